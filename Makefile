@@ -1,0 +1,28 @@
+# make demo: set up and run the main job at the demo scale. make test: set up and run the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test setup clean
+
+setup: $(VENV)/ready
+
+# The core and the tests share one environment; it is made anew when the pins change.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+demo: setup
+	snakemake --cores 2 --config scale=demo
+	snakemake --cores 2 --config scale=demo --report results/demo/report.html
+	python -m ambient audit results/demo
+	python -m ambient show results/demo/table2a.csv
+
+test: setup
+	python -m pytest
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,26 @@
+# Paths. {scale} is a file of config/scales; the paper scale's tables and figures lie at results/ itself.
+#   results/{scale}/data/{dataset}.safetensors                                          prepared images
+#   results/{scale}/mixtures/{study}/{corruption}/clean-{fraction}.safetensors          corrupted once
+#   results/{scale}/classifiers/{study}/{corruption}/{classifier}.safetensors           noise classifier
+#   results/{scale}/annotations/{study}/{corruption}/{annotation}.safetensors           sigma_min of each
+#   results/{scale}/runs/{run}/seed-{seed}/{denoiser,samples}.safetensors, metrics.json one model
+#   results/{scale}/{table}.csv, {table}.pdf, ...   (paper: results/{table}.csv, ...)   what is read
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/annotate.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    input:
+        tables_and_figures(config["scale"]),
+    default_target: True

@@ -1,0 +1,1 @@
+"""Ambient Diffusion Omni: training good models with bad data."""

@@ -1,0 +1,121 @@
+"""Non-leaky augmentation: geometric transforms of which the network is told, so that samples have none.
+
+Source: Karras et al. 2020 (arXiv:2006.06676) and 2022 (arXiv:2206.00364, appendix F.2). Every random number
+comes from the generator given; a batch is transformed at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LABELS = 9  # xflip, yflip, scale, cos - 1 and sin of the rotation, anisotropy (2), translation (2)
+LOG2_SCALE_STD = 0.2  # of the isotropic and of the anisotropic scale factor
+TRANSLATION_STD = 0.125  # of the image's side
+ANISOTROPY_ROTATED = 0.5  # probability that the anisotropic axis is not the image's own
+
+# Low-pass filter of the sym6 wavelet (Daubechies). Its even shifts are orthonormal, so that doubling by it
+# and halving by its adjoint is exactly the identity: only real warps cost sharpness.
+SYM6 = (0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
+        0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
+        -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148)
+
+
+def matrices(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """(B, 2, 2) matrices [[a, b], [c, d]]."""
+    return torch.stack([torch.stack([a, b], -1), torch.stack([c, d], -1)], -2)
+
+
+def rotation(angle: Tensor) -> Tensor:
+    """Rotations by `angle` (B,) radians."""
+    return matrices(angle.cos(), -angle.sin(), angle.sin(), angle.cos())
+
+
+def doubled(x: Tensor, taps: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 2H, 2W): zeros between the pixels, then the filter along both axes."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch * channels, 1, height, width)
+    x = F.conv_transpose2d(x, taps.reshape(1, 1, -1, 1), stride=(2, 1), padding=(5, 0))
+    x = F.conv_transpose2d(x, taps.reshape(1, 1, 1, -1), stride=(1, 2), padding=(0, 5))
+    return x.reshape(batch, channels, 2 * height, 2 * width)
+
+
+def halved(x: Tensor, taps: Tensor) -> Tensor:
+    """The adjoint of `doubled`."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch * channels, 1, height, width)
+    x = F.conv2d(x, taps.reshape(1, 1, 1, -1), stride=(1, 2), padding=(0, 5))
+    x = F.conv2d(x, taps.reshape(1, 1, -1, 1), stride=(2, 1), padding=(5, 0))
+    return x.reshape(batch, channels, height // 2, width // 2)
+
+
+def warp(images: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
+    """Resample: the output at position p (from the centre, pixels) is the input at L^-1 (p - shift).
+
+    images (B, C, H, H), linear (B, 2, 2), shift (B, 2) in pixels, (x, y). Mirrored beyond the border.
+    """
+    side = images.shape[-1]
+    pad = side // 2  # most warps reach no further; beyond it `grid_sample` mirrors again
+    taps = torch.tensor(SYM6, device=images.device, dtype=images.dtype)
+    large = doubled(F.pad(images, (pad,) * 4, mode="reflect"), taps)
+    margin = 3  # pixels around the output that the halving filter reads
+    out = 2 * (side + 2 * margin)
+    inverse = torch.linalg.inv(linear)
+    # The filter's centre of mass is off the middle of its taps, so the doubled image is shifted a little.
+    delay = (torch.arange(len(SYM6)).to(taps) * taps).sum() / taps.sum() - (len(SYM6) - 1) / 2
+    delay = (delay / 2).expand(len(images), 2, 1)  # pixels of the image
+    # grid_sample's own coordinates run from -1 to 1 over the whole of `large`.
+    offset = (delay - inverse @ (shift[:, :, None] + delay)) * 2 / (side + 2 * pad)
+    theta = torch.cat([inverse * ((side + 2 * margin) / (side + 2 * pad)), offset], dim=2)
+    grid = F.affine_grid(theta, [len(images), 1, out, out], align_corners=False)
+    sampled = F.grid_sample(large, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return halved(sampled, taps)[:, :, margin:-margin, margin:-margin]
+
+
+def augment(images: Tensor, generator: torch.Generator, p: float = 0.12,
+            transforms: Sequence[str] = ("xflip", "yflip", "scale", "rotate", "aniso", "translate"),
+            ) -> tuple[Tensor, Tensor]:
+    """Transform images (B, C, H, H) and return them with their labels (B, 9), float32.
+
+    Each transform fires independently with probability `p` (xflip: always tossed); flips are then a
+    fair coin. scale 2^(0.2 w); rotation uniform; anisotropic scale 2^(0.2 w) along an axis; translation
+    0.125 side (w_x, w_y), all w standard normal. Labels 0 mean an untouched image. `transforms` names
+    those in use; the others draw their random numbers all the same, so that the rest do not change.
+    """
+    batch, side, where = len(images), images.shape[-1], generator.device
+    uniform = torch.rand(batch, 10, generator=generator, device=where)
+    normal = torch.randn(batch, 4, generator=generator, device=where)
+
+    def fired(column: int, name: str) -> Tensor:
+        return ((uniform[:, column] < p) & (name in transforms)).float()
+
+    tossed = float("xflip" in transforms)
+    xflip = (uniform[:, 6] < 0.5).float() * tossed
+    yflip = (uniform[:, 7] < 0.5).float() * fired(1, "yflip")
+    scale = normal[:, 0] * fired(2, "scale")
+    angle = (2 * uniform[:, 8] - 1) * math.pi * fired(3, "rotate")
+    aniso = normal[:, 1] * fired(4, "aniso")
+    axis = (2 * uniform[:, 9] - 1) * math.pi * (uniform[:, 0] < ANISOTROPY_ROTATED)
+    move = normal[:, 2:] * fired(5, "translate")[:, None]
+    labels = torch.stack([xflip, yflip, scale, angle.cos() - 1, angle.sin(), aniso * axis.cos(),
+                          aniso * axis.sin(), move[:, 0], move[:, 1]], dim=1).to(images)
+    out = torch.where(labels[:, 0, None, None, None] == 1, images.flip(3), images)
+    out = torch.where(labels[:, 1, None, None, None] == 1, out.flip(2), out)
+    moved = (labels[:, 2:] != 0).any(dim=1).nonzero()[:, 0]
+    if len(moved):
+        linear, shift = geometry(scale, angle, aniso, axis, move, side)
+        out[moved] = warp(out[moved], linear[moved.to(where)].to(out), shift[moved.to(where)].to(out))
+    return out, labels
+
+
+def geometry(scale: Tensor, angle: Tensor, aniso: Tensor, axis: Tensor, move: Tensor,
+             side: int) -> tuple[Tensor, Tensor]:
+    """The linear map (B, 2, 2) and shift (B, 2), pixels, of all transforms but the flips."""
+    zero, stretch = torch.zeros_like(scale), (LOG2_SCALE_STD * aniso).exp2()
+    anisotropic = rotation(axis) @ matrices(stretch, zero, zero, 1 / stretch) @ rotation(-axis)
+    linear = anisotropic @ rotation(angle) * (LOG2_SCALE_STD * scale).exp2()[:, None, None]
+    return linear, TRANSLATION_STD * side * move

@@ -1,0 +1,119 @@
+"""Stage: make the detector whose features distances are measured in.
+
+Kind `inception`: the weights that clean-fid uses, from a local file or clean-fid's own download.
+Kind `classifier`: a class classifier trained here on the full clean dataset, where Inception can't be
+had or (16x16 digits) means little.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ambient import randomness
+from ambient.augment import augment
+from ambient.datasets import Dataset, read, to_float
+from ambient.denoiser import save_weights
+from ambient.features import ClassNet
+from ambient.files import atomic, sha256
+from ambient.fit import fit
+from ambient.runtime import State, autocast, device, identity
+from ambient.spec import DetectorSpec, OptimiserSpec
+
+CHECKED = 10  # one image in so many is kept out of training, to report the accuracy
+AUGMENT = ("scale", "rotate", "translate")
+
+
+def fetch_inception(spec: DetectorSpec, record, weights: Path | None, out: Path) -> None:
+    """Put the Inception weights at `out`. Raises `ValueError` with what to do where they can't be had."""
+    from cleanfid.downloads_helper import check_download_inception
+
+    name = "inception-2015-12-05.pt"
+    with tempfile.TemporaryDirectory() as folder:
+        source = weights or Path(folder, name)
+        if not weights:
+            try:
+                check_download_inception(fpath=folder)
+            except OSError as error:
+                raise ValueError(
+                    f"clean-fid could not download {name} ({error}). On a machine without network: "
+                    "fetch it elsewhere and set detectors.inception.weights to the local file (see "
+                    "config/local.example.yaml), or choose a detector of kind classifier") from None
+        if not source.is_file():
+            raise ValueError(f"detectors.inception.weights: no such file {source}")
+        found = sha256(source)
+        if spec.sha256 and found != spec.sha256:
+            raise ValueError(f"{source}: sha256 is {found}, detectors.inception.sha256 says {spec.sha256}")
+        record.external("inception", source, "clean-fid's Inception-v3 weights")
+        with atomic(out) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+class ClassBatches:
+    """Cross-entropy on augmented images of the training part, a function of images seen."""
+
+    def __init__(self, spec: DetectorSpec, data: Dataset, network: ClassNet,
+                 where: torch.device) -> None:
+        self.spec, self.network, self.where = spec, network, where
+        self.images = torch.from_numpy(to_float(data.images))
+        self.labels = torch.from_numpy(data.labels)
+        every = torch.arange(len(self.images))
+        self.train, self.check = every[every % CHECKED != 0], every[every % CHECKED == 0]
+
+    def loss(self, nimg: int) -> Tensor:
+        generator = randomness.torch_generator("cpu", "detector", self.spec.seed, nimg)
+        rows = self.train[torch.randint(len(self.train), (self.spec.batch,), generator=generator)]
+        images, _ = augment(self.images[rows], generator, 0.5, AUGMENT)
+        with autocast("bfloat16", self.where):
+            logits = self.network(images.to(self.where)).float()
+        return cross_entropy(logits, self.labels[rows].to(self.where))
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Share of the checked images whose class is right."""
+        right = sum((self.network(self.images[rows].to(self.where)).argmax(1).cpu()
+                     == self.labels[rows]).sum().item() for rows in self.check.split(500))
+        return right / len(self.check)
+
+
+def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: Path,
+         out: Path) -> None:
+    """`out` gets the detector's weights; the accuracy on images not trained on goes in the manifest."""
+    if spec.kind == "inception":
+        fetch_inception(spec, record, weights, out)
+        return
+    dataset, where = read(data), device()
+    if (dataset.labels < 0).any() or dataset.num_classes < 2:
+        raise ValueError(f"{data}: a detector of kind classifier needs a dataset with classes")
+    network = ClassNet(dataset.images.shape[1], spec.channels, spec.features, dataset.num_classes)
+    generator = randomness.torch_generator("cpu", "init", spec.seed)
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+    network.to(where)
+    batches = ClassBatches(spec, dataset, network, where)
+    keep = State(state, identity("ambient.detector", spec, data))
+    optimiser = OptimiserSpec(nimg=spec.nimg, batch=spec.batch, lr=spec.lr, ramp_nimg=0,
+                              decay="cosine", clip=1.0, ema_halflife_nimg=spec.batch,
+                              ema_ramp=1.0, precision="bfloat16")
+    fit("detector", network, optimiser, batches.loss, keep, (), lambda nimg, weights: None)
+    network.eval()
+    record.facts |= {"images_seen": spec.nimg, "accuracy": batches.accuracy(),
+                     "checked_images": len(batches.check)}
+    save_weights(out, network.state_dict(), {
+        "channels_in": dataset.images.shape[1], "channels": spec.channels,
+        "features": spec.features, "classes": dataset.num_classes})
+    keep.remove()
+
+
+if __name__ == "__main__":
+    from ambient import stage
+
+    stage.run(main, DetectorSpec, inputs=("data",), outputs=("out",),
+              optional=("weights",), options=("state", "weights"))

@@ -1,0 +1,167 @@
+"""Stage: the figures of a table: distances beside the paper's, learning curves, noise classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from ambient.files import atomic, read_arrays, read_json
+from ambient.spec import TableSpec
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+COLOURS = {"Only Clean": "#555555", "All data": "#c1432e", "Ambient-o": "#1f6fb2"}
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+         "grid.alpha": 0.25, "figure.dpi": 130, "savefig.bbox": "tight", "svg.hashsalt": "ambient",
+         "pdf.fonttype": 42}
+
+
+def colour(method: str) -> str:
+    """A method's colour, the same in every figure."""
+    return COLOURS.get(method, "#7a4ea3")
+
+
+def save(figure: plt.Figure, out: Path) -> None:
+    """Write a figure without a date in it, so that equal data give equal bytes."""
+    with atomic(out) as temporary:
+        metadata = {"CreationDate": None} if out.suffix == ".pdf" else {"Software": None}
+        figure.savefig(temporary, metadata=metadata, format=out.suffix[1:])
+    plt.close(figure)
+
+
+def levels(axis: plt.Axes, table: pd.DataFrame, value: str, error: str | None, label: str) -> None:
+    """One panel: `value` against the corruption's parameter, a line a method, clean as a level."""
+    key = table.columns[2] if table.columns[2] != "metric" else None
+    for method, rows in table.groupby("method", sort=False):
+        rows = rows.dropna(subset=[value])
+        if key is None or rows[key].isna().all():
+            for level in rows[value]:
+                axis.axhline(level, color=colour(method), ls="--", lw=1.2, label=method)
+                if error and np.isfinite(rows[error]).all():
+                    spread = float(rows[error].iloc[0])
+                    axis.axhspan(level - spread, level + spread, color=colour(method), alpha=0.15)
+            continue
+        spread = rows[error].fillna(0) if error else None
+        axis.errorbar(rows[key], rows[value], yerr=spread, marker="o", capsize=3, lw=1.5,
+                      color=colour(method), label=method)
+    if (table[value].max() / max(table[value].min(), 1e-9)) > 8:
+        axis.set_yscale("log")
+    names = {"sigma_px": "blur, standard deviation [pixels]", "quality": "JPEG quality"}
+    axis.set_xlabel(names.get(key, str(key)))
+    axis.set_ylabel(label)
+
+
+def distances(table: pd.DataFrame) -> plt.Figure:
+    """Our distances with the spread over sampling seeds, and the paper's, side by side."""
+    metric, samples = table["metric"].iloc[0], int(table["num_samples"].iloc[0])
+    figure, axes = plt.subplots(1, 2, figsize=(8.2, 3.3))
+    levels(axes[0], table, "value", "value_std", f"{metric} ({samples:,} samples)")
+    axes[0].set_title("ours (bar: one std over sampling seeds)", fontsize=9)
+    levels(axes[1], table, "paper_value", None, "FID (50,000 samples)")
+    axes[1].set_title("paper (CIFAR-10, one value each)", fontsize=9)
+    axes[0].legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def curves(spec: TableSpec, metrics: Sequence[Path]) -> plt.Figure:
+    """Distance against images seen, a panel for each corruption level, the clean run in all."""
+    seeds = len(spec.training_seeds)
+    runs = [(row, [read_json(p) for p in metrics[i * seeds:(i + 1) * seeds]])
+            for i, row in enumerate(spec.rows)]
+    panels = list(dict.fromkeys(tuple(row.parameters.items()) for row, _ in runs if row.parameters))
+    figure, axes = plt.subplots(1, max(len(panels), 1), squeeze=False, sharey=True,
+                                figsize=(1.5 + 2.7 * max(len(panels), 1), 3.2))
+    for axis, panel in zip(axes[0], panels or [()], strict=True):
+        for row, found in runs:
+            if row.parameters and tuple(row.parameters.items()) != panel:
+                continue
+            scores = pd.DataFrame([s for m in found for s in m["scores"]])
+            stats = scores.groupby("nimg")["value"].agg(["mean", "std"]).fillna(0)
+            axis.errorbar(stats.index / 1000, stats["mean"], yerr=stats["std"], marker=".",
+                          capsize=2, color=colour(row.method), label=row.method)
+        axis.set_title(", ".join(f"{k} = {v}" for k, v in panel), fontsize=9)
+        axis.set_xlabel("images seen [thousands]")
+        axis.set_yscale("log")
+    axes[0][0].set_ylabel(runs[0][1][0]["metric"])
+    axes[0][0].legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def classifiers(calibrations: Sequence[Path], annotations: Sequence[Path],
+                names: Sequence[str]) -> plt.Figure:
+    """For each annotated run: the classifier's held-out P(clean) against sigma, and sigma_min's histogram."""
+    count = max(len(names), 1)
+    figure, axes = plt.subplots(2, count, squeeze=False, sharex=True,
+                                figsize=(1.2 + 3.4 * count, 5.0))
+    for i, (calibration, table, name) in enumerate(zip(calibrations, annotations, names, strict=True)):
+        report = pd.DataFrame(read_json(calibration)["levels"])
+        top, bottom = axes[0][i], axes[1][i]
+        top.plot(report["sigma"], report["p_clean_of_clean"], color="#2c8a5a", label="clean images")
+        top.plot(report["sigma"], report["p_clean_of_corrupted"], color="#c1432e",
+                 label="corrupted images")
+        top.axhline(0.5, color="black", lw=0.7, ls=":")
+        top.set(xscale="log", ylim=(0, 1), title=name)
+        sigma_min = read_arrays(table)["sigma_min"]
+        used = sigma_min[(sigma_min > 0) & np.isfinite(sigma_min)]
+        if len(used):
+            edges = np.geomspace(used.min() * 0.95, used.max() * 1.05, 30)
+            bottom.hist(used, bins=edges, color=colour("Ambient-o"))
+            bottom.axvline(used.mean(), color="black", lw=1, label=f"mean {used.mean():.2f}")
+            bottom.legend(frameon=False)
+        bottom.set_xlabel("noise level sigma")
+    axes[0][0].set_ylabel("held-out mean P(clean)")
+    axes[0][0].legend(frameon=False)
+    axes[1][0].set_ylabel("corrupted images, by sigma_min")
+    figure.tight_layout()
+    return figure
+
+
+def grid(samples: Sequence[Path], names: Sequence[str], columns: int = 12, rows: int = 3) -> plt.Figure:
+    """Uncurated samples of each run's last snapshot, all from the same latents (first sampling seed)."""
+    figure, axes = plt.subplots(len(names), 1, squeeze=False,
+                                figsize=(columns * 0.55, len(names) * (rows * 0.55 + 0.25)))
+    for axis, path, name in zip(axes[:, 0], samples, names, strict=True):
+        arrays = read_arrays(path)
+        images = arrays[max(arrays, key=int)][0]
+        if len(images) < columns * rows:
+            images = np.concatenate([images, np.zeros((columns * rows, *images.shape[1:]), np.uint8)])
+        images = images[:columns * rows].transpose(0, 2, 3, 1)
+        sheet = np.concatenate([np.concatenate(list(images[r * columns:(r + 1) * columns]), axis=1)
+                                for r in range(rows)])
+        axis.imshow(sheet.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.set_title(name, fontsize=8, loc="left")
+        axis.axis("off")
+    figure.tight_layout()
+    return figure
+
+
+def main(spec: TableSpec, record, *, table: Path, metrics: list[Path], samples: list[Path],
+         calibrations: list[Path], annotations: list[Path], out: Path, out_pdf: Path,
+         out_curves: Path, out_classifiers: Path, out_grid: Path) -> None:
+    """Draw everything that belongs to one table."""
+    names = [" ".join([row.method, *(f"{k}={v}" for k, v in row.parameters.items())])
+             for row in spec.rows]
+    annotated = [f"{row.corruption}, " + ", ".join(f"{k} = {v}" for k, v in row.parameters.items())
+                 for row in spec.rows if row.annotated]
+    with plt.rc_context(STYLE):
+        data = pd.read_csv(table)
+        save(distances(data), out)
+        save(distances(data), out_pdf)
+        save(curves(spec, metrics), out_curves)
+        save(classifiers(calibrations, annotations, annotated), out_classifiers)
+        save(grid(samples, names), out_grid)
+
+
+if __name__ == "__main__":
+    from ambient import stage
+
+    stage.run(main, TableSpec, many=("metrics", "samples", "calibrations", "annotations"),
+              inputs=("table", "metrics", "samples", "calibrations", "annotations"),
+              outputs=("out", "out_pdf", "out_curves", "out_classifiers", "out_grid"))

@@ -1,0 +1,134 @@
+"""One training loop for every network of the project: Adam, ramp, clip, EMA, snapshots, resume.
+
+Step k is a function of (specification, k): its batch, noise, augmentation and dropout come from a
+generator keyed by the seed and the number of images seen. A resumed run is therefore bit-identical
+to an uninterrupted one, on the same machine type and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ambient.runtime import Progress, State, checkpoint_seconds, line_log
+from ambient.spec import OptimiserSpec
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+LOG_LINES = 400  # loss values kept over a run, however long it is
+
+
+def learning_rate(spec: OptimiserSpec, nimg: int) -> float:
+    """The rate of the step that begins after `nimg` images: linear ramp, then constant or cosine."""
+    if nimg < spec.ramp_nimg:
+        return spec.lr * nimg / spec.ramp_nimg
+    if spec.decay == "constant":
+        return spec.lr
+    done = (nimg - spec.ramp_nimg) / max(spec.nimg - spec.ramp_nimg, 1)
+    return spec.lr * (1 + math.cos(math.pi * done)) / 2
+
+
+def ema_beta(spec: OptimiserSpec, nimg: int) -> float:
+    """Decay per step: 0.5^(batch / half-life), half-life = min(ema_halflife_nimg, ema_ramp nimg).
+
+    `nimg` counts the images seen with this step. Source: Karras et al. 2022, released settings.
+    """
+    halflife = min(spec.ema_halflife_nimg, spec.ema_ramp * nimg)
+    return 0.5 ** (spec.batch / max(halflife, 1e-8))
+
+
+class Fit:
+    """A network in training: its weights, the EMA of them, and Adam's moments."""
+
+    def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
+        self.network, self.spec = network, spec
+        self.names = [name for name, _ in network.named_parameters()]
+        self.weights = [parameter for _, parameter in network.named_parameters()]
+        self.ema = [weight.detach().clone() for weight in self.weights]
+        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=BETAS, eps=EPS, fused=True)
+        for weight in self.weights:  # made now, so that a checkpoint can be loaded into them
+            self.adam.state[weight] = {"step": torch.zeros((), device=weight.device),
+                                       "exp_avg": torch.zeros_like(weight),
+                                       "exp_avg_sq": torch.zeros_like(weight)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that training needs to go on, by name."""
+        groups = {"weights": self.weights, "ema": self.ema}
+        groups |= {key: [self.adam.state[w][key] for w in self.weights]
+                   for key in ("step", "exp_avg", "exp_avg_sq")}
+        return {f"{group}.{name}": tensor for group, tensors in groups.items()
+                for name, tensor in zip(self.names, tensors, strict=True)}
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Put a checkpoint's tensors back in place."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(saved[name])
+
+    def ema_weights(self) -> dict[str, Tensor]:
+        """The averaged network's state: the EMA of the parameters, the buffers as they are."""
+        averaged = dict(zip(self.names, self.ema, strict=True))
+        return {name: averaged.get(name, tensor) for name, tensor in self.network.state_dict().items()}
+
+    def step(self, loss_of: Callable[[int], Tensor], nimg: int) -> float:
+        """One optimiser step on the batch that begins after `nimg` images. Returns the loss.
+
+        Raises `FloatingPointError` where the gradient is not finite: a repair would hide the reason.
+        """
+        spec = self.spec
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(spec, nimg)
+        loss = loss_of(nimg)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, spec.clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"after {nimg} images the gradient norm is {norm.item()} (loss {loss.item():.4g}): "
+                "lower lr, or set loss.buffer so that no sigma comes too close to its sigma_min")
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        beta = ema_beta(spec, nimg + spec.batch)
+        torch._foreach_lerp_(self.ema, [w.detach() for w in self.weights], 1 - beta)
+        return loss.item()
+
+
+def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[int], Tensor],
+        state: State, marks: tuple[int, ...], at_mark: Callable[[int, dict[str, Tensor]], None]) -> Path:
+    """Train `network` to the end, from the newest checkpoint of `state` if there is one.
+
+    `loss_of(nimg)` is the loss of the batch that begins after `nimg` images; `at_mark(nimg, ema)` is
+    called with the averaged weights when the images seen reach each mark, before the checkpoint of
+    that mark, so after an interruption it may be called again with the same arguments. Returns the
+    file of mean losses (JSON lines).
+    """
+    fitting = Fit(network, spec)
+    found = state.load()
+    nimg, total, steps = 0, 0.0, 0
+    if found:
+        nimg, tensors, facts = found
+        total, steps = facts["total"], facts["steps"]
+        fitting.restore(tensors)
+        print(f"{name}: resuming after {nimg:,} images", flush=True)
+    progress = Progress(name, spec.nimg, nimg)
+    saved = time.monotonic()
+    every = max(spec.nimg // LOG_LINES // spec.batch, 1) * spec.batch
+    network.train()
+    log = state.folder / "loss.jsonl"
+    with line_log(log, nimg) as write:
+        while nimg < spec.nimg:
+            total, steps = total + fitting.step(loss_of, nimg), steps + 1
+            nimg += spec.batch
+            if nimg % every == 0 or nimg == spec.nimg:
+                write({"nimg": nimg, "loss": total / steps, "lr": learning_rate(spec, nimg)})
+                progress.update(nimg, loss=total / steps)
+                total, steps = 0.0, 0
+            if nimg in marks:
+                at_mark(nimg, fitting.ema_weights())
+            if nimg in marks or time.monotonic() - saved > checkpoint_seconds():
+                state.save(nimg, fitting.tensors(), {"total": total, "steps": steps})
+                saved = time.monotonic()
+    return log

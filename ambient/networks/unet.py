@@ -1,0 +1,258 @@
+r"""DDPM++ U-Net and its encoder half, with the parameter names of the public EDM checkpoints.
+
+Source: Song et al. 2021 (arXiv:2011.13456, appendix), in the configuration of Karras et al. 2022
+(arXiv:2206.00364, appendix F). Written from those; names and shapes match so that public weights load.
+
+All randomness (initial weights, dropout masks) comes from generators that the caller gives. Memory stays
+contiguous NCHW: on CPUs group norm is quick only there, and the convolutions lose little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
+FREQUENCIES_MAX_PERIOD = 10_000
+
+
+def xavier_uniform(weight: Tensor, generator: torch.Generator, scale: float = 1.0) -> None:
+    """Fill with uniform draws of variance 2 / (fan_in + fan_out), times scale^2."""
+    receptive = weight[0, 0].numel() if weight.ndim > 2 else 1
+    bound = scale * math.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * receptive))
+    with torch.no_grad():
+        weight.uniform_(-bound, bound, generator=generator)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with min(32, channels // 4) groups."""
+    return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
+
+
+class Conv(nn.Module):
+    """Convolution that keeps the size, or halves or doubles it first by the 2x2 box filter.
+
+    With the filter [1, 1] the depthwise resampling of the public networks is average pooling, or
+    nearest-neighbour repetition; the `resample_filter` buffer is kept for their files' sake.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, generator: torch.Generator,
+                 resample: str | None = None, scale: float = 1.0) -> None:
+        super().__init__()
+        self.resample = resample
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        xavier_uniform(self.weight, generator, scale)
+        if resample:
+            self.register_buffer("resample_filter", torch.full((1, 1, 2, 2), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.resample == "down":
+            x = F.avg_pool2d(x, 2)
+        elif self.resample == "up":
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+class Linear(nn.Module):
+    """Linear layer with the network's initialisation."""
+
+    def __init__(self, features_in: int, features_out: int, generator: torch.Generator,
+                 bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(features_out, features_in))
+        self.bias = nn.Parameter(torch.zeros(features_out)) if bias else None
+        xavier_uniform(self.weight, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Block(nn.Module):
+    """Residual block: GN, SiLU, conv (resampling), + embedding, GN, SiLU, dropout, conv, + skip.
+
+    The skip is a 1x1 convolution where the channels or the size change. With attention, one head over all
+    channels follows: softmax(q k / sqrt(C)) v.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, embedding: int, dropout: float,
+                 generator: torch.Generator, attention: bool = False,
+                 resample: str | None = None) -> None:
+        super().__init__()
+        self.channels_in, self.channels_out, self.dropout = channels_in, channels_out, dropout
+        self.attention = attention
+        self.norm0 = group_norm(channels_in)
+        self.conv0 = Conv(channels_in, channels_out, 3, generator, resample)
+        self.affine = Linear(embedding, channels_out, generator)
+        self.norm1 = group_norm(channels_out)
+        self.conv1 = Conv(channels_out, channels_out, 3, generator, scale=1e-5)
+        if channels_in != channels_out or resample:
+            self.skip = Conv(channels_in, channels_out, 1, generator, resample)
+        else:
+            self.skip = None
+        if attention:
+            self.norm2 = group_norm(channels_out)
+            self.qkv = Conv(channels_out, 3 * channels_out, 1, generator, scale=math.sqrt(0.2))
+            self.proj = Conv(channels_out, channels_out, 1, generator, scale=1e-5)
+
+    def forward(self, x: Tensor, embedding: Tensor, generator: torch.Generator | None) -> Tensor:
+        h = self.conv0(F.silu(self.norm0(x)))
+        h = h + self.affine(embedding)[:, :, None, None].to(h.dtype)
+        h = F.silu(self.norm1(h))
+        h = self.conv1(self.dropped(h, generator))
+        x = (h + (self.skip(x) if self.skip is not None else x)) * SKIP_SCALE
+        return self.attended(x) if self.attention else x
+
+    def dropped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Dropout whose mask is a function of the generator."""
+        if not self.training or self.dropout == 0:
+            return x
+        if generator is None:
+            raise ValueError(f"dropout is {self.dropout} in training mode: give a generator for its "
+                             "masks, or call eval()")
+        keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator)
+        return x * keep * (1 / (1 - self.dropout))
+
+    def attended(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        # The public checkpoints interleave: channel 3 c + (0, 1, 2) holds q, k, v of channel c.
+        qkv = self.qkv(self.norm2(x)).reshape(batch, channels, 3, height * width)
+        q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))
+        h = F.scaled_dot_product_attention(q, k, v)  # scale 1 / sqrt(C)
+        h = self.proj(h.transpose(1, 2).reshape(x.shape).to(x.dtype))
+        return (x + h) * SKIP_SCALE
+
+
+class Encoder(nn.Module):
+    """The embedding and the downward half that `UNet` and `HalfUNet` share.
+
+    Args:
+        resolution: side of the square images, pixels.
+        channels_in: image channels.
+        label_dim: number of classes, 0 for none. augment_dim: augmentation labels, 0 for none.
+        model_channels, channel_mult, num_blocks: width, its factor at each level (each level halves
+            the side), residual blocks a level.
+        attn_resolutions: sides at which blocks have self-attention.
+        dropout: probability, in [0, 1).
+        generator: of the initial weights.
+    """
+
+    def __init__(self, *, resolution: int, channels_in: int, label_dim: int = 0, augment_dim: int = 0,
+                 model_channels: int = 128, channel_mult: Sequence[int] = (2, 2, 2),
+                 num_blocks: int = 4, attn_resolutions: Sequence[int] = (16,), dropout: float = 0.13,
+                 generator: torch.Generator) -> None:
+        super().__init__()
+        side = resolution >> (len(channel_mult) - 1)
+        if side << (len(channel_mult) - 1) != resolution or side < 2:
+            raise ValueError(f"resolution {resolution} can't be halved {len(channel_mult) - 1} times "
+                             "(channel_mult has one factor a level)")
+        self.label_dim = label_dim
+        width = 4 * model_channels
+        self.options = {"embedding": width, "dropout": dropout, "generator": generator}
+        half = model_channels // 2
+        self.frequencies = torch.exp(
+            -math.log(FREQUENCIES_MAX_PERIOD) * torch.arange(half, dtype=torch.float32) / (half - 1))
+        self.map_label = Linear(label_dim, model_channels, generator) if label_dim else None
+        self.map_augment = (Linear(augment_dim, model_channels, generator, bias=False)
+                            if augment_dim else None)
+        self.map_layer0 = Linear(model_channels, width, generator)
+        self.map_layer1 = Linear(width, width, generator)
+        self.enc = nn.ModuleDict()
+        channels = model_channels
+        for level, factor in enumerate(channel_mult):
+            side = resolution >> level
+            if level == 0:
+                self.enc[f"{side}x{side}_conv"] = Conv(channels_in, channels, 3, generator)
+            else:
+                self.enc[f"{side}x{side}_down"] = Block(channels, channels, resample="down",
+                                                        **self.options)
+            for i in range(num_blocks):
+                self.enc[f"{side}x{side}_block{i}"] = Block(
+                    channels, factor * model_channels, attention=side in attn_resolutions,
+                    **self.options)
+                channels = factor * model_channels
+        self.channels_encoded = channels
+
+    def embed(self, noise_labels: Tensor, class_labels: Tensor | None,
+              augment_labels: Tensor | None) -> Tensor:
+        """Embedding (B, 4 model_channels) of noise labels (B,), one-hot classes, augment labels."""
+        angles = noise_labels.float()[:, None] * self.frequencies.to(noise_labels.device)
+        embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
+        if self.map_label is not None:
+            if class_labels is None:
+                class_labels = embedding.new_zeros(len(embedding), self.label_dim)
+            # One-hot rows scaled to unit variance.
+            embedding = embedding + self.map_label(class_labels.float() * math.sqrt(self.label_dim))
+        if self.map_augment is not None and augment_labels is not None:
+            embedding = embedding + self.map_augment(augment_labels.float())
+        return F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
+
+    def encode(self, x: Tensor, embedding: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        """The output of every encoder layer, in order."""
+        outputs = []
+        for layer in self.enc.values():
+            x = layer(x, embedding, generator) if isinstance(layer, Block) else layer(x)
+            outputs.append(x)
+        return outputs
+
+
+class HalfUNet(Encoder):
+    """The encoder alone: features (B, C, H', W') of the last block. Arguments as `Encoder`."""
+
+    def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
+                augment_labels: Tensor | None = None,
+                generator: torch.Generator | None = None) -> Tensor:
+        embedding = self.embed(noise_labels, class_labels, augment_labels)
+        return self.encode(x, embedding, generator)[-1]
+
+
+class UNet(Encoder):
+    """The raw network F(x, noise label): (B, channels_in, H, W) -> (B, channels_out, H, W).
+
+    Arguments as `Encoder`, and `channels_out`. In `forward`, `noise_labels` (B,), `class_labels` (B,
+    label_dim) one-hot and `augment_labels` (B, augment_dim) may be None: no label. Raises `ValueError`
+    in training mode with dropout and no generator.
+    """
+
+    def __init__(self, *, channels_out: int, **options) -> None:
+        super().__init__(**options)
+        resolution, generator = options["resolution"], options["generator"]
+        mult, num_blocks = options["channel_mult"], options["num_blocks"]
+        base, attn = options["model_channels"], options["attn_resolutions"]
+        skips = [layer.channels_out if isinstance(layer, Block) else layer.weight.shape[0]
+                 for layer in self.enc.values()]
+        channels = self.channels_encoded
+        self.dec = nn.ModuleDict()
+        for level, factor in reversed(list(enumerate(mult))):
+            side = resolution >> level
+            if level == len(mult) - 1:
+                self.dec[f"{side}x{side}_in0"] = Block(channels, channels, attention=True,
+                                                       **self.options)
+                self.dec[f"{side}x{side}_in1"] = Block(channels, channels, **self.options)
+            else:
+                self.dec[f"{side}x{side}_up"] = Block(channels, channels, resample="up",
+                                                      **self.options)
+            for i in range(num_blocks + 1):
+                self.dec[f"{side}x{side}_block{i}"] = Block(
+                    channels + skips.pop(), factor * base,
+                    attention=i == num_blocks and side in attn, **self.options)
+                channels = factor * base
+        self.dec[f"{side}x{side}_aux_norm"] = group_norm(channels)
+        self.dec[f"{side}x{side}_aux_conv"] = Conv(channels, channels_out, 3, generator, scale=1e-5)
+
+    def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
+                augment_labels: Tensor | None = None,
+                generator: torch.Generator | None = None) -> Tensor:
+        embedding = self.embed(noise_labels, class_labels, augment_labels)
+        skips = self.encode(x, embedding, generator)
+        x = skips[-1]
+        *blocks, norm, conv = self.dec.values()
+        for block in blocks:
+            if block.channels_in != x.shape[1]:
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = block(x, embedding, generator)
+        return conv(F.silu(norm(x)))

@@ -1,0 +1,81 @@
+"""Stage: raw data -> the prepared format, with everything that is wrong refused here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from ambient import readers
+from ambient.datasets import Dataset, write
+from ambient.files import sha256
+from ambient.spec import DatasetSpec
+
+
+def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, bool]:
+    """(raw path, (images, labels), whether a published checksum was verified while reading)."""
+    if raw is not None and not raw.exists():
+        raise ValueError(f"{raw}: no such file or folder")
+    if spec.source == "mnist":
+        path = raw or readers.mnist_file()
+        return path, readers.read_mnist(path), False
+    if spec.source == "cifar10":
+        path = raw or readers.download_cifar10()
+        if path.name.endswith(".tar.gz"):
+            return path, readers.read_cifar10(path), True
+        if path.is_dir() and readers.CIFAR_FOLDER in (path.name, *(p.name for p in path.iterdir())):
+            return path, readers.read_cifar10(path), False
+        return path, readers.read_images(path, spec.channels), False
+    if raw is None:
+        raise ValueError("a dataset of source `images` needs a path: set it in config/local.yaml")
+    return raw, readers.read_images(raw, spec.channels), False
+
+
+def resized(images: np.ndarray, spec: DatasetSpec) -> np.ndarray:
+    """Padded by 0 on each side, then resized to the resolution: exact area means when it divides
+    the size (box filter), else Lanczos."""
+    pad = spec.padding
+    images = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    side = images.shape[-1]
+    if side == spec.resolution:
+        return images
+    kind = Image.Resampling.BOX if side % spec.resolution == 0 else Image.Resampling.LANCZOS
+    planes = images.reshape(-1, side, side)
+    small = [np.asarray(Image.fromarray(plane).resize((spec.resolution,) * 2, kind))
+             for plane in planes]
+    return np.stack(small).reshape(*images.shape[:2], spec.resolution, spec.resolution)
+
+
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of a raw file; a folder has none of its own."""
+    return sha256(path) if path.is_file() else None
+
+
+def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
+    """`out` gets the prepared dataset."""
+    path, (images, labels), verified = load(spec, raw)
+    found = digest_of(path)
+    if spec.sha256 and found != spec.sha256:
+        raise ValueError(f"{path}: sha256 is {found}, the configuration's sha256 is {spec.sha256}")
+    if spec.num_images is not None and len(images) != spec.num_images:
+        raise ValueError(f"{path}: {len(images)} images, the configuration's num_images is "
+                         f"{spec.num_images}")
+    if images.shape[1] != spec.channels:
+        raise ValueError(f"{path}: images have {images.shape[1]} channels, the configuration's channels "
+                         f"is {spec.channels}")
+    keep = slice(spec.max_images)
+    data = Dataset(resized(images[keep], spec), labels[keep], np.arange(len(images))[keep])
+    write(out, data)
+    if found:
+        record.external("raw", path, spec.source)
+    record.facts |= {"images": len(data.ids), "classes": data.num_classes,
+                     "raw_checksum_verified": verified or bool(spec.sha256), "pillow": PIL.__version__,
+                     "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}
+
+
+if __name__ == "__main__":
+    from ambient import stage
+
+    stage.run(main, DatasetSpec, inputs=("raw",), outputs=("out",), optional=("raw",))

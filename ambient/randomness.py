@@ -1,0 +1,48 @@
+"""Randomness as a function of position, never of history.
+
+Every draw is named by a key of whole numbers (seed, stream, position...). So a result does not
+depend on batch size, number of workers or ranks, the order of work, or interruptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def key(*position: int | str) -> int:
+    """A 128-bit number from a position: SHA-256 of its parts, so nearby positions are unrelated."""
+    text = "/".join(str(part) for part in position)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+
+
+def numpy_generator(*position: int | str) -> np.random.Generator:
+    """A counter-based (Philox) numpy generator for a position."""
+    return np.random.Generator(np.random.Philox(key=key(*position)))
+
+
+def torch_generator(device: torch.device | str, *position: int | str) -> torch.Generator:
+    """A torch generator on `device` for a position."""
+    import torch
+
+    return torch.Generator(device).manual_seed(key(*position) & (2**63 - 1))
+
+
+def uniform(stream: str, seed: int, ids: Iterable[int]) -> np.ndarray:
+    """One number in [0, 1) for each id, float64 of shape (N,): independent of the other ids."""
+    return np.array([numpy_generator(stream, seed, int(i)).random() for i in ids])
+
+
+def normal(stream: str, seed: int, ids: Iterable[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal draws for each id, float32 of shape (N, *shape)."""
+    ids = list(ids)
+    draws = np.empty((len(ids), *shape), np.float32)
+    for row, i in zip(draws, ids, strict=True):
+        numpy_generator(stream, seed, int(i)).standard_normal(dtype=np.float32, out=row)
+    return draws

@@ -1,0 +1,27 @@
+"""Stage: moments of the full uncorrupted dataset in a detector's features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ambient.datasets import read
+from ambient.features import extract
+from ambient.files import write_arrays
+from ambient.frechet import moments
+from ambient.spec import DetectorSpec
+
+
+def main(spec: DetectorSpec, record, *, data: Path, detector: Path, out: Path) -> None:
+    """`out` gets `mean`, `covariance` (float64) and `count`."""
+    stats = moments(extract(spec, detector, read(data).images, "reference"))
+    write_arrays(out, {"mean": stats.mean, "covariance": stats.covariance,
+                       "count": np.array([stats.count])})
+    record.facts["images"] = stats.count
+
+
+if __name__ == "__main__":
+    from ambient import stage
+
+    stage.run(main, DetectorSpec, inputs=("data", "detector"), outputs=("out",))

@@ -1,0 +1,39 @@
+"""Print a table for people: ours beside the paper's, and where to look next."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+COLUMNS = {"method": "method", "corruption": "corruption", "sigma_px": "blur px",
+           "sigma_min_mean": "mean sigma_min", "value": "ours", "value_std": "+- seeds",
+           "value_best": "best", "paper_value": "paper FID",
+           "paper_sigma_min_mean": "paper sigma_min"}
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m ambient show TABLE.csv`."""
+    import pandas as pd
+
+    parser = argparse.ArgumentParser(prog="python -m ambient show", description=main.__doc__)
+    parser.add_argument("table", type=Path)
+    path = parser.parse_args(arguments).table
+    if not path.is_file():
+        parser.error(f"{path}: no such file; make it with: snakemake --cores 2 {path}")
+    table = pd.read_csv(path)
+    metric, samples = table["metric"].iloc[0], table["num_samples"].iloc[0]
+    shown = table[[c for c in COLUMNS if c in table]].rename(columns=COLUMNS)
+    text = shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="")
+    print(f"\n{path}: ours is {metric} on {samples} samples a seed (lower is better); the paper's is "
+          f"FID on CIFAR-10.\nOnly the order of the methods compares.\n\n{text}\n")
+    folder = path.parent
+    print("Next:")
+    for name, what in ((f"{path.stem}.png", "the figure"),
+                       (f"{path.stem}-curves.png", "distance against images seen"),
+                       (f"{path.stem}-classifiers.png", "noise classifiers and sigma_min"),
+                       (f"{path.stem}-grid.png", "samples of each method"),
+                       ("report.html", "the report")):
+        if (folder / name).exists():
+            print(f"  {folder / name}  {what}")
+    print(f"  python -m ambient audit {path}  every number back to the raw images")
+    return 0

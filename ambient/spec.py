@@ -1,0 +1,417 @@
+"""Specifications: what each stage is told, as frozen dataclasses that refuse what can't be meant.
+
+A stage receives one fully resolved specification as canonical JSON. Equal specifications mean equal
+artefacts, so nothing here depends on the machine: ranks, threads and devices are not in it.
+Standard library only, so that the workflow can validate everything without importing torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from ambient.files import canonical_json
+
+T = TypeVar("T")
+
+
+class SpecError(ValueError):
+    """A setting that can't be used. The message is one line: where, what was found, what is allowed."""
+
+
+def require(condition: bool, key: str, value: Any, allowed: str) -> None:
+    """Raise `SpecError` for `key` unless the condition holds."""
+    if not condition:
+        raise SpecError(f"{key}: got {value!r}, allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A prepared dataset. `source` says how the raw data are had; `path` where, if they are local."""
+
+    source: Literal["mnist", "cifar10", "images"]
+    resolution: int  # pixels, height = width, after preparation
+    channels: int  # 1 (grey) or 3 (RGB)
+    path: str | None = None  # archive, EDM-format zip, or folder; None: the package or a download
+    padding: int = 0  # pixels of the image's minimum added on each side before resizing
+    max_images: int | None = None  # the first so many ids
+    num_images: int | None = None  # the number that must be found before max_images applies
+    sha256: str | None = None  # of the raw file, where it is pinned
+
+    def __post_init__(self) -> None:
+        require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
+        require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        require(self.padding >= 0, "padding", self.padding, ">= 0 pixels")
+        require(self.max_images is None or self.max_images > 0, "max_images", self.max_images, "> 0")
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """A dataset of which all but `clean_fraction` is corrupted (op None: those are left out)."""
+
+    clean_fraction: float  # in (0, 1]
+    seed: int
+    op: str | None = None  # a name in `ambient.corruptions.CORRUPTIONS`
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(0 < self.clean_fraction <= 1, "clean_fraction", self.clean_fraction, "(0, 1]")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """DDPM++ U-Net, or its encoder half (Song et al. 2021; Karras et al. 2022)."""
+
+    model_channels: int
+    channel_mult: tuple[int, ...]
+    num_blocks: int
+    attn_resolutions: tuple[int, ...]
+    dropout: float  # in [0, 1)
+    conditional: bool = False  # class labels given to the network
+
+    def __post_init__(self) -> None:
+        require(self.model_channels >= 4 and self.model_channels % 4 == 0, "model_channels",
+                self.model_channels, "a multiple of 4")
+        require(len(self.channel_mult) > 0, "channel_mult", self.channel_mult, "one or more factors")
+        require(self.num_blocks > 0, "num_blocks", self.num_blocks, ">= 1")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "[0, 1)")
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """Non-leaky augmentation; the applied transform is told to the network as 9 labels."""
+
+    p: float  # probability of each transform, in [0, 1]
+    transforms: tuple[str, ...]
+
+    KNOWN: typing.ClassVar = ("xflip", "yflip", "scale", "rotate", "aniso", "translate")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.p <= 1, "p", self.p, "[0, 1]")
+        unknown = [name for name in self.transforms if name not in self.KNOWN]
+        require(not unknown, "transforms", unknown, ", ".join(self.KNOWN))
+
+
+@dataclass(frozen=True)
+class OptimiserSpec:
+    """Adam with a linear ramp of the learning rate, an EMA of the weights, and gradient clipping."""
+
+    nimg: int  # images seen in all
+    batch: int  # images per step
+    lr: float
+    ramp_nimg: int  # the learning rate grows linearly from 0 over so many images
+    decay: Literal["constant", "cosine"]  # after the ramp; cosine ends at 0
+    clip: float  # global gradient norm
+    ema_halflife_nimg: float
+    ema_ramp: float  # half-life <= ema_ramp * images seen
+    precision: Literal["float32", "bfloat16"]  # of the network's arithmetic; weights stay float32
+
+    def __post_init__(self) -> None:
+        require(self.batch > 0, "batch", self.batch, ">= 1")
+        require(self.nimg >= self.batch and self.nimg % self.batch == 0, "nimg", self.nimg,
+                f"a multiple of batch = {self.batch}")
+        require(self.lr > 0, "lr", self.lr, "> 0")
+        require(0 <= self.ramp_nimg <= self.nimg, "ramp_nimg", self.ramp_nimg, "[0, nimg]")
+        require(self.clip > 0, "clip", self.clip, "> 0")
+        require(self.ema_halflife_nimg > 0, "ema_halflife_nimg", self.ema_halflife_nimg, "> 0")
+        require(0 < self.ema_ramp <= 1, "ema_ramp", self.ema_ramp, "(0, 1]")
+
+
+@dataclass(frozen=True)
+class NoiseSpec:
+    """ln sigma ~ N(P_mean, P_std^2): the density of training noise levels."""
+
+    P_mean: float
+    P_std: float
+
+    def __post_init__(self) -> None:
+        require(self.P_std > 0, "P_std", self.P_std, "> 0")
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """Noise classifier of equation 3.1.
+
+    protocol: `strict` reads the run's own mixture; `leaky` reads one with its own `clean_fraction`,
+    in which images appear clean that the run may only see corrupted (the released protocol).
+    """
+
+    network: NetworkSpec
+    augment: AugmentSpec
+    optimiser: OptimiserSpec
+    noise: NoiseSpec
+    protocol: Literal["strict", "leaky"]
+    clean_fraction: float | None  # leaky: of the classifier's mixture; strict: None
+    sampling: Literal["balanced", "unbalanced"]
+    holdout: float  # fraction of the clean, and of the corrupted, images kept out of training
+    evaluations: int  # held-out evaluations over training; the best one is kept
+    select: Literal["best", "last"]
+    seed: int
+
+    def __post_init__(self) -> None:
+        require((self.clean_fraction is not None) == (self.protocol == "leaky"), "clean_fraction",
+                self.clean_fraction, "a fraction if protocol is leaky, else null")
+        require(self.clean_fraction is None or 0 < self.clean_fraction <= 1, "clean_fraction",
+                self.clean_fraction, "(0, 1]")
+        require(0 < self.holdout < 1, "holdout", self.holdout, "(0, 1)")
+        require(self.evaluations > 0, "evaluations", self.evaluations, ">= 1")
+
+
+@dataclass(frozen=True)
+class AnnotationSpec:
+    """How each corrupted sample gets its sigma_min (clean samples always have 0).
+
+    method: `clean` never uses them (sigma_min = inf); `fixed` gives all the value `sigma_min`;
+    `population` gives all the crossing of the mean (equation 3.2); `per_sample` gives each its own.
+    """
+
+    method: Literal["clean", "fixed", "population", "per_sample"]
+    sigma_min: float | None  # method fixed
+    epsilon: float  # threshold tau = 0.5 - epsilon on P(clean)
+    num_sigmas: int  # noise levels at which the classifier is asked
+    grid: Literal["lognormal", "geometric"]  # drawn from `noise` and sorted, or evenly in ln sigma
+    noise: NoiseSpec  # of the lognormal grid
+    sigma_low: float  # ends of the geometric grid
+    sigma_high: float
+    num_trials: int  # noise draws per level
+    smoothing_span: int  # exponential smoothing along sigma, weight 2 / (span + 1); 1: none
+    never_crosses: Literal["last", "exclude"]  # the largest level, or infinity
+    precision: Literal["float32", "bfloat16"]
+    seed: int
+
+    def __post_init__(self) -> None:
+        require((self.sigma_min is not None) == (self.method == "fixed"), "sigma_min", self.sigma_min,
+                "a number if method is fixed, else null")
+        require(self.sigma_min is None or self.sigma_min >= 0, "sigma_min", self.sigma_min, ">= 0")
+        require(0 < self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
+                f"between 0 and sigma_high = {self.sigma_high}")
+        require(0 <= self.epsilon < 0.5, "epsilon", self.epsilon, "[0, 0.5)")
+        for key in ("num_sigmas", "num_trials", "smoothing_span"):
+            require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """The ambient objective's options (appendix C)."""
+
+    weight: Literal["ambient", "none"]  # lambda_amb of C.1, or 1
+    weight_clip: float | None  # upper bound of lambda_amb
+    buffer: float | None  # L of C.2: train at sigma > sqrt(1 + 1/(L-1)) sigma_min; None: sigma_min
+    sigma_tn: Literal["sigma_min", "zero"]  # level of the fixed noise; zero: the released code's
+
+    def __post_init__(self) -> None:
+        require(self.buffer is None or self.buffer > 1, "buffer", self.buffer, "> 1, or null")
+        require(self.weight_clip is None or self.weight_clip >= 1, "weight_clip", self.weight_clip,
+                ">= 1, or null")
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """A diffusion model: network, loss, optimiser; `snapshots` are the images seen at each."""
+
+    network: NetworkSpec
+    augment: AugmentSpec
+    optimiser: OptimiserSpec
+    noise: NoiseSpec
+    loss: LossSpec
+    sigma_data: float
+    snapshots: tuple[int, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(self.sigma_data > 0, "sigma_data", self.sigma_data, "> 0")
+        batch, last = self.optimiser.batch, self.optimiser.nimg
+        rising = list(self.snapshots) == sorted(set(self.snapshots))
+        require(bool(self.snapshots) and rising and self.snapshots[-1] == last
+                and all(n > 0 and n % batch == 0 for n in self.snapshots), "snapshots",
+                self.snapshots, f"rising multiples of batch = {batch}, the last one nimg = {last}")
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """Heun sampler with optional churn (Karras et al. 2022, algorithm 2)."""
+
+    num_steps: int
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    S_churn: float = 0.0
+    S_min: float = 0.0
+    S_max: float = math.inf
+    S_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.num_steps >= 2, "num_steps", self.num_steps, ">= 2")
+        require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min,
+                f"between 0 and sigma_max = {self.sigma_max}")
+
+
+@dataclass(frozen=True)
+class SamplingSpec:
+    """`num_samples` images for each sampling seed; sample k of seed s is drawn from key (s, k)."""
+
+    sampler: SamplerSpec
+    num_samples: int
+    seeds: tuple[int, ...]
+    precision: Literal["float32", "bfloat16"]
+
+    def __post_init__(self) -> None:
+        require(self.num_samples > 0, "num_samples", self.num_samples, ">= 1")
+        require(len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "distinct integers")
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Features in which distances are measured.
+
+    kind `inception`: clean-fid's Inception-v3 (the metric is then called `fid`); `classifier`: a
+    small class classifier trained in the workflow on the clean dataset (`fd-<name>`).
+    """
+
+    kind: Literal["inception", "classifier"]
+    weights: str | None = None  # inception: a local file, else clean-fid's download
+    sha256: str | None = None  # of that file
+    features: int = 2048
+    channels: int = 0  # classifier: width of the first block
+    nimg: int = 0
+    batch: int = 0
+    lr: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind == "classifier":
+            for key in ("channels", "nimg", "batch", "lr"):
+                require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """How a run's samples are scored; `seeds` are the sampling seeds, in the samples' order."""
+
+    metric: str  # `fid`, or `fd-<detector>`
+    detector: DetectorSpec
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        require((self.metric == "fid") == (self.detector.kind == "inception"), "metric", self.metric,
+                "fid for Inception features, and only for those")
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """A row of a table: its keys, the run behind it, and what the paper prints."""
+
+    run: str
+    run_id: str  # of the run's folder, below the scale's
+    method: str
+    corruption: str | None
+    parameters: Mapping[str, Any]  # of the corruption
+    paper: Mapping[str, float]  # published metric, and mean sigma_min where it is printed
+    annotated: bool  # by a classifier
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table: its rows in the paper's order; every run is trained with each of `training_seeds`."""
+
+    name: str
+    scale: str
+    rows: tuple[RowSpec, ...]
+    training_seeds: tuple[int, ...]
+
+
+def build(cls: type[T], values: Any, where: str) -> T:
+    """Make a dataclass from plain data, strictly.
+
+    Raises `SpecError` naming `where` and the key for: unknown keys (with the nearest valid one),
+    missing keys, wrong types (a string where a number belongs), values out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise SpecError(f"{where}: got {values!r}, allowed: keys and values")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            raise SpecError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
+    arguments = {}
+    for key, field in fields.items():
+        if key in values:
+            arguments[key] = convert(hints[key], values[key], f"{where}.{key}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise SpecError(f"{where}: missing key {key!r}")
+    try:
+        return cls(**arguments)
+    except SpecError as error:
+        raise SpecError(f"{where}.{error}") from None
+
+
+def nearest(key: str, known: typing.Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or the list of what is known where nothing is near."""
+    known = list(known)
+    matches = difflib.get_close_matches(str(key), known, n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(known)})"
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """Check `value` against a type hint and return it (lists become tuples, maps dataclasses)."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return convert(next(kind for kind in arguments if kind is not type(None)), value, where)
+    if origin is Literal:
+        require(value in arguments, where, value, ", ".join(map(str, arguments)))
+        return value
+    if origin is tuple:
+        require(isinstance(value, (list, tuple)), where, value, "a list")
+        return tuple(convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    if hint is float:
+        return number(value, where)
+    if hint is int:
+        require(isinstance(value, int) and not isinstance(value, bool), where, value, "a whole number")
+    elif hint in (str, bool):
+        require(isinstance(value, hint), where, value, "text" if hint is str else "true or false")
+    return value
+
+
+def number(value: Any, where: str) -> float:
+    """A finite number, or `inf` spelled so; text such as '1e-4' is refused with the right spelling."""
+    if value == "inf":
+        return math.inf
+    hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(value, str) else ""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    require(good, where, value, f"a number{hint}")
+    return float(value)
+
+
+def plain(spec: Any) -> Any:
+    """A specification as plain data that survives JSON (infinity is written 'inf')."""
+    if dataclasses.is_dataclass(spec):
+        return {f.name: plain(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+    if isinstance(spec, Mapping):
+        return {key: plain(value) for key, value in spec.items()}
+    if isinstance(spec, (list, tuple)):
+        return [plain(value) for value in spec]
+    return "inf" if isinstance(spec, float) and math.isinf(spec) else spec
+
+
+def to_json(spec: Any) -> str:
+    """The canonical JSON of a specification: what a rule passes to its stage."""
+    return canonical_json(plain(spec))
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """Read a specification that `to_json` wrote (or a person typed), as strictly as a config file."""
+    try:
+        return build(cls, json.loads(text), "--spec")
+    except json.JSONDecodeError as error:
+        raise SpecError(f"--spec: not valid JSON ({error})") from None

@@ -1,0 +1,132 @@
+"""Stage: train a diffusion model on a mixture, each sample at the noise levels its annotation allows.
+
+For each image of a batch: sigma is drawn first, then a uniformly drawn eligible sample, which is
+noised to its own sigma_min with its one fixed noise realisation Z_i, and from there to sigma.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ambient import randomness
+from ambient.annotations import Annotations, EligibleSampler
+from ambient.augment import augment
+from ambient.datasets import Dataset, read, to_float
+from ambient.denoiser import Denoiser, ambient_loss, build_unet, save_weights
+from ambient.files import atomic
+from ambient.fit import fit
+from ambient.noise import buffer_factor, lognormal
+from ambient.runtime import State, autocast, device, identity
+from ambient.spec import TrainingSpec, plain
+
+
+class AmbientBatches:
+    """The loss of each step of a run: `loss(nimg)` is a function of (specification, nimg) only."""
+
+    def __init__(self, spec: TrainingSpec, data: Dataset, annotations: Annotations,
+                 denoiser: Denoiser, where: torch.device) -> None:
+        self.spec, self.denoiser, self.where = spec, denoiser, where
+        rows = annotations.of(data.ids)
+        self.eligible = EligibleSampler(rows.sigma_min, rows.sigma_max, spec.loss.buffer)
+        self.images = torch.from_numpy(to_float(data.images))
+        self.labels = torch.from_numpy(data.labels)
+        self.classes = data.num_classes
+        self.sigma_min = torch.from_numpy(rows.sigma_min)
+        # Z_i is needed only where a sample is noised to a positive, finite level of its own.
+        noised = np.flatnonzero((rows.sigma_min > 0) & np.isfinite(rows.sigma_min))
+        self.place = torch.full((len(data.ids),), -1)
+        self.place[noised] = torch.arange(len(noised))
+        shape = data.images.shape[1:]
+        fixed = randomness.normal("fixed-noise", spec.seed, data.ids[noised], shape)
+        self.fixed = torch.from_numpy(np.concatenate([fixed, np.zeros((1, *shape), np.float32)]))
+
+    def draw(self, nimg: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(sigma, sample index, sigma_tn), each (batch,), of the batch that begins after `nimg`.
+
+        sigma_tn = sigma_min where the sample is used above it; 0 where it is used below its
+        sigma_max, with the ordinary objective (equation 3.4), or where `loss.sigma_tn` says zero.
+        """
+        count, noise = self.spec.optimiser.batch, self.spec.noise
+        generator = randomness.torch_generator("cpu", "batch", self.spec.seed, nimg)
+        sigma = lognormal(count, noise.P_mean, noise.P_std, generator)
+        u = torch.rand(count, generator=generator, dtype=torch.float64)
+        index = torch.from_numpy(self.eligible.draw(sigma.numpy(), u.numpy()))
+        level = self.sigma_min[index]
+        used_above = sigma > buffer_factor(self.spec.loss.buffer) * level
+        keep = used_above & (self.spec.loss.sigma_tn == "sigma_min")
+        return sigma, index, torch.where(keep, level, 0.0)
+
+    def loss(self, nimg: int) -> Tensor:
+        """The ambient loss, summed over pixels and samples and divided by the batch size."""
+        spec = self.spec
+        sigma, index, sigma_tn = self.draw(nimg)
+        generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
+        images, augment_labels = self.images[index].to(self.where), None
+        if spec.augment.transforms:
+            images, augment_labels = augment(images, generator, spec.augment.p,
+                                             spec.augment.transforms)
+        labels = None
+        if spec.network.conditional:
+            labels = torch.nn.functional.one_hot(self.labels[index], self.classes).to(images)
+        fixed = self.fixed[self.place[index]].to(self.where)
+        sigma, sigma_tn = sigma.to(images), sigma_tn.to(images)
+        x_tn = images + sigma_tn.reshape(-1, 1, 1, 1) * fixed
+        extra = (sigma**2 - sigma_tn**2).sqrt().reshape(-1, 1, 1, 1)
+        z = torch.randn(images.shape, generator=generator, device=self.where)
+        x_t = x_tn + extra * z
+        with autocast(spec.optimiser.precision, self.where):
+            denoised = self.denoiser(x_t, sigma, labels, augment_labels, generator)
+        loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,
+                            spec.loss.weight == "ambient", spec.loss.weight_clip)
+        return loss.sum() / len(images)
+
+
+def check(spec: TrainingSpec, data: Dataset) -> None:
+    """Refuse a dataset that the specification can't be trained on, before compute is spent."""
+    if spec.network.conditional and (data.labels < 0).any():
+        raise ValueError("network.conditional is true, but the dataset has images without a label: "
+                         "give labels to all, or set conditional: false")
+
+
+def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Path,
+         out: Path, log: Path) -> None:
+    """Train; `out` gets the EMA weights at every snapshot, as `<nimg>/<parameter>`."""
+    mixture = read(data)
+    check(spec, mixture)
+    where = device()
+    _, channels, resolution, _ = mixture.images.shape
+    network = build_unet(spec.network, resolution, channels, mixture.num_classes,
+                         bool(spec.augment.transforms),
+                         randomness.torch_generator("cpu", "init", spec.seed))
+    denoiser = Denoiser(network, spec.sigma_data).to(where)
+    batches = AmbientBatches(spec, mixture, Annotations.read(annotations), denoiser, where)
+    keep = State(state, identity("ambient.train", spec, data, annotations))
+
+    def snapshot(nimg: int, weights: dict[str, Tensor]) -> None:
+        with atomic(keep.folder / f"snapshot-{nimg}.safetensors") as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
+
+    losses = fit("train", denoiser, spec.optimiser, batches.loss, keep, spec.snapshots, snapshot)
+    tensors = {f"{nimg}/{name}": tensor for nimg in spec.snapshots
+               for name, tensor in load_file(keep.folder / f"snapshot-{nimg}.safetensors").items()}
+    save_weights(out, tensors, {
+        "spec": plain(spec), "resolution": resolution, "channels": channels,
+        "num_classes": mixture.num_classes})
+    with atomic(log) as temporary:
+        shutil.copyfile(losses, temporary)
+    record.facts |= {"images_seen": spec.optimiser.nimg,
+                     "parameters": sum(p.numel() for p in network.parameters())}
+    keep.remove()
+
+
+if __name__ == "__main__":
+    from ambient import stage
+
+    stage.run(main, TrainingSpec, inputs=("data", "annotations"), outputs=("out", "log"),
+              options=("state",))

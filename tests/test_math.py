@@ -1,0 +1,223 @@
+"""Noise, losses, sampler and distance against closed forms and the reference vectors."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from ambient import frechet, noise
+from ambient.denoiser import Denoiser, ambient_loss, edm_loss
+from ambient.networks.unet import UNet
+from ambient.sampler import heun
+from ambient.spec import SamplerSpec
+
+REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")
+
+
+def vectors(name):
+    with safe_open(REFERENCE / name, framework="pt") as file:
+        return {k: file.get_tensor(k) for k in file.keys()}, file.metadata()
+
+
+# --- noise ------------------------------------------------------------------------------------------
+
+
+def test_lognormal_density():
+    draws = noise.lognormal(200_000, -1.2, 1.2, torch.Generator().manual_seed(0)).log()
+    assert draws.mean().item() == pytest.approx(-1.2, abs=0.01)
+    assert draws.std().item() == pytest.approx(1.2, abs=0.01)
+
+
+def test_schedule_ends_and_is_even_in_the_root():
+    sigma = noise.karras_schedule(18, 0.002, 80, 7)
+    assert sigma[0].item() == pytest.approx(80) and sigma[-2].item() == pytest.approx(0.002)
+    assert sigma[-1] == 0 and len(sigma) == 19
+    steps = (sigma[:-1] ** (1 / 7)).diff()
+    assert torch.allclose(steps, steps[0].expand_as(steps))
+
+
+@pytest.mark.parametrize("L", [2.0, 4.0])
+def test_buffer_bounds_the_paper_says_and_the_one_that_holds(L):
+    """C.2's buffer keeps sigma^2 / (sigma^2 - sigma_min^2) <= L, so lambda_amb <= L^2 (not L)."""
+    edge = torch.tensor(noise.buffer_factor(L), dtype=torch.float64)
+    one = torch.tensor(1.0, dtype=torch.float64)
+    assert (edge**2 / (edge**2 - 1)).item() == pytest.approx(L)
+    assert noise.ambient_weight(edge, one).item() == pytest.approx(L**2)
+    assert noise.buffer_factor(4.0) == pytest.approx(2 / math.sqrt(3))
+
+
+def test_admission_is_a_donut():
+    sigma = torch.tensor([0.05, 0.1, 0.5, 1.1, 1.2])
+    admitted = noise.admits(sigma, torch.tensor(1.0), torch.tensor(0.1), 4.0)
+    assert admitted.tolist() == [True, True, False, False, True]
+    everywhere = noise.admits(sigma, torch.tensor(0.0), torch.tensor(0.0), 4.0)
+    assert everywhere.all()
+    assert not noise.admits(sigma, torch.tensor(math.inf), torch.tensor(0.0), None).any()
+
+
+# --- losses -----------------------------------------------------------------------------------------
+
+
+@needs_reference
+def test_ambient_loss_vectors():
+    t, _ = vectors("ambient_loss.safetensors")
+    sigma, sigma_min = t["sigma"], t["sigma_min"]
+    found = ambient_loss(t["denoised"], t["x_sigma"], t["x_sigma_min"], sigma, sigma_min, 0.5)
+    torch.testing.assert_close(found, t["loss"], rtol=1e-5, atol=1e-7)
+
+
+def test_ambient_loss_is_edm_loss_at_zero():
+    g = torch.Generator().manual_seed(1)
+    D, x_t, x0 = (torch.randn(5, 3, 4, 4, generator=g, dtype=torch.float64) for _ in range(3))
+    sigma = torch.rand(5, generator=g, dtype=torch.float64) + 0.1
+    zero = torch.zeros_like(sigma)
+    assert torch.equal(ambient_loss(D, x_t, x0, sigma, zero, 0.5), edm_loss(D, x0, sigma, 0.5))
+
+
+def test_weight_options():
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    args = (2 * one, one, 0 * one, torch.tensor([1.1]), torch.tensor([1.0]), 0.5)
+    full, clipped, without = (ambient_loss(*args, weighted, clip).item() for weighted, clip in
+                              ((True, None), (True, 2.0), (False, None)))
+    assert full / without == pytest.approx(1.1**4 / (1.1**2 - 1) ** 2, rel=1e-5)
+    assert clipped / without == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("sigma_tn", [0.0, 0.4, 1.0])
+def test_ambient_minimiser_is_the_clean_denoiser_on_gaussian_data(sigma_tn):
+    """x0 ~ N(m, s^2): among linear D(x) = a + b x, the ambient loss picks E[x0 | x_t] whatever sigma_tn.
+
+    The ordinary loss on the noisy sample does not (for sigma_tn > 0 it picks E[x_tn | x_t]).
+    """
+    m, s, sigma, n = 0.3, 0.7, 1.5, 400_000
+    g = torch.Generator().manual_seed(2)
+    x0 = m + s * torch.randn(n, generator=g, dtype=torch.float64)
+    x_tn = x0 + sigma_tn * torch.randn(n, generator=g, dtype=torch.float64)
+    x_t = x_tn + math.sqrt(sigma**2 - sigma_tn**2) * torch.randn(n, generator=g, dtype=torch.float64)
+    b, a = minimiser(lambda D: ambient_loss(
+        D.reshape(-1, 1, 1, 1), x_t.reshape(-1, 1, 1, 1), x_tn.reshape(-1, 1, 1, 1),
+        torch.full((n,), sigma, dtype=torch.float64), torch.full((n,), sigma_tn, dtype=torch.float64),
+        0.5).sum(), x_t)
+    slope = s**2 / (s**2 + sigma**2)
+    assert b == pytest.approx(slope, abs=0.005)
+    assert a == pytest.approx((1 - slope) * m, abs=0.01)
+    naive, _ = minimiser(lambda D: ((D - x_tn) ** 2).sum(), x_t)
+    assert (abs(naive - slope) > 0.02) == (sigma_tn > 0)
+
+
+def minimiser(loss, x):
+    """(slope, intercept) of the linear D that minimises a quadratic loss: one Newton step."""
+    theta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+
+    def value(t):
+        return loss(t[0] * x + t[1])
+
+    gradient = torch.autograd.functional.jacobian(value, theta)
+    hessian = torch.autograd.functional.hessian(value, theta)
+    return torch.linalg.solve(hessian, -gradient).tolist()
+
+
+# --- sampler ----------------------------------------------------------------------------------------
+
+
+def gaussian_denoiser(m, s):
+    """E[x0 | x_sigma] for x0 ~ N(m, s^2)."""
+    return lambda x, sigma: m + s**2 / (s**2 + sigma.reshape(-1, 1, 1, 1) ** 2) * (x - m)
+
+
+def test_heun_is_second_order_on_gaussian_data():
+    """The exact flow maps x at sigma_max to m + (x - m) s / sqrt(s^2 + sigma_max^2)."""
+    m, s, errors = 0.2, 0.5, []
+    latents = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(9, 1, 1, 1)
+    for steps in (32, 64, 128):
+        spec = SamplerSpec(steps, 0.002, 10.0, 7.0)
+        exact = m + (10 * latents - m) * s / math.sqrt(s**2 + 100)
+        errors.append((heun(gaussian_denoiser(m, s), latents, spec) - exact).abs().max().item())
+    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    assert all(1.8 < order < 2.3 for order in orders), (errors, orders)
+
+
+def test_churn_keeps_the_gaussian_marginal_and_needs_noise():
+    g = torch.Generator().manual_seed(3)
+    latents = torch.randn(60_000, 1, 1, 1, generator=g, dtype=torch.float64)
+    spec = SamplerSpec(40, 0.002, 20.0, 7.0, S_churn=20.0)
+    x = heun(gaussian_denoiser(0.1, 0.5), latents, spec,
+             lambda i: torch.randn(latents.shape, generator=g, dtype=torch.float64))
+    assert x.mean().item() == pytest.approx(0.1, abs=0.01)
+    assert x.std().item() == pytest.approx(0.5, abs=0.015)
+    with pytest.raises(ValueError, match="S_churn"):
+        heun(gaussian_denoiser(0.1, 0.5), latents, spec)
+
+
+@needs_reference
+def test_network_and_heun_vectors():
+    t, metadata = vectors("edm_songunet_small.safetensors")
+    denoiser = reference_denoiser(t, metadata)
+    with torch.no_grad():
+        found = denoiser(t["x"], t["sigma"], t["class_labels"], t["augment_labels"])
+    assert (found - t["denoised"]).abs().max() < 2e-5
+    h, about = vectors("edm_heun_small.safetensors")
+    labels = h.get("class_labels")
+    with torch.no_grad():
+        samples = heun(lambda x, sigma: denoiser(x, sigma, labels), h["latents"].double(),
+                       SamplerSpec(18, 0.002, 80.0, 7.0))
+    assert (samples - h["samples"]).abs().max() < 2e-4
+
+
+def reference_denoiser(tensors, metadata):
+    about = json.loads(metadata["config"])
+    network = UNet(
+        resolution=about["img_resolution"], channels_in=about["img_channels"],
+        channels_out=about["img_channels"], label_dim=about["label_dim"],
+        augment_dim=about["augment_dim"], model_channels=about["model_channels"],
+        channel_mult=about["channel_mult"], num_blocks=about["num_blocks"],
+        attn_resolutions=about["attn_resolutions"], dropout=0.0, generator=torch.Generator())
+    denoiser = Denoiser(network, sigma_data=0.5).eval()
+    denoiser.load_state_dict({name.removeprefix("weights."): tensor
+                              for name, tensor in tensors.items() if name.startswith("weights.")})
+    return denoiser
+
+
+# --- distance ---------------------------------------------------------------------------------------
+
+
+def test_distance_of_equal_covariances_is_the_squared_mean_gap():
+    random = np.random.default_rng(0)
+    a = random.standard_normal((12, 12))
+    gap = random.standard_normal(12)
+    first = frechet.Moments(np.zeros(12), a @ a.T, 100)
+    second = frechet.Moments(gap, a @ a.T, 100)
+    assert frechet.frechet_distance(first, second) == pytest.approx(gap @ gap, rel=1e-9)
+
+
+def test_distance_of_commuting_covariances():
+    x, y = np.array([1.0, 4.0, 9.0]), np.array([4.0, 1.0, 0.25])
+    found = frechet.frechet_distance(frechet.Moments(np.zeros(3), np.diag(x), 9),
+                                     frechet.Moments(np.zeros(3), np.diag(y), 9))
+    assert found == pytest.approx(((np.sqrt(x) - np.sqrt(y)) ** 2).sum())
+
+
+def test_distance_equals_scipy_sqrtm():
+    from scipy.linalg import sqrtm
+
+    random = np.random.default_rng(1)
+    f, g = random.standard_normal((400, 24)), 0.3 + 1.4 * random.standard_normal((300, 24))
+    p, q = frechet.moments(f), frechet.moments(g)
+    expected = ((p.mean - q.mean) ** 2).sum() + np.trace(
+        p.covariance + q.covariance - 2 * sqrtm(p.covariance @ q.covariance).real)
+    assert frechet.frechet_distance(p, q) == pytest.approx(expected, rel=1e-8)
+    assert np.allclose(p.covariance, np.cov(f, rowvar=False))
+
+
+def test_distance_refuses_what_is_no_covariance():
+    bad = frechet.Moments(np.zeros(2), np.diag([1.0, -0.5]), 9)
+    with pytest.raises(ArithmeticError, match="eigenvalue"):
+        frechet.frechet_distance(bad, bad)
+    with pytest.raises(ValueError, match="at least 2"):
+        frechet.moments(np.zeros((1, 3)))

@@ -1,0 +1,227 @@
+"""The workflow: every scale resolves, re-runs are exact, and a tiny scale runs from end to end."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+TINY = """
+studies:
+  controlled:
+    dataset: digits
+    clean_fraction: 0.2
+    detector: digitnet
+    classifier:
+      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}
+      augment: &augment {p: 0.1, transforms: [scale]}
+      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
+      evaluations: 2
+    annotation: {grid: geometric, num_sigmas: 4, num_trials: 1, smoothing_span: 1}
+    training:
+      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [], conditional: false}
+      augment: *augment
+      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
+      snapshots: [128, 256]
+    sampling: {sampler: {num_steps: 3}, num_samples: 100, seeds: [0, 1]}
+datasets:
+  digits: {max_images: 300}
+detectors:
+  digitnet: {nimg: 256, batch: 64}
+tables:
+  table2a: {rows: [only-clean, all-data-blur-0.6, ambient-blur-0.6]}
+"""
+
+
+def snakemake(folder, *arguments, check=True):
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run([BIN / "snakemake", "--cores", "2", *arguments], cwd=folder, text=True,
+                          capture_output=True, env=environment)
+    assert done.returncode == 0 or not check, done.stdout[-3000:] + done.stderr[-6000:]
+    return done
+
+
+def jobs(folder, *arguments):
+    """Rule -> number of jobs that a dry run would start."""
+    text = snakemake(folder, "-n", "--quiet", "host", *arguments).stdout
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)\ntotal", text, re.M | re.S)
+    return {} if table is None else {
+        line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A copy of the repository with a tiny scale `test`, run once."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("ambient", "workflow", "config"):
+        shutil.copytree(ROOT / name, folder / name,
+                        ignore=shutil.ignore_patterns("__pycache__", "local.yaml"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copy(ROOT / "environment.yml", folder)
+    (folder / "config/scales/test.yaml").write_text(TINY)
+    snakemake(folder, "--config", "scale=test")
+    return folder
+
+
+TEST = ("--config", "scale=test")
+
+
+def test_end_to_end_table(tree):
+    table = pd.read_csv(tree / "results/test/table2a.csv")
+    assert list(table["method"]) == ["Only Clean", "All data", "Ambient-o"]
+    assert list(table["corruption"]) == ["none", "gaussian_blur", "gaussian_blur"]
+    assert list(table["sigma_px"].fillna(0)) == [0, 0.6, 0.6]
+    assert list(table["metric"]) == ["fd-digitnet"] * 3
+    assert list(table["paper_value"]) == [8.79, 11.42, 5.34]
+    assert (table["num_samples"] == 100).all() and (table["num_seeds"] == 2).all()
+    for _, row in table.iterrows():
+        metrics = json.loads((tree / f"results/test/{row['run_id']}/seed-0/metrics.json").read_text())
+        last = [s["value"] for s in metrics["scores"] if s["nimg"] == 256]
+        assert row["value"] == pytest.approx(sum(last) / 2, rel=1e-5)
+        assert row["value_min"] == pytest.approx(min(last), rel=1e-5)
+        assert row["value_std"] == pytest.approx(abs(last[0] - last[1]) / 2**0.5, rel=1e-4)
+    assert table["sigma_min_mean"].iloc[1] == 0 and table["sigma_min_mean"].iloc[2] > 0
+    for suffix in (".pdf", ".png", "-curves.png", "-classifiers.png", "-grid.png"):
+        assert (tree / f"results/test/table2a{suffix}").stat().st_size > 5000
+
+
+def test_end_to_end_audit(tree):
+    done = subprocess.run([sys.executable, "-m", "ambient", "audit", "results/test"], cwd=tree,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "level 3: 1" in done.stdout
+    metrics = next((tree / "results/test/runs").glob("*/seed-0/metrics.json"))
+    original = metrics.read_text()
+    metrics.write_text(original.replace('"value": ', '"value": 1', 1))
+    try:
+        done = subprocess.run([sys.executable, "-m", "ambient", "audit", "results/test/table2a.csv"],
+                              cwd=tree, capture_output=True, text=True)
+        assert done.returncode == 1 and "metrics.json" in done.stdout and "changed" in done.stdout
+    finally:
+        metrics.write_text(original)
+
+
+def test_second_run_has_nothing_to_do(tree):
+    assert jobs(tree, *TEST) == {}
+
+
+def test_changed_corruption_reruns_it_and_its_descendants_only(tree):
+    path = tree / "config/data.yaml"
+    original = path.read_text()
+    path.write_text(original.replace("sigma_px: 0.6", "sigma_px: 0.61"))
+    try:
+        found = jobs(tree, *TEST)
+    finally:
+        path.write_text(original)
+    assert found == {"all": 1, "corrupt": 1, "classify": 1, "annotate": 2, "train": 2, "sample": 2,
+                     "evaluate": 2, "table": 1, "figures": 1}
+
+
+def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
+    path = tree / "ambient/sampler.py"
+    original = path.read_text()
+    path.write_text(original + "\n# edited\n")
+    try:
+        found = jobs(tree, *TEST)
+    finally:
+        path.write_text(original)
+    assert found == {"all": 1, "sample": 3, "evaluate": 3, "table": 1, "figures": 1}
+    assert jobs(tree, *TEST) == {}  # a reverted edit costs nothing
+
+
+def test_a_slip_stops_before_any_job(tree):
+    path = tree / "config/scales/test.yaml"
+    original = path.read_text()
+    path.write_text(original.replace("num_samples: 100", "num_sample: 100"))
+    try:
+        done = snakemake(tree, *TEST, check=False)
+    finally:
+        path.write_text(original)
+    assert done.returncode != 0
+    assert "unknown key 'num_sample' (did you mean 'num_samples'?)" in done.stderr + done.stdout
+    done = snakemake(tree, "-n", "--config", "scale=tset", check=False)
+    assert done.returncode != 0 and "'tset'" in done.stderr + done.stdout
+
+
+# --- without running -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("target", "trainings"), [
+    ("results/table2a.csv", 9), ("results/small/table2a.csv", 9), ("results/demo/table2a.csv", 3)])
+def test_scales_resolve(target, trainings):
+    text = snakemake(ROOT, "-n", "-F", "--quiet", "host", "-d", ROOT, target).stdout
+    assert re.search(rf"^train +{trainings}$", text, re.M), text
+
+
+def test_literal_slurm_command_resolves():
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(["snakemake", "--profile", "slurm", "results/table2a.csv", "-n", "-F"],
+                          cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert '"batch":512' in done.stdout + done.stderr or "train" in done.stdout + done.stderr
+
+
+def test_lint_and_format():
+    done = snakemake(ROOT, "--lint", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+    done = subprocess.run([BIN / "snakefmt", "--check", "-l", "100", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([BIN / "ruff", "check", "ambient", "tests"], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout
+
+
+STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
+          "evaluate", "tables", "figures"}
+LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "audit"}
+
+
+def imports(path):
+    """ambient modules that a file imports, at any depth, and top-level third-party ones."""
+    own, foreign = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] == "ambient":
+                own |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            else:
+                foreign.add(parts[0])
+        elif isinstance(node, ast.Import):
+            foreign |= {alias.name.split(".")[0] for alias in node.names}
+    return own, foreign
+
+
+def test_stages_never_import_stages_and_light_modules_stay_light():
+    for path in (ROOT / "ambient").glob("*.py"):
+        own, foreign = imports(path)
+        if path.stem in STAGES:
+            assert not own & STAGES, f"{path.stem} imports the stages {own & STAGES}"
+        if path.stem in LIGHT - {"manifest", "stage", "files"}:
+            assert not foreign & {"torch", "numpy", "pandas", "scipy", "snakemake"}, path.stem
+
+
+def test_environment_yml_carries_the_pins_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
+    assert sorted(pip) == sorted(project["dependencies"])
+    assert "python=3.11" in conda and project["requires-python"] == ">=3.11"
+    makefile = (ROOT / "Makefile").read_text()
+    for pin in re.findall(r"(?:torch|torchvision)==[\d.]+", makefile):
+        assert pin in project["dependencies"]
+
+
+def test_every_module_says_what_it_is():
+    for path in (ROOT / "ambient").rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path

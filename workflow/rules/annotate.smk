@@ -1,0 +1,40 @@
+rule classify:
+    input:
+        data=classifier_mixture,
+        code=code("classifier"),
+    output:
+        weights="results/{scale}/classifiers/{study}/{corruption}/{classifier}.safetensors",
+        calibration="results/{scale}/classifiers/{study}/{corruption}/{classifier}.calibration.json",
+    log:
+        "results/{scale}/logs/classify/{study}-{corruption}-{classifier}.log",
+    params:
+        spec=classifier_spec,
+        state=state("{scale}", "classifiers", "{study}", "{corruption}", "{classifier}"),
+    threads: THREADS
+    message:
+        "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
+    shell:
+        "python -m ambient.classifier --spec {params.spec:q} --data {input.data} --state {params.state}"
+        " --out {output.weights} --calibration {output.calibration} 2>&1 | tee {log}"
+
+
+rule annotate:
+    input:
+        data=annotation_mixture,
+        classifier=annotation_classifier,
+        code=code("annotate"),
+    output:
+        table="results/{scale}/annotations/{study}/{corruption}/{annotation}.safetensors",
+        summary="results/{scale}/annotations/{study}/{corruption}/{annotation}.json",
+    log:
+        "results/{scale}/logs/annotate/{study}-{corruption}-{annotation}.log",
+    params:
+        spec=annotation_spec,
+        classifier=classifier_option,
+        state=state("{scale}", "annotations", "{study}", "{corruption}", "{annotation}"),
+    threads: THREADS
+    message:
+        "annotate {wildcards.corruption}, {wildcards.annotation} ({wildcards.scale})"
+    shell:
+        "python -m ambient.annotate --spec {params.spec:q} --data {input.data} {params.classifier}"
+        " --state {params.state} --out {output.table} --summary {output.summary} 2>&1 | tee {log}"

@@ -1,0 +1,76 @@
+rule sample:
+    input:
+        denoiser="results/{scale}/runs/{run}/seed-{seed}/denoiser.safetensors",
+        code=code("sample"),
+    output:
+        "results/{scale}/runs/{run}/seed-{seed}/samples.safetensors",
+    log:
+        "results/{scale}/logs/sample/{run}-seed-{seed}.log",
+    params:
+        spec=sampling_spec,
+        state=state("{scale}", "runs", "{run}", "seed-{seed}", "sample"),
+    threads: THREADS
+    message:
+        "sample {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
+    shell:
+        "python -m ambient.sample --spec {params.spec:q} --denoiser {input.denoiser}"
+        " --state {params.state} --out {output} 2>&1 | tee {log}"
+
+
+rule detector:
+    input:
+        data="results/{scale}/data/{dataset}.safetensors",
+        code=code("detector"),
+    output:
+        "results/{scale}/detectors/{dataset}/{detector}.weights",
+    log:
+        "results/{scale}/logs/detector/{dataset}-{detector}.log",
+    params:
+        spec=detector_spec,
+        weights=detector_option,
+        state=state("{scale}", "detectors", "{dataset}", "{detector}"),
+    threads: THREADS
+    message:
+        "make the detector {wildcards.detector} ({wildcards.scale})"
+    shell:
+        "python -m ambient.detector --spec {params.spec:q} --data {input.data} {params.weights}"
+        " --state {params.state} --out {output} 2>&1 | tee {log}"
+
+
+rule reference:
+    input:
+        data="results/{scale}/data/{dataset}.safetensors",
+        detector="results/{scale}/detectors/{dataset}/{detector}.weights",
+        code=code("reference"),
+    output:
+        "results/{scale}/detectors/{dataset}/{detector}-reference.safetensors",
+    log:
+        "results/{scale}/logs/reference/{dataset}-{detector}.log",
+    params:
+        spec=detector_spec,
+    threads: THREADS
+    message:
+        "reference moments of {wildcards.dataset} ({wildcards.scale})"
+    shell:
+        "python -m ambient.reference --spec {params.spec:q} --data {input.data}"
+        " --detector {input.detector} --out {output} 2>&1 | tee {log}"
+
+
+rule evaluate:
+    input:
+        samples="results/{scale}/runs/{run}/seed-{seed}/samples.safetensors",
+        detector=detector_path,
+        reference=reference_path,
+        code=code("evaluate"),
+    output:
+        "results/{scale}/runs/{run}/seed-{seed}/metrics.json",
+    log:
+        "results/{scale}/logs/evaluate/{run}-seed-{seed}.log",
+    params:
+        spec=evaluation_spec,
+    threads: THREADS
+    message:
+        "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
+    shell:
+        "python -m ambient.evaluate --spec {params.spec:q} --samples {input.samples}"
+        " --detector {input.detector} --reference {input.reference} --out {output} 2>&1 | tee {log}"

@@ -1,0 +1,90 @@
+rule table:
+    input:
+        metrics=table_runs("metrics.json"),
+        annotations=table_summaries,
+        code=code("tables"),
+    output:
+        report("results/{scale}/{table}.csv", caption="../report/table.rst", category="Tables"),
+    log:
+        "results/{scale}/logs/table/{table}.log",
+    params:
+        spec=table_spec,
+    message:
+        "{wildcards.table} ({wildcards.scale})"
+    shell:
+        "python -m ambient.tables --spec {params.spec:q} --metrics {input.metrics}"
+        " --annotations {input.annotations} --out {output} 2>&1 | tee {log}"
+
+
+rule figures:
+    input:
+        table="results/{scale}/{table}.csv",
+        metrics=table_runs("metrics.json"),
+        samples=table_samples,
+        calibrations=table_calibrations,
+        annotations=table_annotations,
+        code=code("figures"),
+    output:
+        pdf="results/{scale}/{table}.pdf",
+        png=report("results/{scale}/{table}.png", caption="../report/figure.rst", category="Figures"),
+        curves=report(
+            "results/{scale}/{table}-curves.png", caption="../report/curves.rst", category="Figures"
+        ),
+        classifiers=report(
+            "results/{scale}/{table}-classifiers.png",
+            caption="../report/classifiers.rst",
+            category="Figures",
+        ),
+        grid=report(
+            "results/{scale}/{table}-grid.png", caption="../report/grid.rst", category="Samples"
+        ),
+    log:
+        "results/{scale}/logs/figures/{table}.log",
+    params:
+        spec=table_spec,
+    message:
+        "figures of {wildcards.table} ({wildcards.scale})"
+    shell:
+        "python -m ambient.figures --spec {params.spec:q} --table {input.table}"
+        " --metrics {input.metrics} --samples {input.samples} --calibrations {input.calibrations}"
+        " --annotations {input.annotations} --out {output.png} --out-pdf {output.pdf}"
+        " --out-curves {output.curves} --out-classifiers {output.classifiers}"
+        " --out-grid {output.grid} 2>&1 | tee {log}"
+
+
+# The paper's scale has its tables and figures at results/ itself; all else is the same.
+
+
+use rule table as table_of_paper with:
+    output:
+        report("results/{table}.csv", caption="../report/table.rst", category="Tables"),
+    log:
+        "results/paper/logs/table/{table}.log",
+    message:
+        "{wildcards.table} (paper)"
+
+
+use rule figures as figures_of_paper with:
+    input:
+        table="results/{table}.csv",
+        metrics=table_runs("metrics.json"),
+        samples=table_samples,
+        calibrations=table_calibrations,
+        annotations=table_annotations,
+        code=code("figures"),
+    output:
+        pdf="results/{table}.pdf",
+        png=report("results/{table}.png", caption="../report/figure.rst", category="Figures"),
+        curves=report(
+            "results/{table}-curves.png", caption="../report/curves.rst", category="Figures"
+        ),
+        classifiers=report(
+            "results/{table}-classifiers.png",
+            caption="../report/classifiers.rst",
+            category="Figures",
+        ),
+        grid=report("results/{table}-grid.png", caption="../report/grid.rst", category="Samples"),
+    log:
+        "results/paper/logs/figures/{table}.log",
+    message:
+        "figures of {wildcards.table} (paper)"

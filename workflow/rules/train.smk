@@ -1,0 +1,20 @@
+rule train:
+    input:
+        data=run_mixture,
+        annotations=run_annotations,
+        code=code("train"),
+    output:
+        denoiser="results/{scale}/runs/{run}/seed-{seed}/denoiser.safetensors",
+        losses="results/{scale}/runs/{run}/seed-{seed}/loss.jsonl",
+    log:
+        "results/{scale}/logs/train/{run}-seed-{seed}.log",
+    params:
+        spec=training_spec,
+        state=state("{scale}", "runs", "{run}", "seed-{seed}", "train"),
+    threads: THREADS
+    message:
+        "train {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
+    shell:
+        "python -m ambient.train --spec {params.spec:q} --data {input.data}"
+        " --annotations {input.annotations} --state {params.state}"
+        " --out {output.denoiser} --log {output.losses} 2>&1 | tee {log}"
