@@ -6,6 +6,7 @@
 #   results/{scale}/runs/{run}/seed-{seed}/{denoiser,samples}.safetensors, metrics.json one model
 #   results/{scale}/{table}.csv, {table}.pdf, ...   (paper: results/{table}.csv, ...)   what is read
 
+
 configfile: "config/config.yaml"
 
 
@@ -21,6 +22,6 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
+    default_target: True
     input:
         tables_and_figures(config["scale"]),
-    default_target: True

@@ -18,7 +18,8 @@ from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import NoiseClassifier, build_unet, read_description, read_weights
 from ambient.files import read_arrays, write_arrays, write_json
 from ambient.noise import lognormal
-from ambient.runtime import Progress, State, autocast, device, identity
+from ambient.progress import Progress
+from ambient.runtime import State, autocast, device, identity
 from ambient.spec import AnnotationSpec, ClassifierSpec, build
 
 CHUNK = 64  # images annotated together, and saved together

@@ -59,8 +59,10 @@ class Audit:
         self.allow_other_code = allow_other_code
         self.digests: dict[Path, str] = {}
         self.results: dict[Path, Result] = {}
+        self.open: set[Path] = set()  # being judged: meeting one again is a cycle
 
     def digest(self, path: Path) -> str:
+        path = path.resolve()  # one file has many names below `..`
         if path not in self.digests:
             self.digests[path] = sha256(path)
         return self.digests[path]
@@ -86,7 +88,9 @@ class Audit:
             result.problems.append(Problem(record, "malformed", str(error).removeprefix(f"{record}: ")))
             return result
         result.level = 0
+        self.open.add(key)
         self.judge(result)
+        self.open.remove(key)
         return result
 
     def judge(self, result: Result) -> None:
@@ -122,6 +126,12 @@ class Audit:
         for entries in found["inputs"].values():
             for entry in entries:
                 parent = result.path.parent / entry["path"]
+                if parent.resolve() in self.open:
+                    record = manifest.path_for(result.path)
+                    result.problems.append(Problem(record, "malformed",
+                                                   f"{parent.name} is made from itself"))
+                    whole = False
+                    continue
                 below = self.artefact(parent)
                 result.parents.append(parent)
                 whole &= below.level >= 2
@@ -152,7 +162,12 @@ class Audit:
         found = result.manifest
         inputs = {role: [result.path.parent / e["path"] for e in entries]
                   for role, entries in found["inputs"].items()}
-        expected = list(csv.reader(io.StringIO(tables.rebuild(found["spec"], inputs))))
+        try:
+            text = tables.rebuild(found["spec"], inputs)
+        except (ValueError, LookupError, TypeError, OSError) as error:
+            result.problems.append(Problem(result.path, "differs", f"can't be rebuilt: {error}"))
+            return
+        expected = list(csv.reader(io.StringIO(text)))
         present = list(csv.reader(io.StringIO(result.path.read_text())))
         if expected == present:
             result.level = 3
@@ -207,6 +222,8 @@ def main(arguments: list[str]) -> int:
                         help="accept artefacts made by code that differs from the present")
     given = parser.parse_args(arguments)
     audit, asked = Audit(given.allow_other_code), []
+    given.paths = [manifest.artefact_of(path) if path.name.endswith(manifest.SUFFIX) else path
+                   for path in given.paths]
     for path in given.paths:
         if not path.exists() and not manifest.path_for(path).exists():
             parser.error(f"{path}: no such file or folder")

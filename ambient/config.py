@@ -112,10 +112,11 @@ class Experiments:
                 if key not in SECTIONS:
                     raise SpecError(f"{self.folder / name}: unknown key {key!r}{nearest(key, SECTIONS)}")
             tree = overlay(tree, loaded, "", self.sources, name)
-        for path in (self.folder / "scales" / f"{scale}.yaml", self.folder / "local.yaml"):
-            if path.exists() or path.name != "local.yaml":
-                self.check_overlay(tree, over := load(path), path)
-                tree = overlay(tree, over, "", self.sources, str(path.relative_to(self.folder)))
+        for path in self.overlays(scale):
+            over = load(path)
+            over.pop("extends", None)
+            self.check_overlay(tree, over, path)
+            tree = overlay(tree, over, "", self.sources, str(path.relative_to(self.folder)))
         self.tree = tree
         try:
             self.tables = {name: self.table(name) for name in tree.get("tables", {})}
@@ -130,6 +131,19 @@ class Experiments:
         while key and key not in self.sources:
             key = key.rpartition(".")[0]
         return f"{self.folder / self.sources[key] if key else self.folder}: {message}"
+
+    def overlays(self, scale: str) -> list[Path]:
+        """The files laid over the experiments: the scale's, after those that it `extends`; local.yaml."""
+        paths: list[Path] = []
+        name: Any = scale
+        while name is not None:
+            path = self.folder / "scales" / f"{name}.yaml"
+            if path in paths:
+                raise SpecError(f"{path}: extends: {name!r} extends itself")
+            paths.insert(0, path)
+            name = load(path).get("extends")
+        local = self.folder / "local.yaml"
+        return paths + ([local] if local.exists() else [])
 
     def check_overlay(self, tree: dict, over: dict, path: Path) -> None:
         """An overlay may change what exists; a new name in it is most likely a slip."""

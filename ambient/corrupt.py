@@ -11,7 +11,7 @@ import numpy as np
 
 from ambient import corruptions, randomness
 from ambient.datasets import Dataset, read, to_float, to_uint8, write
-from ambient.runtime import Progress
+from ambient.progress import Progress
 from ambient.spec import MixtureSpec
 
 
@@ -25,6 +25,8 @@ def is_clean(spec: MixtureSpec, ids: np.ndarray) -> np.ndarray:
 
 def mix(spec: MixtureSpec, data: Dataset) -> Dataset:
     """The mixture. Raises `ValueError` where no image stays clean."""
+    if data.corrupted is not None:
+        raise ValueError("the dataset is a mixture already: its corrupted images would count as clean")
     clean = is_clean(spec, data.ids)
     if not clean.any():
         raise ValueError(f"clean_fraction {spec.clean_fraction} leaves none of {len(clean)} images "

@@ -25,16 +25,26 @@ def need(condition: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
 
 
+def finite(value: object) -> bool:
+    """Whether a parameter is an ordinary number (true and false are not)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+
+
+def whole(value: object) -> bool:
+    """Whether a parameter is a whole number (true and false are not)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def gaussian_blur(image: np.ndarray, rng: np.random.Generator, *, sigma_px: float) -> np.ndarray:
     """Gaussian blur of standard deviation `sigma_px` > 0 pixels; reflecting border, cut at 4 sigma."""
-    need(sigma_px > 0, "sigma_px", sigma_px, "> 0 pixels")
+    need(finite(sigma_px) and sigma_px > 0, "sigma_px", sigma_px, "a number > 0 pixels")
     return ndimage.gaussian_filter(image, (0, sigma_px, sigma_px), mode="reflect", truncate=4.0)
 
 
 def jpeg(image: np.ndarray, rng: np.random.Generator, *, quality: int,
          subsampling: str = "4:2:0") -> np.ndarray:
     """JPEG by Pillow in memory; `quality` 1 to 95. The pixels depend on the codec build: see `facts`."""
-    need(isinstance(quality, int) and 1 <= quality <= 95, "quality", quality, "a whole number, 1 to 95")
+    need(whole(quality) and 1 <= quality <= 95, "quality", quality, "a whole number, 1 to 95")
     need(subsampling in SUBSAMPLING, "subsampling", subsampling, ", ".join(SUBSAMPLING))
     picture = Image.fromarray(to_uint8(image).transpose(1, 2, 0).squeeze())
     buffer = io.BytesIO()
@@ -66,7 +76,8 @@ def motion_blur(image: np.ndarray, rng: np.random.Generator, *, length_px: float
 
     (The released function of this name is a Gaussian blur that ignores its angle.)
     """
-    need(length_px > 0, "length_px", length_px, "> 0 pixels")
+    need(finite(length_px) and length_px > 0, "length_px", length_px, "a number > 0 pixels")
+    need(angle_deg is None or finite(angle_deg), "angle_deg", angle_deg, "degrees, or null")
     angle = rng.uniform(0, 180) if angle_deg is None else angle_deg
     kernel = motion_kernel(length_px, angle)
     return ndimage.convolve(image.astype(np.float64), kernel[None], mode="reflect").astype(np.float32)
@@ -74,13 +85,13 @@ def motion_blur(image: np.ndarray, rng: np.random.Generator, *, length_px: float
 
 def random_mask(image: np.ndarray, rng: np.random.Generator, *, prob: float) -> np.ndarray:
     """Each pixel is set to 0 (mid-grey), in all channels, with probability `prob` in [0, 1]."""
-    need(0 <= prob <= 1, "prob", prob, "[0, 1]")
+    need(finite(prob) and 0 <= prob <= 1, "prob", prob, "[0, 1]")
     return np.where(rng.random(image.shape[1:]) < prob, np.float32(0), image)
 
 
 def pixelate(image: np.ndarray, rng: np.random.Generator, *, block_px: int) -> np.ndarray:
     """Each block of `block_px` x `block_px` pixels is replaced by its mean (a cut block by its own)."""
-    need(isinstance(block_px, int) and block_px >= 1, "block_px", block_px, "a whole number >= 1")
+    need(whole(block_px) and block_px >= 1, "block_px", block_px, "a whole number >= 1")
     out = np.empty_like(image)
     for y in range(0, image.shape[1], block_px):
         for x in range(0, image.shape[2], block_px):
@@ -91,7 +102,7 @@ def pixelate(image: np.ndarray, rng: np.random.Generator, *, block_px: int) -> n
 
 def additive_noise(image: np.ndarray, rng: np.random.Generator, *, std: float) -> np.ndarray:
     """Gaussian noise of standard deviation `std` >= 0, clipped to [-1, 1]."""
-    need(std >= 0, "std", std, ">= 0")
+    need(finite(std) and std >= 0, "std", std, "a number >= 0")
     return np.clip(image + std * rng.standard_normal(image.shape, dtype=np.float32), -1, 1)
 
 
@@ -104,7 +115,7 @@ def colour_shift(image: np.ndarray, rng: np.random.Generator, *, shift: float | 
 
 def contrast(image: np.ndarray, rng: np.random.Generator, *, factor: float) -> np.ndarray:
     """Scales the distance to the image's mean by `factor` >= 0, clipped to [-1, 1]."""
-    need(factor >= 0, "factor", factor, ">= 0")
+    need(finite(factor) and factor >= 0, "factor", factor, "a number >= 0")
     mean = image.mean()
     return np.clip(mean + factor * (image - mean), -1, 1)
 

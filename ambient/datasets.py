@@ -34,6 +34,11 @@ class Dataset:
             values = getattr(self, name)
             if values is not None and values.shape != shape[:1]:
                 raise ValueError(f"{name} has the shape {values.shape} for {shape[0]} images")
+        for name in ("labels", "ids"):
+            if getattr(self, name).dtype.kind not in "iu":
+                raise ValueError(f"{name} are {getattr(self, name).dtype}, allowed: whole numbers")
+        if (self.labels < -1).any():
+            raise ValueError(f"a label is {self.labels.min()}, allowed: >= 0, or -1 for none")
         if (np.diff(self.ids) <= 0).any():
             raise ValueError("ids are not rising: each image needs an id of its own")
         if self.corrupted is not None and not np.isin(self.corrupted, (0, 1)).all():

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ambient.datasets import to_float
 from ambient.denoiser import read_description, read_weights
-from ambient.runtime import Progress, device
+from ambient.progress import Progress
+from ambient.runtime import device
 from ambient.spec import DetectorSpec
 
 BATCH = 250

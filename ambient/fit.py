@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ambient.runtime import Progress, State, checkpoint_seconds, line_log
+from ambient.progress import Progress
+from ambient.runtime import State, checkpoint_seconds, line_log
 from ambient.spec import OptimiserSpec
 
 BETAS, EPS = (0.9, 0.999), 1e-8

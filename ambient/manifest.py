@@ -30,7 +30,9 @@ SCHEDULER = {"SLURM_JOB_ID": "job_id", "SLURM_JOB_PARTITION": "partition",
              "SLURM_RESTART_COUNT": "restarts"}
 SCHEMA: dict[str, type] = {"format": int, "stage": str, "artefact": str, "sha256": str, "size": int,
                            "inputs": dict, "external": list, "spec": dict, "spec_sha256": str,
-                           "code": dict, "environment": dict, "execution": dict, "facts": dict}
+                           "code": dict, "environment": dict, "execution": dict, "facts": dict,
+                           "seal": str}
+OPTIONAL = {"content_sha256"}
 
 
 def path_for(artefact: Path) -> Path:
@@ -116,8 +118,12 @@ class Clock:
 
 
 def build(artefact: Path, stage: str, spec: Mapping, inputs: Mapping[str, Sequence[tuple[Path, str]]],
-          external: Sequence[Mapping], facts: Mapping, clock: Clock) -> dict:
-    """The manifest of an artefact; `inputs` are (path, sha256) by role."""
+          external: Sequence[Mapping], facts: Mapping, clock: Clock,
+          made_by: Mapping | None = None) -> dict:
+    """The manifest of an artefact; `inputs` are (path, sha256) by role.
+
+    `made_by` is `code(stage)` from before the job ran; by default that of now.
+    """
     found = {
         "format": FORMAT, "stage": stage, "artefact": artefact.name, "sha256": sha256(artefact),
         "size": artefact.stat().st_size,
@@ -125,21 +131,27 @@ def build(artefact: Path, stage: str, spec: Mapping, inputs: Mapping[str, Sequen
                            "sha256": value} for path, value in entries]
                    for role, entries in inputs.items()},
         "external": list(external), "spec": dict(spec), "spec_sha256": digest(spec),
-        "code": code(stage), "environment": environment(), "execution": clock.execution(),
-        "facts": dict(facts)}
+        "code": dict(made_by or code(stage)), "environment": environment(),
+        "execution": clock.execution(), "facts": dict(facts)}
     if artefact.suffix == ".safetensors":
         found["content_sha256"] = content_sha256(artefact)
-    return found
+    return found | {"seal": digest(found)}
 
 
 def read(path: Path) -> dict:
-    """Read a manifest. Raises `ValueError` naming the file and what is wrong with it."""
+    """Read a manifest. Raises `ValueError` naming the file and what is wrong with it.
+
+    The seal, a digest of all the rest, finds damage anywhere; whoever rewrites a manifest can
+    compute it anew.
+    """
     found = read_json(path)
     if not isinstance(found, dict):
         raise ValueError(f"{path}: not a manifest")
     for key, kind in SCHEMA.items():
         if not isinstance(found.get(key), kind):
             raise ValueError(f"{path}: {key} is missing or not {kind.__name__}")
+    for key in found.keys() - SCHEMA.keys() - OPTIONAL:
+        raise ValueError(f"{path}: unknown key {key!r}")
     if found["format"] != FORMAT:
         raise ValueError(f"{path}: format {found['format']}, this version reads {FORMAT}")
     if digest(found["spec"]) != found["spec_sha256"]:
@@ -148,6 +160,18 @@ def read(path: Path) -> dict:
     if not isinstance(files, dict) or digest(files) != found["code"].get("sha256"):
         raise ValueError(f"{path}: code.files differ from code.sha256")
     for entries in found["inputs"].values():
-        if not all(isinstance(e, dict) and {"path", "sha256"} <= set(e) for e in entries):
-            raise ValueError(f"{path}: an input without path and sha256")
+        check_entries(path, "an input", entries, ("path", "sha256"))
+        if any(Path(e["path"]).is_absolute() for e in entries):
+            raise ValueError(f"{path}: an input with an absolute path")
+    check_entries(path, "an external file", found["external"], ("file", "sha256"))
+    if found["seal"] != digest({k: v for k, v in found.items() if k != "seal"}):
+        raise ValueError(f"{path}: differs from its seal")
     return found
+
+
+def check_entries(path: Path, what: str, entries: object, keys: Sequence[str]) -> None:
+    """Raise `ValueError` unless `entries` is a list of objects with text under each of `keys`."""
+    good = isinstance(entries, list) and all(
+        isinstance(e, dict) and all(isinstance(e.get(key), str) for key in keys) for e in entries)
+    if not good:
+        raise ValueError(f"{path}: {what} without {' and '.join(keys)}")

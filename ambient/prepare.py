@@ -16,6 +16,8 @@ from ambient.spec import DatasetSpec
 
 def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, bool]:
     """(raw path, (images, labels), whether a published checksum was verified while reading)."""
+    if raw is None and spec.path is not None:
+        raw = Path(spec.path)
     if raw is not None and not raw.exists():
         raise ValueError(f"{raw}: no such file or folder")
     if spec.source == "mnist":
@@ -34,18 +36,17 @@ def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, boo
 
 
 def resized(images: np.ndarray, spec: DatasetSpec) -> np.ndarray:
-    """Padded by 0 on each side, then resized to the resolution: exact area means when it divides
-    the size (box filter), else Lanczos."""
+    """Padded by 0 on each side, then resized: area means where the resolution divides the size,
+    else Lanczos."""
     pad = spec.padding
     images = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    side = images.shape[-1]
-    if side == spec.resolution:
+    side, goal = images.shape[-1], spec.resolution
+    if side == goal:
         return images
-    kind = Image.Resampling.BOX if side % spec.resolution == 0 else Image.Resampling.LANCZOS
-    planes = images.reshape(-1, side, side)
-    small = [np.asarray(Image.fromarray(plane).resize((spec.resolution,) * 2, kind))
-             for plane in planes]
-    return np.stack(small).reshape(*images.shape[:2], spec.resolution, spec.resolution)
+    planes = [Image.fromarray(plane) for plane in images.reshape(-1, side, side)]
+    small = [plane.reduce(side // goal) if side % goal == 0 else
+             plane.resize((goal, goal), Image.Resampling.LANCZOS) for plane in planes]
+    return np.stack([np.asarray(plane) for plane in small]).reshape(*images.shape[:2], goal, goal)
 
 
 def digest_of(path: Path) -> str | None:

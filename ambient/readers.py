@@ -14,6 +14,7 @@ import os
 import pickle
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,17 +41,22 @@ def mnist_file() -> Path:
 
 def read_mnist(path: Path) -> Arrays:
     """Rows of 784 pixels and a label -> images (N, 1, 28, 28)."""
-    with gzip.open(path) as file:
-        rows = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    try:
+        with gzip.open(path) as file:
+            rows = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
+        raise ValueError(f"{path}: not a readable .csv.gz of numbers ({error})") from None
     if rows.ndim != 2 or rows.shape[1] != 785:
         raise ValueError(f"{path}: rows have {rows.shape[-1]} columns, 784 pixels and a label belong there")
+    if rows.min() < 0 or rows[:, :-1].max() > 255:
+        raise ValueError(f"{path}: values from {rows.min()} to {rows.max()}, pixels are 0 to 255")
     return rows[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), rows[:, -1]
 
 
 class PlainUnpickler(pickle.Unpickler):
     """CIFAR-10's original files are pickles. This reads plain containers and numpy arrays only.
 
-    A pickle from outside may name any function to be called while it is read; every name but the three
+    A pickle from outside may name any function to be called while it is read; every name but those
     that numpy arrays need is refused, so that nothing foreign ever runs.
     """
 
@@ -90,6 +96,8 @@ def read_cifar10(path: Path, md5: str = CIFAR_MD5) -> Arrays:
                 batch = PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
                 images.append(np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32))
                 labels.append(np.asarray(batch[b"labels"], np.int64))
+                if labels[-1].shape != images[-1].shape[:1]:
+                    raise ValueError(f"{len(images[-1])} images, {labels[-1].shape} labels")
             except (pickle.UnpicklingError, KeyError, ValueError, EOFError, TypeError) as error:
                 raise ValueError(f"{name}: not a CIFAR-10 batch ({error})") from None
     except (tarfile.TarError, KeyError, EOFError) as error:
@@ -98,12 +106,13 @@ def read_cifar10(path: Path, md5: str = CIFAR_MD5) -> Arrays:
 
 
 def download_cifar10() -> Path:
-    """torchvision's download (it verifies the checksum) into AMBIENT_DATA, by default `data/`."""
+    """The archive by torchvision's downloader, checksum verified, in AMBIENT_DATA (default `data/`)."""
     from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import download_url
 
     folder = Path(os.environ.get("AMBIENT_DATA", "data"))
     try:
-        CIFAR10(folder, download=True)
+        download_url(CIFAR10.url, str(folder), CIFAR_NAME, CIFAR_MD5)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"CIFAR-10 could not be downloaded ({error}). Without network: put {CIFAR_NAME}, an "
@@ -126,6 +135,9 @@ class Source:
             self.open = archive.read
         else:
             raise ValueError(f"{path}: neither a folder nor a zip file")
+        for name, after in zip(self.names, self.names[1:], strict=False):
+            if name == after:
+                raise ValueError(f"{path}: {name} is in it twice; take one out")
         visible = [name for name in self.names
                    if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)]
         self.images = [name for name in visible if name.lower().endswith(SUFFIXES)]
@@ -155,8 +167,14 @@ class Source:
             return np.full(len(self.images), -1)
         try:
             table = dict(listed)
+            if not all(isinstance(name, str) for name in table):
+                raise TypeError
         except (TypeError, ValueError):
             raise ValueError(f"{self.path}: dataset.json: labels must be [name, class] pairs") from None
+        if len(table) != len(listed):
+            names = [name for name, _ in listed]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{self.path}: dataset.json names {twice} twice; take one out")
         for name in sorted(set(table) ^ set(self.images))[:1]:
             where = "names {}, which is not among the images" if name in table else "has no label for {}"
             raise ValueError(f"{self.path}: dataset.json {where.format(name)} "

@@ -16,7 +16,8 @@ from ambient import randomness
 from ambient.datasets import to_uint8
 from ambient.denoiser import Denoiser, build_unet, read_description, read_weights
 from ambient.files import read_arrays, write_arrays
-from ambient.runtime import Progress, State, autocast, device, identity
+from ambient.progress import Progress
+from ambient.runtime import State, autocast, device, identity
 from ambient.sampler import heun
 from ambient.spec import SamplingSpec, TrainingSpec, build
 

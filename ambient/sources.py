@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ ROOT = PACKAGE.parent
 # These decide what is checked and recorded, never which bytes an artefact has: editing them must not
 # make anything again. (What a specification holds reaches a stage through its parameters.)
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.sources", "ambient.spec",
-               "ambient.config", "ambient.networks"}
+               "ambient.config", "ambient.networks", "ambient.progress"}
 
 
 def path_of(module: str) -> Path | None:
@@ -61,22 +62,21 @@ def digests(module: str) -> dict[str, str]:
     return {path.as_posix(): sha256(ROOT / path) for path in closure(module)}
 
 
-def git(*arguments: str) -> str:
-    """Output of a git command in the repository."""
-    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True,
-                          text=True).stdout
+def git(*arguments: str) -> bytes:
+    """Output of a git command in the repository; bytes, since a diff may hold any encoding."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
 def commit() -> dict:
     """Commit, whether tracked files differ from it, and the digest of the difference; {} without git."""
     try:
-        if Path(git("rev-parse", "--show-toplevel").strip()) != ROOT:
+        if Path(os.fsdecode(git("rev-parse", "--show-toplevel")).strip()) != ROOT.resolve():
             return {}
-        found = {"commit": git("rev-parse", "HEAD").strip()}
-        diff = git("diff", "HEAD")
+        found = {"commit": git("rev-parse", "HEAD").decode().strip()}
+        diff = git("diff", "--no-ext-diff", "--no-color", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return {}
     found["dirty"] = bool(diff)
     if diff:
-        found["diff_sha256"] = hashlib.sha256(diff.encode()).hexdigest()
+        found["diff_sha256"] = hashlib.sha256(diff).hexdigest()
     return found

@@ -79,17 +79,21 @@ def execute(name: str, main: Callable, spec_type: type, given: argparse.Namespac
     before = {path: fingerprint(path) for files in kept.values() for path in files}
     recorded = {role: [(path, sha256(path)) for path in files] for role, files in kept.items()}
     targets = [getattr(given, output) for output in outputs]
-    for target in targets:  # what is about to be replaced must not keep its old manifest
+    writer = os.environ.get("RANK", "0") == "0"  # under torchrun one process records
+    # What is about to be replaced must not keep its old manifest.
+    for target in targets if writer else ():
         manifest.path_for(target).unlink(missing_ok=True)
+    # Of now, not of the end: a long job runs the code that was there when it began.
+    made_by = manifest.code(name)
     main(spec, record, **{n: getattr(given, n) for n in [*inputs, *options, *outputs]})
     for path, seen in before.items():
         if fingerprint(path) != seen:
             raise ValueError(f"{path} changed while it was read: run the job again")
-    for target in targets:
+    for target in targets if writer else ():
         if not target.is_file():
             raise ValueError(f"the stage did not write {target}")
         write_json(manifest.path_for(target), manifest.build(
-            target, name, plain(spec), recorded, record.outside, record.facts, clock))
+            target, name, plain(spec), recorded, record.outside, record.facts, clock, made_by))
 
 
 def as_list(value: Path | list[Path] | None) -> list[Path]:

@@ -133,6 +133,17 @@ def test_unknown_scale_says_which_file(config):
         Experiments(config, "huge")
 
 
+def test_a_scale_extends_another_but_not_itself(config):
+    path = config / "scales" / "more.yaml"
+    path.write_text("extends: demo\nstudies: {controlled: {training_seeds: [5, 6]}}\n")
+    more, demo = Experiments(config, "more"), Experiments(config, "demo")
+    assert more.tables["table2a"].training_seeds == (5, 6)
+    assert more.training("only-clean", 5).network == demo.training("only-clean", 5).network
+    path.write_text("extends: more\n")
+    with pytest.raises(SpecError, match="extends itself"):
+        Experiments(config, "more")
+
+
 def test_a_new_level_is_one_line(config):
     edit(config / "data.yaml", slip("corruptions", "blur-1.2",
                                     value={"op": "gaussian_blur", "sigma_px": 1.2}))

@@ -251,8 +251,7 @@ def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, m
 
 def test_classifier_draws_are_balanced_and_never_held_out(mixture):
     data = read(mixture)
-    network = classifier.NoiseClassifier(torch.nn.Identity())
-    made = classifier.ClassifierBatches(CLASSIFIER, data, network, torch.device("cpu"))
+    made = classifier.ClassifierBatches(CLASSIFIER, data, None, torch.device("cpu"))
     held = set(np.concatenate(made.split.held_out))
     assert [len(rows) for rows in made.split.held_out] == [5, 10]
     for nimg in range(0, 320, 16):
@@ -261,7 +260,7 @@ def test_classifier_draws_are_balanced_and_never_held_out(mixture):
         np.testing.assert_array_equal(data.corrupted[rows], labels)
     unbalanced = classifier.ClassifierBatches(
         spec.build(spec.ClassifierSpec, spec.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
-        data, network, torch.device("cpu"))
+        data, None, torch.device("cpu"))
     share = np.mean([unbalanced.draw(nimg)[1].mean() for nimg in range(0, 16_000, 16)])
     assert share == pytest.approx(30 / 45, abs=0.02)
 

@@ -142,8 +142,8 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, *, resolution: int, channels_in: int, label_dim: int = 0, augment_dim: int = 0,
-                 model_channels: int = 128, channel_mult: Sequence[int] = (2, 2, 2),
-                 num_blocks: int = 4, attn_resolutions: Sequence[int] = (16,), dropout: float = 0.13,
+                 model_channels: int, channel_mult: Sequence[int], num_blocks: int,
+                 attn_resolutions: Sequence[int], dropout: float,
                  generator: torch.Generator) -> None:
         super().__init__()
         side = resolution >> (len(channel_mult) - 1)

@@ -7,10 +7,12 @@ rule classify:
         calibration="results/{scale}/classifiers/{study}/{corruption}/{classifier}.calibration.json",
     log:
         "results/{scale}/logs/classify/{study}-{corruption}-{classifier}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
     params:
         spec=classifier_spec,
         state=state("{scale}", "classifiers", "{study}", "{corruption}", "{classifier}"),
-    threads: THREADS
     message:
         "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
     shell:
@@ -28,11 +30,13 @@ rule annotate:
         summary="results/{scale}/annotations/{study}/{corruption}/{annotation}.json",
     log:
         "results/{scale}/logs/annotate/{study}-{corruption}-{annotation}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
     params:
         spec=annotation_spec,
         classifier=classifier_option,
         state=state("{scale}", "annotations", "{study}", "{corruption}", "{annotation}"),
-    threads: THREADS
     message:
         "annotate {wildcards.corruption}, {wildcards.annotation} ({wildcards.scale})"
     shell:

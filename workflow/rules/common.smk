@@ -50,9 +50,7 @@ def tables_and_figures(scale):
     """What a bare run of a scale makes."""
     folder = "results" if scale == "paper" else f"results/{scale}"
     return [
-        f"{folder}/{table}{suffix}"
-        for table in EXPERIMENTS[scale].tables
-        for suffix in [".csv", *FIGURES]
+        f"{folder}/{table}{suffix}" for table in EXPERIMENTS[scale].tables for suffix in [".csv", *FIGURES]
     ]
 
 
@@ -72,7 +70,7 @@ def code(stage):
 
 def state(*parts):
     """Where a job keeps its resumable state: undeclared, since Snakemake deletes declared outputs."""
-    return "/".join(["results/.state", *parts])
+    return f"results/.state/{'/'.join(parts)}"
 
 
 # --- specifications, one function a stage ---------------------------------------------------------
@@ -98,9 +96,7 @@ def detector_option(wildcards):
 
 def mixture_spec(wildcards):
     found = experiments(wildcards)
-    return to_json(
-        found.mixture(wildcards.study, wildcards.corruption, float(wildcards.fraction))
-    )
+    return to_json(found.mixture(wildcards.study, wildcards.corruption, float(wildcards.fraction)))
 
 
 def classifier_spec(wildcards):
@@ -159,7 +155,9 @@ def annotation_classifier(wildcards):
     name = experiments(wildcards).classifier_of(wildcards.annotation)
     if name is None:
         return []
-    return f"results/{wildcards.scale}/classifiers/{wildcards.study}/{wildcards.corruption}/{name}.safetensors"
+    return (
+        f"results/{wildcards.scale}/classifiers/{wildcards.study}/{wildcards.corruption}/{name}.safetensors"
+    )
 
 
 def classifier_option(wildcards, input):
@@ -208,9 +206,7 @@ def table_samples(wildcards):
     """The first training seed's samples of each row."""
     table = experiments(wildcards).table(wildcards.table)
     folder = f"results/{scale_of(wildcards)}/runs"
-    return [
-        f"{folder}/{row.run}/seed-{table.training_seeds[0]}/samples.safetensors" for row in table.rows
-    ]
+    return [f"{folder}/{row.run}/seed-{table.training_seeds[0]}/samples.safetensors" for row in table.rows]
 
 
 def table_summaries(wildcards):

@@ -6,6 +6,8 @@ rule prepare:
         "results/{scale}/data/{dataset}.safetensors",
     log:
         "results/{scale}/logs/prepare/{dataset}.log",
+    conda:
+        "../../environment.yml"
     params:
         spec=dataset_spec,
         raw=raw_option,
@@ -23,6 +25,8 @@ rule corrupt:
         "results/{scale}/mixtures/{study}/{corruption}/clean-{fraction}.safetensors",
     log:
         "results/{scale}/logs/corrupt/{study}-{corruption}-{fraction}.log",
+    conda:
+        "../../environment.yml"
     params:
         spec=mixture_spec,
     message:

@@ -6,10 +6,12 @@ rule sample:
         "results/{scale}/runs/{run}/seed-{seed}/samples.safetensors",
     log:
         "results/{scale}/logs/sample/{run}-seed-{seed}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
     params:
         spec=sampling_spec,
         state=state("{scale}", "runs", "{run}", "seed-{seed}", "sample"),
-    threads: THREADS
     message:
         "sample {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
@@ -25,11 +27,13 @@ rule detector:
         "results/{scale}/detectors/{dataset}/{detector}.weights",
     log:
         "results/{scale}/logs/detector/{dataset}-{detector}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
     params:
         spec=detector_spec,
         weights=detector_option,
         state=state("{scale}", "detectors", "{dataset}", "{detector}"),
-    threads: THREADS
     message:
         "make the detector {wildcards.detector} ({wildcards.scale})"
     shell:
@@ -46,9 +50,11 @@ rule reference:
         "results/{scale}/detectors/{dataset}/{detector}-reference.safetensors",
     log:
         "results/{scale}/logs/reference/{dataset}-{detector}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
     params:
         spec=detector_spec,
-    threads: THREADS
     message:
         "reference moments of {wildcards.dataset} ({wildcards.scale})"
     shell:
@@ -66,9 +72,11 @@ rule evaluate:
         "results/{scale}/runs/{run}/seed-{seed}/metrics.json",
     log:
         "results/{scale}/logs/evaluate/{run}-seed-{seed}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
     params:
         spec=evaluation_spec,
-    threads: THREADS
     message:
         "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:

@@ -7,6 +7,8 @@ rule table:
         report("results/{scale}/{table}.csv", caption="../report/table.rst", category="Tables"),
     log:
         "results/{scale}/logs/table/{table}.log",
+    conda:
+        "../../environment.yml"
     params:
         spec=table_spec,
     message:
@@ -35,11 +37,11 @@ rule figures:
             caption="../report/classifiers.rst",
             category="Figures",
         ),
-        grid=report(
-            "results/{scale}/{table}-grid.png", caption="../report/grid.rst", category="Samples"
-        ),
+        grid=report("results/{scale}/{table}-grid.png", caption="../report/grid.rst", category="Samples"),
     log:
         "results/{scale}/logs/figures/{table}.log",
+    conda:
+        "../../environment.yml"
     params:
         spec=table_spec,
     message:
@@ -75,9 +77,7 @@ use rule figures as figures_of_paper with:
     output:
         pdf="results/{table}.pdf",
         png=report("results/{table}.png", caption="../report/figure.rst", category="Figures"),
-        curves=report(
-            "results/{table}-curves.png", caption="../report/curves.rst", category="Figures"
-        ),
+        curves=report("results/{table}-curves.png", caption="../report/curves.rst", category="Figures"),
         classifiers=report(
             "results/{table}-classifiers.png",
             caption="../report/classifiers.rst",

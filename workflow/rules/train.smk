@@ -8,10 +8,12 @@ rule train:
         losses="results/{scale}/runs/{run}/seed-{seed}/loss.jsonl",
     log:
         "results/{scale}/logs/train/{run}-seed-{seed}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
     params:
         spec=training_spec,
         state=state("{scale}", "runs", "{run}", "seed-{seed}", "train"),
-    threads: THREADS
     message:
         "train {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:

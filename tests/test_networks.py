@@ -1,0 +1,194 @@
+"""Networks and augmentation: reference vectors, public parameter names, closed forms."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from ambient.augment import LABELS, SYM6, augment, doubled, halved, rotation, warp
+from ambient.denoiser import Denoiser, NoiseClassifier
+from ambient.networks.unet import HalfUNet, UNet
+
+REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")
+SMALL = {"resolution": 8, "channels_in": 3, "model_channels": 16, "channel_mult": (1, 2),
+         "num_blocks": 1, "attn_resolutions": (4,), "dropout": 0.2}
+
+PAPER = {"model_channels": 128, "num_blocks": 4, "attn_resolutions": (16,), "dropout": 0.13,
+         "generator": torch.Generator()}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def full(resolution=32, label_dim=0, channel_mult=(2, 2, 2)):
+    return UNet(resolution=resolution, channels_in=3, channels_out=3, label_dim=label_dim,
+                augment_dim=9, channel_mult=channel_mult, **PAPER)
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(("options", "parameters", "file"), [
+    ({}, 55_733_891, "cifar10-uncond"),
+    ({"label_dim": 10}, 55_735_299, "cifar10-cond"),
+    ({"resolution": 64, "channel_mult": (1, 2, 2, 2)}, 61_805_571, "ffhq-64-uncond"),
+    ({"resolution": 64}, 55_733_891, None)])
+def test_parameters_are_the_public_checkpoints(options, parameters, file):
+    network = full(**options)
+    assert count(network) == parameters
+    path = REFERENCE / f"edm_{file}-ddpmpp_keys.json"
+    if path.is_file():
+        shapes = {name: list(t.shape) for name, t in Denoiser(network).state_dict().items()}
+        assert shapes == json.loads(path.read_text())["state_dict"]
+
+
+def test_half_unet_parameters():
+    encoder = HalfUNet(resolution=32, channels_in=3, augment_dim=9, channel_mult=(2, 2, 2), **PAPER)
+    assert count(NoiseClassifier(encoder, torch.Generator())) == 19_633_025
+
+
+@needs_reference
+def test_half_unet_vectors():
+    with safe_open(REFERENCE / "halfunet_small.safetensors", framework="pt") as file:
+        t = {name: file.get_tensor(name) for name in file.keys()}
+        about = json.loads(file.metadata()["config"])
+    encoder = HalfUNet(resolution=about["img_resolution"], channels_in=about["img_channels"],
+                       model_channels=about["model_channels"], channel_mult=about["channel_mult"],
+                       num_blocks=about["num_blocks"], attn_resolutions=about["attn_resolutions"],
+                       dropout=about["dropout"], generator=torch.Generator())
+    network = NoiseClassifier(encoder, torch.Generator()).eval()
+    network.load_state_dict({name.removeprefix("weights."): tensor for name, tensor in t.items()
+                             if name.startswith("weights.")})
+    with torch.no_grad():
+        assert (network(t["x"], t["sigma"]) - t["logits"]).abs().max() < 2e-5
+
+
+def small(seed=0, **changes):
+    return UNet(channels_out=3, label_dim=4, augment_dim=9, generator=seeded(seed), **SMALL | changes)
+
+
+def test_initial_weights_are_a_function_of_the_generator():
+    torch.manual_seed(7)
+    a, b, c = small(1), small(1), small(2)
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    assert not torch.equal(a.map_layer0.weight, c.map_layer0.weight)
+    weight = UNet(channels_out=3, generator=seeded(), **SMALL | {"model_channels": 64}).map_layer1.weight
+    assert weight.var().item() == pytest.approx(2 / (256 + 256), rel=0.02)  # Xavier
+
+
+def test_initial_denoiser_is_the_skip_connection():
+    """The last convolution starts near 0, so D(x, sigma) starts as c_skip x."""
+    x, sigma = torch.randn(2, 3, 8, 8, generator=seeded()), torch.tensor([0.3, 2.0])
+    D = Denoiser(small().eval())(x, sigma)
+    skip = (0.25 / (sigma**2 + 0.25)).reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(D, skip * x, atol=1e-3, rtol=0)
+
+
+def test_dropout_is_a_function_of_its_generator_and_needs_one():
+    network, x, c = small().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
+    for block in network.modules():  # so that what follows the dropout counts
+        if hasattr(block, "conv1"):
+            torch.nn.init.normal_(block.conv1.weight, generator=seeded(5))
+    torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))
+    one, same, other = (network(x, c, generator=seeded(s)) for s in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    with pytest.raises(ValueError, match=r"dropout is 0\.2"):
+        network(x, c)
+
+
+def test_labels_change_the_output_and_none_is_zero():
+    network, x, c = small().eval(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
+    torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))
+    none = network(x, c)
+    assert torch.equal(none, network(x, c, class_labels=torch.zeros(2, 4)))
+    assert torch.equal(none, network(x, c, augment_labels=torch.zeros(2, 9)))
+    assert not torch.allclose(none, network(x, c, class_labels=torch.eye(4)[:2]))
+    assert not torch.allclose(none, network(x, c, augment_labels=torch.ones(2, 9)))
+
+
+def test_bfloat16_stays_near_float32():
+    x, c = torch.randn(4, 3, 8, 8, generator=seeded()), torch.zeros(4)
+    network = small().eval()
+    torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, std=0.05, generator=seeded(6))
+    exact = network(x, c)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = network(x, c).float()
+    assert (low - exact).abs().max() < 0.03 * exact.abs().max()
+
+
+def test_resolution_that_cannot_be_halved_is_refused():
+    with pytest.raises(ValueError, match="resolution 10"):
+        HalfUNet(resolution=10, channels_in=1, channel_mult=(1, 1, 1), **PAPER)
+
+
+# --- augmentation -----------------------------------------------------------------------------------
+
+
+def smooth(middle=(6, 9.5), widths=(8, 12), side=16):
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    bump = torch.exp(-((x - middle[0]) ** 2 / widths[0] + (y - middle[1]) ** 2 / widths[1]))
+    return bump[None, None] * 2 - 1
+
+
+def test_wavelet_is_orthonormal_so_that_halving_undoes_doubling():
+    taps = torch.tensor(SYM6, dtype=torch.float64)
+    assert taps.sum().item() == pytest.approx(math.sqrt(2))
+    for shift in range(6):
+        product = (taps[:12 - 2 * shift] * taps[2 * shift:]).sum().item()
+        assert product == pytest.approx(1.0 if shift == 0 else 0.0, abs=1e-10)
+    x = torch.randn(1, 1, 24, 24, generator=seeded(), dtype=torch.float64)
+    inner = (slice(None), slice(None), slice(6, -6), slice(6, -6))
+    torch.testing.assert_close(halved(doubled(x, taps), taps)[inner], x[inner])
+
+
+def test_warps_against_exact_transforms():
+    x, eye, still = smooth(), torch.eye(2)[None], torch.zeros(1, 2)
+    assert (warp(x, eye, still) - x).abs().max() < 1e-5
+    moved = warp(x, eye, torch.tensor([[2.0, -3.0]]))
+    assert (moved[..., :-3, 2:] - x[..., 3:, :-2]).abs().max() < 1e-5
+    assert (warp(x, -eye, still) - x.flip(2, 3)).abs().max() < 0.04
+    quarter = warp(x, rotation(torch.tensor([math.pi / 2])), still)
+    assert (quarter - torch.rot90(x, -1, (2, 3))).abs().max() < 0.03
+    # Twice as large about the centre 7.5: the bump's middle moves away from it, its widths double.
+    assert (warp(x, 2 * eye, still) - smooth(middle=(4.5, 11.5), widths=(32, 48))).abs().max() < 0.03
+
+
+def test_probability_zero_flips_only_and_labels_say_so():
+    x = torch.randn(64, 1, 8, 8, generator=seeded())
+    out, labels = augment(x, seeded(1), p=0.0)
+    flipped = labels[:, 0] == 1
+    assert 16 < flipped.sum() < 48 and (labels[:, 1:] == 0).all()
+    assert torch.equal(out[flipped], x[flipped].flip(3)) and torch.equal(out[~flipped], x[~flipped])
+    same, none = augment(x, seeded(1), p=0.0, transforms=("rotate",))
+    assert torch.equal(same, x) and (none == 0).all()
+
+
+def test_untouched_labels_mean_untouched_images_and_draws_repeat():
+    x = torch.rand(400, 1, 8, 8, generator=seeded()) * 2 - 1
+    out, labels = augment(x, seeded(2), p=0.2)
+    again, _ = augment(x, seeded(2), p=0.2)
+    assert torch.equal(out, again) and labels.shape == (400, LABELS)
+    still = (labels == 0).all(dim=1)
+    assert torch.equal(out[still], x[still]) and 0 < still.sum() < 200
+    assert ((labels[:, 2] != 0).float().mean() - 0.2).abs() < 0.06  # scale fires with p
+    assert ((labels[:, 1] != 0).float().mean() - 0.1).abs() < 0.05  # y flip: p times a fair coin
+
+
+def test_labels_have_the_transforms_numbers():
+    x = smooth().expand(4000, 1, 16, 16)
+    out, labels = augment(x, seeded(3), p=1.0, transforms=("translate",))
+    shift = (2 * labels[:, 7:]).round()  # 0.125 * 16 pixels
+    close = ((2 * labels[:, 7:] - shift).abs() < 0.03).all(1) & (shift.abs() <= 4).all(1)
+    row = int(close.nonzero()[0])
+    dx, dy = int(shift[row, 0]), int(shift[row, 1])
+    torch.testing.assert_close(out[row, 0, 4:-4, 4:-4], x[0, 0].roll((dy, dx), (0, 1))[4:-4, 4:-4],
+                               atol=0.05, rtol=0)
+    _, turned = augment(x, seeded(3), p=1.0, transforms=("rotate",))
+    torch.testing.assert_close((turned[:, 3] + 1) ** 2 + turned[:, 4] ** 2, torch.ones(4000))

@@ -1,0 +1,309 @@
+"""Manifests and the audit: every edit is found, and named by the right word."""
+
+import getpass
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ambient import manifest, sources
+from ambient.audit import Audit, main
+from ambient.files import digest, read_json, write_arrays, write_json
+
+ROOT = Path(__file__).parents[1]
+
+
+def made(path, stage="ambient.corrupt", inputs=(), spec=None, facts=None, external=()):
+    """An artefact with a manifest, as a job would leave it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(f"content of {path.name}\n")
+    recorded = {"data": [(p, manifest.sha256(p)) for p in inputs]}
+    write_json(manifest.path_for(path), manifest.build(
+        path, stage, spec or {"a": 1}, recorded, external, facts or {}, manifest.Clock()))
+    return path
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """raw -> a -> b -> c."""
+    raw = {"name": "raw", "file": "raw.zip", "origin": "test", "size": 3, "sha256": "f" * 64}
+    a = made(tmp_path / "r/a.bin", "ambient.prepare", spec={"sha256": "f" * 64}, external=[raw])
+    b = made(tmp_path / "r/x/b.bin", inputs=[a])
+    return a, b, made(tmp_path / "r/c.bin", inputs=[b])
+
+
+def words(path):
+    audit = Audit()
+    audit.artefact(path)
+    return {(p.path.name, p.word) for r in audit.results.values() for p in r.problems}
+
+
+def test_a_whole_chain_is_closed(chain, capsys):
+    audit = Audit()
+    assert audit.artefact(chain[2]).level == 2
+    assert main([str(chain[2].parent)]) == 0
+    assert "3 artefacts, level 2: 3; 0 problems" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_any_flipped_byte_in_an_artefact_is_found_and_named(chain, which):
+    content = bytearray(chain[which].read_bytes())
+    for place in range(len(content)):
+        flipped = bytes(content[:place]) + bytes([content[place] ^ 1]) + bytes(content[place + 1:])
+        chain[which].write_bytes(flipped)
+        assert (chain[which].name, "changed") in words(chain[2])
+
+
+def test_edited_manifests_are_found(chain):
+    path = manifest.path_for(chain[1])
+    original = read_json(path)
+    for key, value in (("sha256", "0" * 64), ("spec", {"a": 2}), ("spec_sha256", "0" * 64),
+                       ("format", 99), ("inputs", {"data": [{"path": "../a.bin", "sha256": "0" * 64}]})):
+        write_json(path, original | {key: value})
+        assert words(chain[2]), key
+    write_json(path, {k: v for k, v in original.items() if k != "code"})
+    assert ("b.bin.manifest.json", "malformed") in words(chain[2])
+    path.write_text("{")
+    assert ("b.bin.manifest.json", "malformed") in words(chain[2])
+
+
+def test_missing_stale_orphaned_unrecorded(chain):
+    a, b, c = chain
+    b.write_text("made anew\n")
+    made(b, inputs=[a])
+    assert words(c) == {("c.bin", "stale")}
+    b.unlink()
+    assert words(c) == {("b.bin", "orphaned")}
+    manifest.path_for(b).unlink()
+    assert words(c) == {("b.bin", "missing")}
+    manifest.path_for(c).unlink()
+    assert words(c) == {("c.bin", "unrecorded")}
+
+
+def test_other_code_names_the_file(chain):
+    path = manifest.path_for(chain[1])
+    found = read_json(path)
+    found["code"]["files"]["ambient/corrupt.py"] = "0" * 64
+    found["code"]["sha256"] = digest(found["code"]["files"])
+    found.pop("seal")
+    write_json(path, found)
+    audit = Audit()
+    audit.artefact(chain[2])
+    problems = [str(p) for r in audit.results.values() for p in r.problems]
+    assert len(problems) == 1 and "other code: ambient/corrupt.py differs" in problems[0]
+    assert main([str(chain[2]), "--allow-other-code"]) == 0
+
+
+def test_unpinned_raw_data_keep_a_result_from_being_closed(tmp_path):
+    raw = {"name": "raw", "file": "mine.zip", "origin": "test", "size": 3, "sha256": "e" * 64}
+    a = made(tmp_path / "a.bin", "ambient.prepare", spec={"sha256": None}, external=[raw])
+    audit = Audit()
+    assert audit.artefact(a).level == 1
+    assert "unpinned: mine.zip" in str(audit.results[a.resolve()].problems[0])
+    made(a, "ambient.prepare", external=[raw], facts={"raw_checksum_verified": True})
+    assert Audit().artefact(a).level == 2
+
+
+def test_a_folder_audit_finds_files_without_manifest_and_survives_a_move(chain, tmp_path, capsys):
+    shutil.copytree(tmp_path / "r", tmp_path / "moved")
+    assert main([str(tmp_path / "moved")]) == 0
+    (tmp_path / "moved/extra.csv").write_text("1\n")
+    assert main([str(tmp_path / "moved"), "--json"]) == 1
+    out = capsys.readouterr().out
+    found = json.loads(out[out.index("{"):])
+    assert [(p["path"].split("/")[-1], p["word"]) for p in found["problems"]] == [
+        ("extra.csv", "unrecorded")]
+
+
+def test_no_such_file_is_a_usage_error(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / "gone.csv")])
+    assert stop.value.code == 2 and "gone.csv: no such file" in capsys.readouterr().err
+
+
+def test_manifests_hold_no_person_machine_or_place(chain):
+    for path in chain:
+        text = manifest.path_for(path).read_text()
+        for word in (str(path.parent), platform.node(), f"/{getpass.getuser()}/"):
+            assert word not in text or len(word) < 3
+        assert not re.search(r'"/', text)
+
+
+def test_content_digest_ignores_the_container(tmp_path):
+    from safetensors.numpy import save_file
+
+    a, b = np.arange(6.0).reshape(2, 3), np.ones(4, np.int32)
+    write_arrays(tmp_path / "1.safetensors", {"a": a, "b": b})
+    save_file({"b": b, "a": a}, tmp_path / "2.safetensors", metadata={"x": "y"})
+    save_file({"b": b, "a": a.reshape(3, 2)}, tmp_path / "3.safetensors")
+    one, two, three = (manifest.content_sha256(tmp_path / f"{i}.safetensors") for i in (1, 2, 3))
+    assert one == two != three
+
+
+def test_closure_follows_lazy_imports_and_leaves_bookkeeping_out():
+    found = {path.name for path in sources.closure("ambient.sample")}
+    assert {"sample.py", "sampler.py", "unet.py", "denoiser.py", "runtime.py"} <= found
+    assert not found & {"train.py", "stage.py", "manifest.py", "spec.py", "config.py", "__init__.py"}
+    assert "sampler.py" not in {path.name for path in sources.closure("ambient.train")}
+    assert "readers.py" in {path.name for path in sources.closure("ambient.prepare")}
+    with pytest.raises(ValueError, match="ambient.gone"):
+        sources.closure("ambient.gone")
+
+
+def test_audit_needs_neither_torch_nor_snakemake_nor_numpy(chain):
+    code = ("import sys; from ambient.audit import main; status = main([sys.argv[1]]); "
+            "print(sorted({'torch', 'snakemake', 'pandas', 'numpy', 'yaml'} & set(sys.modules)), status)")
+    done = subprocess.run([sys.executable, "-c", code, str(chain[2].parent)], cwd=ROOT, text=True,
+                          capture_output=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+# --- the stage runner -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A package copy with a stage `ambient.toy` that upper-cases a file."""
+    shutil.copytree(ROOT / "ambient", tmp_path / "ambient",
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "ambient/toy.py").write_text(textwrap.dedent('''
+        """Stage: upper case."""
+        from ambient.files import atomic
+        from ambient.spec import NoiseSpec
+
+        def main(spec, record, *, data, out):
+            if spec.P_mean > 1:
+                raise ValueError("P_mean is too large here")
+            with atomic(out) as temporary:
+                temporary.write_text(data.read_text().upper())
+            record.facts["letters"] = 3
+
+        if __name__ == "__main__":
+            from ambient import stage
+            stage.run(main, NoiseSpec, inputs=("data",), outputs=("out",))
+        '''))
+    (tmp_path / "in.txt").write_text("abc")
+
+    def run(spec='{"P_mean": 0, "P_std": 1}', data="in.txt"):
+        return subprocess.run([sys.executable, "-m", "ambient.toy", "--spec", spec, "--data", data,
+                               "--out", "out.txt"], cwd=tmp_path, capture_output=True, text=True)
+    return tmp_path, run
+
+
+def test_a_stage_writes_its_manifest(toy):
+    folder, run = toy
+    assert run().returncode == 0 and (folder / "out.txt").read_text() == "ABC"
+    found = manifest.read(folder / "out.txt.manifest.json")
+    assert found["stage"] == "ambient.toy" and found["facts"] == {"letters": 3}
+    assert found["inputs"]["data"] == [{"path": "in.txt", "sha256": manifest.sha256(folder / "in.txt")}]
+    assert list(found["code"]["files"]) == ["ambient/files.py", "ambient/toy.py"]
+    assert found["execution"]["peak_memory_bytes"] > 1_000_000
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"spec": '{"P_mean": "0", "P_std": 1}'}, "--spec.P_mean: got '0', allowed: a number"),
+    ({"spec": '{"P_mean": 0, "P_sdt": 1}'}, "unknown key 'P_sdt' (did you mean 'P_std'?)"),
+    ({"spec": "{"}, "not valid JSON"), ({"data": "gone.txt"}, "--data: no such file gone.txt"),
+    ({"spec": '{"P_mean": 2, "P_std": 1}'}, "P_mean is too large here")])
+def test_a_stage_fails_with_one_line_and_leaves_no_manifest(toy, arguments, words):
+    folder, run = toy
+    run()
+    done = run(**arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ambient.toy: error: ") and words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    if "too large" in words:  # it had begun to replace the output
+        assert not (folder / "out.txt.manifest.json").exists()
+
+
+# --- chains and manifests that no job writes, and what a job meets -------------------------------
+
+
+def test_any_flipped_byte_in_a_manifest_is_found(chain):
+    path = manifest.path_for(chain[1])
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1:])
+        found = words(chain[2])
+        assert found and all(name.startswith("b.bin") for name, _ in found), place
+    path.write_bytes(content)
+    assert not words(chain[2])
+
+
+def test_a_cycle_is_found(chain):
+    path = manifest.path_for(chain[1])
+    made(chain[1], inputs=[chain[1]])
+    assert words(chain[2]) == {("b.bin.manifest.json", "malformed")}
+    assert main([str(path)]) == 1
+
+
+@pytest.mark.parametrize("entry", [
+    5, {"path": 5, "sha256": "0"}, {"path": "/etc/x", "sha256": "0"}])
+def test_bad_inputs_are_malformed_and_no_crash(chain, entry):
+    path = manifest.path_for(chain[1])
+    found = read_json(path)
+    found["inputs"] = {"data": [entry]}
+    found.pop("seal")
+    write_json(path, found)
+    assert words(chain[2]) == {("b.bin.manifest.json", "malformed")}
+
+
+@pytest.mark.parametrize("spec", [{"old": 1}, {"name": "t", "scale": "s", "rows": [],
+                                               "training_seeds": [0]}])
+def test_a_table_that_cannot_be_rebuilt_is_named(chain, spec):
+    table = made(chain[0].parent / "t.csv", "ambient.tables", inputs=[chain[1]], spec=spec)
+    assert words(table) == {("t.csv", "differs")}
+
+
+def test_each_file_is_hashed_once(chain, monkeypatch):
+    import ambient.audit as module
+
+    seen = []
+    monkeypatch.setattr(module, "sha256", lambda p: seen.append(p.resolve()) or manifest.sha256(p))
+    deep = made(chain[0].parent / "p/q/d.bin", inputs=[chain[0], chain[1]])
+    assert main([str(deep), str(chain[2]), str(chain[0].parent)]) == 0
+    assert len(seen) == len(set(seen))
+
+
+def test_the_code_recorded_is_that_from_before_the_job(toy):
+    folder, run = toy
+    path = folder / "ambient/toy.py"
+    edit = "open(__file__, 'a').write('#')\n    with atomic"
+    path.write_text(path.read_text().replace("with atomic", edit))
+    before = manifest.sha256(path)
+    assert run().returncode == 0 and manifest.sha256(path) != before
+    found = manifest.read(folder / "out.txt.manifest.json")
+    assert found["code"]["files"]["ambient/toy.py"] == before
+
+
+def test_only_rank_0_records(toy, monkeypatch):
+    folder, run = toy
+    monkeypatch.setenv("RANK", "1")
+    assert run().returncode == 0 and not (folder / "out.txt.manifest.json").exists()
+
+
+def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):
+    repo = tmp_path / "repo"
+    repo.mkdir()
+
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=repo,
+                       check=True, capture_output=True)
+
+    git("init")
+    (repo / "x").write_text("a")
+    git("add", "x")
+    git("commit", "-m", "x")
+    (tmp_path / "link").symlink_to(repo)
+    monkeypatch.setattr(sources, "ROOT", tmp_path / "link")
+    assert sources.commit()["dirty"] is False
+    (repo / "x").write_bytes(b"caf\xe9\n")
+    assert sources.commit()["dirty"] is True and len(sources.commit()["diff_sha256"]) == 64
