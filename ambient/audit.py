@@ -140,12 +140,12 @@ class Audit:
                     result.problems.append(Problem(result.path, "stale",
                                                    f"{parent.name} is not the one that was read"))
                     whole = False
-        if not found["inputs"] or not any(found["inputs"].values()):
+        if found["external"] or not any(found["inputs"].values()):
             whole &= self.check_raw(result)
         return whole
 
     def check_raw(self, result: Result) -> bool:
-        """An artefact with no inputs must rest on external files whose digests are known."""
+        """What comes from outside the tree must have a digest that is known beforehand."""
         found = result.manifest
         pinned = found["spec"].get("sha256")
         known = found["facts"].get("raw_checksum_verified") is True or (

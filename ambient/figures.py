@@ -14,6 +14,7 @@ from ambient.spec import TableSpec
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
 COLOURS = {"Only Clean": "#555555", "All data": "#c1432e", "Ambient-o": "#1f6fb2"}
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -34,6 +35,14 @@ def save(figure: plt.Figure, out: Path) -> None:
     plt.close(figure)
 
 
+def log_scale(axis: plt.Axes) -> None:
+    """A logarithmic y axis labelled with plain numbers at 1, 2 and 5 of each decade."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
 def levels(axis: plt.Axes, table: pd.DataFrame, value: str, error: str | None, label: str) -> None:
     """One panel: `value` against the corruption's parameter, a line a method, clean as a level."""
     key = table.columns[2] if table.columns[2] != "metric" else None
@@ -50,7 +59,7 @@ def levels(axis: plt.Axes, table: pd.DataFrame, value: str, error: str | None, l
         axis.errorbar(rows[key], rows[value], yerr=spread, marker="o", capsize=3, lw=1.5,
                       color=colour(method), label=method)
     if (table[value].max() / max(table[value].min(), 1e-9)) > 8:
-        axis.set_yscale("log")
+        log_scale(axis)
     names = {"sigma_px": "blur, standard deviation [pixels]", "quality": "JPEG quality"}
     axis.set_xlabel(names.get(key, str(key)))
     axis.set_ylabel(label)
@@ -87,7 +96,7 @@ def curves(spec: TableSpec, metrics: Sequence[Path]) -> plt.Figure:
                           capsize=2, color=colour(row.method), label=row.method)
         axis.set_title(", ".join(f"{k} = {v}" for k, v in panel), fontsize=9)
         axis.set_xlabel("images seen [thousands]")
-        axis.set_yscale("log")
+        log_scale(axis)
     axes[0][0].set_ylabel(runs[0][1][0]["metric"])
     axes[0][0].legend(frameon=False)
     figure.tight_layout()
@@ -111,8 +120,7 @@ def classifiers(calibrations: Sequence[Path], annotations: Sequence[Path],
         sigma_min = read_arrays(table)["sigma_min"]
         used = sigma_min[(sigma_min > 0) & np.isfinite(sigma_min)]
         if len(used):
-            edges = np.geomspace(used.min() * 0.95, used.max() * 1.05, 30)
-            bottom.hist(used, bins=edges, color=colour("Ambient-o"))
+            bottom.hist(used, bins=edges_of(used), color=colour("Ambient-o"))
             bottom.axvline(used.mean(), color="black", lw=1, label=f"mean {used.mean():.2f}")
             bottom.legend(frameon=False)
         bottom.set_xlabel("noise level sigma")
@@ -121,6 +129,15 @@ def classifiers(calibrations: Sequence[Path], annotations: Sequence[Path],
     axes[1][0].set_ylabel("corrupted images, by sigma_min")
     figure.tight_layout()
     return figure
+
+
+def edges_of(values: np.ndarray) -> np.ndarray:
+    """Histogram edges, even in the logarithm; one bin a level where the values are few levels."""
+    levels_found = np.unique(values)
+    if 1 < len(levels_found) <= 40:
+        middles = np.sqrt(levels_found[1:] * levels_found[:-1])
+        return np.r_[levels_found[0] ** 2 / middles[0], middles, levels_found[-1] ** 2 / middles[-1]]
+    return np.geomspace(values.min() * 0.95, values.max() * 1.05, 30)
 
 
 def grid(samples: Sequence[Path], names: Sequence[str], columns: int = 12, rows: int = 3) -> plt.Figure:
@@ -146,7 +163,7 @@ def main(spec: TableSpec, record, *, table: Path, metrics: list[Path], samples: 
          calibrations: list[Path], annotations: list[Path], out: Path, out_pdf: Path,
          out_curves: Path, out_classifiers: Path, out_grid: Path) -> None:
     """Draw everything that belongs to one table."""
-    names = [" ".join([row.method, *(f"{k}={v}" for k, v in row.parameters.items())])
+    names = [", ".join([row.method, *(f"{k} = {v}" for k, v in row.parameters.items())])
              for row in spec.rows]
     annotated = [f"{row.corruption}, " + ", ".join(f"{k} = {v}" for k, v in row.parameters.items())
                  for row in spec.rows if row.annotated]

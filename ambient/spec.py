@@ -77,9 +77,13 @@ class NetworkSpec:
     conditional: bool = False  # class labels given to the network
 
     def __post_init__(self) -> None:
-        require(self.model_channels >= 4 and self.model_channels % 4 == 0, "model_channels",
-                self.model_channels, "a multiple of 4")
-        require(len(self.channel_mult) > 0, "channel_mult", self.channel_mult, "one or more factors")
+        require(len(self.channel_mult) > 0 and min(self.channel_mult) > 0, "channel_mult",
+                self.channel_mult, "one or more factors >= 1")
+        # Group norm has min(32, channels // 4) groups, also over two widths joined in the decoder.
+        widest = 2 * max(self.channel_mult) * self.model_channels
+        require(self.model_channels > 0 and (self.model_channels % 32 == 0 or (
+            self.model_channels % 4 == 0 and widest <= 128)), "model_channels", self.model_channels,
+            "a multiple of 32, or one of 4 where 2 max(channel_mult) model_channels <= 128")
         require(self.num_blocks > 0, "num_blocks", self.num_blocks, ">= 1")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "[0, 1)")
 

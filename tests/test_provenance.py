@@ -94,7 +94,7 @@ def test_other_code_names_the_file(chain):
     found["code"]["files"]["ambient/corrupt.py"] = "0" * 64
     found["code"]["sha256"] = digest(found["code"]["files"])
     found.pop("seal")
-    write_json(path, found)
+    write_json(path, found | {"seal": digest(found)})
     audit = Audit()
     audit.artefact(chain[2])
     problems = [str(p) for r in audit.results.values() for p in r.problems]
@@ -110,6 +110,8 @@ def test_unpinned_raw_data_keep_a_result_from_being_closed(tmp_path):
     assert "unpinned: mine.zip" in str(audit.results[a.resolve()].problems[0])
     made(a, "ambient.prepare", external=[raw], facts={"raw_checksum_verified": True})
     assert Audit().artefact(a).level == 2
+    b = made(tmp_path / "b.bin", "ambient.detector", inputs=[a], external=[raw], spec={"sha256": None})
+    assert Audit().artefact(b).level == 1  # beside recorded inputs, too
 
 
 def test_a_folder_audit_finds_files_without_manifest_and_survives_a_move(chain, tmp_path, capsys):
@@ -252,7 +254,7 @@ def test_bad_inputs_are_malformed_and_no_crash(chain, entry):
     found = read_json(path)
     found["inputs"] = {"data": [entry]}
     found.pop("seal")
-    write_json(path, found)
+    write_json(path, found | {"seal": digest(found)})
     assert words(chain[2]) == {("b.bin.manifest.json", "malformed")}
 
 

@@ -246,6 +246,24 @@ def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, m
     assert len(drawn) == 3 + 2  # of 4 shards: two were on disk
 
 
+def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path):
+    """The labels reach the network: other classes, other samples from the same latents."""
+    made = spec.build(spec.TrainingSpec, spec.plain(TRAINING) | {
+        "network": spec.plain(NETWORK) | {"conditional": True}}, "test")
+    denoiser, about = sample.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
+                                           torch.device("cpu"))
+    assert about["num_classes"] == 3
+    torch.nn.init.normal_(denoiser.model.map_label.weight)
+    torch.nn.init.normal_(denoiser.model.dec["8x8_aux_conv"].weight)
+    draw = sample.Draw(denoiser, about, SAMPLING, torch.device("cpu"))
+    with_classes = draw.images(0, range(6))
+    draw.classes = 0
+    assert not np.array_equal(draw.images(0, range(6)), with_classes)
+    data = read(mixture)
+    with pytest.raises(ValueError, match="images without a label"):
+        train.check(made, Dataset(data.images, np.full(60, -1), data.ids, data.corrupted))
+
+
 # --- classifier and annotation ------------------------------------------------------------------------
 
 

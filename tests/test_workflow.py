@@ -140,6 +140,25 @@ def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
     assert jobs(tree, *TEST) == {}  # a reverted edit costs nothing
 
 
+def test_leaky_classifier_reads_a_mixture_of_its_own(tree):
+    path = tree / "config/scales/leaky.yaml"
+    path.write_text("extends: test\nruns: {ambient-blur-0.6: {annotation: per-sample-leaky}}\n")
+    try:
+        text = snakemake(tree, "-n", "-p", "--config", "scale=leaky").stdout
+    finally:
+        path.unlink()
+    commands = [line for line in text.splitlines() if "python -m ambient." in line]
+    read = {stage: {re.search(r"--data (\S+)", c)[1] for c in commands if f"ambient.{stage} " in c}
+            for stage in ("classifier", "train")}
+    folder = "results/leaky/mixtures/controlled"
+    assert read["classifier"] == {f"{folder}/blur-0.6/clean-0.5.safetensors"}
+    assert read["train"] == {f"{folder}/blur-0.6/clean-0.2.safetensors",
+                             f"{folder}/none/clean-0.2.safetensors"}
+    full = "results/leaky/data/digits.safetensors"  # the clean originals: three stages only
+    assert {re.search(r"ambient\.(\w+)", c)[1] for c in commands if full in c.split("--out")[0]} == {
+        "corrupt", "detector", "reference"}
+
+
 def test_a_slip_stops_before_any_job(tree):
     path = tree / "config/scales/test.yaml"
     original = path.read_text()
