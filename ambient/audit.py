@@ -11,6 +11,7 @@ import argparse
 import csv
 import io
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -195,21 +196,27 @@ def artefacts_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def tree(audit: Audit, path: Path, depth: int = 0, seen: set | None = None) -> list[str]:
+def tree(audit: Audit, path: Path) -> list[str]:
     """The chain below an artefact, indented; what was shown already is not unfolded again."""
-    seen = set() if seen is None else seen
-    result = audit.results[path.resolve()]
-    stage = result.manifest.get("stage", "?").removeprefix("ambient.")
-    again = path.resolve() in seen
-    seen.add(path.resolve())
-    name = path if depth == 0 else path.resolve().name if not result.parents else path.name
-    lines = [f"{'  ' * depth}{name}  [{stage}, level {result.level}]" + ("  (above)" if again else "")]
-    for outside in result.manifest.get("external", []):
-        lines.append(f"{'  ' * (depth + 1)}{outside['file']}  [raw, sha256 {outside['sha256'][:12]}…]")
-    if not again:
+    seen: set[Path] = set()
+    base = path.resolve().parent
+
+    def lines(key: Path, depth: int) -> list[str]:
+        result = audit.results[key]
+        stage = result.manifest.get("stage", "?").removeprefix("ambient.")
+        name = path if depth == 0 else Path(os.path.relpath(key, base)).as_posix()
+        again, indent = key in seen, "  " * depth
+        seen.add(key)
+        found = [f"{indent}{name}  [{stage}, level {result.level}]" + ("  (above)" if again else "")]
+        if again:
+            return found
+        found += [f"{indent}  {outside['file']}  [raw, sha256 {outside['sha256'][:12]}…]"
+                  for outside in result.manifest.get("external", [])]
         for parent in dict.fromkeys(p.resolve() for p in result.parents):
-            lines += tree(audit, parent, depth + 1, seen)
-    return lines
+            found += lines(parent, depth + 1)
+        return found
+
+    return lines(path.resolve(), 0)
 
 
 def main(arguments: list[str]) -> int:

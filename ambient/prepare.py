@@ -8,7 +8,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from ambient import readers
+from ambient import randomness, readers
 from ambient.datasets import Dataset, write
 from ambient.files import sha256
 from ambient.spec import DatasetSpec
@@ -49,6 +49,17 @@ def resized(images: np.ndarray, spec: DatasetSpec) -> np.ndarray:
     return np.stack([np.asarray(plane) for plane in small]).reshape(*images.shape[:2], goal, goal)
 
 
+def subset(count: int, most: int | None) -> np.ndarray:
+    """The ids kept, rising: all, or `most` drawn by id (raw data are often sorted by class).
+
+    Subsets of one source are nested.
+    """
+    ids = np.arange(count)
+    if most is None or most >= count:
+        return ids
+    return np.sort(np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most])
+
+
 def digest_of(path: Path) -> str | None:
     """SHA-256 of a raw file; a folder has none of its own."""
     return sha256(path) if path.is_file() else None
@@ -66,8 +77,8 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
     if images.shape[1] != spec.channels:
         raise ValueError(f"{path}: images have {images.shape[1]} channels, the configuration's channels "
                          f"is {spec.channels}")
-    keep = slice(spec.max_images)
-    data = Dataset(resized(images[keep], spec), labels[keep], np.arange(len(images))[keep])
+    keep = subset(len(images), spec.max_images)
+    data = Dataset(resized(images[keep], spec), labels[keep], keep)
     write(out, data)
     if found:
         record.external("raw", path, spec.source)

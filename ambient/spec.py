@@ -41,7 +41,7 @@ class DatasetSpec:
     channels: int  # 1 (grey) or 3 (RGB)
     path: str | None = None  # archive, EDM-format zip, or folder; None: the package or a download
     padding: int = 0  # pixels of the image's minimum added on each side before resizing
-    max_images: int | None = None  # the first so many ids
+    max_images: int | None = None  # a subset of that size, drawn by id
     num_images: int | None = None  # the number that must be found before max_images applies
     sha256: str | None = None  # of the raw file, where it is pinned
 

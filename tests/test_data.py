@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import re
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -147,10 +146,13 @@ def test_mnist_has_500_of_each_digit_averaged_over_areas(tmp_path):
     assert (record.facts["images"], record.facts["classes"]) == (5000, 10)
 
 
-def test_max_images_keeps_the_first_ids(tmp_path):
-    data, _ = prepared(DatasetSpec("mnist", 28, 1, max_images=7, num_images=5000), None, tmp_path)
-    np.testing.assert_array_equal(data.ids, np.arange(7))
-    np.testing.assert_array_equal(data.images, readers.read_mnist(readers.mnist_file())[0][:7])
+def test_max_images_keeps_nested_subsets_of_all_classes(tmp_path):
+    """The source is sorted by class: its first rows would be of one class."""
+    every, _ = readers.read_mnist(readers.mnist_file())
+    few, more = (prepared(DatasetSpec("mnist", 28, 1, max_images=n, num_images=5000), None, tmp_path)[0]
+                 for n in (100, 200))
+    assert len(few.ids) == 100 and set(few.ids) < set(more.ids) and len(set(few.labels)) == 10
+    np.testing.assert_array_equal(few.images, every[few.ids])
 
 
 @pytest.mark.parametrize(("changes", "words"), [
@@ -259,13 +261,14 @@ def test_a_missing_batch_is_named(cifar, tmp_path):
 
 
 def test_without_network_the_message_says_what_to_put_where(tmp_path, monkeypatch):
-    def offline(root, download):
-        assert root == tmp_path / "store" and download
+    import torchvision.datasets.utils
+
+    def offline(url, root, filename, md5):
+        assert root == str(tmp_path / "store") and filename == "cifar-10-python.tar.gz"
+        assert md5 == readers.CIFAR_MD5
         raise OSError("no route to host")
     monkeypatch.setenv("AMBIENT_DATA", str(tmp_path / "store"))
-    fake = SimpleNamespace(CIFAR10=offline)  # the real one would import torch, and try
-    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(datasets=fake))
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", fake)
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url", offline)
     refused(DatasetSpec("cifar10", 32, 3), None, tmp_path, "no route to host",
             "cifar-10-python.tar.gz", "datasets.cifar10.path", "config/local.yaml")
 
