@@ -126,7 +126,7 @@ class Audit:
         found, whole = result.manifest, True
         for entries in found["inputs"].values():
             for entry in entries:
-                parent = result.path.parent / entry["path"]
+                parent = Path(os.path.normpath(result.path.parent / entry["path"]))
                 if parent.resolve() in self.open:
                     record = manifest.path_for(result.path)
                     result.problems.append(Problem(record, "malformed",
