@@ -84,6 +84,8 @@ class ClassBatches:
 def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: Path,
          out: Path) -> None:
     """`out` gets the detector's weights; the accuracy on images not trained on goes in the manifest."""
+    if spec.weights is not None:  # a specification is recorded, and a local path must not be
+        raise ValueError(f"weights: got {spec.weights!r}, allowed: null here; give them as --weights")
     if spec.kind == "inception":
         fetch_inception(spec, record, weights, out)
         return

@@ -16,8 +16,8 @@ from ambient.spec import DatasetSpec
 
 def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, bool]:
     """(raw path, (images, labels), whether a published checksum was verified while reading)."""
-    if raw is None and spec.path is not None:
-        raw = Path(spec.path)
+    if spec.path is not None:  # a specification is recorded, and a local path must not be
+        raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the path as --raw")
     if raw is not None and not raw.exists():
         raise ValueError(f"{raw}: no such file or folder")
     if spec.source == "mnist":

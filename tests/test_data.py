@@ -414,9 +414,6 @@ def test_a_name_that_is_twice_in_a_zip(tmp_path):
     refused(IMAGES, raw, tmp_path, f"{FIRST} is in it twice")
 
 
-def test_path_of_the_specification_and_raw_in_its_place(tmp_path):
-    raw = make_zip(tmp_path / "r.zip", files_of())
-    spec = DatasetSpec("images", 8, 3, path=str(raw))
-    assert len(prepared(spec, None, tmp_path)[0].ids) == 6
-    other = make_zip(tmp_path / "o.zip", files_of(2))
-    assert len(prepared(spec, other, tmp_path)[0].ids) == 2
+def test_a_local_path_in_the_specification_is_refused_since_it_would_be_recorded(tmp_path):
+    spec = DatasetSpec("images", 8, 3, path=str(tmp_path / "raw.zip"))
+    refused(spec, None, tmp_path, "path: got", "--raw")

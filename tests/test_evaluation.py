@@ -102,6 +102,8 @@ def test_missing_or_wrong_inception_weights_say_what_to_do(tmp_path, monkeypatch
         detector.main(spec.DetectorSpec("inception"), RECORD, weights=None, **files)
     with pytest.raises(ValueError, match="no such file"):
         detector.main(spec.DetectorSpec("inception"), RECORD, weights=tmp_path / "gone.pt", **files)
+    with pytest.raises(ValueError, match="give them as --weights"):
+        detector.main(spec.DetectorSpec("inception", weights="/w.pt"), RECORD, weights=None, **files)
     (tmp_path / "w.pt").write_bytes(b"other")
     with pytest.raises(ValueError, match="sha256 is"):
         detector.main(spec.DetectorSpec("inception", sha256="0" * 64), RECORD,

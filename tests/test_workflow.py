@@ -185,10 +185,14 @@ def test_scales_resolve(target, trainings):
 
 def test_literal_slurm_command_resolves():
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(["snakemake", "--profile", "slurm", "results/table2a.csv", "-n", "-F"],
+    done = subprocess.run(["snakemake", "--profile", "slurm", "results/table2a.csv", "-n", "-F", "-p"],
                           cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert '"batch":512' in done.stdout + done.stderr or "train" in done.stdout + done.stderr
+    commands = [line for line in done.stdout.splitlines() if "-m ambient.train " in line]
+    assert len(commands) == 9
+    for command in commands:  # the paper's hyper-parameters reach every job
+        for setting in ('"batch":512', '"lr":0.001', '"nimg":25088000', '"model_channels":128'):
+            assert setting in command
 
 
 def test_lint_and_format():
