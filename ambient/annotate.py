@@ -20,7 +20,8 @@ from ambient.files import read_arrays, write_arrays, write_json
 from ambient.noise import lognormal
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import AnnotationSpec, ClassifierSpec, build
+from ambient.spec import AnnotationSpec, ClassifierSpec
+from ambient.strict import build
 
 CHUNK = 64  # images annotated together, and saved together
 

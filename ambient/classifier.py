@@ -24,7 +24,8 @@ from ambient.files import atomic, read_json, write_json
 from ambient.fit import fit
 from ambient.noise import lognormal
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import ClassifierSpec, plain
+from ambient.spec import ClassifierSpec
+from ambient.strict import plain
 
 LEVELS = 17  # noise levels of the calibration report
 HELD_OUT_DRAWS = 2048  # (image, noise) pairs of each class and level, at most

@@ -24,15 +24,10 @@ from ambient.spec import (
     MixtureSpec,
     RowSpec,
     SamplingSpec,
-    SpecError,
     TableSpec,
     TrainingSpec,
-    build,
-    nearest,
-    number,
-    plain,
-    require,
 )
+from ambient.strict import SpecError, build, nearest, number, plain, require
 
 T = TypeVar("T")
 FILES = ("data.yaml", "models.yaml", "experiments.yaml")

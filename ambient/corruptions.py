@@ -14,7 +14,7 @@ from PIL import Image, features
 from scipy import ndimage
 
 from ambient.datasets import to_float, to_uint8
-from ambient.spec import nearest
+from ambient.strict import nearest
 
 SUBSAMPLING = ("4:4:4", "4:2:2", "4:2:0")
 

@@ -90,4 +90,4 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
 if __name__ == "__main__":
     from ambient import stage
 
-    stage.run(main, DatasetSpec, inputs=("raw",), outputs=("out",), optional=("raw",))
+    stage.run(main, DatasetSpec, inputs=(), outputs=("out",), optional=("raw",), options=("raw",))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ambient import sources
 from ambient.files import atomic, digest, read_json, sha256, sync_folder, write_json
-from ambient.spec import plain
+from ambient.strict import plain
 
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
 

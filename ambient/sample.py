@@ -19,7 +19,8 @@ from ambient.files import read_arrays, write_arrays
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.sampler import heun
-from ambient.spec import SamplingSpec, TrainingSpec, build
+from ambient.spec import SamplingSpec, TrainingSpec
+from ambient.strict import build
 
 BATCH = {"cpu": 125, "cuda": 1000}  # samples drawn together: a matter of memory, not of results
 

@@ -8,28 +8,13 @@ Standard library only, so that the workflow can validate everything without impo
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
 import math
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from ambient.files import canonical_json
-
-T = TypeVar("T")
-
-
-class SpecError(ValueError):
-    """A setting that can't be used. The message is one line: where, what was found, what is allowed."""
-
-
-def require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    """Raise `SpecError` for `key` unless the condition holds."""
-    if not condition:
-        raise SpecError(f"{key}: got {value!r}, allowed: {allowed}")
+from ambient.strict import require
 
 
 @dataclass(frozen=True)
@@ -329,93 +314,3 @@ class TableSpec:
     scale: str
     rows: tuple[RowSpec, ...]
     training_seeds: tuple[int, ...]
-
-
-def build(cls: type[T], values: Any, where: str) -> T:
-    """Make a dataclass from plain data, strictly.
-
-    Raises `SpecError` naming `where` and the key for: unknown keys (with the nearest valid one),
-    missing keys, wrong types (a string where a number belongs), values out of range.
-    """
-    if not isinstance(values, Mapping):
-        raise SpecError(f"{where}: got {values!r}, allowed: keys and values")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    for key in values:
-        if key not in fields:
-            raise SpecError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
-    arguments = {}
-    for key, field in fields.items():
-        if key in values:
-            arguments[key] = convert(hints[key], values[key], f"{where}.{key}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise SpecError(f"{where}: missing key {key!r}")
-    try:
-        return cls(**arguments)
-    except SpecError as error:
-        raise SpecError(f"{where}.{error}") from None
-
-
-def nearest(key: str, known: typing.Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or the list of what is known where nothing is near."""
-    known = list(known)
-    matches = difflib.get_close_matches(str(key), known, n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(known)})"
-
-
-def convert(hint: Any, value: Any, where: str) -> Any:
-    """Check `value` against a type hint and return it (lists become tuples, maps dataclasses)."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return convert(next(kind for kind in arguments if kind is not type(None)), value, where)
-    if origin is Literal:
-        require(value in arguments, where, value, ", ".join(map(str, arguments)))
-        return value
-    if origin is tuple:
-        require(isinstance(value, (list, tuple)), where, value, "a list")
-        return tuple(convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, where)
-    if hint is float:
-        return number(value, where)
-    if hint is int:
-        require(isinstance(value, int) and not isinstance(value, bool), where, value, "a whole number")
-    elif hint in (str, bool):
-        require(isinstance(value, hint), where, value, "text" if hint is str else "true or false")
-    return value
-
-
-def number(value: Any, where: str) -> float:
-    """A finite number, or `inf` spelled so; text such as '1e-4' is refused with the right spelling."""
-    if value == "inf":
-        return math.inf
-    hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(value, str) else ""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    require(good, where, value, f"a number{hint}")
-    return float(value)
-
-
-def plain(spec: Any) -> Any:
-    """A specification as plain data that survives JSON (infinity is written 'inf')."""
-    if dataclasses.is_dataclass(spec):
-        return {f.name: plain(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
-    if isinstance(spec, Mapping):
-        return {key: plain(value) for key, value in spec.items()}
-    if isinstance(spec, (list, tuple)):
-        return [plain(value) for value in spec]
-    return "inf" if isinstance(spec, float) and math.isinf(spec) else spec
-
-
-def to_json(spec: Any) -> str:
-    """The canonical JSON of a specification: what a rule passes to its stage."""
-    return canonical_json(plain(spec))
-
-
-def from_json(cls: type[T], text: str) -> T:
-    """Read a specification that `to_json` wrote (or a person typed), as strictly as a config file."""
-    try:
-        return build(cls, json.loads(text), "--spec")
-    except json.JSONDecodeError as error:
-        raise SpecError(f"--spec: not valid JSON ({error})") from None

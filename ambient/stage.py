@@ -11,7 +11,7 @@ from typing import Any
 
 from ambient import manifest
 from ambient.files import sha256, write_json
-from ambient.spec import from_json, plain
+from ambient.strict import from_json, plain
 
 
 class Record:
@@ -52,8 +52,9 @@ def run(main: Callable, spec_type: type, *, inputs: Sequence[str], outputs: Sequ
     """Parse the command line, call `main(spec, record, **paths)`, write a manifest for each output.
 
     Names in `many` take several paths; `optional` ones may be left out (None); `options` are paths
-    that are not recorded. A `ValueError`, `OSError` or `ArithmeticError` ends the process with one
-    line and status 1 (set AMBIENT_TRACEBACK for the whole trace). Without its manifests a job fails.
+    that are not recorded here (a stage notes raw data by `record.external`). A `ValueError`, `OSError`
+    or `ArithmeticError` ends the process with one line and status 1 (set AMBIENT_TRACEBACK for the
+    whole trace). Without its manifests a job fails.
     """
     given = parse(main, [*inputs, *options, *outputs], optional, many)
     name = f"ambient.{Path(sys.modules[main.__module__].__file__).stem}"
@@ -70,14 +71,12 @@ def execute(name: str, main: Callable, spec_type: type, given: argparse.Namespac
     clock, record = manifest.Clock(), Record()
     spec = from_json(spec_type, given.spec)
     paths = {role: as_list(getattr(given, role)) for role in inputs}
-    outside = {role for role in inputs if role == "raw"}  # recorded by digest, not by path
     for role, files in paths.items():
         for path in files:
             if not path.exists():
                 raise ValueError(f"--{role}: no such file {path}")
-    kept = {role: files for role, files in paths.items() if role not in outside}
-    before = {path: fingerprint(path) for files in kept.values() for path in files}
-    recorded = {role: [(path, sha256(path)) for path in files] for role, files in kept.items()}
+    before = {path: fingerprint(path) for files in paths.values() for path in files}
+    recorded = {role: [(path, sha256(path)) for path in files] for role, files in paths.items()}
     targets = [getattr(given, output) for output in outputs]
     writer = os.environ.get("RANK", "0") == "0"  # under torchrun one process records
     # What is about to be replaced must not keep its old manifest.

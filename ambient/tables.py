@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ambient.files import atomic, read_json
-from ambient.spec import RowSpec, TableSpec, build, plain
+from ambient.spec import RowSpec, TableSpec
+from ambient.strict import build, plain
 
 
 def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:

@@ -23,7 +23,8 @@ from ambient.files import atomic
 from ambient.fit import fit
 from ambient.noise import buffer_factor, lognormal
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import TrainingSpec, plain
+from ambient.spec import TrainingSpec
+from ambient.strict import plain
 
 
 class AmbientBatches:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ambient import spec
+from ambient import spec, strict
 from ambient.config import Experiments, load, scales
-from ambient.spec import SpecError
+from ambient.strict import SpecError
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,8 +52,8 @@ def test_methods_differ_in_data_and_annotation_only():
     """Same network, optimiser, images and evaluation for every row of the table, at every scale."""
     for scale in scales(ROOT / "config"):
         found = Experiments(ROOT / "config", scale)
-        trainings = {spec.to_json(found.training(run, 0)) for run in found.needed()}
-        evaluations = {spec.to_json(found.evaluation(run)) for run in found.needed()}
+        trainings = {strict.to_json(found.training(run, 0)) for run in found.needed()}
+        evaluations = {strict.to_json(found.evaluation(run)) for run in found.needed()}
         assert len(trainings) == len(evaluations) == 1
 
 
@@ -154,14 +154,14 @@ def test_a_new_level_is_one_line(config):
 
 def test_json_round_trip_keeps_infinity():
     sampler = spec.SamplerSpec(18, 0.002, 80.0, 7.0)
-    assert spec.from_json(spec.SamplerSpec, spec.to_json(sampler)) == sampler
+    assert strict.from_json(spec.SamplerSpec, strict.to_json(sampler)) == sampler
 
 
 def test_order_of_keys_does_not_change_a_specification(config):
-    before = spec.to_json(Experiments(config, "demo").training("only-clean", 0))
+    before = strict.to_json(Experiments(config, "demo").training("only-clean", 0))
     edit(config / "experiments.yaml", lambda tree: tree["studies"]["controlled"].update(
         training=dict(reversed(tree["studies"]["controlled"]["training"].items()))))
-    assert spec.to_json(Experiments(config, "demo").training("only-clean", 0)) == before
+    assert strict.to_json(Experiments(config, "demo").training("only-clean", 0)) == before
 
 
 def test_local_paths_are_in_no_specification(config):
@@ -171,4 +171,4 @@ def test_local_paths_are_in_no_specification(config):
     assert found.dataset("cifar10").path == "/data/c.zip"
     for made in (found.portable_dataset("cifar10"), found.portable_detector("inception"),
                  found.evaluation("only-clean")):
-        assert "/data" not in spec.to_json(made)
+        assert "/data" not in strict.to_json(made)

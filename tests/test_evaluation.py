@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ambient import detector, evaluate, features, reference, spec, tables
+from ambient import detector, evaluate, features, reference, spec, strict, tables
 from ambient.datasets import Dataset, read, write
 from ambient.files import write_arrays
 from ambient.frechet import frechet_distance, moments
@@ -111,7 +111,7 @@ def test_missing_or_wrong_inception_weights_say_what_to_do(tmp_path, monkeypatch
 
 
 def test_only_inception_is_called_fid():
-    with pytest.raises(spec.SpecError, match="fid for Inception features"):
+    with pytest.raises(strict.SpecError, match="fid for Inception features"):
         spec.EvaluationSpec("fid", NET, (0,))
 
 
@@ -161,7 +161,7 @@ def test_table_columns_and_rows(tmp_path):
     assert {"num_seeds", "sigma_min_mean", "paper_value", "run_id"} <= set(table.columns)
     assert list(table["method"]) == ["Only Clean", "Ambient-o"] and list(table["value"]) == [2.0, 1.0]
     assert np.isnan(table["sigma_min_mean"][0]) and table["sigma_min_mean"][1] == 1.5
-    text = tables.rebuild(spec.plain(made), {"metrics": metrics, "annotations": annotations})
+    text = tables.rebuild(strict.plain(made), {"metrics": metrics, "annotations": annotations})
     assert text == (tmp_path / "t.csv").read_text()
 
 

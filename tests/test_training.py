@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import annotate, classifier, config, corrupt, prepare, sample, spec, train
+from ambient import annotate, classifier, config, corrupt, prepare, sample, spec, strict, train
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, to_float, write
 from ambient.denoiser import Denoiser, build_unet, read_weights
@@ -72,8 +72,8 @@ def run_training(mixture, annotations, folder, made=TRAINING):
 
 
 def batches(mixture, annotations, **loss):
-    made = spec.build(spec.TrainingSpec, spec.plain(TRAINING) | {
-        "loss": spec.plain(TRAINING.loss) | loss}, "test")
+    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+        "loss": strict.plain(TRAINING.loss) | loss}, "test")
     data = read(mixture)
     network = build_unet(NETWORK, 8, 1, 3, True, torch_generator("cpu", 0))
     return train.AmbientBatches(made, data, Annotations.read(annotations), Denoiser(network),
@@ -153,9 +153,9 @@ def test_snapshots_hold_the_ema_at_their_marks(mixture, annotations, tmp_path):
 
 def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
     """SIGKILL at five moments, resumed by the same command: equal digests, few steps done twice."""
-    made = spec.build(spec.TrainingSpec, spec.plain(TRAINING) | {
-        "optimiser": spec.plain(optimiser(nimg=16 * 400)), "snapshots": [16 * 200, 16 * 400]}, "test")
-    command = [sys.executable, "-m", "ambient.train", "--spec", spec.to_json(made), "--data", mixture,
+    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+        "optimiser": strict.plain(optimiser(nimg=16 * 400)), "snapshots": [16 * 200, 16 * 400]}, "test")
+    command = [sys.executable, "-m", "ambient.train", "--spec", strict.to_json(made), "--data", mixture,
                "--annotations", annotations]
     environment = os.environ | {"AMBIENT_CHECKPOINT_SECONDS": "0.05", "OMP_NUM_THREADS": "1",
                                 "PYTHONPATH": str(ROOT)}
@@ -248,8 +248,8 @@ def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, m
 
 def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path):
     """The labels reach the network: other classes, other samples from the same latents."""
-    made = spec.build(spec.TrainingSpec, spec.plain(TRAINING) | {
-        "network": spec.plain(NETWORK) | {"conditional": True}}, "test")
+    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+        "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
     denoiser, about = sample.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
                                            torch.device("cpu"))
     assert about["num_classes"] == 3
@@ -277,7 +277,7 @@ def test_classifier_draws_are_balanced_and_never_held_out(mixture):
         assert labels.sum() == 8 and not held & set(rows)
         np.testing.assert_array_equal(data.corrupted[rows], labels)
     unbalanced = classifier.ClassifierBatches(
-        spec.build(spec.ClassifierSpec, spec.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
+        strict.build(spec.ClassifierSpec, strict.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
         data, None, torch.device("cpu"))
     share = np.mean([unbalanced.draw(nimg)[1].mean() for nimg in range(0, 16_000, 16)])
     assert share == pytest.approx(30 / 45, abs=0.02)

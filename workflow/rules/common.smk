@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from ambient import config as settings
 from ambient import sources
-from ambient.spec import SpecError, to_json
+from ambient.strict import SpecError, to_json
 
 try:
     settings.check_main(config)
