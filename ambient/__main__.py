@@ -1,5 +1,6 @@
 """`python -m ambient`: audit, show, spec; and the list of stages."""
 
+import signal
 import sys
 
 COMMANDS = {"audit": "check every artefact back to raw data", "show": "print a table",
@@ -27,4 +28,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):  # `... | head` ends quietly, as any command's output does
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

@@ -28,6 +28,7 @@ from ambient.spec import ClassifierSpec
 from ambient.strict import plain
 
 LEVELS = 17  # noise levels of the calibration report
+WEAK_ACCURACY = 0.75  # balanced, held-out, at the best level
 HELD_OUT_DRAWS = 2048  # (image, noise) pairs of each class and level, at most
 
 
@@ -151,6 +152,20 @@ def marks(spec: ClassifierSpec) -> tuple[int, ...]:
                          for i in range(spec.evaluations)}))
 
 
+def verdict(report: dict) -> str:
+    """One line on how well held-out images were told apart, with a warning where that failed.
+
+    A classifier that can't tell them apart at any level finds no sigma_min: what it gives is noise.
+    """
+    best = max(report["levels"], key=lambda level: level["accuracy"])
+    line = (f"classifier: kept after {report['nimg']:,} images; held-out accuracy "
+            f"{best['accuracy']:.2f} at sigma {best['sigma']:.2g}, the most of any level")
+    if best["accuracy"] < WEAK_ACCURACY:
+        line += (f"\nclassifier: WARNING: below {WEAK_ACCURACY}: sigma_min will mean little. More clean "
+                 "images (clean_fraction), a stronger corruption, or more augmentation may help")
+    return line
+
+
 def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
          calibration: Path) -> None:
     """Train; `out` gets the selected EMA weights, `calibration` the held-out report (JSON)."""
@@ -176,6 +191,7 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
     chosen = reports[-1]
     if spec.select == "best":
         chosen = min(reports, key=lambda report: report["cross_entropy"])
+    print(verdict(chosen), flush=True)
     write_json(calibration, {
         "chosen_nimg": chosen["nimg"], "levels": chosen["levels"],
         "held_out": {"clean": len(batches.split.held_out[0]),

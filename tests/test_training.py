@@ -355,3 +355,13 @@ def test_strict_classifier_reads_the_runs_own_mixture_and_leaky_another():
     assert found.fraction("controlled", "balanced") == found.fraction("controlled", "unbalanced") == own
     assert found.fraction("controlled", "leaky") == 0.5 != own
     assert to_float(np.array([[[[0]]]], np.uint8)).item() == -1
+
+
+def test_classifier_says_where_it_failed():
+    def level(accuracy, sigma):
+        return {"accuracy": accuracy, "sigma": sigma}
+
+    good = classifier.verdict({"nimg": 6400, "levels": [level(0.97, 0.1), level(0.5, 10.0)]})
+    assert "6,400" in good and "0.97 at sigma 0.1" in good and "WARNING" not in good
+    weak = classifier.verdict({"nimg": 6400, "levels": [level(0.67, 0.1), level(0.69, 0.2)]})
+    assert "0.69 at sigma 0.2" in weak and "WARNING" in weak and "clean_fraction" in weak
