@@ -72,6 +72,8 @@ class Trajectories:
         self.network.load_state_dict(read_weights(classifier))
         self.network.to(where).eval()
         self.spec, self.where, self.sigmas = spec, where, grid(spec)
+        levels, offsets = np.array(about["offsets"]).T  # of the classifier's recalibration
+        self.offsets = np.interp(np.log(self.sigmas), np.log(levels), offsets)
 
     @torch.no_grad()
     def of(self, images: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -88,7 +90,7 @@ class Trajectories:
             x = (x0[:, None] + float(sigma) * noise).flatten(0, 1)
             level = torch.full((len(x),), float(sigma), device=self.where)
             with autocast(self.spec.precision, self.where):
-                logits = self.network(x, level)
+                logits = self.network(x, level) + self.offsets[k]
             p[:, k] = torch.sigmoid(logits).reshape(len(images), trials).mean(1).cpu().numpy()
         return p
 

@@ -107,7 +107,8 @@ class ClassifierBatches:
         """Held-out behaviour at fixed levels: for clean and corrupted images, the mean P(clean).
 
         `cross_entropy` is the mean of both classes' (balanced), ln 2 = 0.693 if they can't be told
-        apart; `accuracy` is balanced too. `weight` is the training density of the level.
+        apart; `accuracy` is balanced too. `weight` is the training density of the level, `offset` what
+        `recalibrate` adds to the logit there (all numbers are after it).
         """
         before = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.network.load_state_dict(weights)
@@ -119,10 +120,12 @@ class ClassifierBatches:
         for z, weight in zip(normal.tolist(), density.tolist(), strict=True):
             sigma = float(np.exp(noise.P_mean + noise.P_std * z))
             logits = [self.held_out_logits(kind, sigma) for kind in (0, 1)]
+            offset = held_out_offset(*logits) if self.spec.recalibrate == "bias" else 0.0
+            logits = [values + offset for values in logits]
             losses = [cross_entropy(v, torch.full_like(v, kind)) for kind, v in enumerate(logits)]
             right = [(logits[0] < 0).float().mean(), (logits[1] > 0).float().mean()]
             report.append({
-                "sigma": sigma, "weight": weight,
+                "sigma": sigma, "weight": weight, "offset": offset,
                 "p_clean_of_clean": torch.sigmoid(-logits[0]).mean().item(),
                 "p_clean_of_corrupted": torch.sigmoid(-logits[1]).mean().item(),
                 "cross_entropy": (sum(losses) / 2).item(), "accuracy": (sum(right) / 2).item()})
@@ -142,6 +145,22 @@ class ClassifierBatches:
             return torch.cat([self.network(part.to(self.where), torch.full((len(part),), sigma,
                                                                           device=self.where))
                               for part in x.split(256)])
+
+
+def held_out_offset(clean: Tensor, corrupted: Tensor) -> float:
+    """The number to add to logits so that their balanced cross-entropy is least on held-out images.
+
+    At its minimum the mean of P(corrupted) over both classes is 1/2 (its derivative is that mean minus
+    1/2, and rises). A classifier that has memorised its few clean images takes new ones for corrupted:
+    without the shift P(clean) settles below tau at noise levels where nothing can be told apart.
+    Searched in [-10, 10] by bisection.
+    """
+    low, high = -10.0, 10.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        mean = (torch.sigmoid(clean + middle).mean() + torch.sigmoid(corrupted + middle).mean()) / 2
+        low, high = (middle, high) if mean < 0.5 else (low, middle)
+    return (low + high) / 2
 
 
 def marks(spec: ClassifierSpec) -> tuple[int, ...]:
@@ -198,7 +217,8 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
                      "corrupted": len(batches.split.held_out[1])},
         "history": [{k: r[k] for k in ("nimg", "cross_entropy")} for r in reports]})
     save_weights(out, load_file(keep.folder / f"weights-{chosen['nimg']}.safetensors"),
-                 {"spec": plain(spec), "resolution": resolution, "channels": channels})
+                 {"spec": plain(spec), "resolution": resolution, "channels": channels,
+                  "offsets": [[level["sigma"], level["offset"]] for level in chosen["levels"]]})
     record.facts |= {"images_seen": spec.optimiser.nimg, "chosen_nimg": chosen["nimg"],
                      "protocol": spec.protocol,
                      "parameters": sum(p.numel() for p in network.parameters())}

@@ -142,6 +142,7 @@ class ClassifierSpec:
     holdout: float  # fraction of the clean, and of the corrupted, images kept out of training
     evaluations: int  # held-out evaluations over training; the best one is kept
     select: Literal["best", "last"]
+    recalibrate: Literal["none", "bias"]  # shift the logit at each sigma to fit the held-out images
     seed: int
 
     def __post_init__(self) -> None:

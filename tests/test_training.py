@@ -38,7 +38,7 @@ NOISE = spec.NoiseSpec(-0.5, 1.2)
 TRAINING = spec.TrainingSpec(NETWORK, AUGMENT, optimiser(), NOISE,
                              spec.LossSpec("ambient", None, 4.0, "sigma_min"), 0.5, (80, 160), 3)
 CLASSIFIER = spec.ClassifierSpec(NETWORK, AUGMENT, optimiser(), NOISE, "strict", None, "balanced", 0.25,
-                                 2, "best", 0)
+                                 2, "best", "none", 0)
 SAMPLING = spec.SamplingSpec(spec.SamplerSpec(4, 0.01, 20.0, 7.0), 6, (0, 1), "float32")
 
 
@@ -313,6 +313,40 @@ def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
     write(tmp_path / "part.safetensors", Dataset(part.images[keep], part.labels[keep], part.ids[keep],
                                                 part.corrupted[keep]))
     np.testing.assert_array_equal(run(tmp_path / "part.safetensors").sigma_min, whole.sigma_min[keep])
+
+
+def test_recalibration_shifts_held_out_logits_to_balance():
+    """Logits l and -l need no shift; shifted by b, they need -b; at any optimum the mean P is 1/2."""
+    values = torch.linspace(-3, 2, 50, dtype=torch.float64)
+    assert classifier.held_out_offset(values, -values) == pytest.approx(0, abs=1e-9)
+    assert classifier.held_out_offset(values + 0.7, -values + 0.7) == pytest.approx(-0.7, abs=1e-9)
+    clean, corrupted = values - 1, values[10:] + 0.5
+    offset = classifier.held_out_offset(clean, corrupted)
+
+    def entropy(shift):
+        losses = [torch.nn.functional.binary_cross_entropy_with_logits(v + shift, torch.full_like(v, kind))
+                  for kind, v in enumerate((clean, corrupted))]
+        return float(sum(losses) / 2)
+
+    assert entropy(offset) < min(entropy(offset - 0.01), entropy(offset + 0.01))
+
+
+def test_recalibrated_classifier_is_used_in_annotation(mixture, tmp_path):
+    made = strict.build(spec.ClassifierSpec, strict.plain(CLASSIFIER) | {"recalibrate": "bias"}, "t")
+    files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
+    classifier.main(made, RECORD, data=mixture, state=tmp_path / "s", **files)
+    for level in json.loads(files["calibration"].read_text())["levels"]:
+        both = level["p_clean_of_clean"] + level["p_clean_of_corrupted"]
+        assert both / 2 == pytest.approx(0.5, abs=1e-5)
+    grid = spec.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1,
+                               "last", "float32", 0)
+    shifted, plain = (annotate.Trajectories(grid, files["out"], torch.device("cpu")) for _ in range(2))
+    plain.offsets = np.zeros(6)
+    assert np.abs(shifted.offsets).max() > 1e-4
+    data = read(mixture)
+    p, q = (found.of(data.images[:3], data.ids[:3]).astype(np.float64) for found in (shifted, plain))
+    np.testing.assert_allclose(np.log(p / (1 - p)) - np.log(q / (1 - q)),
+                               np.broadcast_to(shifted.offsets, p.shape), atol=1e-4)
 
 
 def test_annotation_is_monotone_in_corruption_strength(tmp_path):
