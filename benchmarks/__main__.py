@@ -1,0 +1,70 @@
+"""`python -m benchmarks`: measure, print, and write benchmarks/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import evaluation, training
+from benchmarks.timing import Pair, ceiling
+
+COMPARISONS: dict[str, Callable[[int], Pair]] = {
+    "train-demo": lambda repeats: training.step("demo", "ambient-blur-0.6", None, 10, repeats),
+    "train-small": lambda repeats: training.step("small", "ambient-blur-0.8", None, 5, repeats),
+    "train-cifar10": lambda repeats: training.step("paper", "ambient-blur-0.8", 32, 1, repeats),
+    "distance": lambda repeats: evaluation.distance(2048, repeats),
+}
+HEAD = ("| work | plain | ours | ratio (smallest to largest) | ours, share of the bf16 ceiling |\n"
+        "|---|---|---|---|---|")
+
+
+def line(pair: Pair, ceilings: dict[str, float]) -> str:
+    """A comparison as a row of Markdown."""
+    share = f"{pair.gflop * pair.rate(pair.ours) / ceilings['bfloat16']:.0%}" if pair.gflop else ""
+    ratios = pair.ratios
+    return (f"| {pair.name} | {pair.rate(pair.plain):.3g} {pair.unit}/s "
+            f"| {pair.rate(pair.ours):.3g} {pair.unit}/s "
+            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {share} |")
+
+
+def report(lines: list[str], ceilings: dict[str, float], command: str, repeats: int) -> str:
+    """The text of benchmarks/README.md."""
+    machine = (f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, "
+               f"torch {torch.__version__}, Python {platform.python_version()}")
+    return "\n".join([
+        "# Benchmarks\n", f"Written by `{command}` ({machine}).",
+        f"Plain and ours alternate in one run; a ratio is the median over {repeats} repeats of plain / ours.",
+        f"The ceiling is a 2048 x 2048 matrix product: {ceilings['float32']:.0f} GFLOP/s in float32, "
+        f"{ceilings['bfloat16']:.0f} in bfloat16.\n", HEAD, *lines, ""])
+
+
+def main() -> None:
+    """Run the comparisons asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(COMPARISONS)}")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/README.md"))
+    given = parser.parse_args()
+    unknown = sorted(set(given.names) - set(COMPARISONS))
+    if unknown:
+        parser.error(f"unknown comparison {unknown[0]!r} (known: {', '.join(COMPARISONS)})")
+    torch.set_num_threads(given.threads)
+    ceilings = {str(kind).removeprefix("torch."): ceiling(kind)
+                for kind in (torch.float32, torch.bfloat16)}
+    lines = []
+    for name in given.names or COMPARISONS:
+        lines.append(line(COMPARISONS[name](given.repeats), ceilings))
+        print(lines[-1], flush=True)
+    command = " ".join(["python -m benchmarks", *given.names, f"--repeats {given.repeats}"])
+    given.out.write_text(report(lines, ceilings, command, given.repeats))
+    print(f"wrote {given.out}")
+
+
+if __name__ == "__main__":
+    main()

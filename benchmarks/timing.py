@@ -1,0 +1,60 @@
+"""Paired timings: two ways of doing the same work, alternating in one run, compared as ratios.
+
+A shared machine's speed drifts by tens of per cent within minutes, so that single timings of two
+programs say little; neighbours in time see the same machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One comparison: seconds of each repeat, plain and ours, and the units of work in a repeat."""
+
+    name: str
+    unit: str  # of work: images, distances
+    work: int
+    plain: tuple[float, ...]
+    ours: tuple[float, ...]
+    gflop: float | None = None  # arithmetic in a unit of work, where it is counted
+
+    @property
+    def ratios(self) -> list[float]:
+        """Of each repeat, plain / ours: how many times as fast ours is."""
+        return [p / o for p, o in zip(self.plain, self.ours, strict=True)]
+
+    def rate(self, seconds: tuple[float, ...]) -> float:
+        """Units of work a second, median."""
+        return self.work / statistics.median(seconds)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def paired(name: str, unit: str, work: int, plain: Callable[[], object], ours: Callable[[], object],
+           repeats: int, gflop: float | None = None) -> Pair:
+    """Time both, alternating, after one call of each that is not counted."""
+    plain(), ours()
+    times = [(seconds(plain), seconds(ours)) for _ in range(repeats)]
+    return Pair(name, unit, work, tuple(t[0] for t in times), tuple(t[1] for t in times), gflop)
+
+
+def ceiling(dtype: torch.dtype, side: int = 2048, repeats: int = 5) -> float:
+    """GFLOP/s of a large matrix product on this machine: what arithmetic can reach at best."""
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(side, side, device=where).to(dtype) for _ in range(2))
+    a @ b
+    return 2 * side**3 / statistics.median(seconds(lambda: a @ b) for _ in range(repeats)) / 1e9

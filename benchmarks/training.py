@@ -1,0 +1,92 @@
+"""A training step: ours against a plain one (float32, one parameter at a time), on the same batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ambient import randomness
+from ambient.annotations import Annotations
+from ambient.config import Experiments
+from ambient.datasets import Dataset
+from ambient.denoiser import Denoiser, build_unet
+from ambient.fit import BETAS, EPS, Fit, ema_beta, learning_rate
+from ambient.runtime import device
+from ambient.spec import OptimiserSpec, TrainingSpec
+from ambient.strict import build, plain
+from ambient.train import AmbientBatches
+from benchmarks.timing import Pair, paired
+
+IMAGES = 2000  # random ones: the time of a step does not depend on what they show
+
+
+def batches(spec: TrainingSpec, resolution: int, channels: int) -> AmbientBatches:
+    """The loss of a run on random images, a tenth of them clean, the others usable above 1."""
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, (IMAGES, channels, resolution, resolution), np.uint8)
+    ids = np.arange(IMAGES)
+    data = Dataset(images, ids % 10, ids)
+    rows = Annotations(ids, np.where(ids % 10 == 0, 0.0, 1.0), np.zeros(IMAGES))
+    network = build_unet(spec.network, resolution, channels, 10, bool(spec.augment.transforms),
+                         randomness.torch_generator("cpu", "init", 0))
+    denoiser = Denoiser(network, spec.sigma_data).to(device()).train()
+    return AmbientBatches(spec, data, rows, denoiser, device())
+
+
+class PlainFit:
+    """What a straightforward loop does: Adam, clipping and EMA one parameter at a time."""
+
+    def __init__(self, network: torch.nn.Module, spec: OptimiserSpec) -> None:
+        self.spec, self.weights = spec, list(network.parameters())
+        self.ema = [weight.detach().clone() for weight in self.weights]
+        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=BETAS, eps=EPS, foreach=False)
+
+    def step(self, loss_of, nimg: int) -> float:
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(self.spec, nimg)
+        loss = loss_of(nimg)
+        self.adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, self.spec.clip, foreach=False)
+        self.adam.step()
+        beta = ema_beta(self.spec, nimg + self.spec.batch)
+        for average, weight in zip(self.ema, self.weights, strict=True):
+            average.copy_(weight.detach().lerp(average, beta))
+        return loss.item()
+
+
+def gflop_per_image(spec: TrainingSpec, resolution: int, channels: int) -> float:
+    """Forward and backward: three times the forward products, by torch's own count."""
+    network = build_unet(spec.network, resolution, channels, 10, False, torch.Generator()).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, channels, resolution, resolution), torch.zeros(1))
+    return 3 * counter.get_total_flops() / 1e9
+
+
+def step(scale: str, run: str, batch: int | None, steps: int, repeats: int) -> Pair:
+    """Steps of a configured run; `batch` replaces its batch size where time or memory ask for it."""
+    found = Experiments("config", scale)
+    dataset = found.dataset(found.study(found.run(run).study)["dataset"])
+    given = plain(found.training(run, 0))
+    if batch:
+        nimg = given["optimiser"]["nimg"] // batch * batch
+        given["optimiser"] |= {"batch": batch, "nimg": nimg, "ramp_nimg": 0}
+        given["snapshots"] = [nimg]
+
+    def looped(precision: str, kind: type):
+        spec = build(TrainingSpec, given | {
+            "optimiser": given["optimiser"] | {"precision": precision}}, "benchmark")
+        made = batches(spec, dataset.resolution, dataset.channels)
+        fitting = kind(made.denoiser, spec.optimiser)
+
+        def work() -> None:
+            for k in range(1, steps + 1):
+                fitting.step(made.loss, k * spec.optimiser.batch)
+        return work
+
+    spec = build(TrainingSpec, given, "benchmark")
+    size = spec.optimiser.batch
+    return paired(f"training step, {scale}, batch {size}", "images", size * steps,
+                  looped("float32", PlainFit), looped("bfloat16", Fit), repeats,
+                  gflop_per_image(spec, dataset.resolution, dataset.channels))
