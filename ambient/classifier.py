@@ -172,7 +172,7 @@ def marks(spec: ClassifierSpec) -> tuple[int, ...]:
 
 
 def verdict(report: dict) -> str:
-    """One line on how well held-out images were told apart, with a warning where that failed.
+    """How well held-out images were told apart, for the log, with a warning where that failed.
 
     A classifier that can't tell them apart at any level finds no sigma_min: what it gives is noise.
     """
