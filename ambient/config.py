@@ -25,14 +25,15 @@ from ambient.spec import (
     RowSpec,
     SamplingSpec,
     TableSpec,
+    TheorySpec,
     TrainingSpec,
 )
 from ambient.strict import SpecError, build, nearest, number, plain, require
 
 T = TypeVar("T")
-FILES = ("data.yaml", "models.yaml", "experiments.yaml")
+FILES = ("data.yaml", "models.yaml", "experiments.yaml", "theory.yaml")
 SECTIONS = ("datasets", "corruptions", "detectors", "classifiers", "annotations", "studies", "runs",
-            "tables")
+            "tables", "theory")
 NAME = r"[a-z0-9][a-z0-9.-]*"
 
 
@@ -117,6 +118,8 @@ class Experiments:
             self.tables = {name: self.table(name) for name in tree.get("tables", {})}
             for name in self.needed():
                 self.validate(name)
+            for name in tree.get("theory", {}):
+                self.theory(name)
         except SpecError as error:
             raise SpecError(self.located(str(error))) from None
 
@@ -306,6 +309,10 @@ class Experiments:
         paper = {k: number(v, f"runs.{run}.paper.{k}") for k, v in (entry.get("paper") or {}).items()}
         return RowSpec(run, f"runs/{run}", annotation.get("label", found.annotation), mixture.op,
                        mixture.params, paper, "classifier" in annotation)
+
+    def theory(self, name: str) -> TheorySpec:
+        """The specification of the `theory` stage."""
+        return build(TheorySpec, self.entry("theory", name, "theory"), f"theory.{name}")
 
     def needed(self) -> list[str]:
         """The runs that this scale's tables ask for, each once, in order."""

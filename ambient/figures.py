@@ -5,42 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
-from ambient.files import atomic, read_arrays, read_json
+from ambient.drawing import CLEAN, CORRUPTED, STYLE, colour, log_scale, plt, save, sheet, show
+from ambient.files import read_arrays, read_json
 from ambient.spec import TableSpec
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
-
-COLOURS = {"Only Clean": "#555555", "All data": "#c1432e", "Ambient-o": "#1f6fb2"}
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-         "grid.alpha": 0.25, "figure.dpi": 130, "savefig.bbox": "tight", "svg.hashsalt": "ambient",
-         "pdf.fonttype": 42}
-
-
-def colour(method: str) -> str:
-    """A method's colour, the same in every figure."""
-    return COLOURS.get(method, "#7a4ea3")
-
-
-def save(figure: plt.Figure, out: Path) -> None:
-    """Write a figure without a date in it, so that equal data give equal bytes."""
-    with atomic(out) as temporary:
-        metadata = {"CreationDate": None} if out.suffix == ".pdf" else {"Software": None}
-        figure.savefig(temporary, metadata=metadata, format=out.suffix[1:])
-    plt.close(figure)
-
-
-def log_scale(axis: plt.Axes) -> None:
-    """A logarithmic y axis labelled with plain numbers at 1, 2 and 5 of each decade."""
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def levels(axis: plt.Axes, table: pd.DataFrame, value: str, error: str | None, label: str) -> None:
@@ -112,8 +82,8 @@ def classifiers(calibrations: Sequence[Path], annotations: Sequence[Path],
     for i, (calibration, table, name) in enumerate(zip(calibrations, annotations, names, strict=True)):
         report = pd.DataFrame(read_json(calibration)["levels"])
         top, bottom = axes[0][i], axes[1][i]
-        top.plot(report["sigma"], report["p_clean_of_clean"], color="#2c8a5a", label="clean images")
-        top.plot(report["sigma"], report["p_clean_of_corrupted"], color="#c1432e",
+        top.plot(report["sigma"], report["p_clean_of_clean"], color=CLEAN, label="clean images")
+        top.plot(report["sigma"], report["p_clean_of_corrupted"], color=CORRUPTED,
                  label="corrupted images")
         top.axhline(0.5, color="black", lw=0.7, ls=":")
         top.set(xscale="log", ylim=(0, 1), title=name)
@@ -146,15 +116,8 @@ def grid(samples: Sequence[Path], names: Sequence[str], columns: int = 12, rows:
                                 figsize=(columns * 0.55, len(names) * (rows * 0.55 + 0.25)))
     for axis, path, name in zip(axes[:, 0], samples, names, strict=True):
         arrays = read_arrays(path)
-        images = arrays[max(arrays, key=int)][0]
-        if len(images) < columns * rows:
-            images = np.concatenate([images, np.zeros((columns * rows, *images.shape[1:]), np.uint8)])
-        images = images[:columns * rows].transpose(0, 2, 3, 1)
-        sheet = np.concatenate([np.concatenate(list(images[r * columns:(r + 1) * columns]), axis=1)
-                                for r in range(rows)])
-        axis.imshow(sheet.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axis.set_title(name, fontsize=8, loc="left")
-        axis.axis("off")
+        images = arrays[max(arrays, key=int)][0][:columns * rows]
+        show(axis, sheet(images, columns), name)
     figure.tight_layout()
     return figure
 

@@ -207,7 +207,7 @@ def test_lint_and_format():
 
 
 STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
-          "evaluate", "tables", "figures"}
+          "evaluate", "tables", "figures", "theory", "theory_figure"}
 LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "audit"}
 
 

@@ -35,11 +35,14 @@ wildcard_constraints:
     detector=settings.NAME,
     fraction=r"[0-9.e-]+",
     seed=r"\d+",
+    # Where a scale's tables and figures lie: results/demo, ..., and results itself for the paper's.
+    folder="results|results/(?:" + "|".join(re.escape(s) for s in SCALES if s != "paper") + ")",
 
 
 def scale_of(wildcards):
     """The scale of a job; the paper's tables and figures have none in their path."""
-    return getattr(wildcards, "scale", "paper")
+    folder = getattr(wildcards, "folder", "results")
+    return getattr(wildcards, "scale", folder.partition("/")[2] or "paper")
 
 
 def experiments(wildcards):
@@ -121,6 +124,10 @@ def detector_spec(wildcards):
 
 def evaluation_spec(wildcards):
     return to_json(experiments(wildcards).evaluation(wildcards.run))
+
+
+def theory_spec(wildcards):
+    return to_json(experiments(wildcards).theory("theory"))
 
 
 def table_spec(wildcards):
