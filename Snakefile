@@ -19,6 +19,7 @@ include: "workflow/rules/annotate.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/figures.smk"
 include: "workflow/rules/theory.smk"
 
 
@@ -26,3 +27,18 @@ rule all:
     default_target: True
     input:
         tables_and_figures(config["scale"]),
+
+
+rule demo_all:
+    input:
+        everything("demo"),
+
+
+rule small_all:
+    input:
+        everything("small"),
+
+
+rule paper_all:
+    input:
+        everything("paper"),

@@ -6,7 +6,8 @@ import sys
 COMMANDS = {"audit": "check every artefact back to raw data", "show": "print a table",
             "spec": "print the resolved settings of a run"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
-          "evaluate", "tables", "figures", "theory", "theory_figure")
+          "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
+          "crops_figures", "theory", "theory_figure")
 
 
 def main(arguments: list[str]) -> int:

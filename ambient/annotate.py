@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ambient import crops as crop_rules
 from ambient import randomness
-from ambient.annotations import Annotations
+from ambient.annotations import Annotations, statistics
 from ambient.datasets import Dataset, read, to_float
-from ambient.denoiser import NoiseClassifier, build_unet, read_description, read_weights
-from ambient.files import read_arrays, write_arrays, write_json
+from ambient.files import read_arrays, read_json, write_arrays, write_json
+from ambient.loading import Classifier
 from ambient.noise import lognormal
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import AnnotationSpec, ClassifierSpec
-from ambient.strict import build
+from ambient.spec import AnnotationSpec
 
 CHUNK = 64  # images annotated together, and saved together
 
@@ -63,17 +63,8 @@ class Trajectories:
     """P(corrupted) of images along the grid."""
 
     def __init__(self, spec: AnnotationSpec, classifier: Path, where: torch.device) -> None:
-        about = read_description(classifier)
-        trained = build(ClassifierSpec, about["spec"], str(classifier))
-        init = torch.Generator()  # of weights that are about to be replaced
-        encoder = build_unet(trained.network, about["resolution"], about["channels"], 0,
-                             bool(trained.augment.transforms), init, encoder_only=True)
-        self.network = NoiseClassifier(encoder, init)
-        self.network.load_state_dict(read_weights(classifier))
-        self.network.to(where).eval()
+        self.classifier = Classifier(classifier, where)
         self.spec, self.where, self.sigmas = spec, where, grid(spec)
-        levels, offsets = np.array(about["offsets"]).T  # of the classifier's recalibration
-        self.offsets = np.interp(np.log(self.sigmas), np.log(levels), offsets)
 
     @torch.no_grad()
     def of(self, images: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -88,9 +79,8 @@ class Trajectories:
             z = randomness.normal(f"annotation-{k}", self.spec.seed, ids, (trials, *x0.shape[1:]))
             noise = torch.from_numpy(z).to(self.where)  # (N, trials, C, H, W)
             x = (x0[:, None] + float(sigma) * noise).flatten(0, 1)
-            level = torch.full((len(x),), float(sigma), device=self.where)
             with autocast(self.spec.precision, self.where):
-                logits = self.network(x, level) + self.offsets[k]
+                logits = self.classifier.logits(x, float(sigma))
             p[:, k] = torch.sigmoid(logits).reshape(len(images), trials).mean(1).cpu().numpy()
         return p
 
@@ -112,46 +102,96 @@ def classify(spec: AnnotationSpec, data: Dataset, classifier: Path, keep: State)
     return trajectories.sigmas, np.concatenate(parts)
 
 
-def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, state: Path,
-         out: Path, summary: Path) -> None:
+@torch.no_grad()
+def patch_probability(spec: AnnotationSpec, images: np.ndarray, classifier: Classifier,
+                      where: torch.device) -> np.ndarray:
+    """P(target) of every patch of the grid, (N, P) float32, for uint8 `images` (N, C, H, W).
+
+    Each patch alone, at its place on a zero canvas, without noise, at the level `crop_sigma`.
+    """
+    x0 = torch.from_numpy(to_float(images)).to(where)
+    masks = crop_rules.patches(x0.shape[-1], classifier.spec.crop).to(where)
+    p = np.empty((len(images), len(masks)), np.float32)
+    for k, mask in enumerate(masks):
+        with autocast(spec.precision, where):
+            p[:, k] = torch.sigmoid(-classifier.logits(x0 * mask, spec.crop_sigma)).cpu().numpy()
+    return p
+
+
+def annotate_crops(spec: AnnotationSpec, data: Dataset, files: list[Path], locality: Path | None,
+                   keep: State) -> tuple[np.ndarray, dict]:
+    """(sigma_max of each sample that is not clean, what the summary says of it)."""
+    where, probability = device(), {}
+    rows = np.flatnonzero(data.corrupted)
+    for file in files:
+        classifier, parts = Classifier(file, where), []
+        if classifier.spec.crop is None:
+            raise ValueError(f"{file}: is a classifier of whole images, not of crops")
+        progress = Progress(f"annotate, {classifier.spec.crop}-pixel crops", len(rows))
+        for first in range(0, len(rows), CHUNK * 4):
+            shard = keep.folder / f"crops-{classifier.spec.crop}-{first}.safetensors"
+            if not shard.exists():
+                images = data.images[rows[first:first + CHUNK * 4]]
+                write_arrays(shard, {"p": patch_probability(spec, images, classifier, where).mean(axis=1)})
+            parts.append(read_arrays(shard)["p"])
+            progress.update(min(first + CHUNK * 4, len(rows)))
+        probability[classifier.spec.crop] = np.concatenate(parts)
+    levels = crop_levels(spec, sorted(probability), locality)
+    found = crop_rules.sigma_max(probability, spec.crop_threshold, levels)
+    return found, {"crop_map": {str(size): level for size, level in levels.items()},
+                   "p_target_mean": {str(size): float(p.mean()) for size, p in probability.items()}}
+
+
+def crop_levels(spec: AnnotationSpec, sizes: list[int], locality: Path | None) -> dict[int, float]:
+    """Crop size -> sigma_max, by the measured or the released map. Raises `ValueError`."""
+    if spec.crop_map == "measured":
+        if locality is None:
+            raise ValueError("crop_map measured needs --locality, the map of a trained denoiser")
+        found = read_json(locality)
+        return crop_rules.measured_map(found["sigmas"], found["crop_px"], [1, *sizes])
+    for size in sizes:
+        if size not in crop_rules.RELEASED:
+            raise ValueError(f"crop_map released has no entry for {size} pixels, allowed: "
+                             f"{', '.join(map(str, crop_rules.RELEASED))}")
+    return {size: crop_rules.RELEASED[size] for size in [1, *sizes]}
+
+
+def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, crops: list[Path],
+         locality: Path | None, state: Path, out: Path, summary: Path) -> None:
     """`out` gets the annotation table of the mixture (clean samples: 0), `summary` its statistics."""
     mixture = read(data)
     if mixture.corrupted is None:
         raise ValueError(f"{data}: not a mixture, it says of no image whether it is corrupted")
     corrupted = mixture.corrupted == 1
-    sigma_min = np.zeros(len(mixture.ids))
+    sigma_min, sigma_max, about = np.zeros(len(mixture.ids)), np.zeros(len(mixture.ids)), {}
+    keep = State(state, identity("ambient.annotate", spec, data,
+                                 *([classifier] if classifier else []), *crops))
     if spec.method == "clean":
         sigma_min[corrupted] = np.inf
     elif spec.method == "fixed":
-        sigma_min[corrupted] = spec.sigma_min
+        sigma_min[corrupted], sigma_max[corrupted] = spec.sigma_min, spec.sigma_max
+    elif spec.method == "crops":
+        if not crops:
+            raise ValueError("annotation method crops needs --crops, a classifier for each size")
+        sigma_min[corrupted] = np.inf
+        sigma_max[corrupted], about = annotate_crops(spec, mixture, crops, locality, keep)
     elif classifier is None:
         raise ValueError(f"annotation method {spec.method} needs --classifier")
     else:
-        keep = State(state, identity("ambient.annotate", spec, data, classifier))
         sigmas, p = classify(spec, mixture, classifier, keep)
         if spec.method == "population":
             p = p.mean(axis=0, keepdims=True)
         sigma_min[corrupted] = first_crossing(sigmas, p.astype(np.float64), spec.epsilon,
                                               spec.smoothing_span, spec.never_crosses)
-    Annotations(mixture.ids, sigma_min, np.zeros_like(sigma_min)).write(out)
-    write_json(summary, statistics(sigma_min, corrupted))
+    Annotations(mixture.ids, sigma_min, sigma_max).write(out)
+    write_json(summary, statistics(sigma_min, corrupted, sigma_max) | about)
     record.facts |= {"samples": len(sigma_min), "corrupted": int(corrupted.sum())}
-    if spec.method in ("population", "per_sample"):
-        keep.remove()
-
-
-def statistics(sigma_min: np.ndarray, corrupted: np.ndarray) -> dict:
-    """Counts, and mean and quartiles of sigma_min over the corrupted samples that are ever used."""
-    used = sigma_min[corrupted & np.isfinite(sigma_min)]
-    found = {"samples": len(sigma_min), "corrupted": int(corrupted.sum()), "used": len(used)}
-    if len(used):
-        found |= {"sigma_min_mean": float(used.mean()),
-                  "sigma_min_quartiles": np.quantile(used, [0, 0.25, 0.5, 0.75, 1]).tolist()}
-    return found
+    keep.remove()
 
 
 if __name__ == "__main__":
     from ambient import stage
 
-    stage.run(main, AnnotationSpec, inputs=("data", "classifier"), outputs=("out", "summary"),
-              optional=("classifier",), options=("state",))
+    stage.run(main, AnnotationSpec, inputs=("data", "classifier", "crops", "locality"),
+              outputs=("out", "summary"), optional=("classifier", "locality"), many=("crops",),
+              options=("state",))

@@ -1,5 +1,8 @@
 """Stage: train the noise classifier of equation 3.1 on a mixture.
 
+With `crop` it is the crops classifier of section 3.2: it sees a square at a random place of each image,
+zeros elsewhere, and learns which of the two distributions it came from.
+
 It learns P(corrupted | x_sigma, sigma) from the mixture alone, in which the clean versions of corrupted
 images do not exist: a leak-free protocol, unless the specification names the leaky one, whose mixture
 has a clean fraction of its own.
@@ -16,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from ambient import randomness
+from ambient import crops, randomness
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import NoiseClassifier, build_unet, save_weights
@@ -97,9 +100,12 @@ class ClassifierBatches:
                                              spec.augment.transforms)
         sigma = sigma.to(images)
         z = torch.randn(images.shape, generator=generator, device=self.where)
+        x = images + sigma.reshape(-1, 1, 1, 1) * z
+        if spec.crop is not None:  # the classifier sees nothing else, of image or noise
+            positions = randomness.torch_generator(self.where, "classifier-crop", spec.seed, nimg)
+            x = x * crops.random_squares(len(x), x.shape[-1], spec.crop, positions)
         with autocast(spec.optimiser.precision, self.where):
-            logits = self.network(images + sigma.reshape(-1, 1, 1, 1) * z, sigma, augment_labels,
-                                  generator)
+            logits = self.network(x, sigma, augment_labels, generator)
         return cross_entropy(logits, torch.from_numpy(labels).to(logits))
 
     @torch.no_grad()
@@ -141,6 +147,8 @@ class ClassifierBatches:
         generator = randomness.torch_generator("cpu", "held-out", self.spec.seed, kind, sigma)
         x = self.images[rows] + sigma * torch.randn(
             (len(rows), *self.images.shape[1:]), generator=generator)
+        if self.spec.crop is not None:
+            x = x * crops.random_squares(len(x), x.shape[-1], self.spec.crop, generator)
         with autocast(self.spec.optimiser.precision, self.where):
             return torch.cat([self.network(part.to(self.where), torch.full((len(part),), sigma,
                                                                           device=self.where))

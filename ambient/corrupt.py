@@ -1,6 +1,7 @@
 """Stage: make a mixture, in which all but a clean fraction of the images is corrupted, once.
 
 The clean version of a corrupted image is not in the file: stages that read a mixture can't see it.
+Op `add` puts images of another dataset in the place of the corrupted ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,31 @@ def is_clean(spec: MixtureSpec, ids: np.ndarray) -> np.ndarray:
     return randomness.uniform("clean", spec.seed, ids) < spec.clean_fraction
 
 
-def mix(spec: MixtureSpec, data: Dataset) -> Dataset:
+def first_id(name: str) -> int:
+    """Where the ids of an added dataset begin: each dataset has a range of its own, 2^32 wide."""
+    return (1 + randomness.key("added", name) % 1_000_000) << 32
+
+
+def add(spec: MixtureSpec, data: Dataset, added: Dataset) -> Dataset:
+    """The clean images of `data` and all of `added`, which counts as corrupted and has no labels.
+
+    Raises `ValueError` for images of another size or a mixture.
+    """
+    if added.images.shape[1:] != data.images.shape[1:]:
+        raise ValueError(f"the added images are {added.images.shape[1:]}, the dataset's "
+                         f"{data.images.shape[1:]}: prepare both alike")
+    if added.corrupted is not None:
+        raise ValueError("the added dataset is a mixture already")
+    clean = is_clean(spec, data.ids)
+    ids = added.ids + first_id(spec.params["dataset"])
+    kept = Dataset(data.images[clean], data.labels[clean], data.ids[clean])
+    order = np.argsort(np.concatenate([kept.ids, ids]))
+    return Dataset(*(np.concatenate(pair)[order] for pair in (
+        (kept.images, added.images), (kept.labels, np.full(len(ids), -1)), (kept.ids, ids),
+        (np.zeros(len(kept.ids), np.uint8), np.ones(len(ids), np.uint8)))))
+
+
+def mix(spec: MixtureSpec, data: Dataset, added: Dataset | None = None) -> Dataset:
     """The mixture. Raises `ValueError` where no image stays clean."""
     if data.corrupted is not None:
         raise ValueError("the dataset is a mixture already: its corrupted images would count as clean")
@@ -31,6 +56,10 @@ def mix(spec: MixtureSpec, data: Dataset) -> Dataset:
     if not clean.any():
         raise ValueError(f"clean_fraction {spec.clean_fraction} leaves none of {len(clean)} images "
                          "clean: raise it, or give more images")
+    if spec.op == "add":
+        if added is None:
+            raise ValueError("op add needs --added, the dataset to add")
+        return add(spec, data, added)
     if spec.op is None:
         return Dataset(data.images[clean], data.labels[clean], data.ids[clean],
                        np.zeros(clean.sum(), np.uint8))
@@ -44,12 +73,12 @@ def mix(spec: MixtureSpec, data: Dataset) -> Dataset:
     return Dataset(images, data.labels, data.ids, (~clean).astype(np.uint8))
 
 
-def main(spec: MixtureSpec, record, *, data: Path, out: Path) -> None:
+def main(spec: MixtureSpec, record, *, data: Path, added: Path | None, out: Path) -> None:
     """`out` gets the mixture."""
-    if spec.op is not None:
+    if spec.op not in (None, "add"):
         corruptions.validate(spec.op, spec.params)
         record.facts |= corruptions.facts(spec.op)
-    mixture = mix(spec, read(data))
+    mixture = mix(spec, read(data), read(added) if added else None)
     write(out, mixture)
     record.facts |= {"clean": int((mixture.corrupted == 0).sum()),
                      "corrupted": int((mixture.corrupted == 1).sum())}
@@ -58,4 +87,4 @@ def main(spec: MixtureSpec, record, *, data: Path, out: Path) -> None:
 if __name__ == "__main__":
     from ambient import stage
 
-    stage.run(main, MixtureSpec, inputs=("data",), outputs=("out",))
+    stage.run(main, MixtureSpec, inputs=("data", "added"), outputs=("out",), optional=("added",))

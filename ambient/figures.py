@@ -10,12 +10,38 @@ import pandas as pd
 
 from ambient.drawing import CLEAN, CORRUPTED, STYLE, colour, log_scale, plt, save, sheet, show
 from ambient.files import read_arrays, read_json
-from ambient.spec import TableSpec
+from ambient.spec import RowSpec, TableSpec
 
 
-def levels(axis: plt.Axes, table: pd.DataFrame, value: str, error: str | None, label: str) -> None:
+def level_key(spec: TableSpec) -> str | None:
+    """The one numeric parameter along which a table's rows are levels; None where there is no such."""
+    keys = {key for row in spec.rows for key in row.parameters}
+    values = [(row.method, value) for row in spec.rows for value in row.parameters.values()]
+    numeric = all(isinstance(value, (int, float)) for _, value in values)
+    plain = not any(row.settings or row.id for row in spec.rows)
+    return keys.pop() if len(keys) == 1 and numeric and plain and len(set(values)) == len(values) else None
+
+
+def label_of(row: RowSpec) -> str:
+    """A row's name in a figure."""
+    parts = [row.dataset, row.method, *(f"{k} = {v}" for k, v in row.parameters.items())]
+    return ", ".join(part for part in parts if part)
+
+
+def bars(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, error: str | None,
+         label: str) -> None:
+    """One panel: `value` of each row, in the table's order from the top."""
+    spread = table[error] if error else None
+    place = np.arange(len(table))
+    axis.errorbar(table[value], place, xerr=spread, fmt="o", capsize=3, color=colour("Ambient-o"))
+    axis.set_yticks(place, [label_of(row) for row in spec.rows], fontsize=7)
+    axis.set_ylim(len(table) - 0.5, -0.5)
+    axis.set_xlabel(label)
+
+
+def levels(axis: plt.Axes, table: pd.DataFrame, key: str | None, value: str, error: str | None,
+           label: str) -> None:
     """One panel: `value` against the corruption's parameter, a line a method, clean as a level."""
-    key = table.columns[2] if table.columns[2] != "metric" else None
     for method, rows in table.groupby("method", sort=False):
         rows = rows.dropna(subset=[value])
         if key is None or rows[key].isna().all():
@@ -30,18 +56,28 @@ def levels(axis: plt.Axes, table: pd.DataFrame, value: str, error: str | None, l
                       color=colour(method), label=method)
     if (table[value].max() / max(table[value].min(), 1e-9)) > 8:
         log_scale(axis)
-    names = {"sigma_px": "blur, standard deviation [pixels]", "quality": "JPEG quality"}
+    names = {"sigma_px": "blur, standard deviation [pixels]", "quality": "JPEG quality",
+             "length_px": "motion blur, length [pixels]"}
     axis.set_xlabel(names.get(key, str(key)))
     axis.set_ylabel(label)
 
 
-def distances(table: pd.DataFrame) -> plt.Figure:
+def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
     """Our distances with the spread over sampling seeds, and the paper's, side by side."""
     metric, samples = table["metric"].iloc[0], int(table["num_samples"].iloc[0])
+    key, ours = level_key(spec), f"{metric} ({samples:,} samples)"
+    if key is None and any(row.parameters or row.settings for row in spec.rows):
+        figure, axes = plt.subplots(1, 2, figsize=(9.5, 1.2 + 0.32 * len(table)), sharey=True)
+        bars(axes[0], spec, table, "value", "value_std", ours)
+        bars(axes[1], spec, table, "paper_value", None, "FID (50,000 samples)")
+        axes[0].set_title("ours (bar: one std over sampling seeds)", fontsize=9)
+        axes[1].set_title("paper (one value each)", fontsize=9)
+        figure.tight_layout()
+        return figure
     figure, axes = plt.subplots(1, 2, figsize=(8.2, 3.3))
-    levels(axes[0], table, "value", "value_std", f"{metric} ({samples:,} samples)")
+    levels(axes[0], table, key, "value", "value_std", ours)
     axes[0].set_title("ours (bar: one std over sampling seeds)", fontsize=9)
-    levels(axes[1], table, "paper_value", None, "FID (50,000 samples)")
+    levels(axes[1], table, key, "paper_value", None, "FID (50,000 samples)")
     axes[1].set_title("paper (CIFAR-10, one value each)", fontsize=9)
     axes[0].legend(frameon=False)
     figure.tight_layout()
@@ -54,6 +90,7 @@ def curves(spec: TableSpec, metrics: Sequence[Path]) -> plt.Figure:
     runs = [(row, [read_json(p) for p in metrics[i * seeds:(i + 1) * seeds]])
             for i, row in enumerate(spec.rows)]
     panels = list(dict.fromkeys(tuple(row.parameters.items()) for row, _ in runs if row.parameters))
+    distinct = len({row.method for row, _ in runs}) > 3  # methods with names of their own
     figure, axes = plt.subplots(1, max(len(panels), 1), squeeze=False, sharey=True,
                                 figsize=(1.5 + 2.7 * max(len(panels), 1), 3.2))
     for axis, panel in zip(axes[0], panels or [()], strict=True):
@@ -63,12 +100,13 @@ def curves(spec: TableSpec, metrics: Sequence[Path]) -> plt.Figure:
             scores = pd.DataFrame([s for m in found for s in m["scores"]])
             stats = scores.groupby("nimg")["value"].agg(["mean", "std"]).fillna(0)
             axis.errorbar(stats.index / 1000, stats["mean"], yerr=stats["std"], marker=".",
-                          capsize=2, color=colour(row.method), label=row.method)
+                          capsize=2, color=None if distinct else colour(row.method), label=row.method)
         axis.set_title(", ".join(f"{k} = {v}" for k, v in panel), fontsize=9)
         axis.set_xlabel("images seen [thousands]")
         log_scale(axis)
     axes[0][0].set_ylabel(runs[0][1][0]["metric"])
-    axes[0][0].legend(frameon=False)
+    for axis in axes[0] if distinct else axes[0][:1]:
+        axis.legend(frameon=False, fontsize=7 if distinct else 9)
     figure.tight_layout()
     return figure
 
@@ -126,14 +164,12 @@ def main(spec: TableSpec, record, *, table: Path, metrics: list[Path], samples: 
          calibrations: list[Path], annotations: list[Path], out: Path, out_pdf: Path,
          out_curves: Path, out_classifiers: Path, out_grid: Path) -> None:
     """Draw everything that belongs to one table."""
-    names = [", ".join([row.method, *(f"{k} = {v}" for k, v in row.parameters.items())])
-             for row in spec.rows]
+    names = [label_of(row) for row in spec.rows]
     annotated = [f"{row.corruption}, " + ", ".join(f"{k} = {v}" for k, v in row.parameters.items())
                  for row in spec.rows if row.annotated]
     with plt.rc_context(STYLE):
         data = pd.read_csv(table)
-        save(distances(data), out)
-        save(distances(data), out_pdf)
+        save(distances(spec, data), out, out_pdf)
         save(curves(spec, metrics), out_curves)
         save(classifiers(calibrations, annotations, annotated), out_classifiers)
         save(grid(samples, names), out_grid)

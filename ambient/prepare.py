@@ -8,7 +8,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from ambient import randomness, readers
+from ambient import procedural, randomness, readers
 from ambient.datasets import Dataset, write
 from ambient.files import sha256
 from ambient.spec import DatasetSpec
@@ -31,7 +31,9 @@ def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, boo
             return path, readers.read_cifar10(path), False
         return path, readers.read_images(path, spec.channels), False
     if raw is None:
-        raise ValueError("a dataset of source `images` needs a path: set it in config/local.yaml")
+        about = f" The data: {spec.about}" if spec.about else ""
+        raise ValueError("a dataset of source `images` needs a path, an EDM-format zip or a folder: set "
+                         f"datasets.<name>.path in config/local.yaml.{about}")
     return raw, readers.read_images(raw, spec.channels), False
 
 
@@ -49,13 +51,13 @@ def resized(images: np.ndarray, spec: DatasetSpec) -> np.ndarray:
     return np.stack([np.asarray(plane) for plane in small]).reshape(*images.shape[:2], goal, goal)
 
 
-def subset(count: int, most: int | None) -> np.ndarray:
-    """The ids kept, rising: all, or `most` drawn by id (raw data are often sorted by class).
+def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None) -> np.ndarray:
+    """The ids kept, rising: all of `classes`, or `most` drawn by id (raw data are often sorted by class).
 
     Subsets of one source are nested.
     """
-    ids = np.arange(count)
-    if most is None or most >= count:
+    ids = np.arange(len(labels)) if classes is None else np.flatnonzero(np.isin(labels, classes))
+    if most is None or most >= len(ids):
         return ids
     return np.sort(np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most])
 
@@ -67,6 +69,12 @@ def digest_of(path: Path) -> str | None:
 
 def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
     """`out` gets the prepared dataset."""
+    if spec.source == "procedural":
+        ids = np.arange(spec.num_images)
+        images = procedural.make(ids, spec.resolution, spec.channels, 0)
+        write(out, Dataset(images, np.full(len(ids), -1), ids))
+        record.facts |= {"images": len(ids), "classes": 0, "raw_checksum_verified": True}
+        return
     path, (images, labels), verified = load(spec, raw)
     found = digest_of(path)
     if spec.sha256 and found != spec.sha256:
@@ -77,7 +85,10 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
     if images.shape[1] != spec.channels:
         raise ValueError(f"{path}: images have {images.shape[1]} channels, the configuration's channels "
                          f"is {spec.channels}")
-    keep = subset(len(images), spec.max_images)
+    keep = subset(labels, spec.classes, spec.max_images)
+    if not len(keep):
+        raise ValueError(f"{path}: no image has one of the classes {spec.classes}; there are "
+                         f"{sorted(set(labels.tolist()))}")
     data = Dataset(resized(images[keep], spec), labels[keep], keep)
     write(out, data)
     if found:

@@ -14,26 +14,15 @@ from torch import Tensor
 
 from ambient import randomness
 from ambient.datasets import to_uint8
-from ambient.denoiser import Denoiser, build_unet, read_description, read_weights
+from ambient.denoiser import Denoiser, read_description
 from ambient.files import read_arrays, write_arrays
+from ambient.loading import load_denoiser
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.sampler import heun
-from ambient.spec import SamplingSpec, TrainingSpec
-from ambient.strict import build
+from ambient.spec import SamplingSpec
 
 BATCH = {"cpu": 125, "cuda": 1000}  # samples drawn together: a matter of memory, not of results
-
-
-def load_denoiser(path: Path, nimg: int, where: torch.device) -> tuple[Denoiser, dict]:
-    """The denoiser of a snapshot and the description stored with it. Raises `ValueError`."""
-    about = read_description(path)
-    spec = build(TrainingSpec, about["spec"], str(path))
-    network = build_unet(spec.network, about["resolution"], about["channels"], about["num_classes"],
-                         bool(spec.augment.transforms), torch.Generator())
-    denoiser = Denoiser(network, spec.sigma_data)
-    denoiser.load_state_dict(read_weights(path, f"{nimg}/"))
-    return denoiser.to(where).eval(), about
 
 
 class Draw:

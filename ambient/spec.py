@@ -19,9 +19,12 @@ from ambient.strict import require
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A prepared dataset. `source` says how the raw data are had; `path` where, if they are local."""
+    """A prepared dataset. `source` says how the raw data are had; `path` where, if they are local.
 
-    source: Literal["mnist", "cifar10", "images"]
+    `procedural` images are made, not read: `num_images` of them (`ambient.procedural`).
+    """
+
+    source: Literal["mnist", "cifar10", "images", "procedural"]
     resolution: int  # pixels, height = width, after preparation
     channels: int  # 1 (grey) or 3 (RGB)
     path: str | None = None  # archive, EDM-format zip, or folder; None: the package or a download
@@ -29,21 +32,28 @@ class DatasetSpec:
     max_images: int | None = None  # a subset of that size, drawn by id
     num_images: int | None = None  # the number that must be found before max_images applies
     sha256: str | None = None  # of the raw file, where it is pinned
+    classes: tuple[int, ...] | None = None  # only the images of these classes
+    about: str | None = None  # where the raw data come from, and on which terms
 
     def __post_init__(self) -> None:
         require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         require(self.padding >= 0, "padding", self.padding, ">= 0 pixels")
         require(self.max_images is None or self.max_images > 0, "max_images", self.max_images, "> 0")
+        require(self.source != "procedural" or (self.num_images or 0) > 0, "num_images", self.num_images,
+                "> 0 for procedural images: how many are made")
 
 
 @dataclass(frozen=True)
 class MixtureSpec:
-    """A dataset of which all but `clean_fraction` is corrupted (op None: those are left out)."""
+    """A dataset of which all but `clean_fraction` is corrupted.
+
+    op None leaves the others out; op `add` puts the images of another dataset in their place.
+    """
 
     clean_fraction: float  # in (0, 1]
     seed: int
-    op: str | None = None  # a name in `ambient.corruptions.CORRUPTIONS`
+    op: str | None = None  # a name in `ambient.corruptions.CORRUPTIONS`, or `add`
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,7 +136,7 @@ class NoiseSpec:
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """Noise classifier of equation 3.1.
+    """Noise classifier of equation 3.1; with `crop` the crops classifier of section 3.2.
 
     protocol: `strict` reads the run's own mixture; `leaky` reads one with its own `clean_fraction`,
     in which images appear clean that the run may only see corrupted (the released protocol).
@@ -144,6 +154,7 @@ class ClassifierSpec:
     select: Literal["best", "last"]
     recalibrate: Literal["none", "bias"]  # shift the logit at each sigma to fit the held-out images
     seed: int
+    crop: int | None = None  # side in pixels of the square that it sees of each image; None: all of it
 
     def __post_init__(self) -> None:
         require((self.clean_fraction is not None) == (self.protocol == "leaky"), "clean_fraction",
@@ -152,17 +163,19 @@ class ClassifierSpec:
                 self.clean_fraction, "(0, 1]")
         require(0 < self.holdout < 1, "holdout", self.holdout, "(0, 1)")
         require(self.evaluations > 0, "evaluations", self.evaluations, ">= 1")
+        require(self.crop is None or self.crop > 0, "crop", self.crop, ">= 1 pixel, or null")
 
 
 @dataclass(frozen=True)
 class AnnotationSpec:
-    """How each corrupted sample gets its sigma_min (clean samples always have 0).
+    """How each corrupted (or other) sample gets its sigma_min and sigma_max (clean samples: 0, 0).
 
-    method: `clean` never uses them (sigma_min = inf); `fixed` gives all the value `sigma_min`;
-    `population` gives all the crossing of the mean (equation 3.2); `per_sample` gives each its own.
+    method: `clean` never uses them (sigma_min = inf); `fixed` gives all the values `sigma_min` and
+    `sigma_max`; `population` gives all the crossing of the mean (equation 3.2); `per_sample` gives each
+    its own; `crops` gives each its sigma_max (section 3.2) and sigma_min = inf.
     """
 
-    method: Literal["clean", "fixed", "population", "per_sample"]
+    method: Literal["clean", "fixed", "population", "per_sample", "crops"]
     sigma_min: float | None  # method fixed
     epsilon: float  # threshold tau = 0.5 - epsilon on P(clean)
     num_sigmas: int  # noise levels at which the classifier is asked
@@ -175,8 +188,16 @@ class AnnotationSpec:
     never_crosses: Literal["last", "exclude"]  # the largest level, or infinity
     precision: Literal["float32", "bfloat16"]
     seed: int
+    sigma_max: float = 0.0  # method fixed
+    crop_map: Literal["measured", "released"] = "measured"  # context size -> sigma_max
+    crop_threshold: float = 0.25  # on the mean P(target) of an image's patches (released: 0.25)
+    crop_sigma: float = 0.001  # level that the crops classifier is told; the patches are not noised
 
     def __post_init__(self) -> None:
+        require(self.sigma_max >= 0 and (self.sigma_max == 0 or self.method == "fixed"), "sigma_max",
+                self.sigma_max, ">= 0, and 0 unless method is fixed")
+        require(0 < self.crop_threshold < 1, "crop_threshold", self.crop_threshold, "(0, 1)")
+        require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")
         require((self.sigma_min is not None) == (self.method == "fixed"), "sigma_min", self.sigma_min,
                 "a number if method is fixed, else null")
         require(self.sigma_min is None or self.sigma_min >= 0, "sigma_min", self.sigma_min, ">= 0")
@@ -184,6 +205,41 @@ class AnnotationSpec:
                 f"between 0 and sigma_high = {self.sigma_high}")
         require(0 <= self.epsilon < 0.5, "epsilon", self.epsilon, "[0, 0.5)")
         for key in ("num_sigmas", "num_trials", "smoothing_span"):
+            require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")
+
+
+@dataclass(frozen=True)
+class CombineSpec:
+    """Several mixtures with their annotations as one: the parts' names, `corruption/annotation`."""
+
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LocalitySpec:
+    """crop(sigma): the context a trained denoiser needs (Figures 16 to 19).
+
+    The loss is measured on the centre patch while the denoiser sees a square of each context's side.
+    """
+
+    nimg: int | None  # snapshot; None: the last one
+    contexts: tuple[int, ...]  # pixels, rising; the whole image is always added
+    patch: int  # side of the centre patch, pixels
+    tolerance: float  # crop(sigma): the least context whose loss is within so much of the whole image's
+    sigma_low: float
+    sigma_high: float
+    num_sigmas: int
+    num_images: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(list(self.contexts) == sorted(set(self.contexts)) and len(self.contexts) > 0
+                and self.contexts[0] >= self.patch, "contexts", self.contexts,
+                f"rising sizes, none below patch = {self.patch}")
+        require(self.tolerance > 0, "tolerance", self.tolerance, "> 0")
+        require(0 < self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
+                f"between 0 and sigma_high = {self.sigma_high}")
+        for key in ("patch", "num_sigmas", "num_images"):
             require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")
 
 
@@ -304,7 +360,11 @@ class RowSpec:
     corruption: str | None
     parameters: Mapping[str, Any]  # of the corruption
     paper: Mapping[str, float]  # published metric, and mean sigma_min where it is printed
-    annotated: bool  # by a classifier
+    annotated: bool  # by a noise classifier
+    id: str | None = None  # of a number that the paper gives in running text
+    dataset: str | None = None  # of the target distribution, where a table holds several
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in which runs differ otherwise
+    note: str | None = None  # what the paper says of this number elsewhere
 
 
 @dataclass(frozen=True)
@@ -347,3 +407,37 @@ class TheorySpec:
         for name, pair in self.pairs.items():
             require(isinstance(pair, Mapping) and set(pair) == {"clean", "other"}, f"pairs.{name}", pair,
                     "the keys clean and other, each a list of [knot, height]")
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure that belongs to no table, with what its kind needs.
+
+    gallery: the same images under each of `corruptions`. batch: images and the same noised, as in
+    training. crossing: P(clean) against sigma with the noised images. levels: sigma_min of each of
+    `corruptions` beside its images. patches: P(target) of each patch. donut: usable samples against
+    sigma. locality: loss against context, and context against sigma.
+    """
+
+    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "locality"]
+    names: tuple[str, ...]  # of the corruptions, or of the donut's parts
+    corruptions: tuple[MixtureSpec, ...]
+    noise: NoiseSpec  # training density: of the batch, and of the donut's axis
+    epsilon: float  # tau = 0.5 - epsilon
+    buffer: float | None
+    crop_sigma: float
+    images: int  # pictures in a row
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(self.images > 0, "images", self.images, ">= 1")
+
+
+CORRUPTION_FIGURES = ("gallery", "batch", "crossing", "levels")
+
+
+@dataclass(frozen=True)
+class SummarySpec:
+    """Every published number of a scale's tables, ours beside the paper's."""
+
+    tables: tuple[TableSpec, ...]

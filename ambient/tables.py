@@ -45,6 +45,10 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
         "training_std": np.std(last, ddof=1) if len(last) > 1 else np.nan}
 
 
+# Columns that are there only where they say something.
+OPTIONAL = ("id", "dataset", "sigma_max_mean", "paper_sigma_max_mean")
+
+
 def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict) -> dict:
     """One row as column -> value. Raises `ValueError` where training seeds differ in protocol."""
     protocols = {(m["metric"], m["num_samples"], m["reference_images"]) for m in metrics}
@@ -53,13 +57,16 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict) -> dict:
     metric, num_samples, _ = protocols.pop()
     numbers = summarise([m["scores"] for m in metrics])
     return {
-        "method": spec.method, "corruption": spec.corruption or "none", **spec.parameters,
+        "id": spec.id, "dataset": spec.dataset,
+        "method": spec.method, "corruption": spec.corruption or "none", **spec.parameters, **spec.settings,
         "metric": metric, "value": numbers.pop("value"), "value_std": numbers.pop("value_std"),
         "value_min": numbers.pop("value_min"), "value_best": numbers.pop("value_best"),
         "num_samples": num_samples, **numbers,
         "sigma_min_mean": annotation.get("sigma_min_mean"),
+        "sigma_max_mean": annotation.get("sigma_max_mean"),
         "paper_metric": "fid", "paper_value": spec.paper.get("fid"),
-        "paper_sigma_min_mean": spec.paper.get("sigma_min"), "run_id": spec.run_id}
+        "paper_sigma_min_mean": spec.paper.get("sigma_min"),
+        "paper_sigma_max_mean": spec.paper.get("sigma_max"), "run_id": spec.run_id}
 
 
 def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path]) -> pd.DataFrame:
@@ -70,9 +77,11 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path])
                          f"annotation summaries for {len(spec.rows)} rows x {seeds} training seeds")
     rows = [row(one, [read_json(path) for path in metrics[i * seeds:(i + 1) * seeds]],
                 read_json(annotations[i])) for i, one in enumerate(spec.rows)]
-    keys = list(dict.fromkeys(key for one in spec.rows for key in one.parameters))
+    keys = list(dict.fromkeys(key for one in spec.rows for key in (*one.parameters, *one.settings)))
     table = pd.DataFrame(rows)
-    first = ["method", "corruption", *keys]
+    table = table.drop(columns=[name for name in OPTIONAL if table[name].isna().all()])
+    first = list(dict.fromkeys(name for name in ("id", "dataset", "method", "corruption", *keys)
+                               if name in table))
     return table[[*first, *(column for column in table.columns if column not in first)]]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ambient.annotate import first_crossing, smooth, statistics
-from ambient.annotations import Annotations, EligibleSampler
+from ambient.annotate import first_crossing, smooth
+from ambient.annotations import Annotations, EligibleSampler, statistics
 from ambient.noise import admits
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))

@@ -207,7 +207,8 @@ def test_lint_and_format():
 
 
 STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
-          "evaluate", "tables", "figures", "theory", "theory_figure"}
+          "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
+          "crops_figures", "theory", "theory_figure"}
 LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "audit"}
 
 

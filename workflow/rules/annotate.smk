@@ -24,6 +24,8 @@ rule annotate:
     input:
         data=annotation_mixture,
         classifier=annotation_classifier,
+        crops=annotation_crops,
+        locality=annotation_locality,
         code=code("annotate"),
     output:
         table="results/{scale}/annotations/{study}/{corruption}/{annotation}.safetensors",
@@ -42,3 +44,25 @@ rule annotate:
     shell:
         "python -m ambient.annotate --spec {params.spec:q} --data {input.data} {params.classifier}"
         " --state {params.state} --out {output.table} --summary {output.summary} 2>&1 | tee {log}"
+
+
+rule locality:
+    input:
+        data=locality_data,
+        denoiser=locality_denoiser,
+        code=code("locality"),
+    output:
+        table="results/{scale}/locality/{study}.csv",
+        map="results/{scale}/locality/{study}.json",
+    log:
+        "results/{scale}/logs/locality/{study}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    params:
+        spec=locality_spec,
+    message:
+        "measure crop(sigma) for {wildcards.study} ({wildcards.scale})"
+    shell:
+        "python -m ambient.locality --spec {params.spec:q} --data {input.data}"
+        " --denoiser {input.denoiser} --out {output.table} --map-out {output.map} 2>&1 | tee {log}"

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from ambient import config as settings
 from ambient import sources
+from ambient.spec import CORRUPTION_FIGURES
 from ambient.strict import SpecError, to_json
 
 try:
@@ -23,9 +24,17 @@ FIGURES = [".pdf", ".png", "-curves.png", "-classifiers.png", "-grid.png"]
 TABLES = sorted({name for found in EXPERIMENTS.values() for name in found.tables})
 
 
+def figures_of(kinds):
+    """The figures, of any scale, whose kind is or is not among those of corruptions."""
+    found = {n for e in EXPERIMENTS.values() for n, spec in e.figures.items() if kinds(spec.kind)}
+    return "|".join(map(re.escape, sorted(found))) or "none"
+
+
 wildcard_constraints:
     scale="|".join(map(re.escape, SCALES)),
     table="|".join(map(re.escape, TABLES)),
+    gallery=figures_of(lambda kind: kind in CORRUPTION_FIGURES),
+    figure=figures_of(lambda kind: kind not in CORRUPTION_FIGURES),
     dataset=settings.NAME,
     study=settings.NAME,
     corruption=settings.NAME,
@@ -42,19 +51,33 @@ wildcard_constraints:
 def scale_of(wildcards):
     """The scale of a job; the paper's tables and figures have none in their path."""
     folder = getattr(wildcards, "folder", "results")
-    return getattr(wildcards, "scale", folder.partition("/")[2] or "paper")
+    return getattr(wildcards, "scale", folder.removeprefix("results")[1:] or "paper")
 
 
 def experiments(wildcards):
     return EXPERIMENTS[scale_of(wildcards)]
 
 
+def folder_of(scale):
+    """Where a scale's tables and figures lie."""
+    return "results" if scale == "paper" else f"results/{scale}"
+
+
 def tables_and_figures(scale):
     """What a bare run of a scale makes."""
-    folder = "results" if scale == "paper" else f"results/{scale}"
     return [
-        f"{folder}/{table}{suffix}" for table in EXPERIMENTS[scale].tables for suffix in [".csv", *FIGURES]
+        f"{folder_of(scale)}/{table}{suffix}"
+        for table in EXPERIMENTS[scale].main
+        for suffix in [".csv", *FIGURES]
     ]
+
+
+def everything(scale):
+    """All tables and figures of a scale, its summary and the theory."""
+    found, folder = EXPERIMENTS[scale], folder_of(scale)
+    tables = [f"{folder}/{table}{suffix}" for table in found.tables for suffix in [".csv", *FIGURES]]
+    figures = [f"{folder}/{name}{suffix}" for name in found.figures for suffix in [".png", ".pdf"]]
+    return [*tables, *figures, f"{folder}/summary.csv", f"{folder}/theory.png"]
 
 
 def code(stage):
@@ -102,6 +125,27 @@ def mixture_spec(wildcards):
     return to_json(found.mixture(wildcards.study, wildcards.corruption, float(wildcards.fraction)))
 
 
+def added_option(wildcards, input):
+    return f"--added {input.added}" if input.get("added") else ""
+
+
+def combine_spec(wildcards):
+    return to_json(experiments(wildcards).combined(wildcards.run))
+
+
+def locality_spec(wildcards):
+    return to_json(experiments(wildcards).locality(wildcards.study))
+
+
+def summary_spec(wildcards):
+    return to_json(experiments(wildcards).summary())
+
+
+def figure_spec(wildcards):
+    name = wildcards.get("gallery") or wildcards.figure
+    return to_json(experiments(wildcards).figure(name))
+
+
 def classifier_spec(wildcards):
     return to_json(experiments(wildcards).classifier(wildcards.study, wildcards.classifier))
 
@@ -143,6 +187,12 @@ def study_dataset(wildcards):
     return f"results/{scale_of(wildcards)}/data/{name}.safetensors"
 
 
+def added_dataset(wildcards):
+    """The dataset that op `add` puts in the place of the corrupted images."""
+    name = experiments(wildcards).added_dataset(wildcards.corruption)
+    return f"results/{wildcards.scale}/data/{name}.safetensors" if name else []
+
+
 def mixture_path(scale, study, corruption, fraction):
     return f"results/{scale}/mixtures/{study}/{corruption}/clean-{fraction}.safetensors"
 
@@ -167,18 +217,71 @@ def annotation_classifier(wildcards):
     )
 
 
+def crop_classifiers(scale, study, corruption, annotation):
+    """The classifiers of an annotation by crops, one for each size."""
+    return [
+        f"results/{scale}/classifiers/{study}/{corruption}/{name}.safetensors"
+        for name in EXPERIMENTS[scale].crop_classifiers(annotation)
+    ]
+
+
+def annotation_crops(wildcards):
+    return crop_classifiers(wildcards.scale, wildcards.study, wildcards.corruption, wildcards.annotation)
+
+
+def annotation_locality(wildcards):
+    """The measured map of an annotation by crops."""
+    spec = experiments(wildcards).annotation(wildcards.study, wildcards.annotation)
+    if spec.method != "crops" or spec.crop_map != "measured":
+        return []
+    return f"results/{wildcards.scale}/locality/{wildcards.study}.json"
+
+
 def classifier_option(wildcards, input):
-    return f"--classifier {input.classifier}" if input.get("classifier") else ""
+    options = ["classifier", "crops", "locality"]
+    return " ".join(f"--{name} {input.get(name)}" for name in options if input.get(name))
+
+
+def locality_denoiser(wildcards):
+    found = experiments(wildcards)
+    run = found.locality_run(wildcards.study)
+    seed = found.study(found.run(run).study)["training_seeds"][0]
+    return f"results/{wildcards.scale}/runs/{run}/seed-{seed}/denoiser.safetensors"
+
+
+def locality_data(wildcards):
+    """The images that the run of the locality experiment was trained on."""
+    found = experiments(wildcards)
+    run = found.run(found.locality_run(wildcards.study))
+    return mixture_path(wildcards.scale, run.study, run.corruption, found.fraction(run.study))
+
+
+def part_mixtures(wildcards):
+    """The mixtures that a run's data are combined of."""
+    found = experiments(wildcards)
+    run = found.run(wildcards.run)
+    fraction = found.fraction(run.study)
+    return [mixture_path(wildcards.scale, run.study, corruption, fraction) for corruption, _ in run.parts]
+
+
+def part_annotations(wildcards):
+    run = experiments(wildcards).run(wildcards.run)
+    return [
+        f"results/{wildcards.scale}/annotations/{run.study}/{corruption}/{annotation}.safetensors"
+        for corruption, annotation in run.parts
+    ]
 
 
 def run_mixture(wildcards):
-    found = experiments(wildcards)
-    run = found.run(wildcards.run)
-    return mixture_path(wildcards.scale, run.study, run.corruption, found.fraction(run.study))
+    if experiments(wildcards).run(wildcards.run).also:
+        return f"results/{wildcards.scale}/combined/{wildcards.run}.safetensors"
+    return part_mixtures(wildcards)
 
 
 def annotation_path(scale, run, suffix):
     found = EXPERIMENTS[scale].run(run)
+    if found.also:
+        return f"results/{scale}/combined/{run}-annotations{suffix}"
     return f"results/{scale}/annotations/{found.study}/{found.corruption}/{found.annotation}{suffix}"
 
 
@@ -187,12 +290,23 @@ def run_annotations(wildcards):
 
 
 def detector_path(wildcards):
-    study = experiments(wildcards).study(experiments(wildcards).run(wildcards.run).study)
-    return f"results/{wildcards.scale}/detectors/{study['dataset']}/{study['detector']}.weights"
+    """A study's detector, made on a dataset of its own or on the study's."""
+    found = experiments(wildcards)
+    study = found.run(wildcards.run).study
+    folder = f"results/{wildcards.scale}/detectors/{found.detector_dataset(study)}"
+    return f"{folder}/{found.study(study)['detector']}.weights"
+
+
+def reference_detector(wildcards):
+    entry = experiments(wildcards).entry("detectors", wildcards.detector, "detectors")
+    name = entry.get("dataset", wildcards.dataset)
+    return f"results/{wildcards.scale}/detectors/{name}/{wildcards.detector}.weights"
 
 
 def reference_path(wildcards):
-    return detector_path(wildcards).replace(".weights", "-reference.safetensors")
+    study = experiments(wildcards).study(experiments(wildcards).run(wildcards.run).study)
+    folder = f"results/{wildcards.scale}/detectors/{study['dataset']}"
+    return f"{folder}/{study['detector']}-reference.safetensors"
 
 
 def table_runs(name):
@@ -241,3 +355,60 @@ def table_calibrations(wildcards):
         f"{found.classifier_of(run.annotation)}.calibration.json"
         for run in runs
     ]
+
+
+# --- figures that belong to no table --------------------------------------------------------------
+
+
+def figure_entry(wildcards):
+    name = wildcards.get("gallery") or wildcards.figure
+    return experiments(wildcards).figure_entry(name)
+
+
+def gallery_data(wildcards):
+    study = experiments(wildcards).study(figure_entry(wildcards)["study"])
+    return f"results/{scale_of(wildcards)}/data/{study['dataset']}.safetensors"
+
+
+def gallery_reports(wildcards):
+    """Calibration of the classifier (crossing), or a summary of each annotation (levels)."""
+    entry, scale = figure_entry(wildcards), scale_of(wildcards)
+    study, annotation = entry["study"], entry["annotation"]
+    if entry["kind"] == "crossing":
+        name = experiments(wildcards).classifier_of(annotation)
+        corruption = entry["corruptions"][0]
+        return [f"results/{scale}/classifiers/{study}/{corruption}/{name}.calibration.json"]
+    if entry["kind"] == "levels":
+        return [f"results/{scale}/annotations/{study}/{c}/{annotation}.json" for c in entry["corruptions"]]
+    return []
+
+
+def figure_inputs(wildcards):
+    """What a figure of crops reads, by the name of its option."""
+    entry, scale, found = figure_entry(wildcards), scale_of(wildcards), experiments(wildcards)
+    if entry["kind"] == "locality":
+        return {"locality_table": f"results/{scale}/locality/{entry['study']}.csv"}
+    if entry["kind"] == "patches":
+        corruption = entry["corruptions"][0]
+        data = mixture_path(scale, entry["study"], corruption, found.fraction(entry["study"]))
+        return {
+            "data": data,
+            "crops": crop_classifiers(scale, entry["study"], corruption, entry["annotation"]),
+        }
+    run = entry["run"]
+    annotations = annotation_path(scale, run, ".safetensors")
+    if found.run(run).also:
+        return {"data": f"results/{scale}/combined/{run}.safetensors", "annotations": annotations}
+    part = found.run(run)
+    data = mixture_path(scale, part.study, part.corruption, found.fraction(part.study))
+    return {"data": data, "annotations": annotations}
+
+
+def figure_options(wildcards, input):
+    names = ["data", "annotations", "crops", "locality_table"]
+    return " ".join(f"--{n.replace('_', '-')} {input.get(n)}" for n in names if input.get(n))
+
+
+def summary_tables(wildcards):
+    scale = scale_of(wildcards)
+    return [f"{folder_of(scale)}/{table}.csv" for table in EXPERIMENTS[scale].tables]

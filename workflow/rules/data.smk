@@ -20,6 +20,7 @@ rule prepare:
 rule corrupt:
     input:
         data=study_dataset,
+        added=added_dataset,
         code=code("corrupt"),
     output:
         "results/{scale}/mixtures/{study}/{corruption}/clean-{fraction}.safetensors",
@@ -29,7 +30,32 @@ rule corrupt:
         "../../environment.yml"
     params:
         spec=mixture_spec,
+        added=added_option,
     message:
         "corrupt: {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
     shell:
-        "python -m ambient.corrupt --spec {params.spec:q} --data {input.data} --out {output} 2>&1 | tee {log}"
+        "python -m ambient.corrupt --spec {params.spec:q} --data {input.data} {params.added}"
+        " --out {output} 2>&1 | tee {log}"
+
+
+rule combine:
+    input:
+        data=part_mixtures,
+        annotations=part_annotations,
+        code=code("combine"),
+    output:
+        data="results/{scale}/combined/{run}.safetensors",
+        annotations="results/{scale}/combined/{run}-annotations.safetensors",
+        summary="results/{scale}/combined/{run}-annotations.json",
+    log:
+        "results/{scale}/logs/combine/{run}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        spec=combine_spec,
+    message:
+        "combine the data of {wildcards.run} ({wildcards.scale})"
+    shell:
+        "python -m ambient.combine --spec {params.spec:q} --data {input.data}"
+        " --annotations {input.annotations} --out {output.data}"
+        " --out-annotations {output.annotations} --summary {output.summary} 2>&1 | tee {log}"

@@ -44,7 +44,7 @@ rule detector:
 rule reference:
     input:
         data="results/{scale}/data/{dataset}.safetensors",
-        detector="results/{scale}/detectors/{dataset}/{detector}.weights",
+        detector=reference_detector,
         code=code("reference"),
     output:
         "results/{scale}/detectors/{dataset}/{detector}-reference.safetensors",
