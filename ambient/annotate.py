@@ -1,8 +1,8 @@
 r"""Stage: find each corrupted sample's sigma_min, the level from which it is usable.
 
 Per sample (section 3.1): sigma_min_i = inf { sigma : E[c(w_sigma, sigma) | w_i] > tau },
-tau = 0.5 - epsilon, with c = P(clean) of the noise classifier; the expectation is a mean over noise
-draws, smoothed along sigma. For a whole set (equation 3.2) the mean also runs over the set.
+tau = 0.5 - epsilon, with c = P(clean) of the noise classifier (`ambient.trajectories`). For a whole set
+(equation 3.2) the mean also runs over the set.
 """
 
 from __future__ import annotations
@@ -13,93 +13,30 @@ import numpy as np
 import torch
 
 from ambient import crops as crop_rules
-from ambient import randomness
 from ambient.annotations import Annotations, statistics
 from ambient.datasets import Dataset, read, to_float
 from ambient.files import read_arrays, read_json, write_arrays, write_json
 from ambient.loading import Classifier
-from ambient.noise import lognormal
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.spec import AnnotationSpec
+from ambient.trajectories import PROTOCOLS, Dense
 
-CHUNK = 64  # images annotated together, and saved together
-
-
-def grid(spec: AnnotationSpec) -> np.ndarray:
-    """The noise levels asked, rising, float64 of shape (num_sigmas,)."""
-    if spec.grid == "geometric":
-        return np.geomspace(spec.sigma_low, spec.sigma_high, spec.num_sigmas)
-    generator = randomness.torch_generator("cpu", "annotation-grid", spec.seed)
-    draws = lognormal(spec.num_sigmas, spec.noise.P_mean, spec.noise.P_std, generator)
-    return np.sort(draws.numpy())
+CHUNK = 64  # images annotated together
+SHARD = 16 * CHUNK  # images saved together
 
 
-def smooth(values: np.ndarray, span: int) -> np.ndarray:
-    """Exponential smoothing along the last axis: y_0 = x_0, y_k = (1-w) y_(k-1) + w x_k.
-
-    w = 2 / (span + 1). Not bias-corrected, as in the released protocol (span 32: w = 2/33).
-    """
-    weight = 2 / (span + 1)
-    smoothed = np.array(values, dtype=np.float64)
-    for k in range(1, smoothed.shape[-1]):
-        smoothed[..., k] = (1 - weight) * smoothed[..., k - 1] + weight * smoothed[..., k]
-    return smoothed
-
-
-def first_crossing(sigmas: np.ndarray, p_corrupted: np.ndarray, epsilon: float, span: int,
-                   never_crosses: str) -> np.ndarray:
-    """The first level at which the smoothed P(corrupted) is below 0.5 + epsilon.
-
-    `p_corrupted` (..., num_sigmas) is the mean over trials at rising `sigmas`. P(corrupted) < 0.5 +
-    epsilon is P(clean) > tau = 0.5 - epsilon. Where it never happens: the last level, or infinity.
-    """
-    below = smooth(p_corrupted, span) < 0.5 + epsilon
-    found = sigmas[below.argmax(axis=-1)]
-    return np.where(below.any(axis=-1), found, sigmas[-1] if never_crosses == "last" else np.inf)
-
-
-class Trajectories:
-    """P(corrupted) of images along the grid."""
-
-    def __init__(self, spec: AnnotationSpec, classifier: Path, where: torch.device) -> None:
-        self.classifier = Classifier(classifier, where)
-        self.spec, self.where, self.sigmas = spec, where, grid(spec)
-
-    @torch.no_grad()
-    def of(self, images: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Mean P(corrupted) over trials, (N, num_sigmas) float32, for uint8 `images` (N, C, H, W).
-
-        The noise of an image is drawn from (seed, level, id): its trajectory does not depend on the others.
-        """
-        x0 = torch.from_numpy(to_float(images)).to(self.where)
-        trials, count = self.spec.num_trials, len(self.sigmas)
-        p = np.empty((len(images), count), np.float32)
-        for k, sigma in enumerate(self.sigmas):
-            z = randomness.normal(f"annotation-{k}", self.spec.seed, ids, (trials, *x0.shape[1:]))
-            noise = torch.from_numpy(z).to(self.where)  # (N, trials, C, H, W)
-            x = (x0[:, None] + float(sigma) * noise).flatten(0, 1)
-            with autocast(self.spec.precision, self.where):
-                logits = self.classifier.logits(x, float(sigma))
-            p[:, k] = torch.sigmoid(logits).reshape(len(images), trials).mean(1).cpu().numpy()
-        return p
-
-
-def classify(spec: AnnotationSpec, data: Dataset, classifier: Path, keep: State) -> tuple:
-    """(sigmas, P(corrupted) of every corrupted image along them), from chunks that survive a kill."""
-    trajectories = Trajectories(spec, classifier, device())
+def classify(asked: Dense, data: Dataset, keep: State) -> np.ndarray:
+    """P(corrupted) of every corrupted image along the levels, from shards that survive a kill."""
     rows = np.flatnonzero(data.corrupted)
     progress, parts = Progress("annotate", len(rows)), []
-    for first in range(0, len(rows), CHUNK * 16):
-        shard = keep.folder / f"trajectories-{first}.safetensors"
+    for first in range(0, len(rows), SHARD):
+        shard, part = keep.folder / f"trajectories-{first}.safetensors", rows[first:first + SHARD]
         if not shard.exists():
-            chunks = np.split(rows[first:first + CHUNK * 16],
-                              range(CHUNK, min(CHUNK * 16, len(rows) - first), CHUNK))
-            p = [trajectories.of(data.images[chunk], data.ids[chunk]) for chunk in chunks]
-            write_arrays(shard, {"p": np.concatenate(p)})
+            write_arrays(shard, {"p": asked.of(data.images[part], data.ids[part])})
         parts.append(read_arrays(shard)["p"])
-        progress.update(min(first + CHUNK * 16, len(rows)))
-    return trajectories.sigmas, np.concatenate(parts)
+        progress.update(first + len(part))
+    return np.concatenate(parts)
 
 
 @torch.no_grad()
@@ -178,11 +115,12 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, c
     elif classifier is None:
         raise ValueError(f"annotation method {spec.method} needs --classifier")
     else:
-        sigmas, p = classify(spec, mixture, classifier, keep)
+        where = device()
+        asked = PROTOCOLS[spec.protocol](spec, Classifier(classifier, where), where)
+        curves = asked.curves(classify(asked, mixture, keep), mixture.images[corrupted])
         if spec.method == "population":
-            p = p.mean(axis=0, keepdims=True)
-        sigma_min[corrupted] = first_crossing(sigmas, p.astype(np.float64), spec.epsilon,
-                                              spec.smoothing_span, spec.never_crosses)
+            curves = curves.mean(axis=0, keepdims=True)
+        sigma_min[corrupted] = asked.crossing(curves)
     Annotations(mixture.ids, sigma_min, sigma_max).write(out)
     write_json(summary, statistics(sigma_min, corrupted, sigma_max) | about)
     record.facts |= {"samples": len(sigma_min), "corrupted": int(corrupted.sum())}

@@ -184,7 +184,7 @@ class AnnotationSpec:
     sigma_low: float  # ends of the geometric grid
     sigma_high: float
     num_trials: int  # noise draws per level
-    smoothing_span: int  # exponential smoothing along sigma, weight 2 / (span + 1); 1: none
+    smoothing_span: int  # dense: exponential smoothing along sigma, weight 2 / (span + 1); 1: none
     never_crosses: Literal["last", "exclude"]  # the largest level, or infinity
     precision: Literal["float32", "bfloat16"]
     seed: int
@@ -192,6 +192,9 @@ class AnnotationSpec:
     crop_map: Literal["measured", "released"] = "measured"  # context size -> sigma_max
     crop_threshold: float = 0.25  # on the mean P(target) of an image's patches (released: 0.25)
     crop_sigma: float = 0.001  # level that the crops classifier is told; the patches are not noised
+    protocol: Literal["dense", "shared_noise"] = "dense"  # see ambient.trajectories
+    bandwidth: float = 0.25  # shared_noise: smoothing of an image's difference from the mean, in ln sigma
+    reference_draws: int = 512  # shared_noise: (image, noise) pairs a level, for the mean over images
 
     def __post_init__(self) -> None:
         require(self.sigma_max >= 0 and (self.sigma_max == 0 or self.method == "fixed"), "sigma_max",
@@ -204,7 +207,12 @@ class AnnotationSpec:
         require(0 < self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
                 f"between 0 and sigma_high = {self.sigma_high}")
         require(0 <= self.epsilon < 0.5, "epsilon", self.epsilon, "[0, 0.5)")
-        for key in ("num_sigmas", "num_trials", "smoothing_span"):
+        require(self.bandwidth >= 0, "bandwidth", self.bandwidth, ">= 0, in units of ln sigma")
+        if self.protocol == "shared_noise":
+            require(self.grid == "geometric", "grid", self.grid, "geometric if protocol is shared_noise")
+            require(self.num_trials % 2 == 0, "num_trials", self.num_trials,
+                    "even if protocol is shared_noise: the noises come in pairs z and -z")
+        for key in ("num_sigmas", "num_trials", "smoothing_span", "reference_draws"):
             require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")
 
 

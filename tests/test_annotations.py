@@ -1,54 +1,11 @@
-"""Annotations, the eligible sampler, and the crossing rule."""
-
-import os
-from pathlib import Path
+"""Annotations and the eligible sampler."""
 
 import numpy as np
 import pytest
 import torch
 
-from ambient.annotate import first_crossing, smooth
 from ambient.annotations import Annotations, EligibleSampler, statistics
 from ambient.noise import admits
-
-REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
-
-
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")
-def test_reference_trajectories():
-    data = np.load(REFERENCE / "annotation_trajectories.npz")
-    found = first_crossing(data["sigmas"], data["prob_corrupted"].mean(-1), float(data["epsilon"]),
-                           int(data["ema_span"]), "last")
-    assert len(found) == 64
-    np.testing.assert_array_equal(found, data["sigma_min"])
-
-
-def test_smoothing_is_the_recurrence_and_the_closed_form():
-    x = np.random.default_rng(0).random((3, 40))
-    w = 2 / 33
-    k = np.arange(40)
-    weights = w * (1 - w) ** (39 - k)
-    weights[0] = (1 - w) ** 39
-    np.testing.assert_allclose(smooth(x, 32)[:, -1], x @ weights)
-    np.testing.assert_array_equal(smooth(x, 1), x)
-
-
-def test_first_crossing_and_never():
-    sigmas = np.array([0.1, 1.0, 10.0])
-    p = np.array([[0.9, 0.54, 0.5], [0.9, 0.9, 0.56], [0.3, 0.9, 0.9]])
-    np.testing.assert_array_equal(first_crossing(sigmas, p, 0.05, 1, "last"), [1.0, 10.0, 0.1])
-    np.testing.assert_array_equal(first_crossing(sigmas, p, 0.05, 1, "exclude"), [1.0, np.inf, 0.1])
-
-
-def test_population_crossing_lies_between_the_samples():
-    """Equation 3.2 on a closed form: P(corrupted) = 1/2 + 1/2 exp(-sigma / s_i)."""
-    sigmas, scales = np.geomspace(0.01, 100, 4000), np.array([0.5, 1.0, 2.0])
-    p = 0.5 + 0.5 * np.exp(-sigmas / scales[:, None])
-    each = first_crossing(sigmas, p, 0.05, 1, "last")
-    np.testing.assert_allclose(each, scales * np.log(10), rtol=0.01)  # stronger: later, in proportion
-    whole = first_crossing(sigmas, p.mean(0, keepdims=True), 0.05, 1, "last")
-    assert each.min() < whole[0] < each.max()
-
 
 # --- the sampler ------------------------------------------------------------------------------------
 

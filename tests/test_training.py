@@ -19,8 +19,10 @@ from ambient.datasets import Dataset, read, to_float, write
 from ambient.denoiser import Denoiser, build_unet, read_weights
 from ambient.files import read_arrays, sha256
 from ambient.fit import Fit, ema_beta, learning_rate
+from ambient.loading import Classifier
 from ambient.noise import admits
 from ambient.randomness import normal, torch_generator, uniform
+from ambient.trajectories import Dense, first_crossing
 
 ROOT = Path(__file__).parents[1]
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
@@ -340,13 +342,15 @@ def test_recalibrated_classifier_is_used_in_annotation(mixture, tmp_path):
         assert both / 2 == pytest.approx(0.5, abs=1e-5)
     grid = spec.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1,
                                "last", "float32", 0)
-    shifted, plain = (annotate.Trajectories(grid, files["out"], torch.device("cpu")) for _ in range(2))
-    plain.offsets = np.zeros(6)
-    assert np.abs(shifted.offsets).max() > 1e-4
+    shifted, plain = (Dense(grid, Classifier(files["out"], torch.device("cpu")), torch.device("cpu"))
+                      for _ in range(2))
+    plain.classifier.shifts = np.zeros_like(plain.classifier.shifts)
+    offsets = shifted.classifier.offset(shifted.sigmas)
+    assert np.abs(offsets).max() > 1e-4
     data = read(mixture)
     p, q = (found.of(data.images[:3], data.ids[:3]).astype(np.float64) for found in (shifted, plain))
     np.testing.assert_allclose(np.log(p / (1 - p)) - np.log(q / (1 - q)),
-                               np.broadcast_to(shifted.offsets, p.shape), atol=1e-4)
+                               np.broadcast_to(offsets, p.shape), atol=1e-4)
 
 
 def test_annotation_is_monotone_in_corruption_strength(tmp_path):
@@ -361,7 +365,7 @@ def test_annotation_is_monotone_in_corruption_strength(tmp_path):
     for d in (0.1, 0.2, 0.4):
         mean = d + sigmas / 8 * random.standard_normal((400, 1))
         p = 1 / (1 + np.exp(-(64 / sigmas**2) * (d * mean - d**2 / 2)))
-        crossings.append(annotate.first_crossing(sigmas, p.mean(0, keepdims=True), 0.05, 1, "last")[0])
+        crossings.append(first_crossing(sigmas, p.mean(0, keepdims=True), 0.05, "last")[0])
     assert crossings[0] < crossings[1] < crossings[2]
     assert crossings[2] / crossings[0] == pytest.approx(4, rel=0.1)
 
