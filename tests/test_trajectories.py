@@ -76,8 +76,8 @@ def test_kernel_smoothing():
 class Known:
     """A classifier whose expected answer is known by quadrature.
 
-    Its logit is 3 exp(-sigma / (0.3 + 3 / (1 + e^(-2 v)))) + n, where v is the mean of channel 0 (so it sees v
-    with a noise of sigma / 8) and n, the mean of the otherwise empty channel 1 over sigma / 8, is standard normal.
+    Its logit is 3 exp(-sigma / (0.3 + 3 / (1 + e^(-2 v)))) + n, with v the mean of channel 0 (so it sees v
+    with noise sigma / 8) and n the mean of the else empty channel 1 over sigma / 8, a standard normal.
     """
 
     asked = 0
