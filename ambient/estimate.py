@@ -87,15 +87,15 @@ def images_of(found: Experiments, study: str, corruption: str) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m ambient cost [SCALE]`: GPU-hours of everything a scale makes, estimated."""
-    parser = argparse.ArgumentParser(prog="python -m ambient cost", description=main.__doc__)
+    """`python -m ambient estimate [SCALE]`: GPU-hours of everything a scale makes, estimated."""
+    parser = argparse.ArgumentParser(prog="python -m ambient estimate", description=main.__doc__)
     parser.add_argument("scale", nargs="?", default="paper")
     parser.add_argument("--config", default="config", help="folder of the YAML files")
     given = parser.parse_args(arguments)
     try:
         found = Experiments(given.config, given.scale)
     except SpecError as error:
-        print(f"ambient cost: error: {error}", file=sys.stderr)
+        print(f"ambient estimate: error: {error}", file=sys.stderr)
         return 2
     unit = PUBLISHED_SECONDS / (TRAIN * operations(PUBLISHED, 32, 3))
     print(f"scale {given.scale}: {len(found.needed())} runs in {len(found.tables)} tables\n")
