@@ -4,7 +4,7 @@ import signal
 import sys
 
 COMMANDS = {"audit": "check every artefact back to raw data", "show": "print a table",
-            "spec": "print the resolved settings of a run"}
+            "spec": "print the resolved settings of a run", "estimate": "a scale's GPU-hours"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
           "crops_figures", "theory", "theory_figure")
@@ -19,6 +19,8 @@ def main(arguments: list[str]) -> int:
         from ambient.show import main as command
     elif name == "spec":
         from ambient.config import main as command
+    elif name == "estimate":
+        from ambient.estimate import main as command
     else:
         print("usage: python -m ambient COMMAND ...\n")
         for command, what in COMMANDS.items():

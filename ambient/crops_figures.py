@@ -88,7 +88,7 @@ def locality(table: Path) -> plt.Figure:
     needed = found.groupby("sigma")["crop_px"].first()
     axes[1].step(needed.index, needed, where="post", color="#1f6fb2", marker="o")
     axes[1].set(ylabel="context needed, crop(sigma) [pixels]", ylim=(0, found["context_px"].max() * 1.08),
-                title="context within the tolerance of the whole image's loss")
+                title="least context with the whole image's loss")
     sigma_axis(axes[1])
     for axis in axes:
         axis.title.set_fontsize(9)

@@ -43,8 +43,11 @@ def log_scale(axis: plt.Axes) -> None:
 
 
 def sigma_axis(axis: plt.Axes, label: str = "noise level sigma") -> None:
-    """A logarithmic x axis of noise levels, labelled with plain numbers."""
+    """A logarithmic x axis of noise levels, labelled with plain numbers; call it when all is drawn."""
     axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 30 * low:  # few decades: label 2 and 5 too
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(label)

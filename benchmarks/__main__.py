@@ -17,6 +17,7 @@ COMPARISONS: dict[str, Callable[[int], Pair]] = {
     "train-demo": lambda repeats: training.step("demo", "ambient-blur-0.6", None, 10, repeats),
     "train-small": lambda repeats: training.step("small", "ambient-blur-0.8", None, 5, repeats),
     "train-cifar10": lambda repeats: training.step("paper", "ambient-blur-0.8", 32, 1, repeats),
+    "train-64": lambda repeats: training.step("paper", "faces-blur-0.8", 8, 1, repeats),
     "distance": lambda repeats: evaluation.distance(2048, repeats),
 }
 HEAD = ("| work | plain | ours | ratio (smallest to largest) | ours, share of the bf16 ceiling |\n"

@@ -1,5 +1,6 @@
 """Strict configuration: every slip is one line naming file, key, value and what is allowed."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -49,12 +50,68 @@ def test_paper_scale_has_the_papers_hyper_parameters():
 
 
 def test_methods_differ_in_data_and_annotation_only():
-    """Same network, optimiser, images and evaluation for every row of the table, at every scale."""
+    """Same network, optimiser, images and evaluation for every row of a table, at every scale.
+
+    Rows of another target (`dataset`) or loss (`settings`) differ in that; numbers of the running text
+    belong to several experiments.
+    """
     for scale in scales(ROOT / "config"):
         found = Experiments(ROOT / "config", scale)
-        trainings = {strict.to_json(found.training(run, 0)) for run in found.needed()}
-        evaluations = {strict.to_json(found.evaluation(run)) for run in found.needed()}
-        assert len(trainings) == len(evaluations) == 1
+        for name in set(found.tables) - {"text_results"}:
+            rows = found.tables[name].rows
+            for dataset in {row.dataset for row in rows}:
+                runs = [row.run for row in rows if row.dataset == dataset]
+                trainings = [found.training(run, 0) for run in runs]
+                same = [strict.to_json(dataclasses.replace(t, loss=trainings[0].loss)) for t in trainings]
+                assert len(set(same)) == 1, (scale, name)
+                assert len({strict.to_json(found.evaluation(run)) for run in runs}) == 1
+                if name != "table6":
+                    assert len({t.loss for t in trainings}) == 1
+
+
+def test_main_tables_and_everything():
+    """A bare run makes Table 2a; every scale has all tables, and the figures of the paper scale."""
+    paper = Experiments(ROOT / "config", "paper")
+    for scale in scales(ROOT / "config"):
+        found = Experiments(ROOT / "config", scale)
+        assert found.main == ["table2a"]
+        assert list(found.tables) == list(paper.tables) and list(found.figures) == list(paper.figures)
+
+
+@pytest.mark.parametrize(("file", "change", "words"), [
+    ("experiments.yaml", lambda tree: tree["runs"]["dogs-cats-crops"].update(annotation="cropps"),
+     ["'cropps'", "'crops'"]),
+    ("experiments.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(run="dogs-cats-crops"),
+     ["studies.dogs.locality.run", "'dogs-cats-crops'", "does not use crops"]),
+    ("experiments.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(contexts=[8, 4]),
+     ["contexts", "rising"]),
+    ("experiments.yaml", lambda tree: tree["runs"]["donut"].update(also=[{"corruption": "plus-cats"}]),
+     ["runs.donut", "annotation"]),
+    ("experiments.yaml", lambda tree: tree["figures"]["figure2"].update(annotation="crops"),
+     ["figures.figure2.annotation", "'crops'", "classifier"]),
+    ("experiments.yaml", lambda tree: tree["main"].update(tables=["table2"]), ["'table2'", "'table2b'"]),
+    ("models.yaml", lambda tree: tree["annotations"]["crops"].update(classifiers=["balanced"]),
+     ["annotations.crops.classifiers", "crop"]),
+    ("models.yaml", lambda tree: tree["annotations"]["crops"].pop("classifiers"),
+     ["annotations.crops.classifiers", "None", "crops classifiers"]),
+    ("data.yaml", lambda tree: tree["corruptions"]["plus-cats"].update(dataset="cat"),
+     ["corruptions.plus-cats.dataset", "'cat'", "'cats'"]),
+])
+def test_slips_of_the_crops_side(config, file, change, words):
+    edit(config / file, change)
+    with pytest.raises(SpecError) as error:
+        Experiments(config, "paper")
+    message = str(error.value)
+    assert "\n" not in message and message.startswith(str(config / file)), message
+    for word in words:
+        assert word in message
+
+
+def test_datasets_of_one_raw_source_share_its_path(config):
+    (config / "local.yaml").write_text("datasets: {cifar10: {path: /data/c.zip}}\n")
+    found = Experiments(config, "small")
+    assert found.dataset("dogs").path == found.dataset("cats").path == "/data/c.zip"
+    assert found.dataset("dogs").classes == (5,) and found.portable_dataset("dogs").path is None
 
 
 def slip(section, *keys, value):

@@ -43,6 +43,45 @@ tables:
   table2a: {rows: [only-clean, all-data-blur-0.6, ambient-blur-0.6]}
 """
 
+# Everything else, on a few digits: other data by crops, a donut, the summary and the figures.
+CROPS = """
+extends: test
+studies:
+  dogs: &animals
+    dataset: dogs
+    clean_fraction: 0.3
+    detector: digitnet
+    classifier:
+      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}
+      augment: &augment {p: 0.1, transforms: [scale]}
+      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
+      evaluations: 1
+    annotation: {grid: geometric, num_sigmas: 4, num_trials: 1, smoothing_span: 1}
+    training:
+      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}
+      augment: *augment
+      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
+      snapshots: [256]
+    sampling: {sampler: {num_steps: 3}, num_samples: 50, seeds: [0, 1]}
+    locality: {contexts: [4, 8], num_images: 16, num_sigmas: 3}
+  cats: {<<: *animals, dataset: cats}
+datasets:
+  dogs: &digit {source: mnist, resolution: 16, channels: 1, padding: 2, num_images: 5000, classes: [3],
+                about: null, max_images: 60}
+  cats: {<<: *digit, classes: [8]}
+  wildlife: {<<: *digit, classes: [5]}
+  procedural: {resolution: 16, channels: 1, num_images: 40}
+annotations:
+  crops: {classifiers: [crops-4, crops-8]}
+tables:
+  table2b: {rows: [dogs-only, dogs-cats-0.1, dogs-cats-crops, dogs-procedural-crops]}
+  table6: {rows: [loss-plain, ambient-blur-0.6]}
+figures:
+  figure3: {corruptions: [blur-0.6]}
+  figure6: {images: 2}
+"""
+PICTURES = ("figure2", "figure3", "figure6", "figure11a", "figure15", "figure18", "figure25")
+
 
 def snakemake(folder, *arguments, check=True):
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
@@ -75,6 +114,49 @@ def tree(tmp_path_factory):
 
 
 TEST = ("--config", "scale=test")
+
+
+@pytest.fixture(scope="module")
+def crops(tree):
+    """The same tree with a scale `crops`, of which what concerns other data was made."""
+    (tree / "config/scales/crops.yaml").write_text(CROPS)
+    made = ["table2b.csv", "table2b.png", "table6.csv", "table6.png", *(f"{n}.png" for n in PICTURES)]
+    snakemake(tree, *(f"results/crops/{name}" for name in made))
+    return tree / "results/crops"
+
+
+def test_table_of_other_data(crops):
+    table = pd.read_csv(crops / "table2b.csv")
+    methods = ["Only Clean", "Fixed sigma_max 0.1", "Ambient-o+crops", "Ambient-o+crops"]
+    assert list(table["method"]) == methods
+    assert list(table["added"].fillna("")) == ["", "cats", "cats", "procedural"]
+    assert list(table["paper_value"]) == [12.08, 9.85, 8.92, 10.98]
+    assert table["sigma_max_mean"].iloc[1] == pytest.approx(0.1)
+    assert list(table["paper_sigma_max_mean"].iloc[1:]) == [0.1, 0.09, 0.042]
+    assert "dataset" not in table and "id" not in table
+
+
+def test_annotation_uses_the_measured_map(crops):
+    found = json.loads((crops / "locality/dogs.json").read_text())
+    table = pd.read_csv(crops / "locality/dogs.csv")
+    assert list(table.groupby("sigma")["crop_px"].first()) == found["crop_px"]
+    summary = json.loads((crops / "annotations/dogs/plus-cats/crops.json").read_text())
+    assert set(summary["crop_map"]) == {"1", "4", "8"} == {"1", *summary["p_target_mean"]}
+    for size, level in summary["crop_map"].items():
+        within = [s for s, c in zip(found["sigmas"], found["crop_px"], strict=True) if c <= int(size)]
+        assert level in (0.0, *within)
+
+
+def test_table_of_losses_has_their_settings(crops):
+    table = pd.read_csv(crops / "table6.csv", keep_default_na=False)
+    assert list(table["weight"]) == ["none", "ambient"] and list(table["buffer"]) == ["", "4.0"]
+    assert list(table["method"]) == ["no weight, no buffer", "Ambient-o"]
+
+
+def test_figures_of_no_table_are_made(crops):
+    for name in PICTURES:
+        assert (crops / f"{name}.png").stat().st_size > 5000
+        assert (crops / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_end_to_end_table(tree):

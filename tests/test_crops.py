@@ -1,0 +1,202 @@
+"""Section 3.2: crops, sigma_max, locality, mixtures of datasets, procedural images."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ambient import combine, corrupt, crops, locality, procedural
+from ambient.annotations import Annotations, EligibleSampler, statistics
+from ambient.classifier import ClassifierBatches
+from ambient.datasets import Dataset
+from ambient.denoiser import NoiseClassifier, build_unet
+from ambient.spec import (
+    AugmentSpec,
+    ClassifierSpec,
+    MixtureSpec,
+    NetworkSpec,
+    NoiseSpec,
+    OptimiserSpec,
+)
+
+
+def images(count, first_id=0, seed=0, corrupted=None, side=16):
+    random = np.random.default_rng(seed)
+    return Dataset(random.integers(0, 256, (count, 1, side, side), np.uint8), np.zeros(count, np.int64),
+                   np.arange(first_id, first_id + count), corrupted)
+
+
+# --- crops and the maps -----------------------------------------------------------------------------
+
+
+def test_squares_have_a_position_for_each_image():
+    masks = crops.random_squares(2000, 16, 5, torch.Generator().manual_seed(0))
+    assert masks.shape == (2000, 1, 16, 16)
+    assert (masks.sum((1, 2, 3)) == 25).all()
+    corners = {tuple(m[0].nonzero()[0].tolist()) for m in masks}
+    assert len(corners) == 12 * 12  # every place, and none that would be cut off
+    with pytest.raises(ValueError, match="crop: got 17 pixels, the images have 16"):
+        crops.random_squares(1, 16, 17, torch.Generator())
+
+
+@pytest.mark.parametrize(("side", "crop", "count"), [(16, 4, 16), (64, 8, 64), (64, 24, 9)])
+def test_patches_tile_the_image(side, crop, count):
+    masks = crops.patches(side, crop)
+    assert len(masks) == count
+    assert (masks.sum(0) == 1).all()  # the last row and column of 24 in 64 are cut to 16
+
+
+def test_sigma_max_is_of_the_largest_size_that_passes():
+    p = {4: np.array([0.3, 0.3, 0.1, 0.1]), 8: np.array([0.3, 0.1, 0.3, 0.1])}
+    found = crops.sigma_max(p, 0.25, crops.RELEASED)
+    np.testing.assert_array_equal(found, [0.15, 0.05, 0.15, 0.01])
+
+
+def test_measured_map_is_the_last_level_before_more_context_is_needed():
+    found = crops.measured_map([0.1, 0.2, 0.4, 0.8], [4, 4, 8, 4], [1, 4, 8])
+    assert found == {1: 0.0, 4: 0.2, 8: 0.8}
+
+
+def spec(crop):
+    return ClassifierSpec(
+        network=NetworkSpec(8, (1, 2), 1, (), 0.0), augment=AugmentSpec(0.0, ()),
+        optimiser=OptimiserSpec(256, 64, 1e-3, 0, "constant", 1.0, 1000, 0.1, "float32"),
+        noise=NoiseSpec(-1.2, 1.2), protocol="strict", clean_fraction=None, sampling="balanced",
+        holdout=0.2, evaluations=1, select="last", recalibrate="none", seed=0, crop=crop)
+
+
+def test_the_mask_reaches_the_classifier():
+    """What it sees outside of each image's own square is zero, of image and noise; inside it is not."""
+    data = images(40, corrupted=np.repeat([0, 1], 20).astype(np.uint8))
+    network = NoiseClassifier(build_unet(spec(4).network, 16, 1, 0, False, torch.Generator(),
+                                         encoder_only=True), torch.Generator())
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    batches = ClassifierBatches(spec(4), data, network, torch.device("cpu"))
+    batches.loss(0)
+    batches.held_out_logits(1, 0.5)
+    for x in seen:
+        assert (x[:, 0] != 0).sum((1, 2)).eq(16).all()
+        rows = [tuple(image[0].nonzero()[0].tolist()) for image in x]
+        assert len(set(rows)) > 8  # not one position a batch
+    ClassifierBatches(spec(None), data, network, torch.device("cpu")).loss(0)
+    assert (seen[-1] != 0).all()
+
+
+def test_balanced_batches_have_as_many_of_each_class():
+    data = images(100, corrupted=(np.arange(100) >= 10).astype(np.uint8))
+    batches = ClassifierBatches(spec(4), data, None, torch.device("cpu"))
+    rows, labels = batches.draw(0)
+    assert labels.sum() == 32 and (data.corrupted[rows] == labels).all()
+
+
+# --- locality ---------------------------------------------------------------------------------------
+
+
+def test_needed_context_is_the_least_from_which_on_the_loss_stays_near():
+    sizes = [4, 8, 12, 16]
+    assert locality.needed(np.array([1.0, 0.5002, 0.5004, 0.5]), sizes, 1e-3) == 8
+    assert locality.needed(np.array([0.5, 0.6, 0.5, 0.5]), sizes, 1e-3) == 12
+    assert locality.needed(np.array([0.9, 0.8, 0.7, 0.5]), sizes, 1e-3) == 16
+
+
+def test_context_of_a_denoiser_with_a_known_reach():
+    """A box mean of 5 x 5 pixels as denoiser: a 2 x 2 patch needs 6 pixels of context, no more."""
+    def denoiser(x, sigma):
+        padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+        return torch.nn.functional.avg_pool2d(padded, 5, stride=1)
+
+    x0 = torch.randn(50, 1, 1, 1, generator=torch.Generator().manual_seed(0)).expand(50, 1, 16, 16)
+    x = x0 + 0.3 * torch.randn(50, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    losses = [locality.errors(denoiser, x, x0, 0.3, size, 2).mean() for size in (2, 4, 6, 8, 16)]
+    assert losses[2] == losses[3] == losses[4]
+    assert locality.needed(np.array(losses), [2, 4, 6, 8, 16], 1e-9) == 6
+
+
+def test_contexts_that_the_network_cannot_take_are_named():
+    locality.check([4, 8, 16], 16, 2, 3)
+    with pytest.raises(ValueError, match="contexts: got 6 pixels, allowed: multiples of 4"):
+        locality.check([6], 16, 2, 3)
+
+
+# --- mixtures of datasets ---------------------------------------------------------------------------
+
+
+def test_added_images_take_the_corrupted_ones_place():
+    dogs, cats = images(100), images(30, seed=1)
+    cats_spec = MixtureSpec(0.3, 0, "add", {"dataset": "cats"})
+    mixed = corrupt.mix(cats_spec, dogs, cats)
+    clean = corrupt.is_clean(cats_spec, dogs.ids)
+    np.testing.assert_array_equal(mixed.ids[mixed.corrupted == 0], dogs.ids[clean])
+    np.testing.assert_array_equal(mixed.images[mixed.corrupted == 1], cats.images)
+    assert (mixed.labels[mixed.corrupted == 1] == -1).all() and len(set(mixed.ids)) == len(mixed.ids)
+    assert corrupt.first_id("cats") != corrupt.first_id("procedural")
+    with pytest.raises(ValueError, match=r"the added images are \(1, 8, 8\)"):
+        corrupt.mix(cats_spec, dogs, images(5, side=8))
+    with pytest.raises(ValueError, match="--added"):
+        corrupt.mix(cats_spec, dogs)
+
+
+def parts():
+    dogs, cats = images(100), images(30, seed=1)
+    blurred = corrupt.mix(MixtureSpec(0.3, 0, "gaussian_blur", {"sigma_px": 0.6}), dogs)
+    plus = corrupt.mix(MixtureSpec(0.3, 0, "add", {"dataset": "cats"}), dogs, cats)
+    low = Annotations(blurred.ids, np.where(blurred.corrupted == 1, 1.5, 0.0), np.zeros(100))
+    high = Annotations(plus.ids, np.where(plus.corrupted == 1, np.inf, 0.0), 0.1 * (plus.corrupted == 1))
+    return (blurred, low), (plus, high)
+
+
+def test_combined_parts_keep_their_own_annotations_and_the_clean_images_once():
+    (blurred, low), (plus, high) = parts()
+    data, table = combine.combine([(blurred, low), (plus, high)])
+    assert len(data.ids) == 130 and (np.diff(data.ids) > 0).all()
+    clean = data.corrupted == 0
+    assert clean.sum() == (blurred.corrupted == 0).sum()
+    np.testing.assert_array_equal(table.sigma_min[clean], 0)
+    cats = data.ids >= 1 << 32
+    assert np.isinf(table.sigma_min[cats]).all() and (table.sigma_max[cats] == 0.1).all()
+    assert (table.sigma_min[~clean & ~cats] == 1.5).all() and (table.sigma_max[~cats] == 0).all()
+    found = statistics(table.sigma_min, data.corrupted == 1, table.sigma_max)
+    assert found["used"] == found["corrupted"] == 130 - clean.sum()
+
+
+def test_a_sample_of_two_parts_becomes_a_donut():
+    (blurred, low), _ = parts()
+    below = Annotations(blurred.ids, np.where(blurred.corrupted == 1, np.inf, 0.0),
+                        np.where(blurred.corrupted == 1, 0.2, 0.0))
+    _, table = combine.combine([(blurred, low), (blurred, below)])
+    assert set(zip(table.sigma_min, table.sigma_max, strict=True)) == {(0.0, 0.0), (1.5, 0.2)}
+    sampler = EligibleSampler(table.sigma_min, table.sigma_max, None)
+    clean = int((blurred.corrupted == 0).sum())
+    usable = sum(sampler.count(np.array([0.1, 0.19, 0.5, 1.4, 1.6])))
+    np.testing.assert_array_equal(usable, [100, 100, clean, clean, 100])
+
+
+def test_parts_that_contradict_each_other_are_refused():
+    (blurred, low), _ = parts()
+    stronger = corrupt.mix(MixtureSpec(0.3, 0, "gaussian_blur", {"sigma_px": 1.0}), images(100))
+    with pytest.raises(ValueError, match=r"sample \d+ has other images in another part"):
+        combine.combine([(blurred, low), (stronger, low)])
+
+
+# --- procedural images ------------------------------------------------------------------------------
+
+
+def test_procedural_images_are_a_function_of_seed_and_id():
+    many = procedural.make(np.arange(20), 32, 3, 0)
+    assert many.shape == (20, 3, 32, 32) and many.dtype == np.uint8
+    np.testing.assert_array_equal(procedural.make(np.array([7, 3]), 32, 3, 0), many[[7, 3]])
+    assert (procedural.make(np.arange(20), 32, 3, 1) != many).any(axis=(1, 2, 3)).all()
+    assert procedural.make(np.arange(2), 16, 1, 0).shape == (2, 1, 16, 16)
+    contrast = many.std(axis=(1, 2, 3))
+    assert (contrast > 2).mean() > 0.9 and len({image.tobytes() for image in many}) == 20
+
+
+@pytest.mark.parametrize("slope", [2.0, 4.0])
+def test_noise_has_its_spectrum(slope):
+    white = np.random.default_rng(0).standard_normal((64, 1, 64, 64))
+    layers = procedural.spectral_noise(white, np.full((64, 1), slope))
+    power = (np.abs(np.fft.fft2(layers)) ** 2).mean(axis=(0, 1))
+    found = math.log(power[0, 2:5].mean() / power[0, 16:19].mean()) / math.log(17 / 3)
+    assert found == pytest.approx(slope, rel=0.15)
