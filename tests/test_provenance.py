@@ -25,7 +25,7 @@ def made(path, stage="ambient.corrupt", inputs=(), spec=None, facts=None, extern
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(f"content of {path.name}\n")
-    recorded = {"data": [(p, manifest.sha256(p)) for p in inputs]}
+    recorded = {"data": [manifest.identify(p) for p in inputs]}
     write_json(manifest.path_for(path), manifest.build(
         path, stage, spec or {"a": 1}, recorded, external, facts or {}, manifest.Clock()))
     return path
