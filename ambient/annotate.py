@@ -21,6 +21,7 @@ from ambient.noise import lognormal
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.spec import AnnotationSpec, ClassifierSpec
+from ambient.statistics import statistics
 from ambient.strict import build
 
 CHUNK = 64  # images annotated together, and saved together
@@ -138,16 +139,6 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, s
     record.facts |= {"samples": len(sigma_min), "corrupted": int(corrupted.sum())}
     if spec.method in ("population", "per_sample"):
         keep.remove()
-
-
-def statistics(sigma_min: np.ndarray, corrupted: np.ndarray) -> dict:
-    """Counts, and mean and quartiles of sigma_min over the corrupted samples that are ever used."""
-    used = sigma_min[corrupted & np.isfinite(sigma_min)]
-    found = {"samples": len(sigma_min), "corrupted": int(corrupted.sum()), "used": len(used)}
-    if len(used):
-        found |= {"sigma_min_mean": float(used.mean()),
-                  "sigma_min_quartiles": np.quantile(used, [0, 0.25, 0.5, 0.75, 1]).tolist()}
-    return found
 
 
 if __name__ == "__main__":
