@@ -17,7 +17,8 @@ from pathlib import Path
 from ambient import manifest, merkle
 from ambient.audit.rerun import first_difference
 from ambient.audit.words import printable
-# Columns compared, and by how many scores their uncertainty value_std is divided: all, one, no uncertainty.
+
+# Columns compared, and what their uncertainty value_std is divided by: all scores, one, or there is none.
 MEASURED = {"value": "num_seeds", "value_best": "num_seeds", "value_min": "", "sigma_min_mean": None}
 PROTOCOL = ("metric", "num_samples")  # rows that differ in these don't compare at all
 SIGMAS = 2.0  # standard deviations of the difference beyond which a cell differs

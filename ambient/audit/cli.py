@@ -12,6 +12,7 @@ from ambient import manifest, sign
 from ambient.audit import why
 from ambient.audit.chain import Audit, artefacts_in
 from ambient.audit.words import Problem, Result, level_word, printable
+from ambient.files import atomic
 
 
 def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -92,7 +93,8 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
     if given.html:
         from ambient.audit.html import page
 
-        given.html.write_text(page(audits[0], given.html.parent, roots))
+        with atomic(given.html) as temporary:
+            temporary.write_text(page(audits[0], roots))
     if given.json:
         print(json.dumps(plain(results, problems, roots, reruns, signature), indent=1, sort_keys=True))
         return int(failed)

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -186,8 +187,9 @@ class Rederive:
         with tempfile.TemporaryDirectory() as folder:
             targets = {role: Path(folder, f"{role}{Path(entry['path']).suffix}")
                        for role, entry in outputs.items()}
-            figures.main(build(TableSpec, result.manifest["spec"], "spec"), SimpleNamespace(facts={}),
-                         **inputs, **targets)
+            with warnings.catch_warnings(action="ignore"):  # the job has shown them
+                figures.main(build(TableSpec, result.manifest["spec"], "spec"), SimpleNamespace(facts={}),
+                             **inputs, **targets)
             return {role: sha256(path) for role, path in targets.items()}
 
 
