@@ -18,6 +18,7 @@ PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/
             "https://w3id.org/ro/wfrun/provenance/0.5", "https://w3id.org/workflowhub/workflow-ro-crate/1.0")
 PAPER = "https://arxiv.org/abs/2506.10038"
 TITLE = "Ambient Diffusion Omni: Training Good Models with Bad Data"
+WORKFLOW = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 ORDER = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
          "evaluate", "tables", "figures")
 SOURCES = ("Snakefile", "environment.yml", "pyproject.toml", "LICENSE", "README.md", "ambient", "workflow",
@@ -41,11 +42,11 @@ class Export:
         self.tools: dict[str, object] = {}
         self.steps: dict[str, object] = {}
 
-    def context(self, name: str, kind: str | list[str], **properties):
+    def context(self, uri: str, kind: str | list[str], **properties):
         """A contextual entity."""
         from rocrate.model.contextentity import ContextEntity
 
-        return self.crate.add(ContextEntity(self.crate, name, {"@type": kind, **properties}))
+        return self.crate.add(ContextEntity(self.crate, uri, {"@type": kind, **properties}))
 
     def build(self):
         """The whole crate."""
@@ -83,8 +84,8 @@ class Export:
                     place = one.relative_to(sources.ROOT).as_posix()
                     self.crate.add_file(one, place, properties=described(one))
         workflow = self.crate.add_workflow(sources.ROOT / "Snakefile", "Snakefile", main=True,
-                                           lang="snakemake", properties={"name": "ambient"})
-        workflow["@type"] = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
+                                           lang="snakemake", properties={"@type": WORKFLOW} | described(
+                                               sources.ROOT / "Snakefile"))
         used = {found["stage"].removeprefix("ambient.") for found in self.manifests.values()}
         for position, stage in enumerate([s for s in ORDER if s in used], 1):
             tool = self.tools[stage] = self.context(

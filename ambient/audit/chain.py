@@ -95,9 +95,7 @@ class Audit:
         """The other outputs of the job, where the artefact is checked against them."""
         if result.manifest["stage"] not in SUMMARIES or result.key.suffix != ".json":
             return []
-        outputs = result.manifest.get("outputs", {}).values()
-        return [result.key.parent / entry["path"] for entry in outputs
-                if entry["path"] == Path(entry["path"]).name != result.key.name]
+        return list(fellows(result))
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file in the tree; one file has many names below `..`."""
@@ -116,6 +114,7 @@ class Audit:
         result.notes += notes
         if not known:
             result.reason = result.reason or "its code is neither here nor in the repository's history"
+        self.check_fellows(result)
         below = self.check_inputs(result)
         whole = all([below, self.check_raw(result), self.check_root(result), known])
         result.closed = whole and (result.level == 1 or result.pruned)
@@ -177,6 +176,13 @@ class Audit:
             return False
         return True
 
+    def check_fellows(self, result: Result) -> None:
+        """Outputs of one job know each other's digests; of two, the one that is judged later looks."""
+        for path, recorded in fellows(result).items():
+            other = self.results.get(path)
+            if other and other.manifest and other.manifest["sha256"] != recorded:
+                result.problem("mismatched", f"its job made another {path.name} than the one beside it")
+
     def check_raw(self, result: Result) -> bool:
         """What comes from outside the tree must have a digest that is known beforehand."""
         found = result.manifest
@@ -208,6 +214,13 @@ class Audit:
         start = Path(os.path.abspath(folder))
         return merkle.sidecar(start, {key: r.manifest for key, r in self.results.items()
                                       if r.manifest and key.is_relative_to(start)})
+
+
+def fellows(result: Result) -> dict[Path, str]:
+    """The other outputs of an artefact's job, in its own folder, with their digests."""
+    outputs = result.manifest.get("outputs", {}).values()
+    return {result.key.parent / entry["path"]: entry["sha256"] for entry in outputs
+            if entry["path"] == Path(entry["path"]).name != result.key.name}
 
 
 def shown(path: Path) -> Path:

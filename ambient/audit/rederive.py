@@ -124,9 +124,25 @@ class Rederive:
             scale = float(np.trace(drawn.covariance) + np.trace(target.covariance) + gap @ gap)
             if not abs(score["value"] - value) <= TOLERANCE * scale:
                 raise Differs(f"snapshot {score['nimg']}, seed {score['seed']}: {score['value']} for {value}")
+        self.samples(result, found["num_samples"], seeds)
         wrong = [nimg for nimg, got in seeds.items() if got != list(spec.seeds)]
         if wrong or not seeds:
             raise Differs(f"snapshot {wrong[0] if wrong else '?'}: seeds are not {list(spec.seeds)}")
+
+    def samples(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
+        """The number of samples, of seeds and of snapshots against the samples' shapes, if they are here."""
+        from safetensors import safe_open
+
+        try:
+            (path,) = self.inputs(result, "samples")["samples"]
+        except Unavailable:
+            return
+        with safe_open(path, framework="numpy") as file:
+            shapes = {int(name): file.get_slice(name).get_shape()[:2] for name in file.keys()}
+        wrong = [f"{nimg}" for nimg in shapes.keys() | seeds.keys()
+                 if shapes.get(nimg) != [len(seeds.get(nimg, ())), count]]
+        if wrong:
+            raise Differs(f"snapshot {min(wrong)}: not {count} samples of each seed, as the samples are")
 
     def fellow(self, result: Result, role: str) -> Path:
         """Another output of the job, by the stage's name for it: present and as the job wrote it."""

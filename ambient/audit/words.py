@@ -15,6 +15,7 @@ ADVICE = {
                   "accept it with --allow-other-code",
     "unknown commit": "fetch the branch that holds it, or run the workflow from a committed tree",
     "contradicted": "no job writes this: delete it and run the workflow",
+    "mismatched": "outputs of one job belong together: delete them and run the workflow",
     "mixed scales": "scales must not share artefacts: delete it and run the workflow",
     "outside": "nothing outside the results tree is read: copy the file into the tree, or run the workflow",
     "malformed": "not a manifest that this version reads: delete the artefact and run the workflow",
