@@ -1,10 +1,14 @@
-"""`python -m ambient`: audit, show, spec; and the list of stages."""
+"""`python -m ambient`: the commands, and the list of stages."""
 
 import signal
 import sys
+from importlib import import_module
 
-COMMANDS = {"audit": "check every artefact back to raw data", "show": "print a table",
-            "spec": "print the resolved settings of a run", "estimate": "a scale's GPU-hours"}
+COMMANDS = {"audit": "check every artefact back to raw data; explain a number; run jobs again; sign",
+            "show": "print a table", "spec": "print the resolved settings of a run",
+            "compare": "two results trees: which cells differ, and the earliest difference behind each",
+            "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate", "estimate": "a scale's GPU-hours"}
+MODULES = {"audit": "ambient.audit.cli", "spec": "ambient.config"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
           "crops_figures", "theory", "theory_figure")
@@ -13,21 +17,13 @@ STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "de
 def main(arguments: list[str]) -> int:
     """Hand over to a command, or say what there is."""
     name = arguments[0] if arguments else ""
-    if name == "audit":
-        from ambient.audit import main as command
-    elif name == "show":
-        from ambient.show import main as command
-    elif name == "spec":
-        from ambient.config import main as command
-    elif name == "estimate":
-        from ambient.estimate import main as command
-    else:
-        print("usage: python -m ambient COMMAND ...\n")
-        for command, what in COMMANDS.items():
-            print(f"  {command:8} {what}")
-        print(f"\nStages, `python -m ambient.<stage> --help`: {', '.join(STAGES)}")
-        return 0 if name in ("", "-h", "--help") else 2
-    return command(arguments[1:])
+    if name in COMMANDS:
+        return import_module(MODULES.get(name, f"ambient.{name}")).main(arguments[1:])
+    print("usage: python -m ambient COMMAND ...\n")
+    for command, what in COMMANDS.items():
+        print(f"  {command:8} {what}")
+    print(f"\nStages, `python -m ambient.<stage> --help`: {', '.join(STAGES)}")
+    return 0 if name in ("", "-h", "--help") else 2
 
 
 if __name__ == "__main__":

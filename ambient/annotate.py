@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from ambient import crops as crop_rules
-from ambient.annotations import Annotations, statistics
+from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, to_float
 from ambient.files import read_arrays, read_json, write_arrays, write_json
 from ambient.loading import Classifier
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.spec import AnnotationSpec
+from ambient.statistics import statistics
 from ambient.trajectories import PROTOCOLS, Dense
 
 CHUNK = 64  # images annotated together

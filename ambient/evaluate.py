@@ -5,26 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from ambient.features import extract
-from ambient.files import read_arrays, write_json
+from ambient.files import read_arrays, write_arrays, write_json
 from ambient.frechet import Moments, frechet_distance, moments
 from ambient.spec import EvaluationSpec
 
 
 def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, reference: Path,
-         out: Path) -> None:
+         out: Path, moments_out: Path) -> None:
     """`out` gets the raw scores, one for each snapshot and sampling seed, and their protocol (JSON).
+
+    `moments_out` gets what they were computed from, so that the audit can compute them again without
+    the detector: `<nimg>/<seed>/mean` (D,) and `<nimg>/<seed>/covariance` (D, D), float64.
 
     Only equal numbers of samples are comparable: a small sample is biased upwards (by roughly a
     constant over the number), so that number is part of the protocol and of every table.
     """
     stats = read_arrays(reference)
     target = Moments(stats["mean"], stats["covariance"], int(stats["count"][0]))
-    scores, shape = [], None
+    scores, kept, shape = [], {}, None
     for nimg, images in sorted(read_arrays(samples).items(), key=lambda item: int(item[0])):
         shape = images.shape
         for seed, drawn in zip(spec.seeds, images, strict=True):
             found = moments(extract(spec.detector, detector, drawn, f"evaluate {nimg}"))
+            kept[f"{nimg}/{seed}/mean"] = found.mean
+            kept[f"{nimg}/{seed}/covariance"] = found.covariance
             scores.append({"nimg": int(nimg), "seed": seed, "value": frechet_distance(found, target)})
+    write_arrays(moments_out, kept)
     write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
                      "reference_images": target.count, "resize": "clean" if
                      spec.detector.kind == "inception" else "none"})
@@ -33,4 +39,5 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
 if __name__ == "__main__":
     from ambient import stage
 
-    stage.run(main, EvaluationSpec, inputs=("samples", "detector", "reference"), outputs=("out",))
+    stage.run(main, EvaluationSpec, inputs=("samples", "detector", "reference"),
+              outputs=("out", "moments_out"))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import struct
 import sys
@@ -18,21 +19,18 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from ambient import sources
-from ambient.files import digest, read_json, sha256
+from ambient import schema, sources
+from ambient.files import canonical_json, digest, sha256
 
 FORMAT = 1
 SUFFIX = ".manifest.json"
+LARGEST = 16 * 2**20  # bytes of a manifest; a table of a thousand runs has a few hundred thousand
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "safetensors", "pandas", "matplotlib",
             "clean-fid", "mlxtend", "snakemake")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 SCHEDULER = {"SLURM_JOB_ID": "job_id", "SLURM_JOB_PARTITION": "partition",
              "SLURM_RESTART_COUNT": "restarts"}
-SCHEMA: dict[str, type] = {"format": int, "stage": str, "artefact": str, "sha256": str, "size": int,
-                           "inputs": dict, "external": list, "spec": dict, "spec_sha256": str,
-                           "code": dict, "environment": dict, "execution": dict, "facts": dict,
-                           "seal": str}
-OPTIONAL = {"content_sha256"}
+DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def path_for(artefact: Path) -> Path:
@@ -61,6 +59,11 @@ def content_sha256(path: Path) -> str:
     return total.hexdigest()
 
 
+def json_text(found: Mapping) -> str:
+    """The one text of a manifest, as `ambient.files.write_json` writes it."""
+    return json.dumps(found, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
 def code(module: str) -> dict:
     """The source files behind a stage, one digest of them all, and the repository's state."""
     files = sources.digests(module)
@@ -70,16 +73,42 @@ def code(module: str) -> dict:
 def environment() -> dict:
     """Interpreter, machine and library versions; torch's devices if it is loaded."""
     found: dict = {"python": platform.python_version(), "system": platform.system(),
-                   "machine": platform.machine(), "packages": {}}
+                   "release": platform.release(), "machine": platform.machine(),
+                   "packages": versions(), **processor()}
+    if libc := "-".join(filter(None, platform.libc_ver())):
+        found["libc"] = libc
+    lock = sources.ROOT / "environment.yml"
+    if lock.is_file():
+        found["lock_sha256"] = sha256(lock)
+    if torch := sys.modules.get("torch"):
+        found["threads"] = torch.get_num_threads()
+        found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+        if torch.cuda.is_available():
+            found["gpu"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+            found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+            if DRIVER.is_file() and (number := re.search(r"\d+\.\d[\d.]*", DRIVER.read_text())):
+                found["driver"] = number[0]
+    return found
+
+
+def versions() -> dict:
+    """Installed versions of the packages that a result may depend on."""
+    found = {}
     for name in PACKAGES:
         try:
-            found["packages"][name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def processor() -> dict:
+    """The CPU's model and those of its features that change the arithmetic, where they can be read."""
+    found: dict = {}
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        text = ""
+        return found
     for line in text.splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name":
@@ -87,91 +116,127 @@ def environment() -> dict:
         elif name.strip() in ("flags", "Features"):
             found["cpu_features"] = [f for f in CPU_FEATURES if f in value.split()]
             break
-    lock = sources.ROOT / "environment.yml"
-    if lock.is_file():
-        found["lock_sha256"] = sha256(lock)
-    if torch := sys.modules.get("torch"):
-        found["threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            found["gpu"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-            found["cuda"] = torch.version.cuda
     return found
 
 
+def scheduler() -> dict:
+    """The scheduler's job, its partition, and how often it was requeued; {} without one."""
+    return {name: os.environ[key] for key, name in SCHEDULER.items() if os.environ.get(key)}
+
+
+def now() -> datetime:
+    """The present in UTC."""
+    return datetime.now(UTC)
+
+
 class Clock:
-    """Start, end, and what the process used in between."""
+    """Start, end, and what the process and its children used in between."""
 
     def __init__(self) -> None:
-        self.started = datetime.now(UTC)
+        self.started = now()
 
     def execution(self) -> dict:
-        """Times in UTC and seconds, peak memory in bytes, and the scheduler's job where there is one."""
-        ended, usage = datetime.now(UTC), resource.getrusage(resource.RUSAGE_SELF)
-        unit = 1 if sys.platform == "darwin" else 1024
+        """Times in UTC and seconds, peak memory in bytes, and the scheduler's job where there is one.
+
+        gpu_sec: seconds for which the job held GPUs, times their number.
+        """
+        ended, unit = now(), 1 if sys.platform == "darwin" else 1024
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        wall = round((ended - self.started).total_seconds(), 3)
         found = {"started": self.started.isoformat(timespec="seconds"),
-                 "ended": ended.isoformat(timespec="seconds"),
-                 "wall_sec": round((ended - self.started).total_seconds(), 3),
-                 "cpu_sec": round(usage.ru_utime + usage.ru_stime, 3),
-                 "peak_memory_bytes": usage.ru_maxrss * unit}
-        scheduler = {name: os.environ[key] for key, name in SCHEDULER.items() if key in os.environ}
-        return found | ({"scheduler": scheduler} if scheduler else {})
+                 "ended": ended.isoformat(timespec="seconds"), "wall_sec": wall,
+                 "cpu_sec": round(sum(u.ru_utime + u.ru_stime for u in usage), 3),
+                 "peak_memory_bytes": max(u.ru_maxrss for u in usage) * unit}
+        torch = sys.modules.get("torch")
+        if torch and torch.cuda.is_initialized():
+            devices = range(torch.cuda.device_count())
+            found |= {"gpu_sec": round(wall * len(devices), 3),
+                      "peak_gpu_bytes": sum(torch.cuda.max_memory_allocated(i) for i in devices)}
+        where = scheduler()
+        return found | ({"scheduler": where} if where else {})
 
 
-def build(artefact: Path, stage: str, spec: Mapping, inputs: Mapping[str, Sequence[tuple[Path, str]]],
-          external: Sequence[Mapping], facts: Mapping, clock: Clock,
-          made_by: Mapping | None = None) -> dict:
-    """The manifest of an artefact; `inputs` are (path, sha256) by role.
+def build(artefact: Path, stage: str, spec: Mapping,
+          inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]],
+          external: Sequence[Mapping], facts: Mapping, clock: Clock, made_by: Mapping | None = None,
+          interrupted: Sequence[Mapping] = (), root: Mapping | None = None,
+          outputs: Mapping[str, tuple[Path, str]] | None = None) -> dict:
+    """The manifest of an artefact; `inputs` are those of `identify` by role.
 
-    `made_by` is `code(stage)` from before the job ran; by default that of now.
+    `made_by` is `code(stage)` from before the job ran; by default that of now. `interrupted` are
+    earlier attempts at the same job, `root` the Merkle root of the manifests below a table;
+    `outputs` are all the files that the job made, (path, sha256) by the stage's name for them.
+    Raises `ValueError` for what a manifest must not hold.
     """
     found = {
         "format": FORMAT, "stage": stage, "artefact": artefact.name, "sha256": sha256(artefact),
         "size": artefact.stat().st_size,
-        "inputs": {role: [{"path": Path(os.path.relpath(path, artefact.parent)).as_posix(),
-                           "sha256": value} for path, value in entries]
+        "inputs": {role: [entry(artefact, *found) for found in entries]
                    for role, entries in inputs.items()},
         "external": list(external), "spec": dict(spec), "spec_sha256": digest(spec),
         "code": dict(made_by or code(stage)), "environment": environment(),
         "execution": clock.execution(), "facts": dict(facts)}
+    if interrupted:
+        found["execution"]["interrupted"] = list(interrupted)
+    if root:
+        found["root"] = dict(root)
+    if outputs:
+        found["outputs"] = {role: entry(artefact, path, value, None)
+                            for role, (path, value) in outputs.items()}
     if artefact.suffix == ".safetensors":
         found["content_sha256"] = content_sha256(artefact)
-    return found | {"seal": digest(found)}
-
-
-def read(path: Path) -> dict:
-    """Read a manifest. Raises `ValueError` naming the file and what is wrong with it.
-
-    The seal, a digest of all the rest, finds damage anywhere; whoever rewrites a manifest can
-    compute it anew.
-    """
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: not a manifest")
-    for key, kind in SCHEMA.items():
-        if not isinstance(found.get(key), kind):
-            raise ValueError(f"{path}: {key} is missing or not {kind.__name__}")
-    for key in found.keys() - SCHEMA.keys() - OPTIONAL:
-        raise ValueError(f"{path}: unknown key {key!r}")
-    if found["format"] != FORMAT:
-        raise ValueError(f"{path}: format {found['format']}, this version reads {FORMAT}")
-    if digest(found["spec"]) != found["spec_sha256"]:
-        raise ValueError(f"{path}: spec differs from spec_sha256")
-    files = found["code"].get("files")
-    if not isinstance(files, dict) or digest(files) != found["code"].get("sha256"):
-        raise ValueError(f"{path}: code.files differ from code.sha256")
-    for entries in found["inputs"].values():
-        check_entries(path, "an input", entries, ("path", "sha256"))
-        if any(Path(e["path"]).is_absolute() for e in entries):
-            raise ValueError(f"{path}: an input with an absolute path")
-    check_entries(path, "an external file", found["external"], ("file", "sha256"))
-    if found["seal"] != digest({k: v for k, v in found.items() if k != "seal"}):
-        raise ValueError(f"{path}: differs from its seal")
+    found |= {"seal": digest(found)}
+    schema.MANIFEST(json.loads(canonical_json(found)), "")
     return found
 
 
-def check_entries(path: Path, what: str, entries: object, keys: Sequence[str]) -> None:
-    """Raise `ValueError` unless `entries` is a list of objects with text under each of `keys`."""
-    good = isinstance(entries, list) and all(
-        isinstance(e, dict) and all(isinstance(e.get(key), str) for key in keys) for e in entries)
-    if not good:
-        raise ValueError(f"{path}: {what} without {' and '.join(keys)}")
+def entry(artefact: Path, path: Path, value: str, seal: str | None) -> dict:
+    """An input: its path from the artefact's folder, its digest, and the seal of its own manifest.
+
+    The seal ties a manifest to all those before it: a manifest that is rewritten later, with a new
+    seal, is not the one that its descendants saw.
+    """
+    found = {"path": Path(os.path.relpath(path, artefact.parent)).as_posix(), "sha256": value}
+    return found | ({"seal": seal} if seal else {})
+
+
+def identify(path: Path) -> tuple[Path, str, str | None]:
+    """A file as an input: (path, SHA-256, seal of its manifest, or None where it has none)."""
+    record = path_for(path)
+    return path, sha256(path), read(record)["seal"] if record.is_file() else None
+
+
+def read(path: Path) -> dict:
+    """Read a manifest. Raises `ValueError` naming the file and what is wrong with it."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"larger than {LARGEST} bytes")
+        return parse(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        what = "not valid JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+        raise ValueError(f"{path}: {what}") from None
+
+
+def parse(content: bytes) -> dict:
+    """The manifest that a file's bytes hold. Raises `ValueError`.
+
+    The seal, a digest of all the rest, finds damage anywhere; whoever rewrites a manifest can compute
+    it anew. A manifest has one text (line ends aside), so no byte of it can change unnoticed.
+    """
+    text = content.decode().replace("\r\n", "\n")
+    found = json.loads(text)
+    schema.MANIFEST(found, "")
+    if found["format"] != FORMAT:
+        raise ValueError(f"format {found['format']}, this version reads {FORMAT}")
+    if digest(found["spec"]) != found["spec_sha256"]:
+        raise ValueError("spec differs from spec_sha256")
+    if digest(found["code"]["files"]) != found["code"]["sha256"]:
+        raise ValueError("code.files differ from code.sha256")
+    own = [e for e in found.get("outputs", {}).values() if e["path"] == found["artefact"]]
+    if any(e["sha256"] != found["sha256"] for e in own):
+        raise ValueError("outputs gives another digest than sha256")
+    if found["seal"] != digest({k: v for k, v in found.items() if k != "seal"}):
+        raise ValueError("differs from its seal")
+    if text != json_text(found):
+        raise ValueError("not written as this program writes it (spaces, order or repeated keys)")
+    return found

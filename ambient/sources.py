@@ -15,8 +15,9 @@ PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
 # These decide what is checked and recorded, never which bytes an artefact has: editing them must not
 # make anything again. (What a specification holds reaches a stage through its parameters.)
-BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.sources", "ambient.spec",
-               "ambient.strict", "ambient.config", "ambient.networks", "ambient.progress"}
+BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema", "ambient.merkle",
+               "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
+               "ambient.networks", "ambient.progress"}
 
 
 def path_of(module: str) -> Path | None:

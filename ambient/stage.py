@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ambient import manifest
+from ambient import manifest, merkle
+from ambient.attempts import Journal
 from ambient.files import sha256, write_json
 from ambient.strict import from_json, plain
 
@@ -76,7 +77,7 @@ def execute(name: str, main: Callable, spec_type: type, given: argparse.Namespac
             if not path.exists():
                 raise ValueError(f"--{role}: no such file {path}")
     before = {path: fingerprint(path) for files in paths.values() for path in files}
-    recorded = {role: [(path, sha256(path)) for path in files] for role, files in paths.items()}
+    recorded = {role: [manifest.identify(path) for path in files] for role, files in paths.items()}
     targets = [getattr(given, output) for output in outputs]
     writer = os.environ.get("RANK", "0") == "0"  # under torchrun one process records
     # What is about to be replaced must not keep its old manifest.
@@ -84,15 +85,24 @@ def execute(name: str, main: Callable, spec_type: type, given: argparse.Namespac
         manifest.path_for(target).unlink(missing_ok=True)
     # Of now, not of the end: a long job runs the code that was there when it began.
     made_by = manifest.code(name)
+    journal = Journal(getattr(given, "state", None) if writer else None,
+                      [name, plain(spec), [v for e in recorded.values() for _, v, _ in e],
+                       made_by["sha256"]])
+    interrupted = journal.begin(clock, made_by)
     main(spec, record, **{n: getattr(given, n) for n in [*inputs, *options, *outputs]})
     for path, seen in before.items():
         if fingerprint(path) != seen:
             raise ValueError(f"{path} changed while it was read: run the job again")
-    for target in targets if writer else ():
-        if not target.is_file():
+    for target in targets:
+        if writer and not target.is_file():
             raise ValueError(f"the stage did not write {target}")
+    made = {role: (path, sha256(path)) for role, path in zip(outputs, targets, strict=True)} if writer else {}
+    root = merkle.of_inputs(targets[0], before) if writer and name == "ambient.tables" else None
+    for target in targets if writer else ():
         write_json(manifest.path_for(target), manifest.build(
-            target, name, plain(spec), recorded, record.outside, record.facts, clock, made_by))
+            target, name, plain(spec), recorded, record.outside, record.facts, clock, made_by,
+            interrupted, root, made))
+    journal.remove()
 
 
 def as_list(value: Path | list[Path] | None) -> list[Path]:

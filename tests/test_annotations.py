@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ambient.annotations import Annotations, EligibleSampler, statistics
+from ambient.annotations import Annotations, EligibleSampler
 from ambient.noise import admits
+from ambient.statistics import statistics
 
 # --- the sampler ------------------------------------------------------------------------------------
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from ambient import combine, corrupt, crops, locality, procedural
-from ambient.annotations import Annotations, EligibleSampler, statistics
+from ambient.annotations import Annotations, EligibleSampler
 from ambient.classifier import ClassifierBatches
 from ambient.datasets import Dataset
 from ambient.denoiser import NoiseClassifier, build_unet
 from ambient.spec import (
     AugmentSpec,
+from ambient.statistics import statistics
     ClassifierSpec,
     MixtureSpec,
     NetworkSpec,

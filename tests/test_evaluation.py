@@ -10,8 +10,8 @@ import torch
 
 from ambient import detector, evaluate, features, reference, spec, strict, tables
 from ambient.datasets import Dataset, read, write
-from ambient.files import write_arrays
-from ambient.frechet import frechet_distance, moments
+from ambient.files import read_arrays, write_arrays
+from ambient.frechet import Moments, frechet_distance, moments
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
 NET = spec.DetectorSpec("classifier", features=6, channels=8, nimg=2560, batch=64, lr=3e-3)
@@ -43,7 +43,7 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
     write_arrays(tmp_path / "samples.safetensors", {"128": samples, "64": samples[::-1].copy()})
     evaluate.main(spec.EvaluationSpec("fd-net", NET, (4, 7)), RECORD, detector=tmp_path / "net",
                   samples=tmp_path / "samples.safetensors", reference=tmp_path / "ref.safetensors",
-                  out=tmp_path / "m.json")
+                  out=tmp_path / "m.json", moments_out=tmp_path / "moments.safetensors")
     found = json.loads((tmp_path / "m.json").read_text())
     assert [(s["nimg"], s["seed"]) for s in found["scores"]] == [(64, 4), (64, 7), (128, 4), (128, 7)]
     assert found["num_samples"] == 50 and found["reference_images"] == 400
@@ -51,6 +51,12 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
     own = frechet_distance(moments(features.extract(NET, tmp_path / "net", samples[0], "t")), target)
     assert found["scores"][2]["value"] == pytest.approx(own)
     assert found["scores"][1]["value"] == pytest.approx(own)
+    kept = read_arrays(tmp_path / "moments.safetensors")
+    assert len(kept) == 8
+    for score in found["scores"]:
+        at = f"{score['nimg']}/{score['seed']}"
+        stored = Moments(kept[f"{at}/mean"], kept[f"{at}/covariance"], 50)
+        assert frechet_distance(stored, target) == pytest.approx(score["value"], rel=1e-9)
 
 
 class Layers(torch.nn.Module):

@@ -69,7 +69,8 @@ rule evaluate:
         reference=reference_path,
         code=code("evaluate"),
     output:
-        "results/{scale}/runs/{run}/seed-{seed}/metrics.json",
+        metrics="results/{scale}/runs/{run}/seed-{seed}/metrics.json",
+        moments="results/{scale}/runs/{run}/seed-{seed}/moments.safetensors",
     log:
         "results/{scale}/logs/evaluate/{run}-seed-{seed}.log",
     conda:
@@ -81,4 +82,5 @@ rule evaluate:
         "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
         "python -m ambient.evaluate --spec {params.spec:q} --samples {input.samples}"
-        " --detector {input.detector} --reference {input.reference} --out {output} 2>&1 | tee {log}"
+        " --detector {input.detector} --reference {input.reference} --out {output.metrics}"
+        " --moments-out {output.moments} 2>&1 | tee {log}"

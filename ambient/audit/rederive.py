@@ -1,0 +1,229 @@
+"""Level 3: build an artefact again from what it was made from, and compare. numpy, pandas; no torch.
+
+Tables from raw scores, cell by cell; scores from the stored moments of the samples' features; annotation
+summaries from the annotations; figures from the files they draw, byte by byte.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ambient import manifest
+from ambient.audit.words import Result
+from ambient.files import read_json, sha256
+from ambient.strict import build
+
+if TYPE_CHECKING:
+    from ambient.audit.chain import Audit
+
+# A distance is a difference of traces; the square roots of eigenvalues near 0 turn rounding errors of
+# 1e-16, which differ between libraries and numbers of threads, into 1e-8 each. Relative to the traces.
+TOLERANCE = 1e-6
+CLASSIFIERS_WORD = ("crop_map", "p_target_mean")  # of a summary: known by running its job only
+DRAWING = ("matplotlib", "numpy", "pandas", "pillow")
+
+
+class Differs(Exception):
+    """Built again, it is another: the message says where."""
+
+
+class Unavailable(Exception):
+    """It can't be built again here: the message says why. No accusation."""
+
+
+class Rederive:
+    """Raises results from level 2 to 3. Figures are drawn once a job."""
+
+    def __init__(self, audit: Audit) -> None:
+        self.audit = audit
+        self.drawn: dict[str, dict[str, str]] = {}
+        self.stages: dict[str, Callable[[Result], None]] = {
+            "ambient.tables": self.table, "ambient.evaluate": self.metrics,
+            "ambient.annotate": self.summary, "ambient.figures": self.figures}
+
+    def __call__(self, result: Result) -> None:
+        """Build it again if its stage is one of the above; raise the level, or say what stands against."""
+        check = self.stages.get(result.manifest["stage"])
+        if check is None or (result.stage in ("evaluate", "annotate") and result.key.suffix != ".json"):
+            result.reason = "nothing to derive it from without running its job: --rerun"
+            return
+        lower = [self.audit.results[p] for p in result.parents
+                 if self.audit.results[p].manifest["stage"] in self.stages
+                 and self.audit.results[p].key.suffix in (".json", ".csv")
+                 and self.audit.results[p].level < 3]
+        try:
+            check(result)
+        except Unavailable as error:
+            result.reason = str(error)
+        except Differs as error:
+            result.problem("differs", str(error))
+        except (ValueError, LookupError, TypeError, OSError, ArithmeticError, AttributeError) as error:
+            what = str(error).splitlines()[0] if str(error) else type(error).__name__
+            result.problem("differs", f"can't be built again: {what}")
+        else:
+            if lower:
+                result.reason = f"{lower[0].path.name} is at level {lower[0].level}"
+            else:
+                result.level = 3
+
+    def inputs(self, result: Result, *roles: str) -> dict[str, list[Path]]:
+        """Paths of the inputs by role. Raises `Unavailable` where one of them was pruned."""
+        found = {role: [Path(os.path.normpath(result.key.parent / entry["path"])) for entry in entries]
+                 for role, entries in result.manifest["inputs"].items() if role in roles}
+        for path in (path for files in found.values() for path in files):
+            if self.audit.results[path].pruned:
+                raise Unavailable(f"{path.name} was pruned")
+        return found
+
+    def table(self, result: Result) -> None:
+        """Every cell of a table from raw scores and annotation summaries."""
+        from ambient import tables
+
+        text = tables.rebuild(result.manifest["spec"], self.inputs(result, "metrics", "annotations"))
+        expected = list(csv.reader(io.StringIO(text)))
+        present = list(csv.reader(io.StringIO(result.key.read_text())))
+        if expected == present:
+            return
+        for i, (row, other) in enumerate(zip(present, expected, strict=False)):
+            for column, (a, b) in enumerate(zip(row, other, strict=False)):
+                if a != b:
+                    raise Differs(f"row {i}, {expected[0][column]}: {a} for {b}")
+        raise Differs(f"{len(present)} rows of {len(present[0]) if present else 0} for {len(expected)}")
+
+    def metrics(self, result: Result) -> None:
+        """Every distance from the moments that the job kept, and the protocol from the inputs."""
+        import numpy as np
+
+        from ambient.files import read_arrays
+        from ambient.frechet import Moments, frechet_distance
+        from ambient.spec import EvaluationSpec
+
+        spec = build(EvaluationSpec, result.manifest["spec"], "spec")
+        found = read_json(result.key)
+        (reference,) = self.inputs(result, "reference")["reference"]
+        stats = read_arrays(reference)
+        kept = self.fellow(result, "moments_out")
+        target = Moments(stats["mean"], stats["covariance"], int(stats["count"][0]))
+        compare({k: v for k, v in found.items() if k not in ("scores", "num_samples")},
+                {"metric": spec.metric, "reference_images": target.count,
+                 "resize": "clean" if spec.detector.kind == "inception" else "none"})
+        seeds: dict[int, list[int]] = {}
+        for score in found["scores"]:
+            seeds.setdefault(score["nimg"], []).append(score["seed"])
+            at = f"{score['nimg']}/{score['seed']}"
+            arrays = read_arrays(kept, (f"{at}/mean", f"{at}/covariance"))
+            drawn = Moments(arrays[f"{at}/mean"], arrays[f"{at}/covariance"], found["num_samples"])
+            value, gap = frechet_distance(drawn, target), drawn.mean - target.mean
+            scale = float(np.trace(drawn.covariance) + np.trace(target.covariance) + gap @ gap)
+            if not abs(score["value"] - value) <= TOLERANCE * scale:
+                raise Differs(f"snapshot {score['nimg']}, seed {score['seed']}: {score['value']} for {value}")
+        self.samples(result, found["num_samples"], seeds)
+        wrong = [nimg for nimg, got in seeds.items() if got != list(spec.seeds)]
+        if wrong or not seeds:
+            raise Differs(f"snapshot {wrong[0] if wrong else '?'}: seeds are not {list(spec.seeds)}")
+
+    def samples(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
+        """The number of samples, of seeds and of snapshots against the samples' shapes, if they are here."""
+        from safetensors import safe_open
+
+        try:
+            (path,) = self.inputs(result, "samples")["samples"]
+        except Unavailable:
+            return
+        with safe_open(path, framework="numpy") as file:
+            shapes = {int(name): file.get_slice(name).get_shape()[:2] for name in file.keys()}
+        wrong = [f"{nimg}" for nimg in shapes.keys() | seeds.keys()
+                 if shapes.get(nimg) != [len(seeds.get(nimg, ())), count]]
+        if wrong:
+            raise Differs(f"snapshot {min(wrong)}: not {count} samples of each seed, as the samples are")
+
+    def fellow(self, result: Result, role: str) -> Path:
+        """Another output of the job, by the stage's name for it: present and as the job wrote it."""
+        entry = result.manifest.get("outputs", {}).get(role)
+        if entry is None:
+            raise Unavailable("made before jobs recorded all their outputs: run its job again")
+        path = result.key.parent / entry["path"]
+        other = self.audit.results.get(path)
+        if other is None or other.level < 1:
+            raise Unavailable(f"{path.name} was pruned" if other and other.pruned else
+                              f"{path.name} is not as its job wrote it")
+        if other.manifest["sha256"] != entry["sha256"]:
+            raise Differs(f"{path.name} is of another run of the job")
+        return path
+
+    def summary(self, result: Result) -> None:
+        """An annotation summary from the annotations and the mixture's corrupted members."""
+        from ambient.datasets import read
+        from ambient.files import read_arrays
+        from ambient.statistics import statistics
+
+        (data,) = self.inputs(result, "data")["data"]
+        table = read_arrays(self.fellow(result, "out"), ("sigma_min", "sigma_max"))
+        present = read_json(result.key)
+        for answer in CLASSIFIERS_WORD:
+            present.pop(answer, None)
+        compare(present, statistics(table["sigma_min"], read(data).corrupted == 1, table["sigma_max"]))
+
+    def figures(self, result: Result) -> None:
+        """A figure drawn again from its inputs: equal bytes for equal libraries and machines."""
+        recorded = result.manifest["environment"]
+        for name in DRAWING:
+            if metadata.version(name) != recorded["packages"].get(name):
+                raise Unavailable(f"drawn with {name} {recorded['packages'].get(name, '?')}, here is "
+                                  f"{metadata.version(name)}")
+        roles = [role for role, entry in result.manifest.get("outputs", {}).items()
+                 if entry["path"] == result.key.name]
+        if not roles:
+            raise Unavailable("made before jobs recorded their outputs: run its job again")
+        job = manifest.digest([result.manifest["spec"], result.manifest["inputs"]])
+        if job not in self.drawn:
+            self.drawn[job] = self.draw(result)
+        if self.drawn[job].get(roles[0]) == result.manifest["sha256"]:
+            return
+        here = manifest.processor() | {"machine": manifest.platform.machine()}
+        if any(recorded.get(key) != value for key, value in here.items()):
+            raise Unavailable("drawn on another kind of machine, whose rounding may differ")
+        raise Differs("drawn again from its inputs it has other bytes")
+
+    def draw(self, result: Result) -> dict[str, str]:
+        """Role -> digest of all figures of a job."""
+        from types import SimpleNamespace
+
+        from ambient import figures
+        from ambient.spec import TableSpec
+
+        outputs = result.manifest["outputs"]
+        roles = result.manifest["inputs"]
+        inputs = {role: files[0] if role == "table" else files
+                  for role, files in self.inputs(result, *roles).items()}
+        with tempfile.TemporaryDirectory() as folder:
+            targets = {role: Path(folder, f"{role}{Path(entry['path']).suffix}")
+                       for role, entry in outputs.items()}
+            with warnings.catch_warnings(action="ignore"):  # the job has shown them
+                figures.main(build(TableSpec, result.manifest["spec"], "spec"), SimpleNamespace(facts={}),
+                             **inputs, **targets)
+            return {role: sha256(path) for role, path in targets.items()}
+
+
+def compare(present: Any, expected: Any) -> None:
+    """Raise `Differs` naming the first key that is not equal; numbers to twelve digits."""
+    for key in sorted(expected.keys() | present.keys()):
+        a, b = present.get(key), expected.get(key)
+        if a != b and not close(a, b):
+            raise Differs(f"{key}: {a} for {b}")
+
+
+def close(a: Any, b: Any) -> bool:
+    """Whether numbers, or lists of them, are equal to twelve digits: sums depend on the library."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b))
+    return numbers and abs(a - b) <= 1e-12 * max(abs(a), abs(b))

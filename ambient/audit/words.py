@@ -1,0 +1,87 @@
+"""What the audit says of an artefact: its level, problems (each a word with advice), and notes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ADVICE = {
+    "missing": "make it again: delete what depends on it and run the workflow",
+    "changed": "not what the job wrote: delete it and run the workflow",
+    "stale": "made from an input that was made anew since: run the workflow",
+    "rewritten": "edited, or made again with the same bytes: delete what was made from it, then run "
+                 "the workflow",
+    "other code": "made by code that differs from the present: run the workflow, check out that code, or "
+                  "accept it with --allow-other-code",
+    "unknown commit": "fetch the branch that holds it, or run the workflow from a committed tree",
+    "contradicted": "no job writes this: delete it and run the workflow",
+    "mismatched": "outputs of one job belong together: delete them and run the workflow",
+    "mixed scales": "scales must not share artefacts: delete it and run the workflow",
+    "outside": "nothing outside the results tree is read: copy the file into the tree, or run the workflow",
+    "malformed": "not a manifest that this version reads: delete the artefact and run the workflow",
+    "orphaned": "a manifest without its artefact: run the workflow, or delete it",
+    "unrecorded": "no manifest: nobody can say how it was made; delete it, or move it elsewhere",
+    "unreadable": "see to its permissions",
+    "unpinned": "raw data without a known checksum: set sha256 of the dataset in config/",
+    "differs": "not what its inputs give: delete it and run the workflow",
+    "not repeated": "its job gives another result here: see the first difference; equal bits need equal "
+                    "libraries, kind of CPU and threads"}
+
+
+def printable(text: object) -> str:
+    """Text for a terminal: control characters, which a hostile name may hold, become ?."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A broken link: which file, which word, and the detail."""
+
+    path: Path
+    word: str
+    detail: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.path}: {self.word}: {self.detail} ({ADVICE[self.word]})")
+
+    def plain(self) -> dict:
+        """For machines."""
+        return {"path": str(self.path), "word": self.word, "detail": self.detail,
+                "advice": ADVICE[self.word]}
+
+
+@dataclass
+class Result:
+    """What is known of one artefact.
+
+    key: its absolute path. closed: everything below it is sound, and its own code and raw data are known;
+    of a pruned artefact too, whose bytes nobody can check. reason: the first thing that keeps it from the
+    next level.
+    """
+
+    path: Path
+    key: Path
+    level: int = -1
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    parents: list[Path] = field(default_factory=list)
+    manifest: dict = field(default_factory=dict)
+    pruned: bool = False
+    closed: bool = False
+    reason: str = ""
+
+    def problem(self, word: str, detail: str, path: Path | None = None) -> None:
+        """Note a broken link, of the artefact itself or of a file beside it."""
+        self.problems.append(Problem(path or self.path, word, detail))
+
+    @property
+    def stage(self) -> str:
+        """The short name of the stage that made it."""
+        return self.manifest.get("stage", "?").removeprefix("ambient.")
+
+
+def level_word(result: Result) -> str:
+    """`level 2`, `pruned` or `no level`."""
+    if result.pruned:
+        return "pruned"
+    return f"level {result.level}" if result.level >= 0 else "no level"

@@ -1,0 +1,172 @@
+"""Damage a finished results tree in many ways and ask whether the audit names each.
+
+    python -m benchmarks.tamper results/demo [--share 0.1]
+
+Works on copies below a temporary folder; the tree itself is only read. Full count: 200 single-byte flips, 20
+swaps of two files of the same stage, 20 edits of a table's cell together with its manifest, 20 deleted files,
+20 edits of manifests (half of them with every digest made to fit), 10 edits of library code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ambient import manifest, merkle, sources
+from ambient.audit.chain import Audit, artefacts_in
+from ambient.files import digest, sha256, write_json
+
+COUNTS = {"flip": 200, "swap": 20, "cell": 20, "delete": 20, "manifest": 20, "code": 10}
+
+
+class Tamper:
+    """Damages a copy of a tree, one deed at a time, and puts it right again."""
+
+    def __init__(self, tree: Path, seed: int = 0) -> None:
+        self.tree, self.random = tree, random.Random(seed)
+        self.drawn: dict[str, dict[str, str]] = {}
+        self.files = artefacts_in(tree)
+        self.everything = self.files + [manifest.path_for(path) for path in self.files]
+        self.manifests = {path: manifest.read(manifest.path_for(path)) for path in self.files}
+
+    @contextmanager
+    def kept(self, *paths: Path) -> Iterator[None]:
+        """Put files back as they were."""
+        before = {path: path.read_bytes() for path in paths}
+        try:
+            yield
+        finally:
+            for path, content in before.items():
+                path.write_bytes(content)
+
+    def named(self, *paths: Path) -> bool:
+        """Whether the audit has a problem with one of the files, or with the manifest beside it."""
+        audit = Audit(self.tree)
+        audit.rederive.drawn = self.drawn  # keyed by digests of what is drawn
+        for path in artefacts_in(self.tree):
+            audit.artefact(path)
+        found = {Path(p.path).absolute() for r in audit.results.values() for p in r.problems}
+        return any(path.absolute() in found or manifest.path_for(path).absolute() in found for path in paths)
+
+    def flip(self) -> bool:
+        """One byte of any artefact or manifest."""
+        path = self.random.choice(self.everything)
+        with self.kept(path):
+            content = bytearray(path.read_bytes())
+            content[self.random.randrange(len(content))] ^= self.random.randrange(1, 256)
+            path.write_bytes(content)
+            return self.named(path, manifest.artefact_of(path))
+
+    def swap(self) -> bool:
+        """Two artefacts of one stage and kind, each in the other's place; with their manifests or without."""
+        groups: dict[tuple, list[Path]] = {}
+        for path, found in self.manifests.items():
+            groups.setdefault((found["stage"], "".join(path.suffixes)), []).append(path)
+        pairs = [(a, b) for group in groups.values() for a in group for b in group
+                 if a < b and self.manifests[a]["sha256"] != self.manifests[b]["sha256"]]
+        a, b = self.random.choice(pairs)
+        paths = [(a, b), (manifest.path_for(a), manifest.path_for(b))][:self.random.randint(1, 2)]
+        with self.kept(*(path for pair in paths for path in pair)):
+            for one, other in paths:
+                first, second = one.read_bytes(), other.read_bytes()
+                one.write_bytes(second), other.write_bytes(first)
+            children = [c for c, found in self.manifests.items() if {a, b} & set(merkle.parents(c, found))]
+            return self.named(a, b, *children)
+
+    def cell(self) -> bool:
+        """A number of a table, with the digest in its manifest made to fit."""
+        path = self.random.choice([p for p, m in self.manifests.items() if m["stage"] == "ambient.tables"])
+        record = manifest.path_for(path)
+        with self.kept(path, record):
+            lines = path.read_text().splitlines()
+            row = self.random.randrange(1, len(lines))
+            cells = lines[row].split(",")
+            place = self.random.choice([i for i, cell in enumerate(cells) if cell.replace(".", "").isdigit()])
+            digits = [i for i, c in enumerate(cells[place]) if c.isdigit()]
+            at = self.random.choice(digits)
+            other = self.random.choice([d for d in "123456789" if d != cells[place][at]])
+            cells[place] = cells[place][:at] + other + cells[place][at + 1:]
+            lines[row] = ",".join(cells)
+            path.write_text("\n".join(lines) + "\n")
+            self.refit(path, {"sha256": sha256(path), "size": path.stat().st_size})
+            return self.named(path)
+
+    def refit(self, path: Path, changes: dict) -> None:
+        """Rewrite a manifest as one who knows how, every digest of its own made to fit."""
+        found = json.loads(json.dumps(self.manifests[path])) | changes
+        for entry in found.get("outputs", {}).values():
+            if entry["path"] == path.name:
+                entry["sha256"] = found["sha256"]
+        found["spec_sha256"] = digest(found["spec"])
+        found.pop("seal")
+        write_json(manifest.path_for(path), found | {"seal": digest(found)})
+
+    def delete(self) -> bool:
+        """An artefact or a manifest."""
+        path = self.random.choice(self.everything)
+        with self.kept(path):
+            path.unlink()
+            return self.named(path, manifest.artefact_of(path))
+
+    def manifest(self) -> bool:
+        """A value of a manifest, crudely or with its digests made to fit (then of what others build on)."""
+        inputs = {parent for path, found in self.manifests.items() for parent in merkle.parents(path, found)}
+        fitted = self.random.random() < 0.5
+        path = self.random.choice(sorted(inputs) if fitted else self.files)
+        record = manifest.path_for(path)
+        with self.kept(record):
+            key, value = self.random.choice([
+                ("spec", {"lr": 1}), ("facts", {"images_seen": 7}), ("size", 12), ("stage", "ambient.show"),
+                ("sha256", "0" * 64), ("external", [{"file": "x", "sha256": "0" * 64}])])
+            if fitted:
+                self.refit(path, {key: value})
+            else:
+                write_json(record, self.manifests[path] | {key: value})
+            return self.named(path)
+
+    def code(self) -> bool:
+        """A source file that some artefact was made by."""
+        name = self.random.choice(sorted({n for m in self.manifests.values() for n in m["code"]["files"]}))
+        path = sources.ROOT / name
+        users = [p for p, m in self.manifests.items() if name in m["code"]["files"]]
+        with self.kept(path):
+            path.write_bytes(path.read_bytes() + b"\n# edited\n")
+            return self.named(*users)
+
+
+def run(tree: Path, counts: dict[str, int], seed: int, say: Callable[[str], None] = print) -> int:
+    """How many deeds the audit did not name."""
+    tamper, missed = Tamper(tree, seed), 0
+    for deed, count in counts.items():
+        found = sum(getattr(tamper, deed)() for _ in range(count))
+        say(f"{deed:9} {found} of {count} named")
+        missed += count - found
+    return missed
+
+
+def main() -> int:
+    """The command line: 1 if the audit missed a deed."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tree", type=Path)
+    parser.add_argument("--share", type=float, default=1.0, help="of the full count")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    counts = {deed: max(round(count * given.share), 1) for deed, count in COUNTS.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder) / "code"  # edited in place of the real one
+        shutil.copytree(sources.PACKAGE, code / "ambient", ignore=shutil.ignore_patterns("__pycache__"))
+        sources.ROOT, sources.PACKAGE = code, code / "ambient"
+        tree = Path(shutil.copytree(given.tree, Path(folder) / "results" / given.tree.name))
+        return int(run(tree, counts, given.seed) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""A finished results tree in miniature, made by the real stages that need no training. No workflow, no torch.
+
+Three runs (rows of a table) of one training seed: raw data -> mixture -> annotations -> weights -> samples ->
+scores with their moments -> table and figures. Weights, samples and features are random numbers.
+"""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+
+from ambient import figures, manifest, merkle, tables
+from ambient.annotations import Annotations
+from ambient.datasets import Dataset, write
+from ambient.files import sha256, write_arrays, write_json
+from ambient.frechet import frechet_distance, moments
+from ambient.spec import DetectorSpec, TableSpec
+from ambient.statistics import statistics
+from ambient.strict import build, plain
+
+RUNS = (("only-clean", "Only Clean"), ("all-data", "All data"), ("ambient", "Ambient-o"))
+SEEDS, NIMG, COUNT = (0, 1), (128, 256), 40
+DETECTOR = plain(DetectorSpec("classifier", channels=8, nimg=64, batch=64, lr=0.1))
+EVALUATION = {"metric": "fd-net", "detector": DETECTOR, "seeds": list(SEEDS)}
+
+
+def record(stage, outputs, inputs=None, spec=None, external=(), facts=None):
+    """Write the manifests of one job, as `ambient.stage` does. `outputs` and `inputs` are paths by role."""
+    recorded = {role: [manifest.identify(p) for p in (paths if isinstance(paths, list) else [paths])]
+                for role, paths in (inputs or {}).items()}
+    made = {role: (path, sha256(path)) for role, path in outputs.items()}
+    name, flat = f"ambient.{stage}", [p for entries in recorded.values() for p, *_ in entries]
+    root = merkle.of_inputs(next(iter(outputs.values())), flat) if stage == "tables" else None
+    for path in outputs.values():
+        write_json(manifest.path_for(path), manifest.build(
+            path, name, spec or {}, recorded, external, facts or {}, manifest.Clock(), outputs=made,
+            root=root))
+
+
+def make(folder):
+    """Make the tree of one scale in `folder`; returns the table's path."""
+    random = np.random.default_rng(0)
+    raw = {"name": "raw", "file": "raw.zip", "origin": "test", "size": 3, "sha256": "f" * 64}
+    data = folder / "data/digits.safetensors"
+    images = random.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    data.parent.mkdir(parents=True)
+    write(data, Dataset(images, np.arange(60) % 10, np.arange(60)))
+    record("prepare", {"out": data}, spec={"source": "images", "sha256": "f" * 64}, external=[raw])
+    mixture = folder / "mixtures/study/blur/clean-0.5.safetensors"
+    corrupted = (np.arange(60) % 2).astype(np.uint8)
+    write(mixture, Dataset(images // 2, np.arange(60) % 10, np.arange(60), corrupted))
+    record("corrupt", {"out": mixture}, {"data": data}, {"seed": 0})
+    features = random.normal(size=(60, 5))
+    weights, reference = folder / "detectors/digits/net.weights", folder / "detectors/digits/ref.safetensors"
+    write_arrays(weights, {"w": random.normal(size=(3, 3))})
+    record("detector", {"out": weights}, {"data": data}, DETECTOR)
+    target = moments(features)
+    write_arrays(reference, {"mean": target.mean, "covariance": target.covariance,
+                             "count": np.array([target.count])})
+    record("reference", {"out": reference}, {"data": data, "detector": weights}, DETECTOR)
+    parts = [run(folder, name, data, mixture, weights, reference, target, random) for name, _ in RUNS]
+    return finish(folder, *zip(*parts, strict=True))
+
+
+def run(folder, name, data, mixture, weights, reference, target, random):
+    """One run: annotations, weights, samples, scores. Returns (metrics, summary, annotations, samples)."""
+    table = folder / f"annotations/study/blur/{name}.safetensors"
+    sigma_min = np.where(np.arange(60) % 2, random.uniform(0.5, 2, 60), 0.0)
+    Annotations(np.arange(60), sigma_min, np.zeros(60)).write(table)
+    summary = table.with_suffix(".json")
+    write_json(summary, statistics(sigma_min, np.arange(60) % 2 == 1))
+    record("annotate", {"out": table, "summary": summary}, {"data": mixture}, {"method": "fixed"})
+    place = folder / f"runs/{name}/seed-0"
+    denoiser, log = place / "denoiser.safetensors", place / "loss.jsonl"
+    samples = place / "samples.safetensors"
+    write_arrays(denoiser, {"256/w": random.normal(size=(4, 4)).astype(np.float32)})
+    log.write_text('{"nimg": 256, "loss": 1.0}\n')
+    record("train", {"out": denoiser, "log": log}, {"data": mixture, "annotations": table}, {"seed": 0})
+    write_arrays(samples, {str(nimg): random.integers(0, 256, (2, COUNT, 1, 8, 8), dtype=np.uint8)
+                           for nimg in NIMG})
+    record("sample", {"out": samples}, {"denoiser": denoiser}, {"seeds": list(SEEDS)})
+    kept, scores = {}, []
+    for nimg in NIMG:
+        for seed in SEEDS:
+            drawn = moments(random.normal(0.5, 1.2, size=(COUNT, 5)))
+            kept |= {f"{nimg}/{seed}/mean": drawn.mean, f"{nimg}/{seed}/covariance": drawn.covariance}
+            scores.append({"nimg": nimg, "seed": seed, "value": frechet_distance(drawn, target)})
+    metrics, stored = place / "metrics.json", place / "moments.safetensors"
+    write_arrays(stored, kept)
+    write_json(metrics, {"metric": "fd-net", "scores": scores, "num_samples": COUNT,
+                         "reference_images": 60, "resize": "none"})
+    record("evaluate", {"out": metrics, "moments_out": stored},
+           {"samples": samples, "detector": weights, "reference": reference}, EVALUATION)
+    return metrics, summary, table, samples
+
+
+def finish(folder, metrics, summaries, annotations, samples):
+    """The table and its figures."""
+    rows = [{"run": name, "run_id": f"runs/{name}", "method": method, "corruption": "blur",
+             "parameters": {"sigma_px": 0.6}, "paper": {"fid": 5.0}, "annotated": False}
+            for name, method in RUNS]
+    spec = build(TableSpec, {"name": "t", "scale": folder.name, "rows": rows, "training_seeds": [0]}, "spec")
+    table, nothing = folder / "t.csv", SimpleNamespace(facts={})
+    tables.main(spec, nothing, metrics=list(metrics), annotations=list(summaries), out=table)
+    record("tables", {"out": table}, {"metrics": list(metrics), "annotations": list(summaries)}, plain(spec))
+    inputs = {"table": table, "metrics": list(metrics), "samples": list(samples), "calibrations": [],
+              "annotations": []}
+    outputs = {"out": folder / "t.png", "out_pdf": folder / "t.pdf", "out_curves": folder / "t-curves.png",
+               "out_classifiers": folder / "t-classifiers.png", "out_grid": folder / "t-grid.png"}
+    figures.main(spec, nothing, **inputs, **outputs)
+    record("figures", outputs, inputs, json.loads(json.dumps(plain(spec))))
+    return table
