@@ -221,7 +221,7 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
                   "offsets": [[level["sigma"], level["offset"]] for level in chosen["levels"]]})
     record.facts |= {"images_seen": spec.optimiser.nimg, "chosen_nimg": chosen["nimg"],
                      "protocol": spec.protocol,
-                     "parameters": sum(p.numel() for p in network.parameters())}
+                     "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
     keep.remove()
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ambient import stopping
 from ambient.progress import Progress
-from ambient.runtime import State, checkpoint_seconds, line_log
+from ambient.runtime import State, checkpoint_seconds, last_logged, line_log, patiently
 from ambient.spec import OptimiserSpec
 
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -104,7 +105,8 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
     `loss_of(nimg)` is the loss of the batch that begins after `nimg` images; `at_mark(nimg, ema)` is
     called with the averaged weights when the images seen reach each mark, before the checkpoint of
     that mark, so after an interruption it may be called again with the same arguments. Returns the
-    file of mean losses (JSON lines).
+    file of mean losses (JSON lines). Told to stop (`stopping.reason`), it finishes the step, saves and
+    leaves with status `stopping.RESUME`.
     """
     fitting = Fit(network, spec)
     found = state.load()
@@ -119,6 +121,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
     every = max(spec.nimg // LOG_LINES // spec.batch, 1) * spec.batch
     network.train()
     log = state.folder / "loss.jsonl"
+    state.begin(nimg, last_logged(log))
     with line_log(log, nimg) as write:
         while nimg < spec.nimg:
             total, steps = total + fitting.step(loss_of, nimg), steps + 1
@@ -127,9 +130,12 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
                 write({"nimg": nimg, "loss": total / steps, "lr": learning_rate(spec, nimg)})
                 progress.update(nimg, loss=total / steps)
                 total, steps = 0.0, 0
+            why = stopping.reason()
             if nimg in marks:
-                at_mark(nimg, fitting.ema_weights())
-            if nimg in marks or time.monotonic() - saved > checkpoint_seconds():
-                state.save(nimg, fitting.tensors(), {"total": total, "steps": steps})
+                patiently(at_mark, nimg, fitting.ema_weights())
+            if why or nimg in marks or time.monotonic() - saved > checkpoint_seconds():
+                patiently(state.save, nimg, fitting.tensors(), {"total": total, "steps": steps})
                 saved = time.monotonic()
+            if why and nimg < spec.nimg:
+                stopping.leave(f"{name}: stopped after {nimg:,} images ({why}), state saved")
     return log

@@ -27,7 +27,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "safetensors", "
             "clean-fid", "mlxtend", "snakemake")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 SCHEDULER = {"SLURM_JOB_ID": "job_id", "SLURM_JOB_PARTITION": "partition",
-             "SLURM_RESTART_COUNT": "restarts"}
+             "SLURM_RESTART_COUNT": "restarts", "SLURMD_NODENAME": "node",
+             "CUDA_VISIBLE_DEVICES": "gpus"}
 SCHEMA: dict[str, type] = {"format": int, "stage": str, "artefact": str, "sha256": str, "size": int,
                            "inputs": dict, "external": list, "spec": dict, "spec_sha256": str,
                            "code": dict, "environment": dict, "execution": dict, "facts": dict,
@@ -136,6 +137,20 @@ def build(artefact: Path, stage: str, spec: Mapping, inputs: Mapping[str, Sequen
     if artefact.suffix == ".safetensors":
         found["content_sha256"] = content_sha256(artefact)
     return found | {"seal": digest(found)}
+
+
+def describes(artefact: Path, stage: str, spec: Mapping, inputs: Mapping[str, Sequence[tuple[Path, str]]],
+              made_by: Mapping) -> bool:
+    """Whether `artefact` is there, whole, and was made by this stage, specification, code and inputs."""
+    try:
+        found = read(path_for(artefact))
+        same = found["sha256"] == sha256(artefact)
+    except (OSError, ValueError):
+        return False
+    digests = {role: [entry["sha256"] for entry in entries] for role, entries in found["inputs"].items()}
+    return (same and found["stage"] == stage and found["spec_sha256"] == digest(spec)
+            and found["code"]["sha256"] == made_by["sha256"]
+            and digests == {role: [value for _, value in entries] for role, entries in inputs.items()})
 
 
 def read(path: Path) -> dict:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
+
+from ambient.stopping import say
 
 
 class Progress:
@@ -25,5 +26,4 @@ class Progress:
         rate = (done - self.start) / max(now - self.began, 1e-9)
         left = (self.total - done) / rate if rate else float("inf")
         extra = "".join(f"  {key} {value:.4g}" for key, value in facts.items())
-        print(f"{self.name}: {done:,}/{self.total:,} images  {rate:,.0f}/s  "
-              f"ETA {left:,.0f} s{extra}", file=sys.stderr, flush=True)
+        say(f"{self.name}: {done:,}/{self.total:,} images  {rate:,.0f}/s  ETA {left:,.0f} s{extra}")

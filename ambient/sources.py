@@ -16,7 +16,8 @@ ROOT = PACKAGE.parent
 # These decide what is checked and recorded, never which bytes an artefact has: editing them must not
 # make anything again. (What a specification holds reaches a stage through its parameters.)
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.sources", "ambient.spec",
-               "ambient.strict", "ambient.config", "ambient.networks", "ambient.progress"}
+               "ambient.strict", "ambient.config", "ambient.networks", "ambient.progress",
+               "ambient.lock", "ambient.stopping", "ambient.launch"}
 
 
 def path_of(module: str) -> Path | None:

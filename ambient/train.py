@@ -122,7 +122,7 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
     with atomic(log) as temporary:
         shutil.copyfile(losses, temporary)
     record.facts |= {"images_seen": spec.optimiser.nimg,
-                     "parameters": sum(p.numel() for p in network.parameters())}
+                     "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
     keep.remove()
 
 
