@@ -10,14 +10,16 @@ rule classify:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("classify"),
     params:
         spec=classifier_spec,
         state=state("{scale}", "classifiers", "{study}", "{corruption}", "{classifier}"),
     message:
         "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
     shell:
-        "python -m ambient.classifier --spec {params.spec:q} --data {input.data} --state {params.state}"
-        " --out {output.weights} --calibration {output.calibration} 2>&1 | tee {log}"
+        "{resources.run} ambient.classifier --spec {params.spec:q} --data {input.data} --state {params.state}"
+        " --out {output.weights} --calibration {output.calibration} 2>&1 | keep {log}"
 
 
 rule annotate:
@@ -33,6 +35,8 @@ rule annotate:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("annotate"),
     params:
         spec=annotation_spec,
         classifier=classifier_option,
@@ -40,5 +44,5 @@ rule annotate:
     message:
         "annotate {wildcards.corruption}, {wildcards.annotation} ({wildcards.scale})"
     shell:
-        "python -m ambient.annotate --spec {params.spec:q} --data {input.data} {params.classifier}"
-        " --state {params.state} --out {output.table} --summary {output.summary} 2>&1 | tee {log}"
+        "{resources.run} ambient.annotate --spec {params.spec:q} --data {input.data} {params.classifier}"
+        " --state {params.state} --out {output.table} --summary {output.summary} 2>&1 | keep {log}"

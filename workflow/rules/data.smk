@@ -8,13 +8,15 @@ rule prepare:
         "results/{scale}/logs/prepare/{dataset}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("prepare"),
     params:
         spec=dataset_spec,
         raw=raw_option,
     message:
         "prepare {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "python -m ambient.prepare --spec {params.spec:q} {params.raw} --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.prepare --spec {params.spec:q} {params.raw} --out {output} 2>&1 | keep {log}"
 
 
 rule corrupt:
@@ -27,9 +29,11 @@ rule corrupt:
         "results/{scale}/logs/corrupt/{study}-{corruption}-{fraction}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("corrupt"),
     params:
         spec=mixture_spec,
     message:
         "corrupt: {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
     shell:
-        "python -m ambient.corrupt --spec {params.spec:q} --data {input.data} --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.corrupt --spec {params.spec:q} --data {input.data} --out {output} 2>&1 | keep {log}"
