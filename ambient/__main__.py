@@ -4,7 +4,9 @@ import signal
 import sys
 
 COMMANDS = {"audit": "check every artefact back to raw data", "show": "print a table",
-            "spec": "print the resolved settings of a run"}
+            "spec": "print the resolved settings of a run",
+            "doctor": "say what is missing before a scale is submitted to SLURM, and what it costs",
+            "efficiency": "GPU-hours, images/s and restarts of finished jobs"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures")
 
@@ -18,10 +20,14 @@ def main(arguments: list[str]) -> int:
         from ambient.show import main as command
     elif name == "spec":
         from ambient.config import main as command
+    elif name == "doctor":
+        from ambient.doctor import main as command
+    elif name == "efficiency":
+        from ambient.efficiency import main as command
     else:
         print("usage: python -m ambient COMMAND ...\n")
         for command, what in COMMANDS.items():
-            print(f"  {command:8} {what}")
+            print(f"  {command:10} {what}")
         print(f"\nStages, `python -m ambient.<stage> --help`: {', '.join(STAGES)}")
         return 0 if name in ("", "-h", "--help") else 2
     return command(arguments[1:])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ambient import randomness
+from ambient import randomness, ranks, stopping
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import NoiseClassifier, build_unet, read_description, read_weights
@@ -23,7 +23,8 @@ from ambient.runtime import State, autocast, device, identity
 from ambient.spec import AnnotationSpec, ClassifierSpec
 from ambient.strict import build
 
-CHUNK = 64  # images annotated together, and saved together
+CHUNK = 64  # images annotated together
+PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 
 
 def grid(spec: AnnotationSpec) -> np.ndarray:
@@ -99,16 +100,20 @@ def classify(spec: AnnotationSpec, data: Dataset, classifier: Path, keep: State)
     """(sigmas, P(corrupted) of every corrupted image along them), from chunks that survive a kill."""
     trajectories = Trajectories(spec, classifier, device())
     rows = np.flatnonzero(data.corrupted)
-    progress, parts = Progress("annotate", len(rows)), []
-    for first in range(0, len(rows), CHUNK * 16):
+    progress = Progress("annotate", len(rows))
+    step = CHUNK * min(max(PASSES // (CHUNK * spec.num_sigmas * spec.num_trials), 1), 16)
+    for number, first in enumerate(range(0, len(rows), step)):
         shard = keep.folder / f"trajectories-{first}.safetensors"
-        if not shard.exists():
-            chunks = np.split(rows[first:first + CHUNK * 16],
-                              range(CHUNK, min(CHUNK * 16, len(rows) - first), CHUNK))
+        if number % ranks.size() == ranks.rank() and not shard.exists():
+            if why := stopping.reason():
+                stopping.leave(f"annotate: stopped after {first:,} images ({why}), shards saved")
+            chunks = np.split(rows[first:first + step], range(CHUNK, min(step, len(rows) - first), CHUNK))
             p = [trajectories.of(data.images[chunk], data.ids[chunk]) for chunk in chunks]
             write_arrays(shard, {"p": np.concatenate(p)})
-        parts.append(read_arrays(shard)["p"])
-        progress.update(min(first + CHUNK * 16, len(rows)))
+            progress.update(min(first + step, len(rows)))
+    ranks.barrier()
+    parts = [read_arrays(keep.folder / f"trajectories-{first}.safetensors")["p"]
+             for first in range(0, len(rows), step)]
     return trajectories.sigmas, np.concatenate(parts)
 
 
@@ -133,6 +138,9 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, s
             p = p.mean(axis=0, keepdims=True)
         sigma_min[corrupted] = first_crossing(sigmas, p.astype(np.float64), spec.epsilon,
                                               spec.smoothing_span, spec.never_crosses)
+    ranks.barrier()  # the shards are read: the first rank may remove them
+    if not ranks.first():
+        return
     Annotations(mixture.ids, sigma_min, np.zeros_like(sigma_min)).write(out)
     write_json(summary, statistics(sigma_min, corrupted))
     record.facts |= {"samples": len(sigma_min), "corrupted": int(corrupted.sum())}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from ambient import randomness
+from ambient import randomness, ranks
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import NoiseClassifier, build_unet, save_weights
@@ -97,10 +97,13 @@ class ClassifierBatches:
                                              spec.augment.transforms)
         sigma = sigma.to(images)
         z = torch.randn(images.shape, generator=generator, device=self.where)
+        mine = ranks.rows(len(images))
+        noised = (images + sigma.reshape(-1, 1, 1, 1) * z)[mine]
+        if augment_labels is not None:
+            augment_labels = augment_labels[mine]
         with autocast(spec.optimiser.precision, self.where):
-            logits = self.network(images + sigma.reshape(-1, 1, 1, 1) * z, sigma, augment_labels,
-                                  generator)
-        return cross_entropy(logits, torch.from_numpy(labels).to(logits))
+            logits = self.network(noised, sigma[mine], augment_labels, generator)
+        return cross_entropy(logits, torch.from_numpy(labels[mine]).to(logits))
 
     @torch.no_grad()
     def calibration(self, weights: dict[str, Tensor]) -> list[dict]:
@@ -206,6 +209,8 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
                    {"nimg": nimg, "cross_entropy": score, "levels": levels})
 
     fit("classifier", network, spec.optimiser, batches.loss, keep, marks(spec), evaluate)
+    if not ranks.first():
+        return
     reports = [read_json(keep.folder / f"held-out-{nimg}.json") for nimg in marks(spec)]
     chosen = reports[-1]
     if spec.select == "best":

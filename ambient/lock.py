@@ -1,10 +1,10 @@
 """One copy of a job at a time, on any file system, and no lock that stays behind.
 
 The kernel's lock (flock; over NFS a byte-range lock) goes with the process that holds it, however that ends.
-Where a file system keeps such locks to each machine, a heartbeat tells: the holder rewrites the lock file every
-few seconds, and whoever finds a file of another machine waits until its content has stood still. Clocks are
-not compared. Correctness does not hang on this: work is deterministic and files are replaced whole, so two
-copies would only do the same work twice.
+Where a file system keeps such locks to each machine, a heartbeat tells: the holder rewrites the lock file
+every few seconds, and whoever finds a file of another machine waits until its content has stood still.
+Clocks are not compared. Correctness does not hang on this: work is deterministic and files are replaced
+whole, so two copies would only do the same work twice.
 """
 
 from __future__ import annotations

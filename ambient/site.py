@@ -1,4 +1,4 @@
-"""What is particular to a cluster: config/site.yaml, or the file that AMBIENT_SITE names. Changes no result."""
+"""What is particular to a cluster: config/site.yaml, or the file named by AMBIENT_SITE. Changes no result."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A real SLURM on this machine: controller and two node daemons on loopback, in a folder of its own.
 
-Needs root and the Debian packages slurmctld, slurmd, slurm-client and munge; nothing outside the folder is touched,
-and only processes started here are ended. Each node has two "GPUs", links to /dev/null and /dev/zero, so that jobs
-see CUDA_VISIBLE_DEVICES; they compute on the CPU.
+Needs root and the Debian packages slurmctld, slurmd, slurm-client and munge; nothing outside the folder is
+touched, and only processes started here are ended. Each node has two "GPUs", links to /dev/null and
+/dev/zero, so that jobs see CUDA_VISIBLE_DEVICES; they compute on the CPU.
 """
 
 from __future__ import annotations
@@ -121,14 +121,14 @@ class Cluster:
         key, run = self.lab / "munge.key", self.lab / "run"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        self.daemon("munged", "munged", "--foreground", f"--socket={run}/munge.socket", f"--key-file={key}",
-                    f"--pid-file={run}/munged.pid", f"--seed-file={run}/munge.seed",
+        self.daemon("munged", "munged", "--foreground", f"--socket={run}/munge.socket",
+                    f"--key-file={key}", f"--pid-file={run}/munged.pid", f"--seed-file={run}/munge.seed",
                     f"--log-file={self.lab}/log/munged.log", "--force")
         self.wait_for(lambda: (run / "munge.socket").exists(), "munged")
         self.controller()
         for node in NODES:
             self.node(node)
-        self.wait_for(lambda: self.run("sinfo", "-h", "-o", "%T %D").split() == ["idle", "2"], "two idle nodes")
+        self.wait_for(lambda: self.run("sinfo", "-h", "-o", "%T %D").split() == ["idle", "2"], "idle nodes")
         return self
 
     def controller(self) -> None:

@@ -1,0 +1,65 @@
+"""The literal profile on a real SLURM: a table in spite of faults, equal bytes, little work done twice."""
+
+import json
+import os
+import re
+
+import pytest
+
+from tests.slurm import workflows
+from tests.slurm.cluster import Cluster, missing
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+LIMIT = 1500  # seconds before a workflow is given up
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    made = Cluster()
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The miniature table, run here without SLURM and without a fault."""
+    folder = workflows.clone(tmp_path_factory.mktemp("local"))
+    head = workflows.snakemake(folder, ["--cores", "2", "results/mini/table2a.csv"], dict(os.environ))
+    workflows.finished(head, folder, LIMIT)
+    return folder
+
+
+def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path):
+    """Cancelled, killed, put back, its node lost, the controller restarted: the same bytes as undisturbed."""
+    folder = workflows.clone(tmp_path / "slurm")
+    arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
+                 "--latency-wait", "5", "results/mini/table2a.csv"]
+    head = workflows.snakemake(folder, arguments, cluster.environment())
+    faults = workflows.strike(cluster, folder, head, count=5)
+    workflows.finished(head, folder, LIMIT)
+    assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
+    assert workflows.digests(folder) == workflows.digests(local)
+    facts = workflows.trainings(folder)
+    assert set(facts) == {f"{run}/seed-0" for run in ("only-clean", "all-data-blur-0.6", "ambient-blur-0.6")}
+    whole, repeated = 0, 0
+    for found in facts.values():
+        assert found["attempts"][0]["from_nimg"] == 0
+        assert all({"job_id", "node", "gpus"} <= set(attempt) for attempt in found["attempts"])
+        whole, repeated = whole + found["images_seen"], repeated + found["repeated_images"]
+    assert sum(found["resumptions"] for found in facts.values()) >= 4  # the controller's restart ends no job
+    assert whole == 3 * workflows.STEPS * workflows.BATCH
+    # What can't be saved: a killed stage and a lost node, up to 2 s of work each.
+    assert repeated / whole < 0.25, facts
+    jobs = cluster.jobs()
+    assert {job["nodes"] for job in jobs if "rule_train" in job["comment"]} == {"n1", "n2"}
+    for job in jobs:
+        wants = re.search(r"rule_(\w+?)_wildcards|rule_(\w+)|group_(\w+)", job["comment"])
+        gpu = "gpu" in job["gres"]
+        if "rule_train" in job["comment"] or "rule_sample" in job["comment"]:
+            assert gpu, job
+        assert wants, job
+    manifest = json.loads((folder / "results/mini/runs/only-clean/seed-0/samples.safetensors.manifest.json"
+                           ).read_text())
+    assert {"job_id", "node", "gpus"} <= set(manifest["execution"]["scheduler"])
