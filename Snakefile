@@ -26,3 +26,7 @@ rule all:
     default_target: True
     input:
         tables_and_figures(config["scale"]),
+
+
+onsuccess:
+    print_efficiency(config["scale"])

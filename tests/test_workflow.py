@@ -208,7 +208,8 @@ def test_lint_and_format():
 
 STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures"}
-LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "audit"}
+LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "audit", "lock", "stopping",
+         "site", "cost", "doctor", "efficiency"}
 
 
 def imports(path):

@@ -1,6 +1,9 @@
 # What each job asks of the machine, from the work to be done and the site's settings; no rules. Nothing here
 # changes a result. Local runs read `run` only.
 
+import os
+import subprocess
+
 from ambient import site as sites
 from ambient.cost import Costs, Work
 
@@ -102,3 +105,9 @@ def resources(kind):
         "tasks_per_node": lambda wildcards: several(kind, wildcards, per_node=True),
         "slurm_extra": lambda wildcards: extra(kind),
     }
+
+
+def print_efficiency(scale):
+    """At the end of a run that computed something: GPU-hours, images/s, restarts of its jobs."""
+    if os.path.isdir(f"results/{scale}/runs"):
+        subprocess.run([sys.executable, "-m", "ambient", "efficiency", f"results/{scale}"], check=False)
