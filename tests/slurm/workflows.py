@@ -39,6 +39,9 @@ datasets:
   digits: {{max_images: 300}}
 detectors:
   digitnet: {{nimg: 256, batch: 64}}
+runs:  # of twenty steps: rounding has no time to grow
+  short: {{study: controlled, corruption: none, annotation: clean,
+          training: {{optimiser: {{nimg: {20 * BATCH}}}, snapshots: [{20 * BATCH}]}}}}
 tables:
   table2a: {{rows: [only-clean, all-data-blur-0.6, ambient-blur-0.6]}}
 """
@@ -62,7 +65,8 @@ def clone(folder: Path, site: str = "") -> Path:
 
 def snakemake(folder: Path, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen:
     """Start the workflow of a clone; its output goes to `head.log` there."""
-    environment = environment | {"PATH": f"{BIN}:{environment['PATH']}", "AMBIENT_CHECKPOINT_SECONDS": "2"}
+    environment = {"AMBIENT_CHECKPOINT_SECONDS": "2"} | environment
+    environment["PATH"] = f"{BIN}:{environment['PATH']}"
     with open(folder / "head.log", "ab") as log:
         return subprocess.Popen([BIN / "snakemake", *arguments], cwd=folder, env=environment, stdout=log,
                                 stderr=log)
@@ -130,6 +134,20 @@ def processes(cluster, node: str = "", job: str = "", stage: str = "") -> list[i
     return found
 
 
+def keepers(cluster, node: str) -> list[int]:
+    """SLURM's own processes that keep the jobs of a node."""
+    jobs = tuple(f"slurmstepd: [{job['id']}." for job in cluster.jobs() if job["nodes"] == node)
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if jobs and (folder / "cmdline").read_text(errors="replace").startswith(jobs) and (
+                    f"SLURM_CONF={cluster.conf}".encode() in (folder / "environ").read_bytes()):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
 def end(ids: list[int], number: int = signal.SIGKILL) -> None:
     """Send a signal to processes that may be gone already."""
     for pid in ids:
@@ -158,7 +176,8 @@ def kill_node(cluster, job: dict) -> None:
     """The node dies with everything on it, and is back after SLURM has noticed."""
     node = job["nodes"]
     cluster.kill(node)
-    end([pid for pid in processes(cluster, node=node)])
+    end(keepers(cluster, node))
+    end(processes(cluster, node=node))
     cluster.wait_for(lambda: "down" in cluster.run("sinfo", "-h", "-n", node, "-o", "%t"), f"{node} down")
     cluster.node(node)
 
