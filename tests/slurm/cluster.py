@@ -154,10 +154,15 @@ class Cluster:
         process.wait()
 
     def jobs(self) -> list[dict[str, str]]:
-        """Jobs that the controller knows: id, state, nodes, comment (rule and wildcards), restarts."""
-        text = self.run("squeue", "-h", "--states=all", "-o", "%i|%T|%N|%k|%b")
-        names = ("id", "state", "nodes", "comment", "gres")
-        return [dict(zip(names, line.split("|"), strict=False)) for line in text.splitlines()]
+        """Jobs that the controller knows: id, state, nodes, comment (rule and wildcards), GPUs, restarts."""
+        keys = {"id": "JobId", "state": "JobState", "nodes": "NodeList", "comment": "Comment", "gpus": "TresPerJob",
+                "restarts": "Restarts"}
+        found = []
+        for line in self.run("scontrol", "show", "jobs", "--oneliner").splitlines():
+            values = dict(part.split("=", 1) for part in line.split() if "=" in part)
+            if "JobId" in values:
+                found.append({name: values.get(key, "") for name, key in keys.items()})
+        return found
 
     def stop(self) -> None:
         """Cancel what runs, end the daemons, remove the folder."""

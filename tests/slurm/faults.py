@@ -47,7 +47,7 @@ def main() -> int:
         faults = workflows.strike(cluster, folder, head, given.faults, given.seed, given.scale)
         workflows.finished(head, folder, DAY)
         for job in cluster.jobs():
-            print(f"job {job['id']:>4} {job['state']:12} {job['nodes']:4} {job['gres']:14} {job['comment']}")
+            print("job {id:>4} {state:12} {nodes:4} restarts {restarts} {gpus} {comment}".format(**job))
     finally:
         cluster.stop()
     facts = workflows.trainings(folder, given.scale).values()

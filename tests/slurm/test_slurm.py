@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 
 import pytest
@@ -45,24 +44,24 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
     assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
     assert workflows.digests(folder) == workflows.digests(local)
     facts = workflows.trainings(folder)
-    assert set(facts) == {f"{run}/seed-0" for run in ("only-clean", "all-data-blur-0.6", "ambient-blur-0.6", "short")}
+    assert set(facts) == {f"{run}/seed-0" for run in (
+        "only-clean", "all-data-blur-0.6", "ambient-blur-0.6", "short")}
     whole, repeated = 0, 0
     for found in facts.values():
         assert found["attempts"][0]["from_nimg"] == 0
         assert all({"job_id", "node", "gpus"} <= set(attempt) for attempt in found["attempts"])
         whole, repeated = whole + found["images_seen"], repeated + found["repeated_images"]
-    assert sum(found["resumptions"] for found in facts.values()) >= 4  # the controller's restart ends no job
+    # Of the five the controller's restart ends no job, and a job may end just before it is hit.
+    assert sum(found["resumptions"] for found in facts.values()) >= 3
     assert whole == (3 * workflows.STEPS + 20) * workflows.BATCH
     # What can't be saved: a killed stage and a lost node, up to 2 s of work each.
     assert repeated / whole < 0.25, facts
     jobs = cluster.jobs()
     assert {job["nodes"] for job in jobs if "rule_train" in job["comment"]} == {"n1", "n2"}
     for job in jobs:
-        wants = re.search(r"rule_(\w+?)_wildcards|rule_(\w+)|group_(\w+)", job["comment"])
-        gpu = "gpu" in job["gres"]
-        if "rule_train" in job["comment"] or "rule_sample" in job["comment"]:
-            assert gpu, job
-        assert wants, job
+        heavy = any(f"rule_{rule}_" in job["comment"] for rule in ("train", "sample", "classify", "evaluate"))
+        light = any(name in job["comment"] for name in ("rule_prepare", "mixtures", "tables"))
+        assert (job["gpus"] == "gres:gpu:1") >= heavy and not (job["gpus"] and light), job
     manifest = json.loads((folder / "results/mini/runs/only-clean/seed-0/samples.safetensors.manifest.json"
                            ).read_text())
     assert {"job_id", "node", "gpus"} <= set(manifest["execution"]["scheduler"])
