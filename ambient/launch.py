@@ -63,7 +63,7 @@ def command(ranks: int, nodes: int, stage: list[str]) -> tuple[list[str], dict[s
         return [sys.executable, "-m", *stage], {}
     if nodes == 1:
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-                str(ranks), "-m", *stage], {}
+                str(ranks), "-m", "--", *stage], {}
     port = 20000 + int(os.environ.get("SLURM_JOB_ID", os.getpid())) % 20000
     return ["srun", f"--ntasks={ranks}", f"--nodes={nodes}", "--kill-on-bad-exit=1", sys.executable, "-m",
             *stage], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from ambient import lock, ranks, spec, stopping, strict
+from ambient import lock, ranks, spec, stopping, strict, train
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, write
 from ambient.denoiser import read_weights
@@ -102,17 +103,27 @@ def test_told_to_stop_it_saves_and_leaves_with_75_and_nothing_is_done_twice(inpu
         assert sha256(whole / name) == sha256(tmp_path / name)
 
 
-def test_run_of_many_time_budgets_finishes_by_itself(inputs, tmp_path):
-    """A budget of no time at all: one step an attempt."""
-    made = training(steps=6)
-    for attempt in range(6):
-        done = subprocess.run(command(inputs, tmp_path, made), env=environment(AMBIENT_MINUTES="1e-9"),
-                              capture_output=True, text=True)
-        assert done.returncode == (75 if attempt < 5 else 0), done.stderr
-    assert facts(tmp_path)["resumptions"] == 5 and facts(tmp_path)["repeated_images"] == 0
-    bad = subprocess.run(command(inputs, tmp_path, made), env=environment(AMBIENT_MINUTES="a day"),
-                         capture_output=True, text=True)
-    assert bad.returncode == 1 and "AMBIENT_MINUTES: got 'a day'" in bad.stderr
+def test_run_of_many_time_budgets_finishes_by_itself(inputs, tmp_path, monkeypatch, capsys):
+    """A budget of no time at all: one step an attempt, five times over."""
+    monkeypatch.setenv("AMBIENT_MINUTES", "1e-9")
+    record = SimpleNamespace(facts={})
+    files = {"data": inputs / "m.safetensors", "annotations": inputs / "a.safetensors",
+             "state": tmp_path / "state", "log": tmp_path / "loss.jsonl"}
+    for attempt in range(5):
+        with pytest.raises(SystemExit) as stopped:
+            train.main(training(steps=6), record, out=tmp_path / "d.safetensors", **files)
+        assert stopped.value.code == 75
+        said = capsys.readouterr().err
+        assert f"stopped after {16 * (attempt + 1)} images (its 1e-9 minutes are over" in said
+    train.main(training(steps=6), record, out=tmp_path / "d.safetensors", **files)
+    assert [a["from_nimg"] for a in record.facts["attempts"]] == [0, 16, 32, 48, 64, 80]
+    assert record.facts["resumptions"] == 5 and record.facts["repeated_images"] == 0
+    monkeypatch.delenv("AMBIENT_MINUTES")
+    train.main(training(steps=6), record, out=tmp_path / "whole.safetensors", **files)
+    assert sha256(tmp_path / "d.safetensors") == sha256(tmp_path / "whole.safetensors")
+    monkeypatch.setenv("AMBIENT_MINUTES", "a day")
+    with pytest.raises(ValueError, match="AMBIENT_MINUTES: got 'a day'"), stopping.watch():
+        pass
 
 
 def test_two_copies_started_at_once_train_once(inputs, whole, tmp_path):

@@ -155,8 +155,8 @@ class Cluster:
 
     def jobs(self) -> list[dict[str, str]]:
         """Jobs that the controller knows: id, state, nodes, comment (rule and wildcards), GPUs, restarts."""
-        keys = {"id": "JobId", "state": "JobState", "nodes": "NodeList", "comment": "Comment", "gpus": "TresPerJob",
-                "restarts": "Restarts"}
+        keys = {"id": "JobId", "state": "JobState", "nodes": "NodeList", "comment": "Comment",
+                "gpus": "TresPerJob", "restarts": "Restarts"}
         found = []
         for line in self.run("scontrol", "show", "jobs", "--oneliner").splitlines():
             values = dict(part.split("=", 1) for part in line.split() if "=" in part)
