@@ -14,6 +14,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/annotate.smk"
 include: "workflow/rules/train.smk"
@@ -42,3 +43,7 @@ rule small_all:
 rule paper_all:
     input:
         everything("paper"),
+
+
+onsuccess:
+    print_efficiency(config["scale"])

@@ -7,7 +7,10 @@ from importlib import import_module
 COMMANDS = {"audit": "check every artefact back to raw data; explain a number; run jobs again; sign",
             "show": "print a table", "spec": "print the resolved settings of a run",
             "compare": "two results trees: which cells differ, and the earliest difference behind each",
-            "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate", "estimate": "a scale's GPU-hours"}
+            "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
+            "estimate": "a scale's GPU-hours",
+            "doctor": "say what is missing before a scale is submitted to SLURM, and what it costs",
+            "efficiency": "GPU-hours, images/s and restarts of finished jobs"}
 MODULES = {"audit": "ambient.audit.cli", "spec": "ambient.config"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
@@ -21,7 +24,7 @@ def main(arguments: list[str]) -> int:
         return import_module(MODULES.get(name, f"ambient.{name}")).main(arguments[1:])
     print("usage: python -m ambient COMMAND ...\n")
     for command, what in COMMANDS.items():
-        print(f"  {command:8} {what}")
+        print(f"  {command:10} {what}")
     print(f"\nStages, `python -m ambient.<stage> --help`: {', '.join(STAGES)}")
     return 0 if name in ("", "-h", "--help") else 2
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ambient import crops as crop_rules
+from ambient import ranks, stopping
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, to_float
 from ambient.files import read_arrays, read_json, write_arrays, write_json
@@ -24,20 +25,24 @@ from ambient.statistics import statistics
 from ambient.trajectories import PROTOCOLS, Dense
 
 CHUNK = 64  # images annotated together
-SHARD = 16 * CHUNK  # images saved together
+PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 
 
 def classify(asked: Dense, data: Dataset, keep: State) -> np.ndarray:
     """P(corrupted) of every corrupted image along the levels, from shards that survive a kill."""
     rows = np.flatnonzero(data.corrupted)
-    progress, parts = Progress("annotate", len(rows)), []
-    for first in range(0, len(rows), SHARD):
-        shard, part = keep.folder / f"trajectories-{first}.safetensors", rows[first:first + SHARD]
-        if not shard.exists():
+    step = CHUNK * min(max(PASSES // (CHUNK * asked.spec.num_sigmas * asked.spec.num_trials), 1), 16)
+    progress = Progress("annotate", len(rows))
+    for number, first in enumerate(range(0, len(rows), step)):
+        shard, part = keep.folder / f"trajectories-{first}.safetensors", rows[first:first + step]
+        if number % ranks.size() == ranks.rank() and not shard.exists():
+            if why := stopping.reason():
+                stopping.leave(f"annotate: stopped after {first:,} images ({why}), shards saved")
             write_arrays(shard, {"p": asked.of(data.images[part], data.ids[part])})
-        parts.append(read_arrays(shard)["p"])
-        progress.update(first + len(part))
-    return np.concatenate(parts)
+            progress.update(first + len(part))
+    ranks.barrier()
+    return np.concatenate([read_arrays(keep.folder / f"trajectories-{first}.safetensors")["p"]
+                           for first in range(0, len(rows), step)])
 
 
 @torch.no_grad()
@@ -122,6 +127,9 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, c
         if spec.method == "population":
             curves = curves.mean(axis=0, keepdims=True)
         sigma_min[corrupted] = asked.crossing(curves)
+    ranks.barrier()  # the shards are read: the first rank may remove them
+    if not ranks.first():
+        return
     Annotations(mixture.ids, sigma_min, sigma_max).write(out)
     write_json(summary, statistics(sigma_min, corrupted, sigma_max) | about)
     record.facts |= {"samples": len(sigma_min), "corrupted": int(corrupted.sum())}

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from ambient import crops, randomness
+from ambient import crops, randomness, ranks
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import NoiseClassifier, build_unet, save_weights
@@ -104,9 +104,12 @@ class ClassifierBatches:
         if spec.crop is not None:  # the classifier sees nothing else, of image or noise
             positions = randomness.torch_generator(self.where, "classifier-crop", spec.seed, nimg)
             x = x * crops.random_squares(len(x), x.shape[-1], spec.crop, positions)
+        mine = ranks.rows(len(x))
+        if augment_labels is not None:
+            augment_labels = augment_labels[mine]
         with autocast(spec.optimiser.precision, self.where):
-            logits = self.network(x, sigma, augment_labels, generator)
-        return cross_entropy(logits, torch.from_numpy(labels).to(logits))
+            logits = self.network(x[mine], sigma[mine], augment_labels, generator)
+        return cross_entropy(logits, torch.from_numpy(labels[mine]).to(logits))
 
     @torch.no_grad()
     def calibration(self, weights: dict[str, Tensor]) -> list[dict]:
@@ -214,6 +217,8 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
                    {"nimg": nimg, "cross_entropy": score, "levels": levels})
 
     fit("classifier", network, spec.optimiser, batches.loss, keep, marks(spec), evaluate)
+    if not ranks.first():
+        return
     reports = [read_json(keep.folder / f"held-out-{nimg}.json") for nimg in marks(spec)]
     chosen = reports[-1]
     if spec.select == "best":
@@ -229,7 +234,7 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
                   "offsets": [[level["sigma"], level["offset"]] for level in chosen["levels"]]})
     record.facts |= {"images_seen": spec.optimiser.nimg, "chosen_nimg": chosen["nimg"],
                      "protocol": spec.protocol,
-                     "parameters": sum(p.numel() for p in network.parameters())}
+                     "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
     keep.remove()
 
 

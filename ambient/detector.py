@@ -107,7 +107,7 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
     fit("detector", network, optimiser, batches.loss, keep, (), lambda nimg, weights: None)
     network.eval()
     record.facts |= {"images_seen": spec.nimg, "accuracy": batches.accuracy(),
-                     "checked_images": len(batches.check)}
+                     "checked_images": len(batches.check)} | keep.history()
     save_weights(out, network.state_dict(), {
         "channels_in": dataset.images.shape[1], "channels": spec.channels,
         "features": spec.features, "classes": dataset.num_classes})

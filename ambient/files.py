@@ -6,6 +6,7 @@ a reader (or the next attempt of a job) sees either the whole file or none.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success it replaces `path`, durably."""
+    """Yield a temporary path in the same folder; on success it replaces `path`, durably.
+
+    Raises `OSError` naming the folder and what is left where the disk (or quota) is full, whichever
+    library found out.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -34,8 +39,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
+    except Exception as error:
+        if is_full(error):
+            temporary.unlink(missing_ok=True)
+            raise OSError(errno.ENOSPC, f"no space left for {path.name}", str(path.parent)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk or quota is full (safetensors says so in words only)."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(
+        f"os error {number}" in str(error) for number in full)
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ambient import ranks, stopping
 from ambient.progress import Progress
-from ambient.runtime import State, checkpoint_seconds, line_log
+from ambient.runtime import State, checkpoint_seconds, last_logged, line_log, patiently
 from ambient.spec import OptimiserSpec
 
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -85,6 +87,8 @@ class Fit:
             group["lr"] = learning_rate(spec, nimg)
         loss = loss_of(nimg)
         loss.backward()
+        loss = loss.detach()
+        ranks.average([loss, *(w.grad for w in self.weights if w.grad is not None)])
         norm = torch.nn.utils.clip_grad_norm_(self.weights, spec.clip)
         if not torch.isfinite(norm):
             raise FloatingPointError(
@@ -104,7 +108,8 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
     `loss_of(nimg)` is the loss of the batch that begins after `nimg` images; `at_mark(nimg, ema)` is
     called with the averaged weights when the images seen reach each mark, before the checkpoint of
     that mark, so after an interruption it may be called again with the same arguments. Returns the
-    file of mean losses (JSON lines).
+    file of mean losses (JSON lines). Of several ranks the first writes everything. Told to stop
+    (`stopping.reason`), it finishes the step, saves and leaves with status `stopping.RESUME`.
     """
     fitting = Fit(network, spec)
     found = state.load()
@@ -119,17 +124,25 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
     every = max(spec.nimg // LOG_LINES // spec.batch, 1) * spec.batch
     network.train()
     log = state.folder / "loss.jsonl"
-    with line_log(log, nimg) as write:
+    if ranks.first():
+        state.begin(nimg, last_logged(log))
+    with line_log(log, nimg) if ranks.first() else nullcontext(lambda record: None) as write:
         while nimg < spec.nimg:
             total, steps = total + fitting.step(loss_of, nimg), steps + 1
             nimg += spec.batch
             if nimg % every == 0 or nimg == spec.nimg:
                 write({"nimg": nimg, "loss": total / steps, "lr": learning_rate(spec, nimg)})
-                progress.update(nimg, loss=total / steps)
+                if ranks.first():
+                    progress.update(nimg, loss=total / steps)
                 total, steps = 0.0, 0
-            if nimg in marks:
-                at_mark(nimg, fitting.ema_weights())
-            if nimg in marks or time.monotonic() - saved > checkpoint_seconds():
-                state.save(nimg, fitting.tensors(), {"total": total, "steps": steps})
+            why = ranks.agree(stopping.reason())
+            if nimg in marks and ranks.first():
+                patiently(at_mark, nimg, fitting.ema_weights())
+            due = why or nimg in marks or time.monotonic() - saved > checkpoint_seconds()
+            if due and ranks.first():
+                patiently(state.save, nimg, fitting.tensors(), {"total": total, "steps": steps})
                 saved = time.monotonic()
+            if why and nimg < spec.nimg:
+                ranks.barrier()
+                stopping.leave(f"{name}: stopped after {nimg:,} images ({why}), state saved")
     return log

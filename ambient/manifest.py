@@ -29,7 +29,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "safetensors", "
             "clean-fid", "mlxtend", "snakemake")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 SCHEDULER = {"SLURM_JOB_ID": "job_id", "SLURM_JOB_PARTITION": "partition",
-             "SLURM_RESTART_COUNT": "restarts"}
+             "SLURM_RESTART_COUNT": "restarts", "SLURMD_NODENAME": "node",
+             "CUDA_VISIBLE_DEVICES": "gpus"}
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -204,6 +205,20 @@ def identify(path: Path) -> tuple[Path, str, str | None]:
     """A file as an input: (path, SHA-256, seal of its manifest, or None where it has none)."""
     record = path_for(path)
     return path, sha256(path), read(record)["seal"] if record.is_file() else None
+
+
+def describes(artefact: Path, stage: str, spec: Mapping,
+              inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]], made_by: Mapping) -> bool:
+    """Whether `artefact` is there, whole, and was made by this stage, specification, code and inputs."""
+    try:
+        found = read(path_for(artefact))
+        same = found["sha256"] == sha256(artefact)
+    except (OSError, ValueError):
+        return False
+    digests = {role: [entry["sha256"] for entry in entries] for role, entries in found["inputs"].items()}
+    return (same and found["stage"] == stage and found["spec_sha256"] == digest(spec)
+            and found["code"]["sha256"] == made_by["sha256"]
+            and digests == {role: [value for _, value, _ in entries] for role, entries in inputs.items()})
 
 
 def read(path: Path) -> dict:

@@ -6,17 +6,20 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ambient import sources
-from ambient.files import atomic, digest, read_json, sha256, sync_folder, write_json
+from ambient import sources, stopping
+from ambient.files import atomic, digest, is_full, read_json, sha256, sync_folder, write_json
 from ambient.strict import plain
 
+JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
+DISK_POLL = 20.0  # seconds between two attempts to write to a full disk
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
 
 
@@ -39,6 +42,27 @@ def identity(module: str, spec: object, *inputs: Path) -> str:
     """What a state belongs to: the specification, the inputs' digests and the code that reads them."""
     return digest({"spec": plain(spec), "inputs": [sha256(path) for path in inputs],
                    "code": sources.digests(module)})[:16]
+
+
+def patiently(write: Callable, *arguments: object) -> None:
+    """Call `write`, and where the disk is full try again until there is space or the process is told to stop.
+
+    The work is in memory still: ending here would lose it, waiting does not.
+    """
+    while True:
+        try:
+            write(*arguments)
+            return
+        except OSError as error:
+            if not is_full(error):
+                raise
+            stopping.say(f"{error.filename or 'disk'}: {error.strerror}; nothing is lost while this waits: "
+                         f"free some space (next attempt in {DISK_POLL:.0f} s)")
+            until = time.monotonic() + DISK_POLL
+            while time.monotonic() < until:
+                if why := stopping.reason():
+                    stopping.leave(f"disk full and told to stop ({why}): going back to the last checkpoint")
+                time.sleep(0.2)
 
 
 class State:
@@ -91,9 +115,29 @@ class State:
                 print(f"{path}: damaged ({error}); trying the one before", file=sys.stderr)
         return None
 
+    def begin(self, nimg: int, logged: int) -> None:
+        """Note an attempt that goes on after `nimg` images, where `logged` had been done before it."""
+        record = {"from_nimg": nimg, "repeated_nimg": max(logged - nimg, 0)}
+        record |= {name: os.environ[key] for key, name in JOB.items() if os.environ.get(key)}
+        with open(self.folder / "attempts.jsonl", "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def history(self) -> dict:
+        """For the manifest: how often the work was interrupted, images seen twice, and each attempt."""
+        lines = (self.folder / "attempts.jsonl").read_text().splitlines()
+        attempts = [json.loads(line) for line in lines if line.endswith("}")]
+        return {"resumptions": len(attempts) - 1, "attempts": attempts,
+                "repeated_images": sum(a["repeated_nimg"] for a in attempts)}
+
     def remove(self) -> None:
         """Forget the state: the artefact it led to is on disk."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def last_logged(path: Path) -> int:
+    """The furthest position (images seen) in a log of JSON lines, 0 where there is none."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return int(max((p for p in map(position_of, lines) if p != float("inf")), default=0))
 
 
 @contextmanager
@@ -103,8 +147,18 @@ def line_log(path: Path, keep: int) -> Iterator:
     kept = [line for line in lines if position_of(line) <= keep]
     with atomic(path) as temporary:
         temporary.write_text("".join(line + "\n" for line in kept))
-    with open(path, "a", buffering=1) as file:
-        yield lambda record: file.write(json.dumps(record) + "\n")
+    with open(path, "ab", buffering=0) as file:
+        def append(record: object) -> None:
+            rest = json.dumps(record).encode() + b"\n"
+
+            def some() -> None:
+                nonlocal rest
+                rest = rest[file.write(rest):]
+
+            while rest:  # a full disk takes part of a line
+                patiently(some)
+
+        yield append
     sync_folder(path.parent)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ambient import randomness
+from ambient import randomness, ranks, stopping
 from ambient.datasets import to_uint8
-from ambient.denoiser import Denoiser, read_description
+from ambient.denoiser import read_description
 from ambient.files import read_arrays, write_arrays
 from ambient.loading import load_denoiser
 from ambient.progress import Progress
@@ -23,14 +23,15 @@ from ambient.sampler import heun
 from ambient.spec import SamplingSpec
 
 BATCH = {"cpu": 125, "cuda": 1000}  # samples drawn together: a matter of memory, not of results
+SHARD = 5  # batches that are saved together, and lost together
 
 
 class Draw:
     """Samples of one snapshot by index."""
 
-    def __init__(self, denoiser: Denoiser, about: dict, spec: SamplingSpec,
-                 where: torch.device) -> None:
-        self.denoiser, self.spec, self.where = denoiser, spec, where
+    def __init__(self, path: Path, nimg: int, spec: SamplingSpec, where: torch.device) -> None:
+        self.denoiser, about = load_denoiser(path, nimg, where)
+        self.nimg, self.spec, self.where = nimg, spec, where
         self.shape = (about["channels"], about["resolution"], about["resolution"])
         conditional = about["spec"]["network"]["conditional"]
         self.classes = about["num_classes"] if conditional else 0
@@ -63,22 +64,28 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
     keep = State(state, identity("ambient.sample", spec, denoiser))
     snapshots = read_description(denoiser)["spec"]["snapshots"]
     total = len(snapshots) * len(spec.seeds) * spec.num_samples
-    progress, done, arrays = Progress("sample", total), 0, {}
-    for nimg in snapshots:
-        network, about = load_denoiser(denoiser, nimg, where)
-        draw, shards = Draw(network, about, spec, where), []
-        for seed in spec.seeds:
-            shard = keep.folder / f"{nimg}-{seed}.safetensors"
-            if not shard.exists():
-                parts = []
-                for first in range(0, spec.num_samples, BATCH[where.type]):
-                    ids = range(first, min(first + BATCH[where.type], spec.num_samples))
-                    parts.append(draw.images(seed, ids))
-                    progress.update(done + ids.stop)
-                write_arrays(shard, {"images": np.concatenate(parts)})
-            done += spec.num_samples
-            shards.append(read_arrays(shard)["images"])
-        arrays[str(nimg)] = np.stack(shards)
+    step = SHARD * BATCH[where.type]
+    parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
+             for nimg in snapshots for seed in spec.seeds for first in range(0, spec.num_samples, step)]
+    progress, done, draw = Progress("sample", total), 0, None
+    for number, (nimg, seed, ids) in enumerate(parts):
+        done += len(ids)
+        shard = keep.folder / f"{nimg}-{seed}-{ids.start}.safetensors"
+        if number % ranks.size() == ranks.rank() and not shard.exists():
+            if why := stopping.reason():
+                stopping.leave(f"sample: stopped after {done - len(ids):,} images ({why}), shards saved")
+            if draw is None or draw.nimg != nimg:
+                draw = Draw(denoiser, nimg, spec, where)
+            size = BATCH[where.type]
+            batches = [ids[first:first + size] for first in range(0, len(ids), size)]
+            write_arrays(shard, {"images": np.concatenate([draw.images(seed, batch) for batch in batches])})
+            progress.update(done)
+    ranks.barrier()
+    if not ranks.first():
+        return
+    arrays = {str(nimg): np.stack([np.concatenate([
+        read_arrays(keep.folder / f"{nimg}-{s}-{ids.start}.safetensors")["images"]
+        for n, s, ids in parts if (n, s) == (nimg, seed)]) for seed in spec.seeds]) for nimg in snapshots}
     write_arrays(out, arrays)
     record.facts |= {"samples": total, "nfe": 2 * spec.sampler.num_steps - 1}
     keep.remove()

@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 # make anything again. (What a specification holds reaches a stage through its parameters.)
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema", "ambient.merkle",
                "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
-               "ambient.networks", "ambient.progress"}
+               "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch"}
 
 
 def path_of(module: str) -> Path | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ambient import manifest, merkle
+from ambient import launch, lock, manifest, merkle, stopping
 from ambient.attempts import Journal
 from ambient.files import sha256, write_json
 from ambient.strict import from_json, plain
@@ -59,8 +61,14 @@ def run(main: Callable, spec_type: type, *, inputs: Sequence[str], outputs: Sequ
     """
     given = parse(main, [*inputs, *options, *outputs], optional, many)
     name = f"ambient.{Path(sys.modules[main.__module__].__file__).stem}"
+    # Rules shield their shell from SIGTERM, so that its log outlives it; a stage without a state just ends.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        execute(name, main, spec_type, given, inputs, outputs, options)
+        with ExitStack() as stack:
+            if "state" in options:
+                stack.enter_context(stopping.watch())
+                stack.enter_context(launch.group())
+            execute(name, main, spec_type, given, inputs, outputs, options, stack)
     except (ValueError, OSError, ArithmeticError) as error:
         if "AMBIENT_TRACEBACK" in os.environ:
             raise
@@ -68,7 +76,8 @@ def run(main: Callable, spec_type: type, *, inputs: Sequence[str], outputs: Sequ
 
 
 def execute(name: str, main: Callable, spec_type: type, given: argparse.Namespace,
-            inputs: Sequence[str], outputs: Sequence[str], options: Sequence[str]) -> None:
+            inputs: Sequence[str], outputs: Sequence[str], options: Sequence[str],
+            stack: ExitStack) -> None:
     clock, record = manifest.Clock(), Record()
     spec = from_json(spec_type, given.spec)
     paths = {role: as_list(getattr(given, role)) for role in inputs}
@@ -79,12 +88,19 @@ def execute(name: str, main: Callable, spec_type: type, given: argparse.Namespac
     before = {path: fingerprint(path) for files in paths.values() for path in files}
     recorded = {role: [manifest.identify(path) for path in files] for role, files in paths.items()}
     targets = [getattr(given, output) for output in outputs]
-    writer = os.environ.get("RANK", "0") == "0"  # under torchrun one process records
+    writer = launch.first()  # of several ranks one records
+    # Of now, not of the end: a long job runs the code that was there when it began.
+    made_by = manifest.code(name)
+    if "state" in options:
+        waited = stack.enter_context(lock.held(given.state.with_name(given.state.name + ".lock"))
+                                     ) if writer else False
+        if launch.agreed(waited and all(manifest.describes(
+                target, name, plain(spec), recorded, made_by) for target in targets)):
+            stopping.say(f"{name}: another copy of this job has just made {targets[0]}; nothing left to do")
+            return
     # What is about to be replaced must not keep its old manifest.
     for target in targets if writer else ():
         manifest.path_for(target).unlink(missing_ok=True)
-    # Of now, not of the end: a long job runs the code that was there when it began.
-    made_by = manifest.code(name)
     journal = Journal(getattr(given, "state", None) if writer else None,
                       [name, plain(spec), [v for e in recorded.values() for _, v, _ in e],
                        made_by["sha256"]])

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ambient import randomness
+from ambient import randomness, ranks
 from ambient.annotations import Annotations, EligibleSampler
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
@@ -64,7 +64,7 @@ class AmbientBatches:
         return sigma, index, torch.where(keep, level, 0.0)
 
     def loss(self, nimg: int) -> Tensor:
-        """The ambient loss, summed over pixels and samples and divided by the batch size."""
+        """The ambient loss, summed over pixels and divided by the number of samples, of this rank's rows."""
         spec = self.spec
         sigma, index, sigma_tn = self.draw(nimg)
         generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
@@ -81,11 +81,14 @@ class AmbientBatches:
         extra = (sigma**2 - sigma_tn**2).sqrt().reshape(-1, 1, 1, 1)
         z = torch.randn(images.shape, generator=generator, device=self.where)
         x_t = x_tn + extra * z
+        mine = ranks.rows(len(images))
+        x_t, x_tn, sigma, sigma_tn = x_t[mine], x_tn[mine], sigma[mine], sigma_tn[mine]
+        labels, augment_labels = (None if of is None else of[mine] for of in (labels, augment_labels))
         with autocast(spec.optimiser.precision, self.where):
             denoised = self.denoiser(x_t, sigma, labels, augment_labels, generator)
         loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,
                             spec.loss.weight == "ambient", spec.loss.weight_clip)
-        return loss.sum() / len(images)
+        return loss.sum() / len(x_t)
 
 
 def check(spec: TrainingSpec, data: Dataset) -> None:
@@ -114,6 +117,8 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
             save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
 
     losses = fit("train", denoiser, spec.optimiser, batches.loss, keep, spec.snapshots, snapshot)
+    if not ranks.first():
+        return
     tensors = {f"{nimg}/{name}": tensor for nimg in spec.snapshots
                for name, tensor in load_file(keep.folder / f"snapshot-{nimg}.safetensors").items()}
     save_weights(out, tensors, {
@@ -121,8 +126,8 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
         "num_classes": mixture.num_classes})
     with atomic(log) as temporary:
         shutil.copyfile(losses, temporary)
-    record.facts |= {"images_seen": spec.optimiser.nimg,
-                     "parameters": sum(p.numel() for p in network.parameters())}
+    record.facts |= {"images_seen": spec.optimiser.nimg, "image": [resolution, channels],
+                     "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
     keep.remove()
 
 

@@ -13,13 +13,13 @@ from ambient.datasets import Dataset
 from ambient.denoiser import NoiseClassifier, build_unet
 from ambient.spec import (
     AugmentSpec,
-from ambient.statistics import statistics
     ClassifierSpec,
     MixtureSpec,
     NetworkSpec,
     NoiseSpec,
     OptimiserSpec,
 )
+from ambient.statistics import statistics
 
 
 def images(count, first_id=0, seed=0, corrupted=None, side=16):

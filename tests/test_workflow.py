@@ -292,7 +292,8 @@ STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "de
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
           "crops_figures", "theory", "theory_figure"}
 LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "schema", "merkle", "attempts", "sign",
-         "prune", "compare", "crate", "chain", "place", "code", "words", "why", "cli"}
+         "prune", "compare", "crate", "chain", "place", "code", "words", "why", "cli", "lock", "stopping",
+         "site", "cost", "doctor", "efficiency"}
 
 
 def imports(path):

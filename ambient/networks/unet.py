@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ambient import ranks
+
 SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
 FREQUENCIES_MAX_PERIOD = 10_000
 
@@ -114,7 +116,7 @@ class Block(nn.Module):
         if generator is None:
             raise ValueError(f"dropout is {self.dropout} in training mode: give a generator for its "
                              "masks, or call eval()")
-        keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator)
+        keep = ranks.bernoulli(x, 1 - self.dropout, generator)
         return x * keep * (1 / (1 - self.dropout))
 
     def attended(self, x: Tensor) -> Tensor:

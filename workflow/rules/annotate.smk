@@ -10,14 +10,16 @@ rule classify:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("classify"),
     params:
         spec=classifier_spec,
         state=state("{scale}", "classifiers", "{study}", "{corruption}", "{classifier}"),
     message:
         "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
     shell:
-        "python -m ambient.classifier --spec {params.spec:q} --data {input.data} --state {params.state}"
-        " --out {output.weights} --calibration {output.calibration} 2>&1 | tee {log}"
+        "{resources.run} ambient.classifier --spec {params.spec:q} --data {input.data} --state {params.state}"
+        " --out {output.weights} --calibration {output.calibration} 2>&1 | keep {log}"
 
 
 rule annotate:
@@ -35,6 +37,8 @@ rule annotate:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("annotate"),
     params:
         spec=annotation_spec,
         classifier=classifier_option,
@@ -42,8 +46,8 @@ rule annotate:
     message:
         "annotate {wildcards.corruption}, {wildcards.annotation} ({wildcards.scale})"
     shell:
-        "python -m ambient.annotate --spec {params.spec:q} --data {input.data} {params.classifier}"
-        " --state {params.state} --out {output.table} --summary {output.summary} 2>&1 | tee {log}"
+        "{resources.run} ambient.annotate --spec {params.spec:q} --data {input.data} {params.classifier}"
+        " --state {params.state} --out {output.table} --summary {output.summary} 2>&1 | keep {log}"
 
 
 rule locality:
@@ -59,10 +63,12 @@ rule locality:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("locality"),
     params:
         spec=locality_spec,
     message:
         "measure crop(sigma) for {wildcards.study} ({wildcards.scale})"
     shell:
-        "python -m ambient.locality --spec {params.spec:q} --data {input.data}"
-        " --denoiser {input.denoiser} --out {output.table} --map-out {output.map} 2>&1 | tee {log}"
+        "{resources.run} ambient.locality --spec {params.spec:q} --data {input.data}"
+        " --denoiser {input.denoiser} --out {output.table} --map-out {output.map} 2>&1 | keep {log}"

@@ -8,13 +8,15 @@ rule prepare:
         "results/{scale}/logs/prepare/{dataset}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("prepare"),
     params:
         spec=dataset_spec,
         raw=raw_option,
     message:
         "prepare {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "python -m ambient.prepare --spec {params.spec:q} {params.raw} --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.prepare --spec {params.spec:q} {params.raw} --out {output} 2>&1 | keep {log}"
 
 
 rule corrupt:
@@ -28,14 +30,16 @@ rule corrupt:
         "results/{scale}/logs/corrupt/{study}-{corruption}-{fraction}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("corrupt"),
     params:
         spec=mixture_spec,
         added=added_option,
     message:
         "corrupt: {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
     shell:
-        "python -m ambient.corrupt --spec {params.spec:q} --data {input.data} {params.added}"
-        " --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.corrupt --spec {params.spec:q} --data {input.data} {params.added}"
+        " --out {output} 2>&1 | keep {log}"
 
 
 rule combine:
@@ -51,11 +55,13 @@ rule combine:
         "results/{scale}/logs/combine/{run}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=combine_spec,
     message:
         "combine the data of {wildcards.run} ({wildcards.scale})"
     shell:
-        "python -m ambient.combine --spec {params.spec:q} --data {input.data}"
+        "{resources.run} ambient.combine --spec {params.spec:q} --data {input.data}"
         " --annotations {input.annotations} --out {output.data}"
-        " --out-annotations {output.annotations} --summary {output.summary} 2>&1 | tee {log}"
+        " --out-annotations {output.annotations} --summary {output.summary} 2>&1 | keep {log}"

@@ -9,14 +9,16 @@ rule sample:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("sample"),
     params:
         spec=sampling_spec,
         state=state("{scale}", "runs", "{run}", "seed-{seed}", "sample"),
     message:
         "sample {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "python -m ambient.sample --spec {params.spec:q} --denoiser {input.denoiser}"
-        " --state {params.state} --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.sample --spec {params.spec:q} --denoiser {input.denoiser}"
+        " --state {params.state} --out {output} 2>&1 | keep {log}"
 
 
 rule detector:
@@ -30,6 +32,8 @@ rule detector:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("detector"),
     params:
         spec=detector_spec,
         weights=detector_option,
@@ -37,8 +41,8 @@ rule detector:
     message:
         "make the detector {wildcards.detector} ({wildcards.scale})"
     shell:
-        "python -m ambient.detector --spec {params.spec:q} --data {input.data} {params.weights}"
-        " --state {params.state} --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.detector --spec {params.spec:q} --data {input.data} {params.weights}"
+        " --state {params.state} --out {output} 2>&1 | keep {log}"
 
 
 rule reference:
@@ -53,13 +57,15 @@ rule reference:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("reference"),
     params:
         spec=detector_spec,
     message:
         "reference moments of {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "python -m ambient.reference --spec {params.spec:q} --data {input.data}"
-        " --detector {input.detector} --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.reference --spec {params.spec:q} --data {input.data}"
+        " --detector {input.detector} --out {output} 2>&1 | keep {log}"
 
 
 rule evaluate:
@@ -76,11 +82,13 @@ rule evaluate:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("evaluate"),
     params:
         spec=evaluation_spec,
     message:
         "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "python -m ambient.evaluate --spec {params.spec:q} --samples {input.samples}"
+        "{resources.run} ambient.evaluate --spec {params.spec:q} --samples {input.samples}"
         " --detector {input.detector} --reference {input.reference} --out {output.metrics}"
-        " --moments-out {output.moments} 2>&1 | tee {log}"
+        " --moments-out {output.moments} 2>&1 | keep {log}"

@@ -10,13 +10,15 @@ rule gallery:
         "{folder}/logs/figures/{gallery}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=figure_spec,
     message:
         "{wildcards.gallery} ({wildcards.folder})"
     shell:
-        "python -m ambient.galleries --spec {params.spec:q} --data {input.data} --reports {input.reports}"
-        " --out {output.png} --out-pdf {output.pdf} 2>&1 | tee {log}"
+        "{resources.run} ambient.galleries --spec {params.spec:q} --data {input.data} --reports {input.reports}"
+        " --out {output.png} --out-pdf {output.pdf} 2>&1 | keep {log}"
 
 
 rule crops_figure:
@@ -30,14 +32,16 @@ rule crops_figure:
         "{folder}/logs/figures/{figure}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=figure_spec,
         options=figure_options,
     message:
         "{wildcards.figure} ({wildcards.folder})"
     shell:
-        "python -m ambient.crops_figures --spec {params.spec:q} {params.options}"
-        " --out {output.png} --out-pdf {output.pdf} 2>&1 | tee {log}"
+        "{resources.run} ambient.crops_figures --spec {params.spec:q} {params.options}"
+        " --out {output.png} --out-pdf {output.pdf} 2>&1 | keep {log}"
 
 
 rule summary:
@@ -50,10 +54,12 @@ rule summary:
         "{folder}/logs/table/summary.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=summary_spec,
     message:
         "every number beside the paper's ({wildcards.folder})"
     shell:
-        "python -m ambient.summary --spec {params.spec:q} --tables {input.tables} --out {output}"
-        " 2>&1 | tee {log}"
+        "{resources.run} ambient.summary --spec {params.spec:q} --tables {input.tables} --out {output}"
+        " 2>&1 | keep {log}"

@@ -9,13 +9,15 @@ rule table:
         "results/{scale}/logs/table/{table}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=table_spec,
     message:
         "{wildcards.table} ({wildcards.scale})"
     shell:
-        "python -m ambient.tables --spec {params.spec:q} --metrics {input.metrics}"
-        " --annotations {input.annotations} --out {output} 2>&1 | tee {log}"
+        "{resources.run} ambient.tables --spec {params.spec:q} --metrics {input.metrics}"
+        " --annotations {input.annotations} --out {output} 2>&1 | keep {log}"
 
 
 rule figures:
@@ -42,16 +44,18 @@ rule figures:
         "results/{scale}/logs/figures/{table}.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=table_spec,
     message:
         "figures of {wildcards.table} ({wildcards.scale})"
     shell:
-        "python -m ambient.figures --spec {params.spec:q} --table {input.table}"
+        "{resources.run} ambient.figures --spec {params.spec:q} --table {input.table}"
         " --metrics {input.metrics} --samples {input.samples} --calibrations {input.calibrations}"
         " --annotations {input.annotations} --out {output.png} --out-pdf {output.pdf}"
         " --out-curves {output.curves} --out-classifiers {output.classifiers}"
-        " --out-grid {output.grid} 2>&1 | tee {log}"
+        " --out-grid {output.grid} 2>&1 | keep {log}"
 
 
 # The paper's scale has its tables and figures at results/ itself; all else is the same.

@@ -9,13 +9,15 @@ rule theory:
         "{folder}/logs/theory/theory.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=theory_spec,
     message:
         "section 4 in one dimension ({wildcards.folder})"
     shell:
-        "python -m ambient.theory --spec {params.spec:q} --out {output.table}"
-        " --crossings-out {output.crossings} --contraction-out {output.contraction} 2>&1 | tee {log}"
+        "{resources.run} ambient.theory --spec {params.spec:q} --out {output.table}"
+        " --crossings-out {output.crossings} --contraction-out {output.contraction} 2>&1 | keep {log}"
 
 
 rule theory_figure:
@@ -31,11 +33,13 @@ rule theory_figure:
         "{folder}/logs/theory/figure.log",
     conda:
         "../../environment.yml"
+    resources:
+        **resources("table"),
     params:
         spec=theory_spec,
     message:
         "figure of section 4 ({wildcards.folder})"
     shell:
-        "python -m ambient.theory_figure --spec {params.spec:q} --table {input.table}"
+        "{resources.run} ambient.theory_figure --spec {params.spec:q} --table {input.table}"
         " --crossings {input.crossings} --contraction-table {input.contraction}"
-        " --out {output.png} --out-pdf {output.pdf} 2>&1 | tee {log}"
+        " --out {output.png} --out-pdf {output.pdf} 2>&1 | keep {log}"

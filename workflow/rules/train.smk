@@ -11,12 +11,14 @@ rule train:
     conda:
         "../../environment.yml"
     threads: THREADS
+    resources:
+        **resources("train"),
     params:
         spec=training_spec,
         state=state("{scale}", "runs", "{run}", "seed-{seed}", "train"),
     message:
         "train {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "python -m ambient.train --spec {params.spec:q} --data {input.data}"
+        "{resources.run} ambient.train --spec {params.spec:q} --data {input.data}"
         " --annotations {input.annotations} --state {params.state}"
-        " --out {output.denoiser} --log {output.losses} 2>&1 | tee {log}"
+        " --out {output.denoiser} --log {output.losses} 2>&1 | keep {log}"

@@ -1,0 +1,71 @@
+"""Several ranks at one job: each takes its rows of the same global batch, and gradients are averaged.
+
+Every random number is drawn for the whole batch on every rank and then sliced, so that a run does not
+depend on the number of ranks, but for the order in which floating-point sums are taken. Without a process
+group (see `launch.py`) there is one rank, and nothing here changes a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, distributed
+
+
+def size() -> int:
+    """The number of ranks."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """This rank's number, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def first() -> bool:
+    """Whether this rank is the one that writes."""
+    return rank() == 0
+
+
+def rows(count: int) -> slice:
+    """This rank's rows of a batch of `count`. Raises `ValueError` where they can't be shared out evenly."""
+    if count % size():
+        raise ValueError(f"a batch of {count} can't be shared by {size()} ranks: use a divisor of it")
+    each = count // size()
+    return slice(rank() * each, (rank() + 1) * each)
+
+
+def bernoulli(like: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    """0 or 1 with P(1) = p, for this rank's rows `like` of a batch: the rows of one draw for all of it."""
+    if size() == 1:
+        return torch.empty_like(like).bernoulli_(p, generator=generator)
+    whole = like.new_empty(size() * len(like), *like.shape[1:])
+    return whole.bernoulli_(p, generator=generator)[rows(len(whole))]
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors by their mean over the ranks, in one exchange."""
+    if size() == 1:
+        return
+    tensors = list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= size()
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.reshape(tensor.shape))
+
+
+def agree(why: str | None) -> str | None:
+    """The reason to stop of whichever rank has one, so that all stop after the same step."""
+    if size() == 1:
+        return why
+    asked = torch.tensor(float(why is not None))
+    distributed.all_reduce(asked)
+    return why or ("another rank was asked" if asked.item() else None)
+
+
+def barrier() -> None:
+    """Wait for every rank (over gloo: a rank may be busy for minutes)."""
+    if size() > 1:
+        distributed.all_reduce(torch.zeros(1))

@@ -1,0 +1,82 @@
+"""The literal profile on a real SLURM: a table in spite of faults, equal bytes, little work done twice."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from ambient.files import read_arrays
+from tests.slurm import workflows
+from tests.slurm.cluster import Cluster, missing
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+SHORT = "results/mini/runs/short/seed-0/denoiser.safetensors"
+LIMIT = 1500  # seconds before a workflow is given up
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    made = Cluster()
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The miniature table, run here without SLURM and without a fault."""
+    folder = workflows.clone(tmp_path_factory.mktemp("local"))
+    head = workflows.snakemake(folder, ["--cores", "2", "results/mini/table2a.csv", SHORT], dict(os.environ))
+    workflows.finished(head, folder, LIMIT)
+    return folder
+
+
+def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path):
+    """Cancelled, killed, put back, its node lost, the controller restarted: the same bytes as undisturbed."""
+    folder = workflows.clone(tmp_path / "slurm")
+    arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
+                 "--latency-wait", "5", "results/mini/table2a.csv", SHORT]
+    head = workflows.snakemake(folder, arguments, cluster.environment())
+    faults = workflows.strike(cluster, folder, head, count=5)
+    workflows.finished(head, folder, LIMIT)
+    assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
+    assert workflows.digests(folder) == workflows.digests(local)
+    facts = workflows.trainings(folder)
+    assert set(facts) == {f"{run}/seed-0" for run in (
+        "only-clean", "all-data-blur-0.6", "ambient-blur-0.6", "short")}
+    whole, repeated = 0, 0
+    for found in facts.values():
+        assert found["attempts"][0]["from_nimg"] == 0
+        assert all({"job_id", "node", "gpus"} <= set(attempt) for attempt in found["attempts"])
+        whole, repeated = whole + found["images_seen"], repeated + found["repeated_images"]
+    # Of the five the controller's restart ends no job, and a job may end just before it is hit.
+    assert sum(found["resumptions"] for found in facts.values()) >= 3
+    assert whole == (3 * workflows.STEPS + 20) * workflows.BATCH
+    # What can't be saved: a killed stage and a lost node, up to 2 s of work each.
+    assert repeated / whole < 0.25, facts
+    jobs = cluster.jobs()
+    assert {job["nodes"] for job in jobs if "rule_train" in job["comment"]} == {"n1", "n2"}
+    for job in jobs:
+        heavy = any(f"rule_{rule}_" in job["comment"] for rule in ("train", "sample", "classify", "evaluate"))
+        light = any(name in job["comment"] for name in ("rule_prepare", "mixtures", "tables"))
+        assert (job["gpus"] == "gres:gpu:1") >= heavy and not (job["gpus"] and light), job
+    manifest = json.loads((folder / "results/mini/runs/only-clean/seed-0/samples.safetensors.manifest.json"
+                           ).read_text())
+    assert {"job_id", "node", "gpus"} <= set(manifest["execution"]["scheduler"])
+
+
+def test_two_ranks_on_two_nodes_train_what_one_does(cluster, local, tmp_path):
+    """`nodes: 2` in the site file: srun starts a rank on each node; weights differ by rounding alone."""
+    folder = tmp_path / "two"
+    shutil.copytree(local, folder, symlinks=True)
+    shutil.rmtree((folder / SHORT).parent)
+    (folder / "config/site.yaml").write_text("gpus: 0\ncpu_ranks: 2\nnodes: 2\n")
+    arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
+                 "--latency-wait", "5", "--rerun-triggers", "mtime", "--", SHORT]
+    workflows.finished(workflows.snakemake(folder, arguments, cluster.environment()), folder, LIMIT)
+    assert "n[1-2]" in [job["nodes"] for job in cluster.jobs() if "train" in job["comment"]]
+    weights = [read_arrays(clone / SHORT) for clone in (local, folder)]
+    difference = [abs(weights[0][name] - weights[1][name]).max() for name in weights[0]]
+    assert 0 < max(difference) < 1e-4

@@ -1,0 +1,218 @@
+"""A clone of the repository with a miniature scale; its runs, locally and through SLURM; and faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+# Long enough on a free core for a fault to find a training at work.
+STEPS, BATCH = int(os.environ.get("AMBIENT_TEST_STEPS", "3000")), 32
+MINIATURE = f"""
+studies:
+  controlled:
+    dataset: digits
+    clean_fraction: 0.2
+    detector: digitnet
+    classifier:
+      network: {{model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}}
+      augment: &augment {{p: 0.1, transforms: [scale]}}
+      optimiser: {{nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}}
+      evaluations: 2
+    annotation: {{grid: geometric, num_sigmas: 4, num_trials: 1, smoothing_span: 1}}
+    training:
+      network: {{model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [],
+                conditional: false}}
+      augment: *augment
+      optimiser: {{nimg: {STEPS * BATCH}, batch: {BATCH}, ramp_nimg: 0, precision: float32}}
+      snapshots: [{STEPS * BATCH}]
+    sampling: {{sampler: {{num_steps: 3}}, num_samples: 100, seeds: [0, 1]}}
+datasets:
+  digits: {{max_images: 300}}
+detectors:
+  digitnet: {{nimg: 256, batch: 64}}
+runs:  # of twenty steps: rounding has no time to grow
+  short: {{study: controlled, corruption: none, annotation: clean,
+          training: {{optimiser: {{nimg: {20 * BATCH}}}, snapshots: [{20 * BATCH}]}}}}
+tables:
+  table2a: {{rows: [only-clean, all-data-blur-0.6, ambient-blur-0.6]}}
+"""
+RESULT = (".safetensors", ".weights", ".csv", "metrics.json", "loss.jsonl")
+
+
+def clone(folder: Path, site: str = "") -> Path:
+    """The repository's files, with the miniature as scale `mini`."""
+    for name in ("ambient", "workflow", "config"):
+        shutil.copytree(ROOT / name, folder / name,
+                        ignore=shutil.ignore_patterns("__pycache__", "local.yaml", "site.yaml"))
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "slurm").symlink_to("workflow/profiles/slurm")
+    (folder / "config/scales/mini.yaml").write_text(MINIATURE)
+    (folder / "config/config.yaml").write_text("scale: mini\nthreads: 1\n")
+    if site:
+        (folder / "config/site.yaml").write_text(site)
+    return folder
+
+
+def snakemake(folder: Path, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen:
+    """Start the workflow of a clone; its output goes to `head.log` there."""
+    environment = {"AMBIENT_CHECKPOINT_SECONDS": "2"} | environment
+    environment["PATH"] = f"{BIN}:{environment['PATH']}"
+    with open(folder / "head.log", "ab") as log:
+        return subprocess.Popen([BIN / "snakemake", *arguments], cwd=folder, env=environment, stdout=log,
+                                stderr=log)
+
+
+def finished(head: subprocess.Popen, folder: Path, seconds: float) -> None:
+    """Wait for a workflow; raises `AssertionError` with the end of its output where it failed."""
+    status = head.wait(timeout=seconds)
+    assert status == 0, (folder / "head.log").read_text(errors="replace")[-8000:]
+
+
+def digests(folder: Path, scale: str = "mini") -> dict[str, str]:
+    """Relative path -> SHA-256 of every result of a scale, from the files themselves."""
+    import hashlib
+
+    found = {}
+    for path in sorted((folder / "results" / scale).rglob("*")):
+        if path.is_file() and path.name.endswith(RESULT):
+            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def trainings(folder: Path, scale: str = "mini") -> dict[str, dict]:
+    """Run/seed -> facts of the training's manifest."""
+    return {path.parent.relative_to(folder / "results" / scale / "runs").as_posix():
+            json.loads(path.read_text())["facts"]
+            for path in (folder / "results" / scale).glob("runs/*/*/denoiser.safetensors.manifest.json")}
+
+
+def position(folder: Path, run: str, scale: str = "mini") -> int:
+    """Images seen, by the loss log, of a training that runs; 0 before it, -1 once it has finished."""
+    if any((folder / "results" / scale).glob(f"runs/{run}/*/denoiser.safetensors.manifest.json")):
+        return -1
+    last = 0
+    for log in folder.glob(f"results/.state/{scale}/runs/{run}/*/train/*/loss.jsonl"):
+        for line in log.read_text(errors="replace").splitlines():
+            try:
+                last = max(last, json.loads(line)["nimg"])
+            except (ValueError, KeyError):
+                continue
+    return last
+
+
+def job_of(cluster, rule: str, run: str) -> dict[str, str] | None:
+    """The running job of a rule and run."""
+    for job in cluster.jobs():
+        if job["state"] == "RUNNING" and f"rule_{rule}_" in job["comment"] and run in job["comment"]:
+            return job
+    return None
+
+
+def processes(cluster, node: str = "", job: str = "", stage: str = "") -> list[int]:
+    """Ids of this cluster's processes on a node, or of a job, or of its stage."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        wanted = [f"SLURM_CONF={cluster.conf}"] + [f"SLURMD_NODENAME={node}"] * bool(node)
+        wanted += [f"SLURM_JOB_ID={job}"] * bool(job)
+        if all(text.encode() in environment for text in wanted) and (not stage or f"{stage} --spec" in line):
+            found.append(int(folder.name))
+    return found
+
+
+def keepers(cluster, node: str) -> list[int]:
+    """SLURM's own processes that keep the jobs of a node."""
+    jobs = tuple(f"slurmstepd: [{job['id']}." for job in cluster.jobs() if job["nodes"] == node)
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if jobs and (folder / "cmdline").read_text(errors="replace").startswith(jobs) and (
+                    f"SLURM_CONF={cluster.conf}".encode() in (folder / "environ").read_bytes()):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def end(ids: list[int], number: int = signal.SIGKILL) -> None:
+    """Send a signal to processes that may be gone already."""
+    for pid in ids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def cancel(cluster, job: dict) -> None:
+    """scancel: SIGTERM, then SIGKILL after KillWait."""
+    cluster.run("scancel", job["id"])
+
+
+def kill_stage(cluster, job: dict) -> None:
+    """SIGKILL to the training process itself."""
+    end(processes(cluster, job=job["id"], stage="ambient.train"))
+
+
+def requeue(cluster, job: dict) -> None:
+    """What a preemption with requeue does."""
+    cluster.run("scontrol", "requeue", job["id"])
+
+
+def kill_node(cluster, job: dict) -> None:
+    """The node dies with everything on it, and is back after SLURM has noticed."""
+    node = job["nodes"]
+    cluster.kill(node)
+    end(keepers(cluster, node))
+    end(processes(cluster, node=node))
+    cluster.wait_for(lambda: "down" in cluster.run("sinfo", "-h", "-n", node, "-o", "%t"), f"{node} down")
+    cluster.node(node)
+
+
+def restart_controller(cluster, job: dict) -> None:
+    """The controller dies and comes back."""
+    cluster.kill("slurmctld")
+    time.sleep(3)
+    cluster.controller()
+
+
+FAULTS = {"cancel": cancel, "kill": kill_stage, "requeue": requeue, "node": kill_node,
+          "controller": restart_controller}
+
+
+def strike(cluster, folder: Path, head: subprocess.Popen, count: int, seed: int = 0, scale: str = "mini",
+           kinds: tuple[str, ...] = tuple(FAULTS)) -> list[tuple[str, str, int]]:
+    """`count` faults at random moments over the trainings of a workflow; (kind, run, images seen) of each."""
+    draw, done, before = random.Random(seed), [], {}
+    while len(done) < count and head.poll() is None:
+        time.sleep(draw.uniform(0.5, 3.0))
+        jobs = [job for job in cluster.jobs()
+                if job["state"] == "RUNNING" and "rule_train_" in job["comment"]]
+        if not jobs:
+            continue
+        job = draw.choice(jobs)
+        run = next((name.name for name in folder.glob(f"results/.state/{scale}/runs/*")
+                    if name.name in job["comment"]), None)
+        at = position(folder, run, scale) if run else 0
+        if at <= before.get(run, 0):  # no progress since the last fault: it would only delay the next one
+            continue
+        before[run] = at
+        kind = kinds[len(done) % len(kinds)]
+        FAULTS[kind](cluster, job)
+        done.append((kind, run, at))
+        print(f"fault {len(done)}/{count}: {kind}, job {job['id']} on {job['nodes']} ({run}, {at:,} images)",
+              flush=True)
+    return done

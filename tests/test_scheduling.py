@@ -1,0 +1,155 @@
+"""What jobs ask for: costs against torch's own counts, site settings, the doctor, the number of jobs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ambient import config, cost, doctor, launch, site, spec
+from ambient.denoiser import build_unet
+from ambient.strict import SpecError
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize("encoder_only", [False, True])
+@pytest.mark.parametrize("attention", [(), (8,)])
+def test_multiply_adds_and_parameters_are_the_networks(encoder_only, attention):
+    made = spec.NetworkSpec(16, (1, 2), 2, attention, 0.0)
+    network = build_unet(made, 16, 3, 0, False, torch.Generator(), encoder_only)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.zeros(1, 3, 16, 16), torch.zeros(1))
+    found = cost.unet(made, 16, 3, encoder_only)
+    assert 2 * found.multiply_adds == pytest.approx(counter.get_total_flops(), rel=0.02)
+    norms = sum(p.numel() for name, p in network.named_parameters() if "norm" in name)
+    assert found.parameters == sum(p.numel() for p in network.parameters()) - norms
+
+
+def test_work_is_asked_for_by_attempt_up_to_the_sites_limit():
+    found = cost.Costs(config.Experiments(ROOT / "config", "paper"))
+    train = found.train("only-clean")
+    assert train.flops == pytest.approx(6 * 21.19e9 * 25_088_000, rel=1e-3)
+    one, eight = site.Site(), site.Site(gpus=8)
+    assert train.minutes(one) == pytest.approx(8 * train.minutes(eight))
+    assert train.limit(one, 1) == train.limit(one, 2) == one.max_minutes == 1440
+    assert train.limit(site.Site(max_minutes=100_000), 2) == pytest.approx(
+        2 * train.limit(site.Site(max_minutes=100_000), 1), abs=1)
+    fixed, asked = found.annotate("controlled", "all"), found.annotate("controlled", "per-sample")
+    assert not fixed.gpu and asked.gpu and asked.flops > train.flops / 2
+    assert train.memory(site.Site(gpus=0)) > 10 * train.memory(one)  # activations, then, are in main memory
+
+
+def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("AMBIENT_SITE", raising=False)
+    assert site.read(tmp_path) == site.Site()
+    (tmp_path / "site.yaml").write_text("gpu_partition: gpu\ngpus: 4\n")
+    assert site.read(tmp_path).partition_of(gpu=True) == "gpu"
+    assert site.read(tmp_path).partition_of(gpu=False) is None
+    monkeypatch.setenv("AMBIENT_SITE", str(tmp_path / "other.yaml"))
+    with pytest.raises(SpecError, match="other.yaml: no such file"):
+        site.read(tmp_path)
+    (tmp_path / "other.yaml").write_text("partiton: gpu\n")
+    with pytest.raises(SpecError, match="unknown key 'partiton' .did you mean 'partition'"):
+        site.read(tmp_path)
+    (tmp_path / "other.yaml").write_text("gpus: 3\nnodes: 2\n")
+    with pytest.raises(SpecError, match="nodes: got 2, allowed: a divisor of 3 ranks"):
+        site.read(tmp_path)
+    site.build(site.Site, config.load(ROOT / "config/site.example.yaml"), "example")
+
+
+def test_ranks_are_started_by_torchrun_on_a_node_and_by_srun_on_several(monkeypatch):
+    stage = ["ambient.train", "--spec", "{}"]
+    assert launch.command(1, 1, stage) == ([sys.executable, "-m", *stage], {})
+    line, _ = launch.command(4, 1, stage)
+    assert line[2:6] == ["torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    line, extra = launch.command(4, 2, stage)
+    assert line[:3] == ["srun", "--ntasks=4", "--nodes=2"] and line[-3:] == stage
+    assert extra["MASTER_PORT"] == "20007" and extra["AMBIENT_SRUN"] == "1"
+
+
+FAKE = {"sinfo": 'echo "cpu*|1-00:00:00|(null)"; echo "gpu|2-00:00:00|gpu:a100:4"',
+        "scontrol": 'echo "MinJobAge = 30 sec"',
+        "sbatch": 'case "$*" in *--account=none*) echo "Invalid account" >&2; exit 1;; esac',
+        "squeue": "true", "srun": "true", "scancel": "true"}
+
+
+@pytest.fixture
+def slurm_commands(tmp_path, monkeypatch):
+    """Stand-ins for SLURM's commands, for what the doctor makes of their answers."""
+    for name, text in FAKE.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+
+
+def lines(made, check):
+    return [line for kind, line in check(made) if kind == doctor.MISSING]
+
+
+def test_doctor_names_what_is_missing(slurm_commands):
+    good = site.Site(partition="cpu", gpu_partition="gpu", gpu_model="a100")
+    assert lines(good, doctor.partitions) == []
+    assert lines(site.Site(gpu_partition="gpus"), doctor.partitions) == [
+        "partition: 'gpus' for GPU jobs does not exist (known: cpu, gpu)"]
+    assert "GPU: partition cpu has none" in lines(site.Site(), doctor.partitions)[0]
+    assert "no 'h100' in partition gpu (found: gpu:a100:4)" in lines(
+        site.Site(gpu_partition="gpu", gpu_model="h100"), doctor.partitions)[0]
+    assert "cpu allows 1440 minutes, max_minutes is 5000" in lines(
+        site.Site(partition="cpu", gpus=0, max_minutes=5000), doctor.partitions)[0]
+    assert list(doctor.accepted(good, True))[0][0] == doctor.OK
+    (kind, line), = doctor.accepted(site.Site(account="none"), False)
+    assert kind == doctor.MISSING and line.endswith("Invalid account")
+    (kind, line), = doctor.memory_of_jobs()
+    assert kind == doctor.MISSING and "MinJobAge is 30 s" in line
+
+
+def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "")
+    (kind, line), = doctor.commands()
+    assert kind == doctor.MISSING and "sbatch" in line
+    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    (tmp_path / "config/local.yaml").write_text(
+        "datasets: {cifar10: {path: /nowhere.zip}}\ndetectors: {inception: {weights: /nowhere.pt}}\n")
+    missing = [line for kind, line in doctor.raw_data(config.Experiments(tmp_path / "config", "paper"))
+               if kind == doctor.MISSING]
+    assert missing == ["dataset cifar10: no such file /nowhere.zip (datasets.cifar10.path)",
+                       "detector inception: no such file /nowhere.pt (detectors.inception.weights)"]
+    assert [doctor.minutes(text) for text in ("1-00:00:00", "2:30:00", "30:00", "infinite")] == [
+        1440, 150, 30, float("inf")]
+
+
+def test_doctor_and_site_import_nothing_heavy():
+    code = ("import sys, ambient.doctor, ambient.efficiency; "
+            "print({'torch', 'numpy', 'pandas', 'snakemake'} & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_ten_training_seeds_of_every_table_resolve_and_the_doctor_counts_the_same(tmp_path):
+    for name in ("ambient", "workflow", "config"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns(
+            "__pycache__", "local.yaml", "site.yaml"))
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "slurm").symlink_to("workflow/profiles/slurm")
+    experiments = tmp_path / "config/experiments.yaml"
+    experiments.write_text(experiments.read_text().replace("training_seeds: [0]", "training_seeds: &ten "
+                                                           "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"))
+    found = config.Experiments(tmp_path / "config", "paper")
+    targets = [f"results/{table}.csv" for table in found.tables]
+    done = subprocess.run(["snakemake", "--profile", "slurm", "-n", "-q", "host", "--", *targets],
+                          cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    total = int(re.search(r"^total +(\d+)$", done.stdout, re.M)[1])
+    assert total == len(list(doctor.jobs(found))) >= 9 * 10 * 3

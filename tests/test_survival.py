@@ -1,0 +1,242 @@
+"""Jobs that are stopped, doubled, starved of disk, or spread over ranks end in what they should."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ambient import lock, ranks, spec, stopping, strict, train
+from ambient.annotations import Annotations
+from ambient.datasets import Dataset, write
+from ambient.denoiser import read_weights
+from ambient.files import sha256
+
+ROOT = Path(__file__).parents[1]
+STEPS = int(os.environ.get("AMBIENT_TEST_STEPS", "200"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """60 random 8x8 images, 20 of them clean, and annotations for the others."""
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    write(folder / "m.safetensors", Dataset(images, np.arange(60) % 3, np.arange(60),
+                                            (np.arange(60) >= 20).astype(np.uint8)))
+    Annotations(np.arange(60), np.where(np.arange(60) < 20, 0.0, 0.5), np.zeros(60)).write(
+        folder / "a.safetensors")
+    return folder
+
+
+def training(steps=STEPS, **optimiser):
+    return spec.TrainingSpec(
+        spec.NetworkSpec(8, (1, 2), 1, (), 0.1), spec.AugmentSpec(0.3, ("scale", "rotate")),
+        spec.OptimiserSpec(**{"nimg": 16 * steps, "batch": 16, "lr": 1e-3, "ramp_nimg": 32,
+                              "decay": "cosine", "clip": 1.0, "ema_halflife_nimg": 50, "ema_ramp": 0.5,
+                              "precision": "float32"} | optimiser),
+        spec.NoiseSpec(-0.5, 1.2), spec.LossSpec("ambient", None, 4.0, "sigma_min"), 0.5, (16 * steps,), 3)
+
+
+def command(inputs, folder, made=None, start=(sys.executable, "-m")):
+    return [*start, "ambient.train", "--spec", strict.to_json(made or training()), "--data",
+            inputs / "m.safetensors", "--annotations", inputs / "a.safetensors", "--state", folder / "state",
+            "--out", folder / "d.safetensors", "--log", folder / "loss.jsonl"]
+
+
+def environment(**extra):
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+                         "AMBIENT_CHECKPOINT_SECONDS": "1000"} | extra
+
+
+def facts(folder):
+    return json.loads((folder / "d.safetensors.manifest.json").read_text())["facts"]
+
+
+def seen(folder):
+    """Images seen, by the loss log of a training at work."""
+    logs = list((folder / "state").glob("*/loss.jsonl"))
+    return logs[0].read_text(errors="replace").count("\n") * 16 if logs else 0
+
+
+def wait_until(condition, seconds=240):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    """An undisturbed training."""
+    folder = tmp_path_factory.mktemp("whole")
+    subprocess.run(command(inputs, folder), check=True, env=environment(), capture_output=True)
+    return folder
+
+
+def test_told_to_stop_it_saves_and_leaves_with_75_and_nothing_is_done_twice(inputs, whole, tmp_path):
+    """SIGTERM, SIGUSR1, SIGUSR2, and no checkpoint by the clock: each attempt begins where the last ended."""
+    for count, number in enumerate(stopping.SIGNALS, 1):
+        process = subprocess.Popen(command(inputs, tmp_path), env=environment(), stderr=subprocess.PIPE,
+                                   stdout=subprocess.DEVNULL, text=True)
+        wait_until(lambda count=count: seen(tmp_path) >= 16 * (STEPS // 5) * count)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == stopping.RESUME == 75
+        assert f"({signal.Signals(number).name}), state saved; the same command goes on" in errors
+    subprocess.run(command(inputs, tmp_path), check=True, env=environment(), capture_output=True)
+    found = facts(tmp_path)
+    assert found["resumptions"] == 3 and found["repeated_images"] == 0
+    starts = [attempt["from_nimg"] for attempt in found["attempts"]]
+    assert starts == sorted(set(starts)) and starts[0] == 0
+    for name in ("d.safetensors", "loss.jsonl"):
+        assert sha256(whole / name) == sha256(tmp_path / name)
+
+
+def test_run_of_many_time_budgets_finishes_by_itself(inputs, tmp_path, monkeypatch, capsys):
+    """A budget of no time at all: one step an attempt, five times over."""
+    monkeypatch.setenv("AMBIENT_MINUTES", "1e-9")
+    record = SimpleNamespace(facts={})
+    files = {"data": inputs / "m.safetensors", "annotations": inputs / "a.safetensors",
+             "state": tmp_path / "state", "log": tmp_path / "loss.jsonl"}
+    for attempt in range(5):
+        with pytest.raises(SystemExit) as stopped:
+            train.main(training(steps=6), record, out=tmp_path / "d.safetensors", **files)
+        assert stopped.value.code == 75
+        said = capsys.readouterr().err
+        assert f"stopped after {16 * (attempt + 1)} images (its 1e-9 minutes are over" in said
+    train.main(training(steps=6), record, out=tmp_path / "d.safetensors", **files)
+    assert [a["from_nimg"] for a in record.facts["attempts"]] == [0, 16, 32, 48, 64, 80]
+    assert record.facts["resumptions"] == 5 and record.facts["repeated_images"] == 0
+    monkeypatch.delenv("AMBIENT_MINUTES")
+    train.main(training(steps=6), record, out=tmp_path / "whole.safetensors", **files)
+    assert sha256(tmp_path / "d.safetensors") == sha256(tmp_path / "whole.safetensors")
+    monkeypatch.setenv("AMBIENT_MINUTES", "a day")
+    with pytest.raises(ValueError, match="AMBIENT_MINUTES: got 'a day'"), stopping.watch():
+        pass
+
+
+def test_two_copies_started_at_once_train_once(inputs, whole, tmp_path):
+    copies = [subprocess.Popen(command(inputs, tmp_path), env=environment(), stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
+    errors = [copy.communicate(timeout=480)[1] for copy in copies]
+    assert [copy.returncode for copy in copies] == [0, 0], errors
+    assert facts(tmp_path)["resumptions"] == 0
+    assert sha256(whole / "d.safetensors") == sha256(tmp_path / "d.safetensors")
+    assert sum("another copy of this job has just made" in text for text in errors) == 1, errors
+    assert not list(tmp_path.glob("*.lock")) and not (tmp_path / "state").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted, which needs root")
+def test_full_disk_costs_nothing(inputs, whole, tmp_path):
+    """The state's file system fills up in training; it waits, says so, and goes on once there is space."""
+    state = tmp_path / "state"
+    state.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", state]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    process = None
+    try:
+        process = subprocess.Popen(
+            command(inputs, tmp_path), env=environment(AMBIENT_CHECKPOINT_SECONDS="0.05"), text=True,
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        wait_until(lambda: seen(tmp_path) >= 16 * (STEPS // 10))
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(process.stderr))
+        reader.start()
+
+        def complains():
+            with open(state / "filler", "ab", buffering=0) as filler, contextlib.suppress(OSError):
+                while True:  # what a checkpoint that was given up has freed is taken too
+                    filler.write(bytes(1024))
+            return any("nothing is lost while this waits" in line for line in lines)
+
+        wait_until(complains)
+        assert any("no space left" in line.lower() for line in lines)
+        (state / "filler").unlink()
+        assert process.wait(timeout=240) == 0, lines
+        reader.join()
+        assert facts(tmp_path)["resumptions"] == 0
+        for name in ("d.safetensors", "loss.jsonl"):
+            assert sha256(whole / name) == sha256(tmp_path / name)
+    finally:
+        if process and process.poll() is None:
+            process.kill()
+            process.wait()
+        subprocess.run(["umount", "-l", state], check=False)
+
+
+def test_lock_of_a_dead_holder_is_taken_over(tmp_path, monkeypatch):
+    """This machine's at once; another machine's after it has stood still; a beating one is waited for."""
+    monkeypatch.setattr(lock, "STALE", 0.6)
+    monkeypatch.setattr(lock, "POLL", 0.05)
+    path = tmp_path / "x.lock"
+    dead = {"host": socket.gethostname(), "pid": 1, "token": "a", "job": ""}
+    path.write_text(json.dumps(dead))
+    assert not lock.beating(path, lock.owner(), kernel=True)
+    path.write_text(json.dumps(dead | {"host": "elsewhere"}))
+    began = time.monotonic()
+    with lock.held(path) as waited:
+        assert not waited and time.monotonic() - began >= 0.6
+        assert lock.content(path)["pid"] == os.getpid()
+        assert lock.taken(path) is None  # the kernel's lock keeps this machine's other processes out
+    assert not path.exists()
+
+    other = subprocess.Popen([sys.executable, "-c", f"""
+import json, time
+for beat in range(30):
+    open({str(path)!r}, "w").write(json.dumps({{"host": "elsewhere", "token": "b", "beat": beat}}))
+    time.sleep(0.1)
+"""])
+    wait_until(path.exists)
+    with lock.held(path) as waited:
+        assert waited and other.wait(timeout=60) == 0
+
+
+def test_holder_whose_lock_was_taken_over_stops(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT", 0.05)
+    path = tmp_path / "x.lock"
+    with stopping.watch(), lock.held(path):
+        path.write_text(json.dumps({"host": "elsewhere", "token": "b"}))
+        wait_until(lambda: stopping.reason() is not None, 10)
+        assert "taken over" in stopping.reason()
+    assert path.exists()  # it is the other's
+
+
+# --- ranks --------------------------------------------------------------------------------------------
+
+
+def test_two_ranks_train_what_one_does(inputs, tmp_path):
+    """Twenty steps with dropout and augmentation on two ranks: equal to one but for the order of sums."""
+    made = training(steps=20)
+    found = {}
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        start = (sys.executable, "-m", "ambient.launch", "--ranks", str(number))
+        done = subprocess.run(command(inputs, folder, made, start), env=environment(), text=True,
+                              capture_output=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[number] = read_weights(folder / "d.safetensors")
+        losses = [json.loads(line)["loss"] for line in (folder / "loss.jsonl").read_text().splitlines()]
+        found[number]["losses"] = torch.tensor(losses)
+    assert found[1].keys() == found[2].keys()
+    for name, one in found[1].items():
+        torch.testing.assert_close(found[2][name], one, rtol=1e-3, atol=1e-5)
+
+
+def test_one_rank_is_untouched():
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    x = torch.zeros(4, 3)
+    assert torch.equal(ranks.bernoulli(x, 0.3, generators[0]),
+                       torch.empty_like(x).bernoulli_(0.3, generator=generators[1]))
+    assert ranks.rows(7) == slice(0, 7) and ranks.agree(None) is None and ranks.agree("x") == "x"

@@ -1,0 +1,114 @@
+# What each job asks of the machine, from the work to be done and the site's settings; no rules. Nothing here
+# changes a result. Local runs read `run` only.
+
+import os
+import subprocess
+
+from ambient import site as sites
+from ambient.cost import Costs, Work
+
+try:
+    SITE = sites.read("config")
+except SpecError as error:
+    raise WorkflowError(f"configuration: {error}")
+
+# The shell and `keep` outlive a SIGTERM, so that a stage that is told to stop can save and still be heard.
+# `keep FILE` shows what it reads and writes it to FILE; the log of an earlier attempt becomes FILE.1, FILE.2, ...
+shell.prefix(
+    "set -euo pipefail; trap '' TERM; "
+    'keep() {{ local n=1; while [ -e "$1.$n" ]; do n=$((n + 1)); done; '
+    'if [ -s "$1" ]; then mv "$1" "$1.$n"; fi; tee "$1"; }}; '
+)
+
+COSTS = {scale: Costs(found) for scale, found in EXPERIMENTS.items()}
+RESUMABLE = ("classify", "annotate", "train", "sample", "detector")
+# The wildcards by which `Costs` is asked, in order.
+KEYS = {
+    "prepare": ["dataset"],
+    "corrupt": ["study"],
+    "classify": ["study", "classifier"],
+    "annotate": ["study", "annotation"],
+    "train": ["run"],
+    "sample": ["run"],
+    "detector": ["dataset", "detector"],
+    "reference": ["dataset", "detector"],
+    "evaluate": ["run"],
+    "locality": ["study"],
+    "table": [],
+}
+KNOWN_WORK = {}
+
+
+def work(kind, wildcards):
+    """The work of a job; one calculation for all seeds of a run."""
+    key = (scale_of(wildcards), kind, *(wildcards[name] for name in KEYS[kind]))
+    if key not in KNOWN_WORK:
+        KNOWN_WORK[key] = getattr(COSTS[key[0]], kind)(*key[2:])
+    return KNOWN_WORK[key]
+
+
+def on_gpu(kind, wildcards):
+    return SITE.gpus > 0 and work(kind, wildcards).gpu
+
+
+def gpus(kind, wildcards):
+    if not on_gpu(kind, wildcards):
+        return None
+    return SITE.gpus if work(kind, wildcards).ranks else 1
+
+
+def ranks(kind, wildcards):
+    return SITE.ranks if work(kind, wildcards).ranks else 1
+
+
+def launcher(kind, wildcards):
+    """How a stage is started: `python -m`, or on several ranks."""
+    number = ranks(kind, wildcards)
+    nodes = SITE.nodes if number > 1 else 1
+    return "python -m" if number == 1 else f"python -m ambient.launch --ranks {number} --nodes {nodes}"
+
+
+def spread(kind, wildcards):
+    """Whether a job runs on several nodes: then `srun` starts its ranks, one task each."""
+    return SITE.nodes > 1 and ranks(kind, wildcards) > 1
+
+
+def several(kind, wildcards, per_node):
+    """Tasks of a job on several nodes; the plugin wants them by node with GPUs, in all without."""
+    if not spread(kind, wildcards) or per_node != on_gpu(kind, wildcards):
+        return None
+    return SITE.ranks // SITE.nodes if per_node else SITE.ranks
+
+
+def extra(kind):
+    """Further options of sbatch: a resumable job is told to stop before its time limit."""
+    signal = f"--signal=TERM@{SITE.stop_seconds}" if kind in RESUMABLE else ""
+    return f"{signal} {SITE.slurm_extra}".strip() or None
+
+
+def resources(kind):
+    """The `resources` of a rule, each a function of the job."""
+    return {
+        "run": lambda wildcards: launcher(kind, wildcards),
+        "runtime": lambda wildcards, attempt: work(kind, wildcards).limit(SITE, attempt),
+        "mem_mb": lambda wildcards, attempt: round(
+            (1 + 0.5 * (attempt - 1)) * work(kind, wildcards).memory(SITE)
+        ),
+        "gpu": lambda wildcards: gpus(kind, wildcards),
+        "gpu_model": lambda wildcards: SITE.gpu_model if on_gpu(kind, wildcards) else None,
+        "slurm_partition": lambda wildcards: SITE.partition_of(on_gpu(kind, wildcards)),
+        "slurm_account": lambda wildcards: SITE.account,
+        "constraint": lambda wildcards: SITE.constraint,
+        "qos": lambda wildcards: SITE.qos,
+        "nodes": lambda wildcards: SITE.nodes if spread(kind, wildcards) else None,
+        "mpi": lambda wildcards: "srun" if spread(kind, wildcards) else None,
+        "tasks": lambda wildcards: several(kind, wildcards, per_node=False),
+        "tasks_per_node": lambda wildcards: several(kind, wildcards, per_node=True),
+        "slurm_extra": lambda wildcards: extra(kind),
+    }
+
+
+def print_efficiency(scale):
+    """At the end of a run that computed something: GPU-hours, images/s, restarts of its jobs."""
+    if os.path.isdir(f"results/{scale}/runs"):
+        subprocess.run([sys.executable, "-m", "ambient", "efficiency", f"results/{scale}"], check=False)
