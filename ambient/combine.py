@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient.annotations import Annotations, statistics
+from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, write
 from ambient.files import write_json
 from ambient.spec import CombineSpec
+from ambient.statistics import statistics
 
 
 def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotations]:

@@ -173,6 +173,9 @@ class Costs:
             flops += 2.0 * unet(classifier.network, resolution, channels, True).multiply_adds * images * asked
         return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * self.data_mb(study))
 
+    def combine(self, run: str) -> Work:
+        return Work(cpu_minutes=2, memory_mb=1000 + 8 * self.data_mb(self.experiments.run(run).study))
+
     def locality(self, study: str) -> Work:
         spec = self.experiments.locality(study)
         training = self.experiments.training(self.experiments.locality_run(study), 0)

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ambient import site as sites
-from ambient.config import Experiments, scales
+from ambient.config import Experiments, Run, scales
 from ambient.cost import Costs, Work, unet
 from ambient.site import Site
 from ambient.sources import ROOT
@@ -197,18 +197,7 @@ def jobs(found: Experiments) -> Iterator[tuple[str, Work]]:
     for table in found.tables.values():
         yield "tables", costs.table()
         for row in table.rows:
-            run = found.run(row.run)
-            study = found.study(run.study)
-            dataset, classifier = study["dataset"], found.classifier_of(run.annotation)
-            mixed = {(run.study, run.corruption, found.fraction(run.study, name))
-                     for name in (None, classifier)}
-            shared = [("prepare", (dataset,), ()), ("detector", (dataset, study["detector"]), ()),
-                      ("reference", (dataset, study["detector"]), ()),
-                      ("annotate", (run.study, run.annotation), run.corruption)]
-            shared += [("corrupt", (run.study,), mixture) for mixture in sorted(mixed)]
-            if classifier:
-                shared.append(("classify", (run.study, classifier), run.corruption))
-            for job in shared:
+            for job in shared_jobs(found, found.run(row.run)):
                 if job not in seen:
                     seen.add(job)
                     yield job[0], getattr(costs, job[0])(*job[1])
@@ -217,6 +206,29 @@ def jobs(found: Experiments) -> Iterator[tuple[str, Work]]:
                     seen.add((row.run, seed))
                     for stage in ("train", "sample", "evaluate"):
                         yield stage, getattr(costs, stage)(row.run)
+
+
+def shared_jobs(found: Experiments, run: Run) -> Iterator[tuple[str, tuple, object]]:
+    """(stage, arguments of its cost, what tells it from others) of what a run shares with other runs."""
+    study = found.study(run.study)
+    dataset, detector = study["dataset"], study["detector"]
+    yield from (("prepare", (dataset,), ()), ("detector", (dataset, detector), ()),
+                ("reference", (dataset, detector), ()))
+    for corruption, annotation in run.parts:
+        if added := found.added_dataset(corruption):
+            yield "prepare", (added,), ()
+        classifiers = found.crop_classifiers(annotation) or [found.classifier_of(annotation)]
+        for name in classifiers:
+            yield "corrupt", (run.study,), (corruption, found.fraction(run.study, name))
+            if name:
+                yield "classify", (run.study, name), corruption
+        yield "corrupt", (run.study,), (corruption, found.fraction(run.study))
+        yield "annotate", (run.study, annotation), corruption
+        spec = found.annotation(run.study, annotation)
+        if spec.method == "crops" and spec.crop_map == "measured":
+            yield "locality", (run.study,), ()
+    if run.also:
+        yield "combine", (run.name,), ()
 
 
 def disk_bytes(found: Experiments) -> int:

@@ -143,7 +143,7 @@ def test_ten_training_seeds_of_every_table_resolve_and_the_doctor_counts_the_sam
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "slurm").symlink_to("workflow/profiles/slurm")
     experiments = tmp_path / "config/experiments.yaml"
-    experiments.write_text(experiments.read_text().replace("training_seeds: [0]", "training_seeds: &ten "
+    experiments.write_text(experiments.read_text().replace("training_seeds: [0]", "training_seeds: "
                                                            "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"))
     found = config.Experiments(tmp_path / "config", "paper")
     targets = [f"results/{table}.csv" for table in found.tables]

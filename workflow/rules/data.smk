@@ -56,7 +56,7 @@ rule combine:
     conda:
         "../../environment.yml"
     resources:
-        **resources("table"),
+        **resources("combine"),
     params:
         spec=combine_spec,
     message:

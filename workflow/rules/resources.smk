@@ -34,6 +34,7 @@ KEYS = {
     "reference": ["dataset", "detector"],
     "evaluate": ["run"],
     "locality": ["study"],
+    "combine": ["run"],
     "table": [],
 }
 KNOWN_WORK = {}
