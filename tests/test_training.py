@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import annotate, classifier, config, corrupt, prepare, sample, spec, strict, train
+from ambient import annotate, classifier, config, corrupt, loading, prepare, sample, spec, strict, train
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, to_float, write
 from ambient.denoiser import Denoiser, build_unet, read_weights
@@ -250,7 +250,7 @@ def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path)
     """The labels reach the network: other classes, other samples from the same latents."""
     made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
         "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
-    denoiser, about = sample.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
+    denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
                                            torch.device("cpu"))
     assert about["num_classes"] == 3
     torch.nn.init.normal_(denoiser.model.map_label.weight)
@@ -341,12 +341,13 @@ def test_recalibrated_classifier_is_used_in_annotation(mixture, tmp_path):
     grid = spec.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1,
                                "last", "float32", 0)
     shifted, plain = (annotate.Trajectories(grid, files["out"], torch.device("cpu")) for _ in range(2))
-    plain.offsets = np.zeros(6)
-    assert np.abs(shifted.offsets).max() > 1e-4
+    plain.classifier.shifts = np.zeros_like(plain.classifier.shifts)
+    offsets = shifted.classifier.offset(shifted.sigmas)
+    assert np.abs(offsets).max() > 1e-4
     data = read(mixture)
     p, q = (found.of(data.images[:3], data.ids[:3]).astype(np.float64) for found in (shifted, plain))
     np.testing.assert_allclose(np.log(p / (1 - p)) - np.log(q / (1 - q)),
-                               np.broadcast_to(shifted.offsets, p.shape), atol=1e-4)
+                               np.broadcast_to(offsets, p.shape), atol=1e-4)
 
 
 def test_annotation_is_monotone_in_corruption_strength(tmp_path):
