@@ -7,6 +7,7 @@ tau = 0.5 - epsilon, with c = P(clean) of the noise classifier (`ambient.traject
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def patch_probability(spec: AnnotationSpec, images: np.ndarray, classifier: Clas
     return p
 
 
-def annotate_crops(spec: AnnotationSpec, data: Dataset, files: list[Path], locality: Path | None,
+def annotate_crops(spec: AnnotationSpec, data: Dataset, files: Sequence[Path], locality: Path | None,
                    keep: State) -> tuple[np.ndarray, dict]:
     """(sigma_max of each sample that is not clean, what the summary says of it)."""
     where, probability = device(), {}
@@ -99,8 +100,8 @@ def crop_levels(spec: AnnotationSpec, sizes: list[int], locality: Path | None) -
     return {size: crop_rules.RELEASED[size] for size in [1, *sizes]}
 
 
-def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, crops: list[Path],
-         locality: Path | None, state: Path, out: Path, summary: Path) -> None:
+def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, state: Path, out: Path,
+         summary: Path, crops: Sequence[Path] = (), locality: Path | None = None) -> None:
     """`out` gets the annotation table of the mixture (clean samples: 0), `summary` its statistics."""
     mixture = read(data)
     if mixture.corrupted is None:

@@ -73,7 +73,7 @@ def mix(spec: MixtureSpec, data: Dataset, added: Dataset | None = None) -> Datas
     return Dataset(images, data.labels, data.ids, (~clean).astype(np.uint8))
 
 
-def main(spec: MixtureSpec, record, *, data: Path, added: Path | None, out: Path) -> None:
+def main(spec: MixtureSpec, record, *, data: Path, out: Path, added: Path | None = None) -> None:
     """`out` gets the mixture."""
     if spec.op not in (None, "add"):
         corruptions.validate(spec.op, spec.params)

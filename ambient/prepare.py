@@ -59,7 +59,7 @@ def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None
     ids = np.arange(len(labels)) if classes is None else np.flatnonzero(np.isin(labels, classes))
     if most is None or most >= len(ids):
         return ids
-    return np.sort(np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most])
+    return np.sort(ids[np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most]])
 
 
 def digest_of(path: Path) -> str | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-COLUMNS = {"method": "method", "corruption": "corruption", "sigma_px": "blur px",
-           "sigma_min_mean": "mean sigma_min", "value": "ours", "value_std": "+- seeds",
+COLUMNS = {"id": "id", "dataset": "target", "method": "method", "corruption": "corruption",
+           "sigma_px": "blur px", "quality": "quality", "length_px": "motion px", "added": "added",
+           "sigma_min_mean": "mean sigma_min", "sigma_max_mean": "mean sigma_max",
+           "value": "ours", "value_std": "+- seeds",
            "value_best": "best", "paper_value": "paper FID",
-           "paper_sigma_min_mean": "paper sigma_min"}
+           "paper_sigma_min_mean": "paper sigma_min", "paper_sigma_max_mean": "paper sigma_max"}
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +27,7 @@ def main(arguments: list[str]) -> int:
     shown = table[[c for c in COLUMNS if c in table]].rename(columns=COLUMNS)
     text = shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="")
     print(f"\n{path}: ours is {metric} on {samples} samples a seed (lower is better); the paper's is "
-          f"FID on CIFAR-10.\nOnly the order of the methods compares.\n\n{text}\n")
+          f"FID on its own data.\nOnly the order of the methods compares.\n\n{text}\n")
     folder = path.parent
     print("Next:")
     for name, what in ((f"{path.stem}.png", "the figure"),

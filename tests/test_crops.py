@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import combine, corrupt, crops, locality, procedural
+from ambient import combine, corrupt, crops, locality, prepare, procedural
 from ambient.annotations import Annotations, EligibleSampler
 from ambient.classifier import ClassifierBatches
 from ambient.datasets import Dataset
@@ -179,6 +179,15 @@ def test_parts_that_contradict_each_other_are_refused():
     stronger = corrupt.mix(MixtureSpec(0.3, 0, "gaussian_blur", {"sigma_px": 1.0}), images(100))
     with pytest.raises(ValueError, match=r"sample \d+ has other images in another part"):
         combine.combine([(blurred, low), (stronger, low)])
+
+
+def test_a_dataset_of_some_classes_keeps_those_and_their_ids():
+    labels = np.array([3, 8, 3, 8, 8, 3, 5, 8])
+    np.testing.assert_array_equal(prepare.subset(labels, (8,), None), [1, 3, 4, 7])
+    some = prepare.subset(labels, (8, 5), 3)
+    assert len(some) == 3 and set(labels[some]) <= {5, 8} and (np.diff(some) > 0).all()
+    assert set(prepare.subset(labels, (8, 5), 2)) <= set(some)  # nested
+    assert len(prepare.subset(labels, None, 4)) == 4
 
 
 # --- procedural images ------------------------------------------------------------------------------

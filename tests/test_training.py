@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import annotate, classifier, config, corrupt, prepare, sample, spec, strict, train
+from ambient import annotate, classifier, config, corrupt, loading, prepare, sample, spec, strict, train
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, to_float, write
 from ambient.denoiser import Denoiser, build_unet, read_weights
@@ -252,7 +252,7 @@ def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path)
     """The labels reach the network: other classes, other samples from the same latents."""
     made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
         "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
-    denoiser, about = sample.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
+    denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
                                            torch.device("cpu"))
     assert about["num_classes"] == 3
     torch.nn.init.normal_(denoiser.model.map_label.weight)

@@ -149,7 +149,7 @@ def test_annotation_uses_the_measured_map(crops):
 
 def test_table_of_losses_has_their_settings(crops):
     table = pd.read_csv(crops / "table6.csv", keep_default_na=False)
-    assert list(table["weight"]) == ["none", "ambient"] and list(table["buffer"]) == ["", "4.0"]
+    assert list(table["weight"]) == ["none", "ambient"] and list(table["buffer"]) == ["", "4"]
     assert list(table["method"]) == ["no weight, no buffer", "Ambient-o"]
 
 
