@@ -29,9 +29,9 @@ SHARD = 5  # batches that are saved together, and lost together
 class Draw:
     """Samples of one snapshot by index."""
 
-    def __init__(self, path: Path, nimg: int, spec: SamplingSpec, where: torch.device) -> None:
-        self.denoiser, about = load_denoiser(path, nimg, where)
-        self.nimg, self.spec, self.where = nimg, spec, where
+    def __init__(self, denoiser: Denoiser, about: dict, spec: SamplingSpec,
+                 where: torch.device) -> None:
+        self.denoiser, self.spec, self.where = denoiser, spec, where
         self.shape = (about["channels"], about["resolution"], about["resolution"])
         conditional = about["spec"]["network"]["conditional"]
         self.classes = about["num_classes"] if conditional else 0
@@ -67,15 +67,15 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
     step = SHARD * BATCH[where.type]
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in snapshots for seed in spec.seeds for first in range(0, spec.num_samples, step)]
-    progress, done, draw = Progress("sample", total), 0, None
+    progress, done, loaded = Progress("sample", total), 0, None
     for number, (nimg, seed, ids) in enumerate(parts):
         done += len(ids)
         shard = keep.folder / f"{nimg}-{seed}-{ids.start}.safetensors"
         if number % ranks.size() == ranks.rank() and not shard.exists():
             if why := stopping.reason():
                 stopping.leave(f"sample: stopped after {done - len(ids):,} images ({why}), shards saved")
-            if draw is None or draw.nimg != nimg:
-                draw = Draw(denoiser, nimg, spec, where)
+            if loaded != nimg:
+                draw, loaded = Draw(*load_denoiser(denoiser, nimg, where), spec, where), nimg
             size = BATCH[where.type]
             batches = [ids[first:first + size] for first in range(0, len(ids), size)]
             write_arrays(shard, {"images": np.concatenate([draw.images(seed, batch) for batch in batches])})

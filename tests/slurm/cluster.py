@@ -52,7 +52,7 @@ ReturnToService=2
 SlurmdTimeout=10
 SlurmctldTimeout=30
 KillWait=5
-MinJobAge=300
+MinJobAge=86400
 CompleteWait=0
 NodeName=n[1-2] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[2]}] CPUs=6 \
 RealMemory=64000 Gres=gpu:2 State=UNKNOWN

@@ -34,12 +34,12 @@ def local(tmp_path_factory):
 
 
 def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path):
-    """Cancelled, killed, put back, its node lost, the controller restarted: the same bytes as undisturbed."""
+    """Cancelled, doubled, killed, at its time limit, put back, its node lost, the controller restarted."""
     folder = workflows.clone(tmp_path / "slurm")
     arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
                  "--latency-wait", "5", "results/mini/table2a.csv", SHORT]
     head = workflows.snakemake(folder, arguments, cluster.environment())
-    faults = workflows.strike(cluster, folder, head, count=5)
+    faults = workflows.strike(cluster, folder, head, count=len(workflows.FAULTS))
     workflows.finished(head, folder, LIMIT)
     assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
     assert workflows.digests(folder) == workflows.digests(local)
@@ -51,7 +51,7 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
         assert found["attempts"][0]["from_nimg"] == 0
         assert all({"job_id", "node", "gpus"} <= set(attempt) for attempt in found["attempts"])
         whole, repeated = whole + found["images_seen"], repeated + found["repeated_images"]
-    # Of the five the controller's restart ends no job, and a job may end just before it is hit.
+    # The second copy and the controller's restart end no job, and a job may end just before it is hit.
     assert sum(found["resumptions"] for found in facts.values()) >= 3
     assert whole == (3 * workflows.STEPS + 20) * workflows.BATCH
     # What can't be saved: a killed stage and a lost node, up to 2 s of work each.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 # Long enough on a free core for a fault to find a training at work.
-STEPS, BATCH = int(os.environ.get("AMBIENT_TEST_STEPS", "3000")), 32
+STEPS, BATCH = int(os.environ.get("AMBIENT_TEST_STEPS", "5000")), 32
 MINIATURE = f"""
 studies:
   controlled:
@@ -172,6 +173,19 @@ def requeue(cluster, job: dict) -> None:
     cluster.run("scontrol", "requeue", job["id"])
 
 
+def cut(cluster, job: dict) -> None:
+    """The time limit turns out to be over: told to stop at once, ended at the controller's next sweep."""
+    cluster.run("scontrol", "update", f"JobId={job['id']}", "TimeLimit=1")
+
+
+def double(cluster, job: dict) -> None:
+    """The same job submitted a second time while the first is at work."""
+    script = cluster.lab / f"again-{job['id']}.sh"
+    script.write_text(cluster.run("scontrol", "write", "batch_script", job["id"], "-"))
+    folder = re.search(r"WorkDir=(\S+)", cluster.run("scontrol", "show", "job", job["id"]))[1]
+    cluster.run("sbatch", "--gpus=1", "--mem=4000", f"--chdir={folder}", "--output=/dev/null", str(script))
+
+
 def kill_node(cluster, job: dict) -> None:
     """The node dies with everything on it, and is back after SLURM has noticed."""
     node = job["nodes"]
@@ -189,8 +203,8 @@ def restart_controller(cluster, job: dict) -> None:
     cluster.controller()
 
 
-FAULTS = {"cancel": cancel, "kill": kill_stage, "requeue": requeue, "node": kill_node,
-          "controller": restart_controller}
+FAULTS = {"cancel": cancel, "double": double, "kill": kill_stage, "limit": cut, "requeue": requeue,
+          "controller": restart_controller, "node": kill_node}
 
 
 def strike(cluster, folder: Path, head: subprocess.Popen, count: int, seed: int = 0, scale: str = "mini",
