@@ -8,7 +8,6 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "show": "print a table", "spec": "print the resolved settings of a run",
             "compare": "two results trees: which cells differ, and the earliest difference behind each",
             "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
-            "estimate": "a scale's GPU-hours",
             "doctor": "say what is missing before a scale is submitted to SLURM, and what it costs",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs"}
 MODULES = {"audit": "ambient.audit.cli", "spec": "ambient.config"}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ambient import randomness, ranks, stopping
 from ambient.datasets import to_uint8
-from ambient.denoiser import read_description
+from ambient.denoiser import Denoiser, read_description
 from ambient.files import read_arrays, write_arrays
 from ambient.loading import load_denoiser
 from ambient.progress import Progress

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ambient import estimate
 from ambient.config import Experiments
 from ambient.denoiser import build_unet
 from ambient.spec import NetworkSpec
@@ -150,22 +149,3 @@ def test_parameter_counts(resolution, mult, conditional, count):
 
 
 # --- cost -------------------------------------------------------------------------------------------
-
-
-def test_operations_of_the_encoder_and_of_larger_images():
-    small = NetworkSpec(32, (1, 2), 1, (), 0.0)
-    whole, half = (estimate.operations(small, 32, 3, encoder_only) for encoder_only in (False, True))
-    assert half < whole
-    # Four times the pixels; the embedding costs the same. (The bottleneck's attention costs more than that.)
-    ratio = estimate.operations(small, 64, 3, True) / half
-    assert estimate.operations(small, 64, 3) > 4 * whole
-    assert 3.9 < ratio <= 4.0
-
-
-def test_cost_counts_shared_work_once(paper):
-    found = estimate.passes(paper)
-    cifar = [key for key in found["training"] if key[1] == 32]
-    assert len(cifar) == 1
-    controlled = [name for name in paper.needed() if paper.run(name).study == "controlled"]
-    assert found["training"][cifar[0]] == 3 * 25_088_000 * len(controlled)
-    assert len(controlled) == len(set(controlled))
