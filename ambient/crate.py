@@ -19,8 +19,9 @@ PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/
 PAPER = "https://arxiv.org/abs/2506.10038"
 TITLE = "Ambient Diffusion Omni: Training Good Models with Bad Data"
 WORKFLOW = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
-ORDER = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
-         "evaluate", "tables", "figures")
+ORDER = ("prepare", "corrupt", "classifier", "locality", "annotate", "combine", "train", "sample", "detector",
+         "reference", "evaluate", "tables", "summary", "figures", "galleries", "crops_figures", "theory",
+         "theory_figure")
 SOURCES = ("Snakefile", "environment.yml", "pyproject.toml", "LICENSE", "README.md", "ambient", "workflow",
            "config")
 DATA = {  # where raw data come from: name, address, and licence where its publisher states one

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # Stages that may be run, and their options beside inputs and outputs.
 STAGES = {"prepare": (), "corrupt": (), "classifier": ("state",), "annotate": ("state",),
           "train": ("state",), "sample": ("state",), "detector": ("state",), "reference": (),
-          "evaluate": (), "tables": (), "figures": ()}
+          "evaluate": (), "tables": (), "figures": (), "combine": (), "locality": (), "galleries": (),
+          "crops_figures": (), "summary": (), "theory": (), "theory_figure": ()}
 # Bits are promised for equal libraries, kind of CPU and threads. Elsewhere: of uint8 pixels the largest
 # difference and the share of pixels that may have any, of other numbers the largest relative difference.
 PIXEL_STEPS, PIXEL_SHARE, RELATIVE = 2, 0.01, 1e-3
