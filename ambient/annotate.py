@@ -7,6 +7,14 @@ tau = 0.5 - epsilon, with c = P(clean) of the noise classifier (`ambient.traject
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import AnnotationSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, AnnotationSpec, inputs=("data", "classifier", "crops", "locality"),
+                      outputs=("out", "summary"), optional=("classifier", "locality"), many=("crops",),
+                      options=("state",))
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +29,6 @@ from ambient.files import read_arrays, read_json, write_arrays, write_json
 from ambient.loading import Classifier
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import AnnotationSpec
 from ambient.statistics import statistics
 from ambient.trajectories import PROTOCOLS, Dense
 
@@ -138,8 +145,4 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, s
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, AnnotationSpec, inputs=("data", "classifier", "crops", "locality"),
-              outputs=("out", "summary"), optional=("classifier", "locality"), many=("crops",),
-              options=("state",))
+    job.run(main)

@@ -10,6 +10,13 @@ has a clean fraction of its own.
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import ClassifierSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, ClassifierSpec, inputs=("data",), outputs=("out", "calibration"),
+                      options=("state",))
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +34,6 @@ from ambient.files import atomic, read_json, write_json
 from ambient.fit import fit
 from ambient.noise import lognormal
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import ClassifierSpec
 from ambient.strict import plain
 
 LEVELS = 17  # noise levels of the calibration report
@@ -239,7 +245,4 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, ClassifierSpec, inputs=("data",), outputs=("out", "calibration"),
-              options=("state",))
+    job.run(main)

@@ -6,6 +6,13 @@ are joined: the least sigma_min and the largest sigma_max, which makes a donut.
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import CombineSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, CombineSpec, inputs=("data", "annotations"), many=("data", "annotations"),
+                      outputs=("out", "out_annotations", "summary"))
+
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +20,6 @@ import numpy as np
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, write
 from ambient.files import write_json
-from ambient.spec import CombineSpec
 from ambient.statistics import statistics
 
 
@@ -56,7 +62,4 @@ def main(spec: CombineSpec, record, *, data: list[Path], annotations: list[Path]
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, CombineSpec, inputs=("data", "annotations"), many=("data", "annotations"),
-              outputs=("out", "out_annotations", "summary"))
+    job.run(main)

@@ -6,6 +6,12 @@ Op `add` puts images of another dataset in the place of the corrupted ones.
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import MixtureSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, MixtureSpec, inputs=("data", "added"), outputs=("out",), optional=("added",))
+
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +19,6 @@ import numpy as np
 from ambient import corruptions, randomness
 from ambient.datasets import Dataset, read, to_float, to_uint8, write
 from ambient.progress import Progress
-from ambient.spec import MixtureSpec
 
 
 def is_clean(spec: MixtureSpec, ids: np.ndarray) -> np.ndarray:
@@ -85,6 +90,4 @@ def main(spec: MixtureSpec, record, *, data: Path, out: Path, added: Path | None
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, MixtureSpec, inputs=("data", "added"), outputs=("out",), optional=("added",))
+    job.run(main)

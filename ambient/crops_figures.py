@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import FigureSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, FigureSpec, inputs=("data", "annotations", "crops", "locality_table"),
+                      optional=("data", "annotations", "locality_table"), many=("crops",),
+                      outputs=("out", "out_pdf"))
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +23,6 @@ from ambient.annotations import Annotations, EligibleSampler
 from ambient.datasets import Dataset, read, to_float
 from ambient.drawing import CLEAN, CORRUPTED, OTHER, STYLE, plt, save, show, sigma_axis
 from ambient.loading import Classifier
-from ambient.spec import FigureSpec
 
 FIRST_ADDED = 1 << 32  # ids from here on belong to added datasets (`ambient.corrupt.first_id`)
 
@@ -110,8 +117,4 @@ def main(spec: FigureSpec, record, *, data: Path | None, annotations: Path | Non
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, FigureSpec, inputs=("data", "annotations", "crops", "locality_table"),
-              optional=("data", "annotations", "locality_table"), many=("crops",),
-              outputs=("out", "out_pdf"))
+    job.run(main)

@@ -7,6 +7,13 @@ had or (16x16 digits) means little.
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import DetectorSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, DetectorSpec, inputs=("data",), outputs=("out",), optional=("weights",),
+                      options=("state", "weights"))
+
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,7 +30,7 @@ from ambient.features import ClassNet
 from ambient.files import atomic, sha256
 from ambient.fit import fit
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import DetectorSpec, OptimiserSpec
+from ambient.spec import OptimiserSpec
 
 CHECKED = 10  # one image in so many is kept out of training, to report the accuracy
 AUGMENT = ("scale", "rotate", "translate")
@@ -115,7 +122,4 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, DetectorSpec, inputs=("data",), outputs=("out",),
-              optional=("weights",), options=("state", "weights"))
+    job.run(main)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import EvaluationSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, EvaluationSpec, inputs=("samples", "detector", "reference"),
+                      outputs=("out", "moments_out"))
+
 from pathlib import Path
 
 from ambient.features import extract
 from ambient.files import read_arrays, write_arrays, write_json
 from ambient.frechet import Moments, frechet_distance, moments
-from ambient.spec import EvaluationSpec
 
 
 def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, reference: Path,
@@ -37,7 +43,4 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, EvaluationSpec, inputs=("samples", "detector", "reference"),
-              outputs=("out", "moments_out"))
+    job.run(main)

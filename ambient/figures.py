@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import TableSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, TableSpec, many=("metrics", "samples", "calibrations", "annotations"),
+                      inputs=("table", "metrics", "samples", "calibrations", "annotations"),
+                      outputs=("out", "out_pdf", "out_curves", "out_classifiers", "out_grid"))
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +18,7 @@ import pandas as pd
 
 from ambient.drawing import CLEAN, CORRUPTED, STYLE, colour, log_scale, plt, save, sheet, show
 from ambient.files import read_arrays, read_json
-from ambient.spec import RowSpec, TableSpec
+from ambient.spec import RowSpec
 
 
 def level_key(spec: TableSpec) -> str | None:
@@ -176,8 +184,4 @@ def main(spec: TableSpec, record, *, table: Path, metrics: list[Path], samples: 
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, TableSpec, many=("metrics", "samples", "calibrations", "annotations"),
-              inputs=("table", "metrics", "samples", "calibrations", "annotations"),
-              outputs=("out", "out_pdf", "out_curves", "out_classifiers", "out_grid"))
+    job.run(main)

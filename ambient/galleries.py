@@ -5,6 +5,13 @@ Reads the full clean dataset, for display only: nothing that it makes is read by
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import FigureSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, FigureSpec, inputs=("data", "reports"), many=("reports",),
+                      outputs=("out", "out_pdf"))
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +22,7 @@ from ambient import corruptions, randomness
 from ambient.datasets import Dataset, read, to_float, to_uint8
 from ambient.drawing import CLEAN, CORRUPTED, STYLE, plt, save, sheet, show, sigma_axis
 from ambient.files import read_json
-from ambient.spec import FigureSpec, MixtureSpec
+from ambient.spec import MixtureSpec
 
 SHOWN_LEVELS = (0.0, 0.1, 0.3, 1.0, 3.0)  # of noise, in figure 2
 
@@ -143,7 +150,4 @@ def main(spec: FigureSpec, record, *, data: Path, reports: list[Path], out: Path
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, FigureSpec, inputs=("data", "reports"), many=("reports",),
-              outputs=("out", "out_pdf"))
+    job.run(main)

@@ -7,6 +7,12 @@ is within `tolerance` of the error with the whole image.
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import LocalitySpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, LocalitySpec, inputs=("data", "denoiser"), outputs=("out", "map_out"))
+
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +26,6 @@ from ambient.files import atomic, write_json
 from ambient.loading import load_denoiser
 from ambient.progress import Progress
 from ambient.runtime import device
-from ambient.spec import LocalitySpec
 
 BATCH = 250
 
@@ -93,6 +98,4 @@ def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, m
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, LocalitySpec, inputs=("data", "denoiser"), outputs=("out", "map_out"))
+    job.run(main)

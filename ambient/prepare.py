@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import DatasetSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, DatasetSpec, inputs=(), outputs=("out",), optional=("raw",),
+                      options=("raw",))
+
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +18,6 @@ from PIL import Image, features
 from ambient import procedural, randomness, readers
 from ambient.datasets import Dataset, write
 from ambient.files import sha256
-from ambient.spec import DatasetSpec
 
 
 def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, bool]:
@@ -100,6 +106,4 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, DatasetSpec, inputs=(), outputs=("out",), optional=("raw",), options=("raw",))
+    job.run(main)

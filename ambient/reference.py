@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import DetectorSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, DetectorSpec, inputs=("data", "detector"), outputs=("out",))
+
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +16,6 @@ from ambient.datasets import read
 from ambient.features import extract
 from ambient.files import write_arrays
 from ambient.frechet import moments
-from ambient.spec import DetectorSpec
 
 
 def main(spec: DetectorSpec, record, *, data: Path, detector: Path, out: Path) -> None:
@@ -22,6 +27,4 @@ def main(spec: DetectorSpec, record, *, data: Path, detector: Path, out: Path) -
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, DetectorSpec, inputs=("data", "detector"), outputs=("out",))
+    job.run(main)

@@ -6,6 +6,12 @@ the batch it is drawn in. Snapshots and methods with the same seeds start from t
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import SamplingSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, SamplingSpec, inputs=("denoiser",), outputs=("out",), options=("state",))
+
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +26,6 @@ from ambient.loading import load_denoiser
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.sampler import heun
-from ambient.spec import SamplingSpec
 
 BATCH = {"cpu": 125, "cuda": 1000}  # samples drawn together: a matter of memory, not of results
 SHARD = 5  # batches that are saved together, and lost together
@@ -92,6 +97,4 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, SamplingSpec, inputs=("denoiser",), outputs=("out",), options=("state",))
+    job.run(main)

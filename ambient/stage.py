@@ -6,8 +6,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,95 +30,109 @@ class Record:
                              "size": path.stat().st_size, "sha256": sha256(path)})
 
 
-def parse(main: Callable, names: Sequence[str], optional: Sequence[str],
-          many: Sequence[str]) -> argparse.Namespace:
-    """The command line of a stage."""
-    description = sys.modules[main.__module__].__doc__
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, help="specification, JSON")
-    for name in names:
-        extra = {"nargs": "*", "default": []} if name in many else {}
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=Path,
-                            required=name not in optional and name not in many, **extra)
-    return parser.parse_args()
-
-
 def fingerprint(path: Path) -> tuple[int, int]:
     """Size and time of a file: cheap signs that it changed while it was read."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns
 
 
-def run(main: Callable, spec_type: type, *, inputs: Sequence[str], outputs: Sequence[str],
-        optional: Sequence[str] = (), options: Sequence[str] = (), many: Sequence[str] = ()) -> None:
-    """Parse the command line, call `main(spec, record, **paths)`, write a manifest for each output.
+def begin(description: str, spec_type: type, *, inputs: Sequence[str], outputs: Sequence[str],
+          optional: Sequence[str] = (), options: Sequence[str] = (), many: Sequence[str] = ()) -> Job:
+    """Parse the command line of the stage that is being run, before it loads anything heavy.
 
     Names in `many` take several paths; `optional` ones may be left out (None); `options` are paths
-    that are not recorded here (a stage notes raw data by `record.external`). A `ValueError`, `OSError`
-    or `ArithmeticError` ends the process with one line and status 1 (set AMBIENT_TRACEBACK for the
-    whole trace). Without its manifests a job fails.
+    that are not recorded here (a stage notes raw data by `record.external`). A wrong specification or
+    a missing input ends the process with one line and status 1.
     """
-    given = parse(main, [*inputs, *options, *outputs], optional, many)
-    name = f"ambient.{Path(sys.modules[main.__module__].__file__).stem}"
-    # Rules shield their shell from SIGTERM, so that its log outlives it; a stage without a state just ends.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        with ExitStack() as stack:
-            if "state" in options:
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, help="specification, JSON")
+    for name in (*inputs, *options, *outputs):
+        extra = {"nargs": "*", "default": []} if name in many else {}
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=Path,
+                            required=name not in optional and name not in many, **extra)
+    clock = manifest.Clock()
+    return Job(spec_type, parser.parse_args(), inputs, outputs, options, clock)
+
+
+class Job:
+    """One run of a stage: its specification and files, checked."""
+
+    def __init__(self, spec_type: type, given: argparse.Namespace, inputs: Sequence[str],
+                 outputs: Sequence[str], options: Sequence[str], clock: manifest.Clock) -> None:
+        self.name = f"ambient.{Path(sys.modules['__main__'].__file__).stem}"
+        self.files = {name: getattr(given, name) for name in (*inputs, *options, *outputs)}
+        self.outputs, self.resumes, self.clock = outputs, "state" in options, clock
+        with self.told():
+            self.spec = from_json(spec_type, given.spec)
+            self.inputs = {role: as_list(self.files[role]) for role in inputs}
+            for role, path in ((role, path) for role, paths in self.inputs.items() for path in paths):
+                if not path.exists():
+                    raise ValueError(f"--{role}: no such file {path}")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """An expected error ends the process with one line (AMBIENT_TRACEBACK: with the whole trace)."""
+        try:
+            yield
+        except (ValueError, OSError, ArithmeticError) as error:
+            if "AMBIENT_TRACEBACK" in os.environ:
+                raise
+            raise SystemExit(f"{self.name}: error: {error}") from None
+
+    def run(self, main: Callable) -> None:
+        """Call `main(spec, record, **paths)` and write a manifest for each output, or fail."""
+        # Rules shield their shell from SIGTERM, so that its log outlives it; a stage without a state ends.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with self.told(), ExitStack() as stack:
+            if self.resumes:
                 stack.enter_context(stopping.watch())
                 stack.enter_context(launch.group())
-            execute(name, main, spec_type, given, inputs, outputs, options, stack)
-    except (ValueError, OSError, ArithmeticError) as error:
-        if "AMBIENT_TRACEBACK" in os.environ:
-            raise
-        raise SystemExit(f"{name}: error: {error}") from None
+            self.execute(main, stack)
 
+    def execute(self, main: Callable, stack: ExitStack) -> None:
+        """Wait for another copy of the job, or do it: between two looks at the inputs, then the manifests."""
+        before = {path: fingerprint(path) for paths in self.inputs.values() for path in paths}
+        recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
+        spec, targets = plain(self.spec), [self.files[name] for name in self.outputs]
+        writer = launch.first()  # of several ranks one records
+        # Of now, not of the end: a long job runs the code that was there when it began.
+        made_by = manifest.code(self.name)
+        if self.resumes:
+            state = self.files["state"]
+            waited = writer and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))
+            if launch.agreed(waited and all(manifest.describes(target, self.name, spec, recorded, made_by)
+                                            for target in targets)):
+                stopping.say(f"{self.name}: another copy of this job has just made {targets[0]}; "
+                             "nothing left to do")
+                return
+        # What is about to be replaced must not keep its old manifest.
+        for target in targets if writer else ():
+            manifest.path_for(target).unlink(missing_ok=True)
+        record, journal = Record(), Journal(self.files.get("state") if writer else None, [
+            self.name, spec, [value for entries in recorded.values() for _, value, _ in entries],
+            made_by["sha256"]])
+        interrupted = journal.begin(self.clock, made_by)
+        main(self.spec, record, **self.files)
+        for path, seen in before.items():
+            if fingerprint(path) != seen:
+                raise ValueError(f"{path} changed while it was read: run the job again")
+        if writer:
+            self.record(record, spec, targets, recorded, before, made_by, interrupted)
+        journal.remove()
 
-def execute(name: str, main: Callable, spec_type: type, given: argparse.Namespace,
-            inputs: Sequence[str], outputs: Sequence[str], options: Sequence[str],
-            stack: ExitStack) -> None:
-    clock, record = manifest.Clock(), Record()
-    spec = from_json(spec_type, given.spec)
-    paths = {role: as_list(getattr(given, role)) for role in inputs}
-    for role, files in paths.items():
-        for path in files:
-            if not path.exists():
-                raise ValueError(f"--{role}: no such file {path}")
-    before = {path: fingerprint(path) for files in paths.values() for path in files}
-    recorded = {role: [manifest.identify(path) for path in files] for role, files in paths.items()}
-    targets = [getattr(given, output) for output in outputs]
-    writer = launch.first()  # of several ranks one records
-    # Of now, not of the end: a long job runs the code that was there when it began.
-    made_by = manifest.code(name)
-    if "state" in options:
-        waited = stack.enter_context(lock.held(given.state.with_name(given.state.name + ".lock"))
-                                     ) if writer else False
-        if launch.agreed(waited and all(manifest.describes(
-                target, name, plain(spec), recorded, made_by) for target in targets)):
-            stopping.say(f"{name}: another copy of this job has just made {targets[0]}; nothing left to do")
-            return
-    # What is about to be replaced must not keep its old manifest.
-    for target in targets if writer else ():
-        manifest.path_for(target).unlink(missing_ok=True)
-    journal = Journal(getattr(given, "state", None) if writer else None,
-                      [name, plain(spec), [v for e in recorded.values() for _, v, _ in e],
-                       made_by["sha256"]])
-    interrupted = journal.begin(clock, made_by)
-    main(spec, record, **{n: getattr(given, n) for n in [*inputs, *options, *outputs]})
-    for path, seen in before.items():
-        if fingerprint(path) != seen:
-            raise ValueError(f"{path} changed while it was read: run the job again")
-    for target in targets:
-        if writer and not target.is_file():
-            raise ValueError(f"the stage did not write {target}")
-    made = {role: (path, sha256(path)) for role, path in zip(outputs, targets, strict=True)} if writer else {}
-    root = merkle.of_inputs(targets[0], before) if writer and name == "ambient.tables" else None
-    for target in targets if writer else ():
-        write_json(manifest.path_for(target), manifest.build(
-            target, name, plain(spec), recorded, record.outside, record.facts, clock, made_by,
-            interrupted, root, made))
-    journal.remove()
+    def record(self, record: Record, spec: Any, targets: list[Path], recorded: dict, before: dict,
+               made_by: dict, interrupted: list) -> None:
+        """Write the manifests. Raises `ValueError` where the stage left an output out."""
+        for target in targets:
+            if not target.is_file():
+                raise ValueError(f"the stage did not write {target}")
+        made = {role: (path, sha256(path)) for role, path in zip(self.outputs, targets, strict=True)}
+        root = merkle.of_inputs(targets[0], before) if self.name == "ambient.tables" else None
+        for target in targets:
+            write_json(manifest.path_for(target), manifest.build(
+                target, self.name, spec, recorded, record.outside, record.facts, self.clock, made_by,
+                interrupted, root, made))
 
 
 def as_list(value: Path | list[Path] | None) -> list[Path]:

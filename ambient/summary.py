@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import SummarySpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, SummarySpec, inputs=("tables",), outputs=("out",), many=("tables",))
+
 from pathlib import Path
 
 import pandas as pd
 
 from ambient.files import atomic
-from ambient.spec import RowSpec, SummarySpec
+from ambient.spec import RowSpec
 
 QUANTITIES = {"value": "paper_value", "sigma_min_mean": "paper_sigma_min_mean",
               "sigma_max_mean": "paper_sigma_max_mean"}
@@ -58,6 +64,4 @@ def main(spec: SummarySpec, record, *, tables: list[Path], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, SummarySpec, inputs=("tables",), outputs=("out",), many=("tables",))
+    job.run(main)

@@ -6,6 +6,13 @@ again and compare it cell by cell.
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import TableSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, TableSpec, inputs=("metrics", "annotations"), outputs=("out",),
+                      many=("metrics", "annotations"))
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ambient.files import atomic, read_json
-from ambient.spec import RowSpec, TableSpec
+from ambient.spec import RowSpec
 from ambient.strict import build, plain
 
 
@@ -101,7 +108,4 @@ def main(spec: TableSpec, record, *, metrics: list[Path], annotations: list[Path
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, TableSpec, inputs=("metrics", "annotations"), outputs=("out",),
-              many=("metrics", "annotations"))
+    job.run(main)

@@ -8,6 +8,12 @@ which Algorithm 2 takes over, measured, predicted by the bounds, and found by a 
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import TheorySpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, TheorySpec, inputs=(), outputs=("out", "crossings_out", "contraction_out"))
+
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +25,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 from ambient import densities, randomness
 from ambient.densities import Density
 from ambient.files import atomic
-from ambient.spec import TheorySpec
 
 
 def named(p: Density, q: Density, name: str) -> dict:
@@ -183,6 +188,4 @@ def main(spec: TheorySpec, record, *, out: Path, crossings_out: Path, contractio
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, TheorySpec, inputs=(), outputs=("out", "crossings_out", "contraction_out"))
+    job.run(main)

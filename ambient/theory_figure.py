@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import TheorySpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, TheorySpec, inputs=("table", "crossings", "contraction_table"),
+                      outputs=("out", "out_pdf"))
+
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ambient.drawing import STYLE, log_scale, plt, save, sigma_axis
-from ambient.spec import TheorySpec
 
 MARKS = {"measured": ("#222222", "-"), "predicted": ("#7a4ea3", "--"),
          "optimal_classifier": ("#2c8a5a", ":"), "trained_classifier": ("#2c8a5a", "-.")}
@@ -74,7 +80,4 @@ def main(spec: TheorySpec, record, *, table: Path, crossings: Path, contraction_
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, TheorySpec, inputs=("table", "crossings", "contraction_table"),
-              outputs=("out", "out_pdf"))
+    job.run(main)

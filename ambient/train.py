@@ -6,6 +6,13 @@ noised to its own sigma_min with its one fixed noise realisation Z_i, and from t
 
 from __future__ import annotations
 
+from ambient import stage
+from ambient.spec import TrainingSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, TrainingSpec, inputs=("data", "annotations"), outputs=("out", "log"),
+                      options=("state",))
+
 import shutil
 from pathlib import Path
 
@@ -23,7 +30,6 @@ from ambient.files import atomic
 from ambient.fit import fit
 from ambient.noise import buffer_factor, lognormal
 from ambient.runtime import State, autocast, device, identity
-from ambient.spec import TrainingSpec
 from ambient.strict import plain
 
 
@@ -132,7 +138,4 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
 
 
 if __name__ == "__main__":
-    from ambient import stage
-
-    stage.run(main, TrainingSpec, inputs=("data", "annotations"), outputs=("out", "log"),
-              options=("state",))
+    job.run(main)

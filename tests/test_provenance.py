@@ -202,8 +202,12 @@ def toy(tmp_path):
                     ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "ambient/toy.py").write_text(textwrap.dedent('''
         """Stage: upper case."""
+        from ambient import stage
         from ambient.files import atomic
         from ambient.spec import NoiseSpec
+
+        if __name__ == "__main__":
+            job = stage.begin(__doc__, NoiseSpec, inputs=("data",), outputs=("out",))
 
         def main(spec, record, *, data, out):
             if spec.P_mean > 1:
@@ -213,8 +217,7 @@ def toy(tmp_path):
             record.facts["letters"] = 3
 
         if __name__ == "__main__":
-            from ambient import stage
-            stage.run(main, NoiseSpec, inputs=("data",), outputs=("out",))
+            job.run(main)
         '''))
     (tmp_path / "in.txt").write_text("abc")
 

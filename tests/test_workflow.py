@@ -296,6 +296,27 @@ LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "schema", "m
          "site", "cost", "doctor", "efficiency"}
 
 
+REFUSED = """
+import runpy, sys
+for name in sys.argv[1:]:
+    sys.argv = [name, "--spec", "{"]
+    for role in ("data", "out", "state", "summary", "annotations"):
+        sys.argv += [f"--{role}", "x"]
+    try:
+        runpy.run_module(f"ambient.{name}", run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        assert error.code, name
+    assert not {"torch", "numpy", "pandas", "matplotlib"} & set(sys.modules), name
+"""
+
+
+def test_a_wrong_command_line_is_refused_before_anything_heavy_is_loaded():
+    done = subprocess.run([sys.executable, "-c", REFUSED, *sorted(STAGES)], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(re.findall("error:", done.stderr)) == len(STAGES)
+
+
 def imports(path):
     """ambient modules that a file imports, at any depth, and top-level third-party ones."""
     own, foreign = set(), set()
