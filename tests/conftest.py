@@ -1,0 +1,18 @@
+"""Fixtures of several files."""
+
+import numpy as np
+import pytest
+
+from ambient.datasets import Dataset, write
+
+
+@pytest.fixture(scope="session")
+def mixture(tmp_path_factory):
+    """60 8x8 images, 20 clean, 40 of them lowered in contrast."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    corrupted = (np.arange(60) >= 20).astype(np.uint8)
+    images[20:] = images[20:] // 4 + 96
+    path = tmp_path_factory.mktemp("data") / "mixture.safetensors"
+    write(path, Dataset(images, np.arange(60) % 3, np.arange(100, 160), corrupted))
+    return path

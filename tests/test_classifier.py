@@ -1,0 +1,153 @@
+"""The noise classifier, annotation with it, and which images each stage may read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import CLASSIFIER, NOISE, RECORD
+
+from ambient import annotate, classifier, config, corrupt, prepare, spec, strict
+from ambient.annotations import Annotations
+from ambient.datasets import Dataset, read, to_float, write
+from ambient.loading import Classifier
+from ambient.trajectories import Dense, first_crossing
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_classifier_draws_are_balanced_and_never_held_out(mixture):
+    data = read(mixture)
+    made = classifier.ClassifierBatches(CLASSIFIER, data, None, torch.device("cpu"))
+    held = set(np.concatenate(made.split.held_out))
+    assert [len(rows) for rows in made.split.held_out] == [5, 10]
+    for nimg in range(0, 320, 16):
+        rows, labels = made.draw(nimg)
+        assert labels.sum() == 8 and not held & set(rows)
+        np.testing.assert_array_equal(data.corrupted[rows], labels)
+    unbalanced = classifier.ClassifierBatches(
+        strict.build(spec.ClassifierSpec, strict.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
+        data, None, torch.device("cpu"))
+    share = np.mean([unbalanced.draw(nimg)[1].mean() for nimg in range(0, 16_000, 16)])
+    assert share == pytest.approx(30 / 45, abs=0.02)
+
+
+def test_too_few_clean_images_are_refused():
+    images = np.zeros((10, 1, 8, 8), np.uint8)
+    corrupted = np.array([0] * 2 + [1] * 8, np.uint8)
+    data = Dataset(images, np.zeros(10, np.int64), np.arange(10), corrupted)
+    with pytest.raises(ValueError, match="2 clean images"):
+        classifier.split(data, 0.2, 0)
+
+
+def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
+    files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
+    classifier.main(CLASSIFIER, RECORD, data=mixture, state=tmp_path / "s", **files)
+    report = json.loads(files["calibration"].read_text())
+    assert report["chosen_nimg"] == min(report["history"], key=lambda r: r["cross_entropy"])["nimg"]
+    made = spec.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 2, 1,
+                               "last", "float32", 0)
+    out = tmp_path / "a.safetensors"
+
+    def run(data):
+        annotate.main(made, RECORD, data=data, classifier=files["out"], state=tmp_path / "t",
+                      out=out, summary=tmp_path / "a.json")
+        return Annotations.read(out)
+
+    whole = run(mixture)
+    assert (whole.sigma_min[:20] == 0).all()
+    assert set(whole.sigma_min[20:]) <= set(np.geomspace(0.05, 20.0, 6))
+    part = read(mixture)
+    keep = np.r_[0:20, 40:60]
+    write(tmp_path / "part.safetensors", Dataset(part.images[keep], part.labels[keep], part.ids[keep],
+                                                part.corrupted[keep]))
+    np.testing.assert_array_equal(run(tmp_path / "part.safetensors").sigma_min, whole.sigma_min[keep])
+
+
+def test_recalibration_shifts_held_out_logits_to_balance():
+    """Logits l and -l need no shift; shifted by b, they need -b; at any optimum the mean P is 1/2."""
+    values = torch.linspace(-3, 2, 50, dtype=torch.float64)
+    assert classifier.held_out_offset(values, -values) == pytest.approx(0, abs=1e-9)
+    assert classifier.held_out_offset(values + 0.7, -values + 0.7) == pytest.approx(-0.7, abs=1e-9)
+    clean, corrupted = values - 1, values[10:] + 0.5
+    offset = classifier.held_out_offset(clean, corrupted)
+
+    def entropy(shift):
+        losses = [torch.nn.functional.binary_cross_entropy_with_logits(v + shift, torch.full_like(v, kind))
+                  for kind, v in enumerate((clean, corrupted))]
+        return float(sum(losses) / 2)
+
+    assert entropy(offset) < min(entropy(offset - 0.01), entropy(offset + 0.01))
+
+
+def test_recalibrated_classifier_is_used_in_annotation(mixture, tmp_path):
+    made = strict.build(spec.ClassifierSpec, strict.plain(CLASSIFIER) | {"recalibrate": "bias"}, "t")
+    files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
+    classifier.main(made, RECORD, data=mixture, state=tmp_path / "s", **files)
+    for level in json.loads(files["calibration"].read_text())["levels"]:
+        both = level["p_clean_of_clean"] + level["p_clean_of_corrupted"]
+        assert both / 2 == pytest.approx(0.5, abs=1e-5)
+    grid = spec.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1,
+                               "last", "float32", 0)
+    shifted, plain = (Dense(grid, Classifier(files["out"], torch.device("cpu")), torch.device("cpu"))
+                      for _ in range(2))
+    plain.classifier.shifts = np.zeros_like(plain.classifier.shifts)
+    offsets = shifted.classifier.offset(shifted.sigmas)
+    assert np.abs(offsets).max() > 1e-4
+    data = read(mixture)
+    p, q = (found.of(data.images[:3], data.ids[:3]).astype(np.float64) for found in (shifted, plain))
+    np.testing.assert_allclose(np.log(p / (1 - p)) - np.log(q / (1 - q)),
+                               np.broadcast_to(offsets, p.shape), atol=1e-4)
+
+
+def test_annotation_is_monotone_in_corruption_strength(tmp_path):
+    """A well-trained classifier on a closed-form problem: constant images of two brightnesses.
+
+    P(corrupted | x, sigma) for grey levels 0 (clean) and d (corrupted) of 64 pixels is the logistic of
+    (64 / sigma^2)(d mean(x) - d^2 / 2); its expected crossing grows in proportion to d.
+    """
+    sigmas = np.geomspace(0.05, 50, 800)
+    random = np.random.default_rng(0)
+    crossings = []
+    for d in (0.1, 0.2, 0.4):
+        mean = d + sigmas / 8 * random.standard_normal((400, 1))
+        p = 1 / (1 + np.exp(-(64 / sigmas**2) * (d * mean - d**2 / 2)))
+        crossings.append(first_crossing(sigmas, p.mean(0, keepdims=True), 0.05, "last")[0])
+    assert crossings[0] < crossings[1] < crossings[2]
+    assert crossings[2] / crossings[0] == pytest.approx(4, rel=0.1)
+
+
+# --- which images each stage may read -----------------------------------------------------------------
+
+
+def test_no_stage_after_corrupt_can_see_a_clean_version(tmp_path):
+    """The strict protocol: what classifier, annotation and training read holds no hidden original."""
+    dataset = spec.DatasetSpec("mnist", 16, 1, padding=2, max_images=200)
+    prepare.main(dataset, RECORD, raw=None, out=tmp_path / "d.safetensors")
+    original = read(tmp_path / "d.safetensors")
+    made = spec.MixtureSpec(0.1, 0, "gaussian_blur", {"sigma_px": 0.8})
+    corrupt.main(made, RECORD, data=tmp_path / "d.safetensors", out=tmp_path / "m.safetensors")
+    mixed = read(tmp_path / "m.safetensors")
+    hidden = {image.tobytes() for image in original.images[mixed.corrupted == 1]}
+    assert not hidden & {image.tobytes() for image in mixed.images}
+    clean = mixed.images[mixed.corrupted == 0]
+    np.testing.assert_array_equal(clean, original.images[mixed.corrupted == 0])
+
+
+def test_strict_classifier_reads_the_runs_own_mixture_and_leaky_another():
+    found = config.Experiments(ROOT / "config", "paper")
+    own = found.fraction("controlled")
+    assert found.fraction("controlled", "balanced") == found.fraction("controlled", "unbalanced") == own
+    assert found.fraction("controlled", "leaky") == 0.5 != own
+    assert to_float(np.array([[[[0]]]], np.uint8)).item() == -1
+
+
+def test_classifier_says_where_it_failed():
+    def level(accuracy, sigma):
+        return {"accuracy": accuracy, "sigma": sigma}
+
+    good = classifier.verdict({"nimg": 6400, "levels": [level(0.97, 0.1), level(0.5, 10.0)]})
+    assert "6,400" in good and "0.97 at sigma 0.1" in good and "WARNING" not in good
+    weak = classifier.verdict({"nimg": 6400, "levels": [level(0.67, 0.1), level(0.69, 0.2)]})
+    assert "0.69 at sigma 0.2" in weak and "WARNING" in weak and "clean_fraction" in weak
