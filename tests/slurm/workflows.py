@@ -197,8 +197,8 @@ def kill_node(cluster, job: dict) -> None:
 
 
 def restart_controller(cluster, job: dict) -> None:
-    """The controller dies and comes back."""
-    cluster.kill("slurmctld")
+    """The controller is restarted (killed outright, it may lose a job that it has just put back)."""
+    cluster.kill("slurmctld", signal.SIGTERM)
     time.sleep(3)
     cluster.controller()
 
