@@ -12,7 +12,9 @@ from tests.slurm.cluster import Cluster, missing
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 SHORT = "results/mini/runs/short/seed-0/denoiser.safetensors"
-LIMIT = 1500  # seconds before a workflow is given up
+LIMIT = 600  # seconds before a workflow is given up
+# Those that cost seconds; `python -m tests.slurm.faults` has all, time limits and the controller's death too.
+KINDS = ("cancel", "double", "kill", "node")
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +36,14 @@ def local(tmp_path_factory):
 
 
 def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path):
-    """Cancelled, doubled, killed, at its time limit, put back, its node lost, the controller restarted."""
+    """Cancelled, doubled, killed, its node lost."""
     folder = workflows.clone(tmp_path / "slurm")
     arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
                  "--latency-wait", "5", "results/mini/table2a.csv", SHORT]
     head = workflows.snakemake(folder, arguments, cluster.environment())
-    faults = workflows.strike(cluster, folder, head, count=len(workflows.FAULTS))
+    faults = workflows.strike(cluster, folder, head, len(KINDS), kinds=KINDS)
     workflows.finished(head, folder, LIMIT)
-    assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
+    assert [kind for kind, _, _ in faults] == list(KINDS)
     assert workflows.digests(folder) == workflows.digests(local)
     facts = workflows.trainings(folder)
     assert set(facts) == {f"{run}/seed-0" for run in (
@@ -51,8 +53,8 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
         assert found["attempts"][0]["from_nimg"] == 0
         assert all({"job_id", "node", "gpus"} <= set(attempt) for attempt in found["attempts"])
         whole, repeated = whole + found["images_seen"], repeated + found["repeated_images"]
-    # The second copy and the controller's restart end no job, and a job may end just before it is hit.
-    assert sum(found["resumptions"] for found in facts.values()) >= 3
+    # The second copy ends no job, and a job may end just before it is hit.
+    assert sum(found["resumptions"] for found in facts.values()) >= 2
     assert whole == (3 * workflows.STEPS + 20) * workflows.BATCH
     # What can't be saved: a killed stage and a lost node, up to 2 s of work each.
     assert repeated / whole < 0.25, facts
