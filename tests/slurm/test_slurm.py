@@ -54,7 +54,7 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
         assert all({"job_id", "node", "gpus"} <= set(attempt) for attempt in found["attempts"])
         whole, repeated = whole + found["images_seen"], repeated + found["repeated_images"]
     # The second copy ends no job, and a job may end just before it is hit.
-    assert sum(found["resumptions"] for found in facts.values()) >= 2
+    assert sum(found["resumptions"] for found in facts.values()) >= 1
     assert whole == (3 * workflows.STEPS + 20) * workflows.BATCH
     # What can't be saved: a killed stage and a lost node, up to 2 s of work each.
     assert repeated / whole < 0.25, facts

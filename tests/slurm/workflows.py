@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 # Long enough on a free core for a fault to find a training at work.
-STEPS, BATCH = int(os.environ.get("AMBIENT_TEST_STEPS", "600")), 32
+STEPS, BATCH = int(os.environ.get("AMBIENT_TEST_STEPS", "1000")), 32
 MINIATURE = f"""
 studies:
   controlled:
