@@ -33,6 +33,7 @@ from ambient.denoiser import NoiseClassifier, build_unet, save_weights
 from ambient.files import atomic, read_json, write_json
 from ambient.fit import fit
 from ambient.noise import lognormal
+from ambient.nuisances import varied
 from ambient.runtime import State, autocast, device, identity
 from ambient.strict import plain
 
@@ -104,6 +105,9 @@ class ClassifierBatches:
         if spec.augment.transforms:
             images, augment_labels = augment(images, generator, spec.augment.p,
                                              spec.augment.transforms)
+        if spec.nuisances:
+            images = varied(images, randomness.torch_generator(
+                self.where, "classifier-nuisance", spec.seed, nimg), spec.nuisances)
         sigma = sigma.to(images)
         z = torch.randn(images.shape, generator=generator, device=self.where)
         x = images + sigma.reshape(-1, 1, 1, 1) * z

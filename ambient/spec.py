@@ -134,6 +134,9 @@ class NoiseSpec:
         require(self.P_std > 0, "P_std", self.P_std, "> 0")
 
 
+NUISANCES = ("channels", "negate", "brightness", "contrast", "transpose")  # see ambient.nuisances
+
+
 @dataclass(frozen=True)
 class ClassifierSpec:
     """Noise classifier of equation 3.1; with `crop` the crops classifier of section 3.2.
@@ -155,8 +158,11 @@ class ClassifierSpec:
     recalibrate: Literal["none", "bias"]  # shift the logit at each sigma to fit the held-out images
     seed: int
     crop: int | None = None  # side in pixels of the square that it sees of each image; None: all of it
+    nuisances: tuple[str, ...] = ()  # changes that it must not go by, made to every training image
 
     def __post_init__(self) -> None:
+        unknown = [name for name in self.nuisances if name not in NUISANCES]
+        require(not unknown, "nuisances", unknown, ", ".join(NUISANCES))
         require((self.clean_fraction is not None) == (self.protocol == "leaky"), "clean_fraction",
                 self.clean_fraction, "a fraction if protocol is leaky, else null")
         require(self.clean_fraction is None or 0 < self.clean_fraction <= 1, "clean_fraction",

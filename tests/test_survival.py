@@ -192,13 +192,17 @@ def test_lock_of_a_dead_holder_is_taken_over(tmp_path, monkeypatch):
         assert lock.taken(path) is None  # the kernel's lock keeps this machine's other processes out
     assert not path.exists()
 
+    monkeypatch.setattr(lock, "STALE", 30.0)  # far longer than any pause of the other's
     other = subprocess.Popen([sys.executable, "-c", f"""
-import json, time
-for beat in range(30):
-    open({str(path)!r}, "w").write(json.dumps({{"host": "elsewhere", "token": "b", "beat": beat}}))
+import os, time
+from ambient import lock
+descriptor = os.open({str(path)!r}, os.O_RDWR | os.O_CREAT)
+for count in range(20):
+    lock.write(descriptor, {{"host": "elsewhere", "token": "b", "beat": count}})
     time.sleep(0.1)
-"""])
-    wait_until(path.exists)
+os.unlink({str(path)!r})
+"""], env=environment())
+    wait_until(lambda: lock.content(path))
     with lock.held(path) as waited:
         assert waited and other.wait(timeout=60) == 0
 
@@ -207,7 +211,8 @@ def test_holder_whose_lock_was_taken_over_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "BEAT", 0.05)
     path = tmp_path / "x.lock"
     with stopping.watch(), lock.held(path):
-        path.write_text(json.dumps({"host": "elsewhere", "token": "b"}))
+        with path.open("r+b") as file:  # in place, as a holder writes: never a moment of an empty file
+            lock.write(file.fileno(), {"host": "elsewhere", "token": "b"})
         wait_until(lambda: stopping.reason() is not None, 10)
         assert "taken over" in stopping.reason()
     assert path.exists()  # it is the other's
