@@ -21,8 +21,16 @@ demo: setup
 	python -m ambient audit results/demo --html results/demo/audit.html
 	python -m ambient show results/demo/table2a.csv
 
-test: setup
+# The validator of RO-Crates has dependencies of its own that the product must not get; rocrate 0.9.0, for the one
+# file in it that the validator would fetch from the web: the JSON-LD context of RO-Crate 1.1.
+$(VENV)-crate/ready: Makefile
+	$(PYTHON) -m venv $(VENV)-crate
+	$(VENV)-crate/bin/pip install --quiet --disable-pip-version-check roc-validator==0.13.0
+	$(VENV)-crate/bin/pip install --quiet --disable-pip-version-check --no-deps rocrate==0.9.0
+	touch $@
+
+test: setup $(VENV)-crate/ready
 	python -m pytest
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-crate

@@ -16,6 +16,7 @@ from ambient.files import canonical_json, digest
 
 PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/workflow/0.5",
             "https://w3id.org/ro/wfrun/provenance/0.5", "https://w3id.org/workflowhub/workflow-ro-crate/1.0")
+SHA256 = "https://w3id.org/ro/terms/workflow-run#sha256"  # RO-Crate 1.1 has no word for it
 PAPER = "https://arxiv.org/abs/2506.10038"
 TITLE = "Ambient Diffusion Omni: Training Good Models with Bad Data"
 WORKFLOW = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
@@ -28,7 +29,10 @@ DATA = {  # where raw data come from: name, address, and licence where its publi
     "mnist": ("MNIST handwritten digits", "https://yann.lecun.com/exdb/mnist/", None),
     "cifar10": ("CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", None)}
 MEDIA = {".csv": "text/csv", ".json": "application/json", ".png": "image/png", ".pdf": "application/pdf",
-         ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".yml": "application/yaml"}
+         ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".yml": "application/yaml",
+         ".md": "text/markdown", ".rst": "text/x-rst", ".py": "text/x-python", ".smk": "text/plain",
+         ".toml": "application/toml", ".safetensors": "application/octet-stream",
+         ".weights": "application/octet-stream"}
 
 
 class Export:
@@ -38,6 +42,7 @@ class Export:
         from rocrate.rocrate import ROCrate
 
         self.folder, self.crate = Path(os.path.abspath(folder)), ROCrate(version="1.1")
+        self.crate.metadata.extra_terms["sha256"] = SHA256
         self.manifests = read_all(self.folder)
         self.files: dict[Path, object] = {}
         self.tools: dict[str, object] = {}
@@ -83,15 +88,19 @@ class Export:
             for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if one.is_file() and "__pycache__" not in one.parts and one.name != "local.yaml":
                     place = one.relative_to(sources.ROOT).as_posix()
-                    self.crate.add_file(one, place, properties=described(one))
+                    entity = self.crate.add_file(one, place, properties=described(one))
+                    if place == "README.md":
+                        entity["about"] = self.crate.root_dataset
         workflow = self.crate.add_workflow(sources.ROOT / "Snakefile", "Snakefile", main=True,
                                            lang="snakemake", properties={"@type": WORKFLOW} | described(
                                                sources.ROOT / "Snakefile"))
-        used = {found["stage"].removeprefix("ambient.") for found in self.manifests.values()}
-        for position, stage in enumerate([s for s in ORDER if s in used], 1):
+        workflow["url"], versions = PAPER, {
+            found["stage"].removeprefix("ambient."): version(found) for found in self.manifests.values()}
+        workflow["version"] = versions["tables"]
+        for position, stage in enumerate([s for s in ORDER if s in versions], 1):
             tool = self.tools[stage] = self.context(
                 f"#tool-{stage}", "SoftwareApplication", name=f"python -m ambient.{stage}",
-                url="https://arxiv.org/abs/2506.10038")
+                url=PAPER, softwareVersion=versions[stage])
             self.steps[stage] = self.context(f"#step-{stage}", "HowToStep", position=str(position),
                                              name=stage)
             self.steps[stage]["workExample"] = tool
@@ -129,6 +138,7 @@ class Export:
         read = [self.files[path] for path in merkle.parents(outputs[0], found) if path in self.files]
         read += [self.raw(outside, found) for outside in found["external"]]
         action = self.context(f"#{name}", "CreateAction", name=f"{stage} of {place.as_posix()}",
+                              description=f"Made {', '.join(path.name for path in outputs)} by {stage}.",
                               startTime=found["execution"]["started"], endTime=found["execution"]["ended"],
                               actionStatus="http://schema.org/CompletedActionStatus")
         action["instrument"], action["object"] = self.tools[stage], read + settings
@@ -154,7 +164,8 @@ class Export:
         raw = [entity for entity in self.crate.contextual_entities if entity.id.startswith("#raw-")]
         whole = self.context("#run", "CreateAction", name="run of the workflow",
                              startTime=min(t["started"] for t in times),
-                             endTime=max(t["ended"] for t in times))
+                             endTime=max(t["ended"] for t in times),
+                             description="Every job between raw images and the tables and figures.")
         whole["instrument"], whole["object"], whole["result"] = workflow, raw, final
         version = next(iter(self.manifests.values()))["environment"]["packages"].get("snakemake")
         engine = self.context("#snakemake", "SoftwareApplication", name="Snakemake",
@@ -165,6 +176,11 @@ class Export:
         organise["instrument"], organise["result"] = engine, whole
         organise["object"] = [control for _, control in runs]
         self.crate.root_dataset["mentions"] = [whole, organise, *final, *(action for action, _ in runs)]
+
+
+def version(found: Mapping) -> str:
+    """What tells one state of the code from another: the commit, or the digest of the sources."""
+    return found["code"].get("commit") or found["code"]["sha256"]
 
 
 def described(path: Path) -> dict:

@@ -497,6 +497,36 @@ def test_the_crate_describes_every_file_and_job(original, tmp_path):
                     assert one["@id"] in graph, (entity["@id"], one)
 
 
+VALIDATOR = ROOT / ".venv-crate/bin"
+
+
+@pytest.mark.skipif(not VALIDATOR.is_dir(), reason="roc-validator is not set up; make test does so")
+def test_the_crate_is_a_valid_provenance_run_crate(original, tmp_path):
+    """By roc-validator, without a network: every required check passes, and a spoilt crate does not."""
+    cache, report, out = tmp_path / "cache", tmp_path / "report.json", tmp_path / "crate"
+    subprocess.run([VALIDATOR / "python", ROOT / "tests/crate_context.py", cache], check=True)
+
+    def failed():
+        command = [VALIDATOR / "rocrate-validator", "--no-interactive", "validate", "--offline",
+                   "--cache-path", cache, "--profile-identifier", "provenance-run-crate",
+                   "--requirement-severity", "required", "--output-format", "json",
+                   "--output-file", report, out]
+        done = subprocess.run(command, capture_output=True, text=True)
+        found = json.loads(report.read_text())
+        assert found["statistics"]["total_checks"] >= 85, done.stdout + done.stderr
+        return {issue["check"]["identifier"]: issue["message"] for issue in found["issues"]}
+
+    assert crate.main([str(original), "--out", str(out)]) == 0
+    assert failed() == {}
+    metadata = out / "ro-crate-metadata.json"
+    graph = json.loads(metadata.read_text())
+    for entity in graph["@graph"]:
+        if entity["@type"] == "CreateAction":
+            entity.pop("instrument", None)
+    metadata.write_text(json.dumps(graph))
+    assert any(name.startswith("process-run-crate") for name in failed())
+
+
 def test_commands_start_without_torch():
     for name in ("audit", "prune", "compare", "crate"):
         code = ("import sys; from ambient.__main__ import main\n"
