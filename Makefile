@@ -18,7 +18,7 @@ $(VENV)/ready: pyproject.toml
 demo: setup
 	snakemake --cores 2 --config scale=demo
 	snakemake --cores 2 --config scale=demo --report results/demo/report.html
-	python -m ambient audit results/demo --html results/demo/audit.html
+	python -m ambient audit results/demo
 	python -m ambient show results/demo/table2a.csv
 
 # The validator of RO-Crates has dependencies of its own that the product must not get; rocrate 0.9.0, for the one

@@ -2,8 +2,8 @@
 
 A noise classifier of few clean images soon knows them by their colours, and takes every other image for
 corrupted. None of these changes resamples, so blur, JPEG blocks and noise stay what they are. Leave out what
-the corruption itself changes: brightness and contrast, of a contrast shift; transpose, of motion blur along an
-axis.
+the corruption itself changes: brightness and contrast, of a contrast shift; transpose, of motion blur along
+one axis.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> int:
                        (f"{path.stem}-curves.png", "distance against images seen"),
                        (f"{path.stem}-classifiers.png", "noise classifiers and sigma_min"),
                        (f"{path.stem}-grid.png", "samples of each method"),
-                       ("report.html", "the report")):
+                       (f"{path.stem}-audit.html", "where each number comes from"),
+                       ("report.html", "all of it in one page")):
         if (folder / name).exists():
             print(f"  {folder / name}  {what}")
     print(f"  python -m ambient audit {path}  every number back to the raw images")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import evaluation, training
+from benchmarks import evaluation, sampling, training
 from benchmarks.timing import Pair, ceiling
 
 COMPARISONS: dict[str, Callable[[int], Pair]] = {
@@ -18,6 +18,9 @@ COMPARISONS: dict[str, Callable[[int], Pair]] = {
     "train-small": lambda repeats: training.step("small", "ambient-blur-0.8", None, 5, repeats),
     "train-cifar10": lambda repeats: training.step("paper", "ambient-blur-0.8", 32, 1, repeats),
     "train-64": lambda repeats: training.step("paper", "faces-blur-0.8", 8, 1, repeats),
+    "sample-demo": lambda repeats: sampling.samples("demo", "ambient-blur-0.6", 250, repeats),
+    "sample-small": lambda repeats: sampling.samples("small", "ambient-blur-0.8", 125, repeats),
+    "route": lambda repeats: evaluation.route(2000, repeats),
     "distance": lambda repeats: evaluation.distance(2048, repeats),
 }
 HEAD = ("| work | plain | ours | ratio (smallest to largest) | ours, share of the bf16 ceiling |\n"

@@ -1,11 +1,19 @@
-"""The Frechet distance at Inception's width: ours against scipy's general matrix square root."""
+"""Scoring: the distance against scipy's general square root, the route against clean-fid's image folder."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import torch
+from cleanfid import fid
+from PIL import Image
 from scipy.linalg import sqrtm
 
-from ambient.frechet import Moments, frechet_distance
+from ambient.features import INCEPTION_FEATURES, extract
+from ambient.frechet import Moments, frechet_distance, moments
+from ambient.spec import DetectorSpec
 from benchmarks.timing import Pair, paired
 
 
@@ -28,3 +36,51 @@ def distance(dimensions: int, repeats: int) -> Pair:
         raise ArithmeticError(f"the two distances differ: {found} and {expected}")
     return paired(f"Frechet distance, {dimensions} dimensions", "distances", 1,
                   lambda: by_sqrtm(*sets), lambda: frechet_distance(*sets), repeats)
+
+
+class Means(torch.nn.Module):
+    """In Inception's place: 2,048 copies of the channel means. Costs nothing, so that the route is timed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+                                          torch.nn.Linear(3, INCEPTION_FEATURES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers((x - 128) / 128)
+
+
+def route(count: int, repeats: int) -> Pair:
+    """From uint8 samples to their distance: clean-fid's folder of images against arrays.
+
+    Both end in the same features, and in clean-fid's and our distance at 2,048 dimensions.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+    network, spec = Means().eval(), DetectorSpec("inception")
+    target = moments(np.random.default_rng(1).standard_normal((2 * INCEPTION_FEATURES, INCEPTION_FEATURES)))
+    with tempfile.TemporaryDirectory() as name:
+        weights = Path(name, "stand-in.pt")
+        torch.jit.script(network).save(weights)
+
+        def by_folder() -> float:
+            with tempfile.TemporaryDirectory(dir=name) as folder:
+                for number, image in enumerate(images):
+                    Image.fromarray(image.transpose(1, 2, 0)).save(Path(folder, f"{number:06}.png"))
+                found = fid.get_folder_features(folder, network, num_workers=torch.get_num_threads(),
+                                                device=torch.device("cpu"), verbose=False)
+            features.append(found)
+            return fid.frechet_distance(found.mean(0), np.cov(found, rowvar=False), target.mean,
+                                        target.covariance)
+
+        def by_arrays() -> float:
+            found = extract(spec, weights, images, "benchmark")
+            features.append(found)
+            return frechet_distance(moments(found), target)
+
+        features: list[np.ndarray] = []
+        one, other = by_folder(), by_arrays()
+        np.testing.assert_allclose(*features, atol=1e-4)
+        if abs(one - other) > 1e-3 * abs(one):
+            raise ArithmeticError(f"the two distances differ: {one} and {other}")
+        return paired(f"samples to distance, {count:,} images, stand-in network", "images", count, by_folder,
+                      by_arrays, repeats)

@@ -21,13 +21,13 @@ from benchmarks.timing import Pair, paired
 IMAGES = 2000  # random ones: the time of a step does not depend on what they show
 
 
-def batches(spec: TrainingSpec, resolution: int, channels: int) -> AmbientBatches:
+def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMAGES) -> AmbientBatches:
     """The loss of a run on random images, a tenth of them clean, the others usable above 1."""
     draws = np.random.default_rng(0)
-    images = draws.integers(0, 256, (IMAGES, channels, resolution, resolution), np.uint8)
-    ids = np.arange(IMAGES)
+    images = draws.integers(0, 256, (count, channels, resolution, resolution), np.uint8)
+    ids = np.arange(count)
     data = Dataset(images, ids % 10, ids)
-    rows = Annotations(ids, np.where(ids % 10 == 0, 0.0, 1.0), np.zeros(IMAGES))
+    rows = Annotations(ids, np.where(ids % 10 == 0, 0.0, 1.0), np.zeros(count))
     network = build_unet(spec.network, resolution, channels, 10, bool(spec.augment.transforms),
                          randomness.torch_generator("cpu", "init", 0))
     denoiser = Denoiser(network, spec.sigma_data).to(device()).train()

@@ -75,14 +75,15 @@ class Fake(torch.nn.Module):
         return self.layers(x)
 
 
-def test_inception_route_is_clean_fids_resizing_and_scaling(tmp_path):
+@pytest.mark.parametrize("side", [28, 64, 512])
+def test_inception_route_is_clean_fids_resizing_and_scaling(tmp_path, side):
     """With a stand-in network (the channel means) in the format of clean-fid's file."""
     path = tmp_path / "inception-2015-12-05.pt"
     torch.jit.script(Fake()).save(path)
     made = spec.DetectorSpec("inception")
     detector.main(made, RECORD, data=tmp_path, weights=path, state=tmp_path / "s",
                   out=tmp_path / "net.weights")
-    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), dtype=np.uint8)
     found = features.extract(made, tmp_path / "net.weights", images, "t")
 
     from cleanfid.inception_torchscript import InceptionV3W
@@ -91,7 +92,10 @@ def test_inception_route_is_clean_fids_resizing_and_scaling(tmp_path):
     wrapper, resize = InceptionV3W(str(tmp_path), download=False), build_resizer("clean")
     large = np.stack([resize(image.transpose(1, 2, 0)) for image in images]).transpose(0, 3, 1, 2)
     expected = wrapper(torch.from_numpy(large.copy())).numpy()
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    for made_large, one in zip(features.bicubic(side).T @ torch.from_numpy(images).float()
+                               @ features.bicubic(side), large, strict=True):  # every pixel, in grey levels
+        np.testing.assert_allclose(made_large.clamp(0, 255), one, atol=1e-3)
     grey = features.extract(made, tmp_path / "net.weights", images[:, :1], "t")
     assert grey.shape == (3, 2048) and np.ptp(grey[:, :3], axis=1).max() < 1e-5
 

@@ -176,6 +176,8 @@ def test_end_to_end_table(tree):
     assert table["sigma_min_mean"].iloc[1] == 0 and table["sigma_min_mean"].iloc[2] > 0
     for suffix in (".pdf", ".png", "-curves.png", "-classifiers.png", "-grid.png"):
         assert (tree / f"results/test/table2a{suffix}").stat().st_size > 5000
+    page = (tree / "results/test/table2a-audit.html").read_text()
+    assert "Every link of every result holds" in page and page.count("<section") == 3
 
 
 def test_end_to_end_audit(tree):
@@ -207,7 +209,7 @@ def test_changed_corruption_reruns_it_and_its_descendants_only(tree):
     finally:
         path.write_text(original)
     assert found == {"all": 1, "corrupt": 1, "classify": 1, "annotate": 2, "train": 2, "sample": 2,
-                     "evaluate": 2, "table": 1, "figures": 1}
+                     "evaluate": 2, "table": 1, "audit_page": 1, "figures": 1}
 
 
 def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
@@ -218,7 +220,7 @@ def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
         found = jobs(tree, *TEST)
     finally:
         path.write_text(original)
-    assert found == {"all": 1, "sample": 3, "evaluate": 3, "table": 1, "figures": 1}
+    assert found == {"all": 1, "sample": 3, "evaluate": 3, "table": 1, "audit_page": 1, "figures": 1}
     assert jobs(tree, *TEST) == {}  # a reverted edit costs nothing
 
 

@@ -20,7 +20,8 @@ from ambient.sign import SIGNATURE
 
 TEXTS = (".csv", ".json", ".jsonl")
 SUMMARIES = {"ambient.evaluate", "ambient.annotate"}  # JSON computed from what its job wrote beside it
-IGNORED = {"README.md", "report.html", "audit.html", SIGNATURE}
+IGNORED = {"README.md", "report.html", SIGNATURE}
+VIEWS = "audit.html"  # pages that this package writes
 
 
 class Audit:
@@ -244,6 +245,6 @@ def artefacts_in(folder: Path) -> list[Path]:
         for name in names:
             if name.endswith(manifest.SUFFIX):
                 found.add(manifest.artefact_of(Path(place, name)))
-            elif not name.startswith(".") and name not in IGNORED and not name.endswith(PRUNED):
+            elif not name.startswith(".") and name not in IGNORED and not name.endswith((PRUNED, VIEWS)):
                 found.add(Path(place, name))
     return sorted(found)

@@ -21,6 +21,7 @@ except SpecError as error:
 
 THREADS = config["threads"]
 FIGURES = [".pdf", ".png", "-curves.png", "-classifiers.png", "-grid.png"]
+OF_A_TABLE = [".csv", *FIGURES, "-audit.html"]
 TABLES = sorted({name for found in EXPERIMENTS.values() for name in found.tables})
 
 
@@ -68,14 +69,14 @@ def tables_and_figures(scale):
     return [
         f"{folder_of(scale)}/{table}{suffix}"
         for table in EXPERIMENTS[scale].main
-        for suffix in [".csv", *FIGURES]
+        for suffix in OF_A_TABLE
     ]
 
 
 def everything(scale):
     """All tables and figures of a scale, its summary and the theory."""
     found, folder = EXPERIMENTS[scale], folder_of(scale)
-    tables = [f"{folder}/{table}{suffix}" for table in found.tables for suffix in [".csv", *FIGURES]]
+    tables = [f"{folder}/{table}{suffix}" for table in found.tables for suffix in OF_A_TABLE]
     figures = [f"{folder}/{name}{suffix}" for name in found.figures for suffix in [".png", ".pdf"]]
     return [*tables, *figures, f"{folder}/summary.csv", f"{folder}/theory.png"]
 

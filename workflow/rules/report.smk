@@ -58,6 +58,25 @@ rule figures:
         " --out-grid {output.grid} 2>&1 | keep {log}"
 
 
+rule audit_page:
+    input:
+        table="results/{scale}/{table}.csv",
+        code=code("audit.cli"),
+    output:
+        report("results/{scale}/{table}-audit.html", caption="../report/audit.rst", category="Audit"),
+    log:
+        "results/{scale}/logs/audit/{table}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **resources("table"),
+    message:
+        "audit of {wildcards.table} ({wildcards.scale})"
+    shell:
+        # Exit status 1 says that a link does not hold: the page shows which, and is wanted all the more.
+        "( python -m ambient audit {input.table} --html {output} || test $? = 1 ) 2>&1 | keep {log}"
+
+
 # The paper's scale has its tables and figures at results/ itself; all else is the same.
 
 
@@ -92,3 +111,15 @@ use rule figures as figures_of_paper with:
         "results/paper/logs/figures/{table}.log",
     message:
         "figures of {wildcards.table} (paper)"
+
+
+use rule audit_page as audit_page_of_paper with:
+    input:
+        table="results/{table}.csv",
+        code=code("audit.cli"),
+    output:
+        report("results/{table}-audit.html", caption="../report/audit.rst", category="Audit"),
+    log:
+        "results/paper/logs/audit/{table}.log",
+    message:
+        "audit of {wildcards.table} (paper)"

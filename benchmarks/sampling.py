@@ -1,0 +1,47 @@
+"""The Heun sampler: ours against a plain loop in float32, on the same latents."""
+
+from __future__ import annotations
+
+import torch
+
+from ambient import randomness
+from ambient.config import Experiments
+from ambient.denoiser import Denoiser, build_unet
+from ambient.noise import karras_schedule
+from ambient.runtime import device
+from ambient.sample import Draw
+from benchmarks.timing import Pair, paired
+
+
+def plain_heun(denoiser: Denoiser, latents: torch.Tensor, spec) -> torch.Tensor:
+    """Algorithm 1 of Karras et al. 2022 as it stands, the network in float32, gradients not kept."""
+    sigmas = karras_schedule(spec.num_steps, spec.sigma_min, spec.sigma_max, spec.rho).to(latents)
+    x = latents * sigmas[0]
+    with torch.no_grad():
+        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            level = sigma.expand(len(x))
+            d = (x - denoiser(x, level)) / sigma
+            ahead = x + (following - sigma) * d
+            if following > 0:
+                d = (d + (ahead - denoiser(ahead, following.expand(len(x)))) / following) / 2
+                ahead = x + (following - sigma) * d
+            x = ahead
+    return x.clamp(-1, 1)
+
+
+def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
+    """`count` samples of an untrained network of a run: the time does not depend on its weights."""
+    found = Experiments("config", scale)
+    dataset = found.dataset(found.study(found.run(run).study)["dataset"])
+    training, spec = found.training(run, 0), found.sampling(run)
+    network = build_unet(training.network, dataset.resolution, dataset.channels, 10, False,
+                         randomness.torch_generator("cpu", "init", 0)).eval()
+    denoiser = Denoiser(network, training.sigma_data).to(device())
+    shape = (dataset.channels, dataset.resolution, dataset.resolution)
+    draw = Draw(denoiser, {"channels": shape[0], "resolution": shape[1], "num_classes": 10,
+                           "spec": {"network": {"conditional": False}}}, spec, device())
+    drawn = randomness.normal("latent", 0, range(count), shape)
+    latents = torch.from_numpy(drawn).to(device(), torch.float32)
+    return paired(f"sampling, {scale}, {2 * spec.sampler.num_steps - 1} evaluations", "images", count,
+                  lambda: plain_heun(denoiser, latents, spec.sampler), lambda: draw.images(0, range(count)),
+                  repeats)
