@@ -70,6 +70,21 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_raw(path: Path) -> tuple[str, int]:
+    """(SHA-256, bytes) of raw data: a file, or a folder of files.
+
+    A folder's is the `digest` of {relative name: SHA-256} over all files below it but hidden ones
+    (`.DS_Store`): names and contents count, not times, owners, or the order of a file system's listing.
+    """
+    if not path.is_dir():
+        return sha256(path), path.stat().st_size
+    names = {found.relative_to(path): found for found in path.rglob("*") if found.is_file()}
+    files = {name.as_posix(): found for name, found in names.items()
+             if not any(part.startswith(".") for part in name.parts)}
+    size = sum(found.stat().st_size for found in files.values())
+    return digest({name: sha256(found) for name, found in files.items()}), size
+
+
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN. Equal values, equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -17,7 +17,7 @@ from PIL import Image, features
 
 from ambient import procedural, randomness, readers
 from ambient.datasets import Dataset, write
-from ambient.files import sha256
+from ambient.files import sha256_of_raw
 
 
 def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, bool]:
@@ -68,11 +68,6 @@ def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None
     return np.sort(ids[np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most]])
 
 
-def digest_of(path: Path) -> str | None:
-    """SHA-256 of a raw file; a folder has none of its own."""
-    return sha256(path) if path.is_file() else None
-
-
 def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
     """`out` gets the prepared dataset."""
     if spec.source == "procedural":
@@ -83,8 +78,7 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
         record.facts |= {"images": len(ids), "classes": 0, "raw_checksum_verified": True}
         return
     path, (images, labels), verified = load(spec, raw)
-    found = digest_of(path)
-    if spec.sha256 and found != spec.sha256:
+    if spec.sha256 and (found := sha256_of_raw(path)[0]) != spec.sha256:
         raise ValueError(f"{path}: sha256 is {found}, the configuration's sha256 is {spec.sha256}")
     if spec.num_images is not None and len(images) != spec.num_images:
         raise ValueError(f"{path}: {len(images)} images, the configuration's num_images is "
@@ -98,8 +92,7 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
                          f"{sorted(set(labels.tolist()))}")
     data = Dataset(resized(images[keep], spec), labels[keep], keep)
     write(out, data)
-    if found:
-        record.external("raw", path, spec.source)
+    record.external("raw", path, spec.source)
     record.facts |= {"images": len(data.ids), "classes": data.num_classes,
                      "raw_checksum_verified": verified or bool(spec.sha256), "pillow": PIL.__version__,
                      "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}

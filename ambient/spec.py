@@ -31,7 +31,7 @@ class DatasetSpec:
     padding: int = 0  # pixels of the image's minimum added on each side before resizing
     max_images: int | None = None  # a subset of that size, drawn by id
     num_images: int | None = None  # the number that must be found before max_images applies
-    sha256: str | None = None  # of the raw file, where it is pinned
+    sha256: str | None = None  # of the raw file or folder (files.sha256_of_raw), where it is pinned
     classes: tuple[int, ...] | None = None  # only the images of these classes
     about: str | None = None  # where the raw data come from, and on which terms
 

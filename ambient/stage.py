@@ -13,7 +13,7 @@ from typing import Any
 
 from ambient import launch, lock, manifest, merkle, stopping
 from ambient.attempts import Journal
-from ambient.files import sha256, write_json
+from ambient.files import sha256, sha256_of_raw, write_json
 from ambient.strict import from_json, plain
 
 
@@ -25,9 +25,10 @@ class Record:
         self.outside: list[dict] = []
 
     def external(self, name: str, path: Path, origin: str) -> None:
-        """Note a file from outside the results tree, by its digest; only its base name is kept."""
-        self.outside.append({"name": name, "file": path.name, "origin": origin,
-                             "size": path.stat().st_size, "sha256": sha256(path)})
+        """Note a file or folder from outside the tree, by its digest; only its base name is kept."""
+        found, size = sha256_of_raw(path)
+        self.outside.append({"name": name, "file": path.name, "origin": origin, "size": size,
+                             "sha256": found})
 
 
 def fingerprint(path: Path) -> tuple[int, int]:

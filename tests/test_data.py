@@ -1,5 +1,6 @@
 """Raw data to the prepared format: what is read, in which order, and everything that is refused."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -18,7 +19,7 @@ from PIL import Image
 
 from ambient import prepare, readers
 from ambient.datasets import Dataset, read, to_float, to_uint8, write
-from ambient.files import sha256, write_arrays
+from ambient.files import sha256, sha256_of_raw, write_arrays
 from ambient.spec import DatasetSpec
 
 SHARED = Path(os.environ.get("AMBIENT_SHARED", Path(__file__).parents[2] / "shared"))
@@ -212,7 +213,7 @@ def test_cifar_batches_in_order_from_archive_and_folder(cifar, tmp_path):
         np.testing.assert_array_equal(labels, np.repeat(np.arange(1, 6), 4))
     data, record = prepared(DatasetSpec("cifar10", 32, 3, num_images=20), cifar, tmp_path)
     np.testing.assert_array_equal(data.ids, np.arange(20))
-    assert not record.facts["raw_checksum_verified"]  # a folder has no checksum of its own
+    assert not record.facts["raw_checksum_verified"]  # the published checksum is the archive's
 
 
 def test_cifar_archive_with_another_checksum(cifar, tmp_path):
@@ -288,7 +289,24 @@ def test_edm_layout_keeps_pixels_and_the_order_of_names(make, as_map, tmp_path):
     np.testing.assert_array_equal(data.labels, labels)
     np.testing.assert_array_equal(data.ids, np.arange(6))
     assert record.facts["pillow"] == Image.__version__ and "libjpeg" in record.facts["codec"]
-    assert len(record.outside) == (make is make_zip)  # a folder has no digest of its own
+    assert record.outside == [("raw", raw, "images")]
+
+
+def test_a_folder_has_a_digest_of_names_and_contents_and_can_be_pinned(tmp_path):
+    files = {"a/0.png": encoded(PIXELS[0]), "b/1.png": encoded(PIXELS[1])}
+    raw = make_folder(tmp_path / "raw", files)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    text = json.dumps(sums, sort_keys=True, separators=(",", ":")).encode()
+    found = hashlib.sha256(text).hexdigest()
+    assert sha256_of_raw(raw) == (found, sum(map(len, files.values())))
+    (raw / ".DS_Store").write_bytes(b"x")
+    os.utime(raw / "a/0.png", (1, 1))
+    assert sha256_of_raw(raw)[0] == found
+    pinned = dataclasses.replace(IMAGES, sha256=found)
+    assert prepared(pinned, raw, tmp_path)[1].facts["raw_checksum_verified"]
+    (tmp_path / "out.safetensors").unlink()
+    (raw / "a/0.png").rename(raw / "a/2.png")
+    refused(pinned, raw, tmp_path, str(raw), "sha256 is", found)
 
 
 def test_labels_may_be_null_or_come_from_folders(tmp_path):
