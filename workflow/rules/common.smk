@@ -67,9 +67,7 @@ def folder_of(scale):
 def tables_and_figures(scale):
     """What a bare run of a scale makes."""
     return [
-        f"{folder_of(scale)}/{table}{suffix}"
-        for table in EXPERIMENTS[scale].main
-        for suffix in OF_A_TABLE
+        f"{folder_of(scale)}/{table}{suffix}" for table in EXPERIMENTS[scale].main for suffix in OF_A_TABLE
     ]
 
 
