@@ -94,9 +94,9 @@ class Export:
         workflow = self.crate.add_workflow(sources.ROOT / "Snakefile", "Snakefile", main=True,
                                            lang="snakemake", properties={"@type": WORKFLOW} | described(
                                                sources.ROOT / "Snakefile"))
-        workflow["url"], versions = PAPER, {
-            found["stage"].removeprefix("ambient."): version(found) for found in self.manifests.values()}
-        workflow["version"] = versions["tables"]
+        versions = {found["stage"].removeprefix("ambient."): version(found)
+                    for found in self.manifests.values()}
+        workflow["url"], workflow["version"] = PAPER, versions["tables"]
         for position, stage in enumerate([s for s in ORDER if s in versions], 1):
             tool = self.tools[stage] = self.context(
                 f"#tool-{stage}", "SoftwareApplication", name=f"python -m ambient.{stage}",

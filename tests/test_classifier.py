@@ -33,6 +33,24 @@ def test_classifier_draws_are_balanced_and_never_held_out(mixture):
     assert share == pytest.approx(30 / 45, abs=0.02)
 
 
+def test_nuisances_are_made_to_what_the_network_trains_on(mixture):
+    """Brightness alone moves each image's mean; all else of the batch stays what it was."""
+    seen = []
+
+    def network(x, *_):
+        seen.append(x)
+        return x.mean(dim=(1, 2, 3))
+
+    for names in ((), ("brightness",)):
+        made = strict.plain(CLASSIFIER) | {"nuisances": list(names)}
+        batches = classifier.ClassifierBatches(strict.build(spec.ClassifierSpec, made, "t"), read(mixture),
+                                               network, torch.device("cpu"))
+        batches.loss(16)
+    shift = seen[1] - seen[0]
+    torch.testing.assert_close(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-5, rtol=1e-5)
+    assert (shift[:, 0, 0, 0].abs() > 1e-3).all()
+
+
 def test_too_few_clean_images_are_refused():
     images = np.zeros((10, 1, 8, 8), np.uint8)
     corrupted = np.array([0] * 2 + [1] * 8, np.uint8)
