@@ -7,6 +7,7 @@ rule classify:
         calibration="results/{scale}/classifiers/{study}/{corruption}/{classifier}.calibration.json",
     log:
         "results/{scale}/logs/classify/{study}-{corruption}-{classifier}.log",
+    priority: 1  # what the longest chains begin with
     conda:
         "../../environment.yml"
     threads: THREADS
@@ -34,6 +35,7 @@ rule annotate:
         summary="results/{scale}/annotations/{study}/{corruption}/{annotation}.json",
     log:
         "results/{scale}/logs/annotate/{study}-{corruption}-{annotation}.log",
+    priority: 1
     conda:
         "../../environment.yml"
     threads: THREADS
