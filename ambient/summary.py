@@ -1,4 +1,4 @@
-"""Stage: every number of a scale's tables beside the paper's, one a row."""
+"""Stage: every number of a scale's tables beside the paper's, with the provenance level of its table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from ambient.spec import SummarySpec
 if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
     job = stage.begin(__doc__, SummarySpec, inputs=("tables",), outputs=("out",), many=("tables",))
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from ambient.audit.chain import Audit
 from ambient.files import atomic
 from ambient.spec import RowSpec
+from ambient.strict import build, plain
 
 QUANTITIES = {"value": "paper_value", "sigma_min_mean": "paper_sigma_min_mean",
               "sigma_max_mean": "paper_sigma_max_mean"}
@@ -52,15 +57,28 @@ def rows_of(name: str, specs: tuple[RowSpec, ...], table: pd.DataFrame) -> list[
     return found
 
 
+def rebuild(spec: Mapping, tables: Sequence[Path], levels: Sequence[int]) -> str:
+    """The CSV text of a summary: `tables` in the order of the plain specification, `levels` one a table.
+
+    `provenance_level` is what `python -m ambient audit` said of the table then: 1 intact, 2 closed to raw
+    data, 3 derived again. Raises `ValueError` where the files are not those of the specification.
+    """
+    found = build(SummarySpec, spec, "summary")
+    if not len(tables) == len(levels) == len(found.tables):
+        raise ValueError(f"{len(tables)} table files for {len(found.tables)} tables")
+    rows = [row | {"provenance_level": level}
+            for one, path, level in zip(found.tables, tables, levels, strict=True)
+            for row in rows_of(one.name, one.rows, pd.read_csv(path))]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format="%.6g")
+
+
 def main(spec: SummarySpec, record, *, tables: list[Path], out: Path) -> None:
     """`out` gets the summary; `tables` are the scale's, in the specification's order."""
-    if len(tables) != len(spec.tables):
-        raise ValueError(f"{len(tables)} table files for {len(spec.tables)} tables")
-    rows = [row for one, path in zip(spec.tables, tables, strict=True)
-            for row in rows_of(one.name, one.rows, pd.read_csv(path))]
+    audit = Audit(tables[0])
+    text = rebuild(plain(spec), tables, [audit.artefact(path).level for path in tables])
     with atomic(out) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-    record.facts |= {"numbers": len(rows)}
+        temporary.write_text(text)
+    record.facts |= {"numbers": len(list(csv.reader(io.StringIO(text)))) - 1}
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ambient import figures, manifest, merkle, tables
+from ambient import figures, manifest, merkle, summary, tables
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, write
 from ambient.files import sha256, write_arrays, write_json
 from ambient.frechet import frechet_distance, moments
-from ambient.spec import DetectorSpec, TableSpec
+from ambient.spec import DetectorSpec, SummarySpec, TableSpec
 from ambient.statistics import statistics
 from ambient.strict import build, plain
 
@@ -95,7 +95,7 @@ def run(folder, name, data, mixture, weights, reference, target, random):
 
 
 def finish(folder, metrics, summaries, annotations, samples):
-    """The table and its figures."""
+    """The table, its figures, and the summary."""
     rows = [{"run": name, "run_id": f"runs/{name}", "method": method, "corruption": "blur",
              "parameters": {"sigma_px": 0.6}, "paper": {"fid": 5.0}, "annotated": False}
             for name, method in RUNS]
@@ -109,4 +109,7 @@ def finish(folder, metrics, summaries, annotations, samples):
                "out_classifiers": folder / "t-classifiers.png", "out_grid": folder / "t-grid.png"}
     figures.main(spec, nothing, **inputs, **outputs)
     record("figures", outputs, inputs, json.loads(json.dumps(plain(spec))))
+    every = build(SummarySpec, {"tables": [plain(spec)]}, "spec")
+    summary.main(every, nothing, tables=[table], out=folder / "summary.csv")
+    record("summary", {"out": folder / "summary.csv"}, {"tables": [table]}, plain(every))
     return table

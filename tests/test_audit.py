@@ -1,5 +1,6 @@
 """The audit of a whole tree: levels, tampering, hostile input, signature, pruning, comparison, export."""
 
+import csv
 import json
 import os
 import shutil
@@ -70,7 +71,8 @@ def test_tables_figures_metrics_and_summaries_are_derived_again(original):
     for key, result in found.results.items():
         assert not result.problems
         levels.setdefault(result.stage, {}).setdefault(key.suffix, set()).add(result.level)
-    assert levels["tables"] == {".csv": {3}} and levels["figures"] == {".png": {3}, ".pdf": {3}}
+    assert levels["tables"] == levels["summary"] == {".csv": {3}}
+    assert levels["figures"] == {".png": {3}, ".pdf": {3}}
     assert levels["evaluate"] == {".json": {3}, ".safetensors": {2}}
     assert levels["annotate"] == {".json": {3}, ".safetensors": {2}}
     assert levels["train"] == {".safetensors": {2}, ".jsonl": {2}}
@@ -148,6 +150,16 @@ def test_an_edited_summary_with_all_manifests_is_found_from_the_annotations(tree
     write_json(path, read_json(path) | {"sigma_min_mean": 1.0})
     refit(path)
     assert ("ambient.json", "differs") in problems(path)
+
+
+def test_the_summary_says_the_level_of_its_table_and_an_edited_number_is_found(tree):
+    path = tree / "summary.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert len(rows) == 6 and {row["provenance_level"] for row in rows} == {"3"}
+    path.write_text(path.read_text().replace(rows[1]["ours"], "1.5", 1))
+    refit(path)
+    (result,) = [r for r in audit(path).results.values() if r.problems]
+    assert result.problems[0].word == "differs" and "row 2, ours: 1.5 for" in result.problems[0].detail
 
 
 def test_a_figure_of_other_data_is_found(tree):

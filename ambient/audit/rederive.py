@@ -47,7 +47,8 @@ class Rederive:
         self.drawn: dict[str, dict[str, str]] = {}
         self.stages: dict[str, Callable[[Result], None]] = {
             "ambient.tables": self.table, "ambient.evaluate": self.metrics,
-            "ambient.annotate": self.summary, "ambient.figures": self.figures}
+            "ambient.annotate": self.annotation, "ambient.figures": self.figures,
+            "ambient.summary": self.summary}
 
     def __call__(self, result: Result) -> None:
         """Build it again if its stage is one of the above; raise the level, or say what stands against."""
@@ -88,15 +89,17 @@ class Rederive:
         from ambient import tables
 
         text = tables.rebuild(result.manifest["spec"], self.inputs(result, "metrics", "annotations"))
-        expected = list(csv.reader(io.StringIO(text)))
-        present = list(csv.reader(io.StringIO(result.key.read_text())))
-        if expected == present:
-            return
-        for i, (row, other) in enumerate(zip(present, expected, strict=False)):
-            for column, (a, b) in enumerate(zip(row, other, strict=False)):
-                if a != b:
-                    raise Differs(f"row {i}, {expected[0][column]}: {a} for {b}")
-        raise Differs(f"{len(present)} rows of {len(present[0]) if present else 0} for {len(expected)}")
+        compare_cells(result.key.read_text(), text)
+
+    def summary(self, result: Result) -> None:
+        """Every cell of the summary from the tables, but for the levels: those an audit gave then."""
+        from ambient import summary
+
+        (tables,) = self.inputs(result, "tables").values()
+        present = result.key.read_text()
+        said = {row["table"]: int(row["provenance_level"]) for row in csv.DictReader(io.StringIO(present))}
+        levels = [said.get(path.stem, 0) for path in tables]
+        compare_cells(present, summary.rebuild(result.manifest["spec"], tables, levels))
 
     def metrics(self, result: Result) -> None:
         """Every distance from the moments that the job kept, and the protocol from the inputs."""
@@ -159,7 +162,7 @@ class Rederive:
             raise Differs(f"{path.name} is of another run of the job")
         return path
 
-    def summary(self, result: Result) -> None:
+    def annotation(self, result: Result) -> None:
         """An annotation summary from the annotations and the mixture's corrupted members."""
         from ambient.datasets import read
         from ambient.files import read_arrays
@@ -211,6 +214,18 @@ class Rederive:
                 figures.main(build(TableSpec, result.manifest["spec"], "spec"), SimpleNamespace(facts={}),
                              **inputs, **targets)
             return {role: sha256(path) for role, path in targets.items()}
+
+
+def compare_cells(present: str, expected: str) -> None:
+    """Raise `Differs` naming the first cell of a CSV that is not equal."""
+    found, other = (list(csv.reader(io.StringIO(text))) for text in (present, expected))
+    if found == other:
+        return
+    for i, (row, right) in enumerate(zip(found, other, strict=False)):
+        for column, (a, b) in enumerate(zip(row, right, strict=False)):
+            if a != b:
+                raise Differs(f"row {i}, {other[0][column]}: {a} for {b}")
+    raise Differs(f"{len(found)} rows of {len(found[0]) if found else 0} for {len(other)}")
 
 
 def compare(present: Any, expected: Any) -> None:
