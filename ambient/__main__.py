@@ -10,7 +10,7 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
             "doctor": "say what is missing before a scale is submitted to SLURM, and what it costs",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs"}
-MODULES = {"audit": "ambient.audit.cli", "spec": "ambient.config"}
+MODULES = {"audit": "ambient.audit.cli", "spec": "ambient.config.show"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
           "crops_figures", "theory", "theory_figure")

@@ -18,6 +18,7 @@ ROOT = PACKAGE.parent
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema", "ambient.merkle",
                "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
                "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch"}
+BOOKKEEPING_PACKAGES = ("ambient.spec.", "ambient.config.")
 
 
 def path_of(module: str) -> Path | None:
@@ -55,7 +56,8 @@ def closure(module: str) -> tuple[Path, ...]:
         if name not in found:
             found.add(name)
             waiting += imported(path_of(name))
-    return tuple(sorted(path_of(name).relative_to(ROOT) for name in found - BOOKKEEPING))
+    kept = (name for name in found - BOOKKEEPING if not name.startswith(BOOKKEEPING_PACKAGES))
+    return tuple(sorted(path_of(name).relative_to(ROOT) for name in kept))
 
 
 def digests(module: str) -> dict[str, str]:

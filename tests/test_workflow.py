@@ -293,7 +293,8 @@ def test_lint_and_format():
 STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
           "crops_figures", "theory", "theory_figure"}
-LIGHT = {"spec", "files", "config", "sources", "manifest", "stage", "schema", "merkle", "attempts", "sign",
+LIGHT = {"data", "training", "annotation", "evaluation", "report", "stages", "experiments", "layers", "files",
+         "sources", "manifest", "stage", "schema", "merkle", "attempts", "sign",
          "prune", "compare", "crate", "chain", "place", "code", "words", "why", "cli", "lock", "stopping",
          "site", "cost", "doctor", "efficiency"}
 

@@ -1,4 +1,4 @@
-"""The experiments as data: strict YAML, one overlay per scale, and the specification of every job.
+"""What every stage of a run is told: the configuration resolved into specifications.
 
 Resolution, one order for everything: the study's section, then the preset (classifier or annotation),
 then the run's own overrides; the scale's file is laid over all of these first.
@@ -7,14 +7,12 @@ then the run's own overrides; the scale's file is laid over all of these first.
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from ambient.config.layers import load, overlay
 from ambient.spec import (
     AnnotationSpec,
     ClassifierSpec,
@@ -22,72 +20,17 @@ from ambient.spec import (
     DatasetSpec,
     DetectorSpec,
     EvaluationSpec,
-    FigureSpec,
     LocalitySpec,
     MixtureSpec,
-    RowSpec,
     SamplingSpec,
-    SummarySpec,
-    TableSpec,
-    TheorySpec,
     TrainingSpec,
 )
-from ambient.strict import SpecError, build, nearest, number, plain, require
+from ambient.strict import SpecError, build, nearest, number
 
 T = TypeVar("T")
 FILES = ("data.yaml", "models.yaml", "experiments.yaml", "theory.yaml")
 SECTIONS = ("datasets", "corruptions", "detectors", "classifiers", "annotations", "studies", "runs",
             "tables", "theory", "figures", "main")
-NAME = r"[a-z0-9][a-z0-9.-]*"
-
-
-class StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML without surprises: a key given twice is an error, not the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`; what follows it may replace it
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                mark = key_node.start_mark
-                raise SpecError(f"{mark.name}, line {mark.line + 1}: key {key!r} is given twice; "
-                                "keep one of them")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def load(path: Path) -> dict:
-    """Read one YAML file of keys and values. Raises `SpecError` naming file and line."""
-    try:
-        with open(path) as file:
-            loaded = yaml.load(file, StrictLoader)  # noqa: S506, a subclass of SafeLoader
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SpecError(f"{path}{where}: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(loaded or {}, dict):
-        raise SpecError(f"{path}: got {type(loaded).__name__}, allowed: keys and values")
-    return loaded or {}
-
-
-def overlay(base: Any, over: Any, where: str, sources: dict, file: str) -> Any:
-    """`over` laid over `base`: maps merge key by key, anything else replaces. Notes who set what."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        sources[where] = file
-        return over
-    merged = dict(base)
-    for key, value in over.items():
-        path = f"{where}.{key}" if where else str(key)
-        if key in base:
-            merged[key] = overlay(base[key], value, path, sources, file)
-        else:
-            merged[key] = value
-            sources[path] = file
-    return merged
 
 
 @dataclass(frozen=True)
@@ -107,8 +50,8 @@ class Run:
         return ((self.corruption, self.annotation), *self.also)
 
 
-class Experiments:
-    """All specifications of one scale. Everything is validated when this is made."""
+class Stages:
+    """The files of one scale, and the specification of each stage of each run that they hold."""
 
     def __init__(self, folder: Path | str, scale: str) -> None:
         self.folder, self.scale = Path(folder), scale
@@ -126,16 +69,6 @@ class Experiments:
             self.check_overlay(tree, over, path)
             tree = overlay(tree, over, "", self.sources, str(path.relative_to(self.folder)))
         self.tree = tree
-        try:
-            self.tables = {name: self.table(name) for name in tree.get("tables", {})}
-            for name in self.needed():
-                self.validate(name)
-            for name in tree.get("theory", {}):
-                self.theory(name)
-            self.figures = {name: self.figure(name) for name in tree.get("figures", {})}
-            self.main = self.main_tables()
-        except SpecError as error:
-            raise SpecError(self.located(str(error))) from None
 
     def located(self, message: str) -> str:
         """A message that begins with a dotted key, with the file that set that key put in front."""
@@ -362,190 +295,3 @@ class Experiments:
         metric = "fid" if detector.kind == "inception" else f"fd-{name}"
         return EvaluationSpec(metric, dataclasses.replace(detector, weights=None),
                               self.sampling(run).seeds)
-
-    # --- tables -----------------------------------------------------------------------------------
-
-    def table(self, name: str) -> TableSpec:
-        """A table and its rows, in file order."""
-        entry = self.entry("tables", name, "tables")
-        for key in entry:
-            if key != "rows":
-                raise SpecError(f"tables.{name}: unknown key {key!r} (known: rows)")
-        rows = entry.get("rows") or ()
-        named = rows.items() if isinstance(rows, Mapping) else ((None, run) for run in rows)
-        rows = [self.row(run, f"tables.{name}", key) for key, run in named if run is not None]
-        if len({row.dataset for row in rows}) == 1:
-            rows = [dataclasses.replace(row, dataset=None) for row in rows]
-        differing = list(dict.fromkeys(key for row in rows for key in row.settings))
-        rows = [dataclasses.replace(row, settings=self.settings(row.run, differing)) for row in rows]
-        if not rows:
-            raise SpecError(f"tables.{name}.rows: got none, allowed: one run or more")
-        seeds = self.study(self.run(rows[0].run).study)["training_seeds"]
-        return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
-                                     "training_seeds": seeds}, f"tables.{name}")
-
-    def row(self, run: str, asked_by: str, key: str | None = None) -> RowSpec:
-        """The table row of a run; `key` is the id of a number given in running text."""
-        self.entry("runs", run, asked_by)
-        found, entry = self.run(run), self.tree["runs"][run]
-        annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
-        mixture = self.mixture(found.study, found.corruption, self.fraction(found.study))
-        paper = {k: number(v, f"runs.{run}.paper.{k}") for k, v in (entry.get("paper") or {}).items()}
-        settings = {name: value for name, value in lines(entry.get("training") or {}) if name}
-        label = entry.get("label", annotation.get("label", found.annotation))
-        # Two datasets may be meant: the target, and the one that op `add` puts in.
-        parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
-        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper,
-                       "classifier" in annotation, key, self.study(found.study)["dataset"], settings,
-                       entry.get("note"))
-
-    def settings(self, run: str, keys: list[str]) -> dict:
-        """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
-        resolved = dict(lines(plain(self.training(run, 0))))
-        return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}
-
-    def main_tables(self) -> list[str]:
-        """The tables that a bare run of the scale makes: `main`, or all."""
-        names = self.tree.get("main", {}).get("tables", list(self.tables))
-        for name in names:
-            if name not in self.tables:
-                raise SpecError(f"main.tables: no such table: {name!r}{nearest(name, self.tables)}")
-        return names
-
-    def theory(self, name: str) -> TheorySpec:
-        """The specification of the `theory` stage."""
-        return build(TheorySpec, self.entry("theory", name, "theory"), f"theory.{name}")
-
-    def summary(self) -> SummarySpec:
-        """The specification of the `summary` stage."""
-        return SummarySpec(tuple(self.tables.values()))
-
-    def figure_entry(self, name: str) -> dict:
-        """What the configuration says of a figure, with the names that it refers to checked."""
-        where, entry = f"figures.{name}", self.entry("figures", name, "figures")
-        known = ("kind", "study", "corruptions", "annotation", "run", "images", "names")
-        for key in entry:
-            if key not in known:
-                raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-        if "run" in entry:
-            self.validate(entry["run"])
-        study = self.run(entry["run"]).study if "run" in entry else entry.get("study")
-        self.study(study)
-        found = {"corruptions": [], "annotation": None, "run": None, "images": 8} | entry | {"study": study}
-        for corruption in found["corruptions"]:
-            self.entry("corruptions", corruption, f"{where}.corruptions")
-        kind, annotation = found.get("kind"), found["annotation"]
-        needs = {"crossing": "classifier", "levels": "classifier", "patches": "classifiers"}.get(kind)
-        if needs and needs not in self.entry("annotations", annotation, f"{where}.annotation"):
-            raise SpecError(f"{where}.annotation: got {annotation!r}, allowed: one with {needs}")
-        if kind in ("crossing", "patches") and len(found["corruptions"]) != 1:
-            raise SpecError(f"{where}.corruptions: got {found['corruptions']!r}, allowed: one")
-        if kind == "donut" and found["run"] is None:
-            raise SpecError(f"{where}: missing key 'run'")
-        if kind == "locality":
-            self.locality(study)
-        return found
-
-    def figure(self, name: str) -> FigureSpec:
-        """The specification of a figure that belongs to no table."""
-        entry = self.figure_entry(name)
-        study = entry["study"]
-        names = entry.get("names", entry["corruptions"])
-        mixtures = [self.mixture(study, corruption, self.fraction(study))
-                    for corruption in entry["corruptions"]]
-        annotation, training = self.section(study, "annotation"), self.section(study, "training")
-        return build(FigureSpec, plain({
-            "kind": entry.get("kind"), "names": names, "corruptions": mixtures, "noise": training["noise"],
-            "epsilon": annotation["epsilon"], "buffer": training["loss"]["buffer"],
-            "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry["images"],
-            "seed": 0}), f"figures.{name}")
-
-    def needed(self) -> list[str]:
-        """The runs that this scale's tables ask for, each once, in order."""
-        return list(dict.fromkeys(row.run for table in self.tables.values() for row in table.rows))
-
-    def validate(self, name: str) -> None:
-        """Build every specification behind a run, and refuse protocols that contradict themselves."""
-        run = self.run(name)
-        self.dataset(self.study(run.study)["dataset"])
-        for corruption, annotation in run.parts:
-            self.validate_part(name, run.study, corruption, annotation)
-        self.detector_dataset(run.study)
-        for seed in self.study(run.study)["training_seeds"]:
-            self.training(name, seed)
-        self.evaluation(name)
-
-
-    def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:
-        """The same of one corruption of a run and its annotation."""
-        spec, classifier = self.annotation(study, annotation), self.classifier_of(annotation)
-        self.mixture(study, corruption, self.fraction(study, classifier))
-        added = self.added_dataset(corruption)
-        if added:
-            self.dataset(added)
-        if (classifier or spec.method == "crops") and corruption == "none":
-            raise SpecError(f"runs.{run}: annotation {annotation!r} needs corrupted images, but "
-                            "corruption is 'none'")
-        if spec.method == "crops" and spec.crop_map == "measured":
-            self.locality(study)
-        fractions = {self.classifier(study, name).crop and self.fraction(study, name)
-                     for name in self.crop_classifiers(annotation)}
-        if None in fractions:
-            raise SpecError(f"annotations.{annotation}.classifiers: every one needs its crop in classifiers")
-
-
-def check_main(config: Mapping) -> None:
-    """Check the workflow's own settings (config/config.yaml, or --config on the command line)."""
-    known = ("scale", "threads")
-    for key in config:
-        if key not in known:
-            raise SpecError(f"config/config.yaml: unknown key {key!r}{nearest(key, known)}")
-    require(config.get("scale") in scales("config"), "config/config.yaml: scale", config.get("scale"),
-            ", ".join(scales("config")))
-    threads = config.get("threads")
-    require(isinstance(threads, int) and threads > 0, "config/config.yaml: threads", threads, ">= 1")
-
-
-def scales(folder: Path | str) -> list[str]:
-    """The scales that exist: one file each."""
-    return sorted(path.stem for path in (Path(folder) / "scales").glob("*.yaml"))
-
-
-def lines(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf."""
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from lines(inner, f"{where}.{key}" if where else key)
-    else:
-        yield where, value
-
-
-def main(arguments: list[str]) -> int:
-    """`python -m ambient spec RUN [SCALE]`: print every resolved setting of a run, and its file."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m ambient spec", description=main.__doc__)
-    parser.add_argument("run")
-    parser.add_argument("scale", nargs="?", default="demo")
-    parser.add_argument("--config", default="config", help="folder of the YAML files")
-    given = parser.parse_args(arguments)
-    try:
-        found = Experiments(given.config, given.scale)
-        run = found.run(given.run)
-        found.validate(given.run)
-    except SpecError as error:
-        print(f"ambient spec: error: {error}", file=sys.stderr)
-        return 2
-    study, classifier = found.study(run.study), found.classifier_of(run.annotation)
-    stages = {"dataset": found.dataset(study["dataset"]),
-              "mixture": found.mixture(run.study, run.corruption, found.fraction(run.study))}
-    if classifier:
-        stages["classifier"] = found.classifier(run.study, classifier)
-    stages |= {"annotation": found.annotation(run.study, run.annotation),
-               "training": found.training(run.name, study["training_seeds"][0]),
-               "sampling": found.sampling(run.name), "evaluation": found.evaluation(run.name)}
-    for stage, spec in stages.items():
-        for key, value in lines(plain(spec), stage):
-            source = found.sources.get(f"studies.{run.study}.{key}", "")
-            print(f"{key} = {value}" + (f"    # {source}" if source else ""))
-    return 0

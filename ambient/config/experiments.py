@@ -1,0 +1,157 @@
+"""All experiments of one scale: tables, figures and theory, each checked down to the runs behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from ambient.config.layers import lines
+from ambient.config.stages import Stages
+from ambient.spec import FigureSpec, RowSpec, SummarySpec, TableSpec, TheorySpec
+from ambient.strict import SpecError, build, nearest, number, plain
+
+
+class Experiments(Stages):
+    """All specifications of one scale. Everything is validated when this is made."""
+
+    def __init__(self, folder: Path | str, scale: str) -> None:
+        super().__init__(folder, scale)
+        tree = self.tree
+        try:
+            self.tables = {name: self.table(name) for name in tree.get("tables", {})}
+            for name in self.needed():
+                self.validate(name)
+            for name in tree.get("theory", {}):
+                self.theory(name)
+            self.figures = {name: self.figure(name) for name in tree.get("figures", {})}
+            self.main = self.main_tables()
+        except SpecError as error:
+            raise SpecError(self.located(str(error))) from None
+
+    def table(self, name: str) -> TableSpec:
+        """A table and its rows, in file order."""
+        entry = self.entry("tables", name, "tables")
+        for key in entry:
+            if key != "rows":
+                raise SpecError(f"tables.{name}: unknown key {key!r} (known: rows)")
+        rows = entry.get("rows") or ()
+        named = rows.items() if isinstance(rows, Mapping) else ((None, run) for run in rows)
+        rows = [self.row(run, f"tables.{name}", key) for key, run in named if run is not None]
+        if len({row.dataset for row in rows}) == 1:
+            rows = [dataclasses.replace(row, dataset=None) for row in rows]
+        differing = list(dict.fromkeys(key for row in rows for key in row.settings))
+        rows = [dataclasses.replace(row, settings=self.settings(row.run, differing)) for row in rows]
+        if not rows:
+            raise SpecError(f"tables.{name}.rows: got none, allowed: one run or more")
+        seeds = self.study(self.run(rows[0].run).study)["training_seeds"]
+        return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
+                                     "training_seeds": seeds}, f"tables.{name}")
+
+    def row(self, run: str, asked_by: str, key: str | None = None) -> RowSpec:
+        """The table row of a run; `key` is the id of a number given in running text."""
+        self.entry("runs", run, asked_by)
+        found, entry = self.run(run), self.tree["runs"][run]
+        annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
+        mixture = self.mixture(found.study, found.corruption, self.fraction(found.study))
+        paper = {k: number(v, f"runs.{run}.paper.{k}") for k, v in (entry.get("paper") or {}).items()}
+        settings = {name: value for name, value in lines(entry.get("training") or {}) if name}
+        label = entry.get("label", annotation.get("label", found.annotation))
+        # Two datasets may be meant: the target, and the one that op `add` puts in.
+        parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
+        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper,
+                       "classifier" in annotation, key, self.study(found.study)["dataset"], settings,
+                       entry.get("note"))
+
+    def settings(self, run: str, keys: list[str]) -> dict:
+        """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
+        resolved = dict(lines(plain(self.training(run, 0))))
+        return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}
+
+    def main_tables(self) -> list[str]:
+        """The tables that a bare run of the scale makes: `main`, or all."""
+        names = self.tree.get("main", {}).get("tables", list(self.tables))
+        for name in names:
+            if name not in self.tables:
+                raise SpecError(f"main.tables: no such table: {name!r}{nearest(name, self.tables)}")
+        return names
+
+    def theory(self, name: str) -> TheorySpec:
+        """The specification of the `theory` stage."""
+        return build(TheorySpec, self.entry("theory", name, "theory"), f"theory.{name}")
+
+    def summary(self) -> SummarySpec:
+        """The specification of the `summary` stage."""
+        return SummarySpec(tuple(self.tables.values()))
+
+    def figure_entry(self, name: str) -> dict:
+        """What the configuration says of a figure, with the names that it refers to checked."""
+        where, entry = f"figures.{name}", self.entry("figures", name, "figures")
+        known = ("kind", "study", "corruptions", "annotation", "run", "images", "names")
+        for key in entry:
+            if key not in known:
+                raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+        if "run" in entry:
+            self.validate(entry["run"])
+        study = self.run(entry["run"]).study if "run" in entry else entry.get("study")
+        self.study(study)
+        found = {"corruptions": [], "annotation": None, "run": None, "images": 8} | entry | {"study": study}
+        for corruption in found["corruptions"]:
+            self.entry("corruptions", corruption, f"{where}.corruptions")
+        kind, annotation = found.get("kind"), found["annotation"]
+        needs = {"crossing": "classifier", "levels": "classifier", "patches": "classifiers"}.get(kind)
+        if needs and needs not in self.entry("annotations", annotation, f"{where}.annotation"):
+            raise SpecError(f"{where}.annotation: got {annotation!r}, allowed: one with {needs}")
+        if kind in ("crossing", "patches") and len(found["corruptions"]) != 1:
+            raise SpecError(f"{where}.corruptions: got {found['corruptions']!r}, allowed: one")
+        if kind == "donut" and found["run"] is None:
+            raise SpecError(f"{where}: missing key 'run'")
+        if kind == "locality":
+            self.locality(study)
+        return found
+
+    def figure(self, name: str) -> FigureSpec:
+        """The specification of a figure that belongs to no table."""
+        entry = self.figure_entry(name)
+        study = entry["study"]
+        names = entry.get("names", entry["corruptions"])
+        mixtures = [self.mixture(study, corruption, self.fraction(study))
+                    for corruption in entry["corruptions"]]
+        annotation, training = self.section(study, "annotation"), self.section(study, "training")
+        return build(FigureSpec, plain({
+            "kind": entry.get("kind"), "names": names, "corruptions": mixtures, "noise": training["noise"],
+            "epsilon": annotation["epsilon"], "buffer": training["loss"]["buffer"],
+            "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry["images"],
+            "seed": 0}), f"figures.{name}")
+
+    def needed(self) -> list[str]:
+        """The runs that this scale's tables ask for, each once, in order."""
+        return list(dict.fromkeys(row.run for table in self.tables.values() for row in table.rows))
+
+    def validate(self, name: str) -> None:
+        """Build every specification behind a run, and refuse protocols that contradict themselves."""
+        run = self.run(name)
+        self.dataset(self.study(run.study)["dataset"])
+        for corruption, annotation in run.parts:
+            self.validate_part(name, run.study, corruption, annotation)
+        self.detector_dataset(run.study)
+        for seed in self.study(run.study)["training_seeds"]:
+            self.training(name, seed)
+        self.evaluation(name)
+
+    def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:
+        """The same of one corruption of a run and its annotation."""
+        spec, classifier = self.annotation(study, annotation), self.classifier_of(annotation)
+        self.mixture(study, corruption, self.fraction(study, classifier))
+        added = self.added_dataset(corruption)
+        if added:
+            self.dataset(added)
+        if (classifier or spec.method == "crops") and corruption == "none":
+            raise SpecError(f"runs.{run}: annotation {annotation!r} needs corrupted images, but "
+                            "corruption is 'none'")
+        if spec.method == "crops" and spec.crop_map == "measured":
+            self.locality(study)
+        fractions = {self.classifier(study, name).crop and self.fraction(study, name)
+                     for name in self.crop_classifiers(annotation)}
+        if None in fractions:
+            raise SpecError(f"annotations.{annotation}.classifiers: every one needs its crop in classifiers")

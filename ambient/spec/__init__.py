@@ -1,0 +1,20 @@
+"""Specifications: what each stage is told, as frozen dataclasses that refuse what can't be meant.
+
+A stage receives one fully resolved specification as canonical JSON. Equal specifications mean equal
+artefacts, so nothing here depends on the machine: ranks, threads and devices are not in it.
+Standard library only, so that the workflow can validate everything without importing torch.
+"""
+
+from ambient.spec.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec
+from ambient.spec.data import CombineSpec, DatasetSpec, MixtureSpec
+from ambient.spec.evaluation import DetectorSpec, EvaluationSpec, SamplerSpec, SamplingSpec
+from ambient.spec.report import CORRUPTION_FIGURES, FigureSpec, RowSpec, SummarySpec, TableSpec
+from ambient.spec.theory import TheorySpec
+from ambient.spec.training import AugmentSpec, LossSpec, NetworkSpec, NoiseSpec, OptimiserSpec, TrainingSpec
+
+__all__ = [
+    "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec", "DatasetSpec",
+    "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
+    "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "RowSpec", "SamplerSpec", "SamplingSpec",
+    "SummarySpec", "TableSpec", "TheorySpec", "TrainingSpec",
+]

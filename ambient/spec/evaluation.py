@@ -1,0 +1,79 @@
+"""Specifications of samples and their scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ambient.strict import require
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """Heun sampler with optional churn (Karras et al. 2022, algorithm 2)."""
+
+    num_steps: int
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    S_churn: float = 0.0
+    S_min: float = 0.0
+    S_max: float = math.inf
+    S_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.num_steps >= 2, "num_steps", self.num_steps, ">= 2")
+        require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min,
+                f"between 0 and sigma_max = {self.sigma_max}")
+
+
+@dataclass(frozen=True)
+class SamplingSpec:
+    """`num_samples` images for each sampling seed; sample k of seed s is drawn from key (s, k)."""
+
+    sampler: SamplerSpec
+    num_samples: int
+    seeds: tuple[int, ...]
+    precision: Literal["float32", "bfloat16"]
+
+    def __post_init__(self) -> None:
+        require(self.num_samples > 0, "num_samples", self.num_samples, ">= 1")
+        require(len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "distinct integers")
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Features in which distances are measured.
+
+    kind `inception`: clean-fid's Inception-v3 (the metric is then called `fid`); `classifier`: a
+    small class classifier trained in the workflow on the clean dataset (`fd-<name>`).
+    """
+
+    kind: Literal["inception", "classifier"]
+    weights: str | None = None  # inception: a local file, else clean-fid's download
+    sha256: str | None = None  # of that file
+    features: int = 2048
+    channels: int = 0  # classifier: width of the first block
+    nimg: int = 0
+    batch: int = 0
+    lr: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind == "classifier":
+            for key in ("channels", "nimg", "batch", "lr"):
+                require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """How a run's samples are scored; `seeds` are the sampling seeds, in the samples' order."""
+
+    metric: str  # `fid`, or `fd-<detector>`
+    detector: DetectorSpec
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        require((self.metric == "fid") == (self.detector.kind == "inception"), "metric", self.metric,
+                "fid for Inception features, and only for those")

@@ -1,0 +1,73 @@
+"""Specifications of tables, figures and the summary."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ambient.spec.data import MixtureSpec
+from ambient.spec.training import NoiseSpec
+from ambient.strict import require
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """A row of a table: its keys, the run behind it, and what the paper prints."""
+
+    run: str
+    run_id: str  # of the run's folder, below the scale's
+    method: str
+    corruption: str | None
+    parameters: Mapping[str, Any]  # of the corruption
+    paper: Mapping[str, float]  # published metric, and mean sigma_min where it is printed
+    annotated: bool  # by a noise classifier
+    id: str | None = None  # of a number that the paper gives in running text
+    dataset: str | None = None  # of the target distribution, where a table holds several
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in which runs differ otherwise
+    note: str | None = None  # what the paper says of this number elsewhere
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table: its rows in the paper's order; every run is trained with each of `training_seeds`."""
+
+    name: str
+    scale: str
+    rows: tuple[RowSpec, ...]
+    training_seeds: tuple[int, ...]
+
+
+CORRUPTION_FIGURES = ("gallery", "batch", "crossing", "levels")
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure that belongs to no table, with what its kind needs.
+
+    gallery: the same images under each of `corruptions`. batch: images and the same noised, as in
+    training. crossing: P(clean) against sigma with the noised images. levels: sigma_min of each of
+    `corruptions` beside its images. patches: P(target) of each patch. donut: usable samples against
+    sigma. locality: loss against context, and context against sigma.
+    """
+
+    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "locality"]
+    names: tuple[str, ...]  # of the corruptions, or of the donut's parts
+    corruptions: tuple[MixtureSpec, ...]
+    noise: NoiseSpec  # training density: of the batch, and of the donut's axis
+    epsilon: float  # tau = 0.5 - epsilon
+    buffer: float | None
+    crop_sigma: float
+    images: int  # pictures in a row
+    seed: int
+
+    def __post_init__(self) -> None:
+        require(self.images > 0, "images", self.images, ">= 1")
+
+
+@dataclass(frozen=True)
+class SummarySpec:
+    """Every published number of a scale's tables, ours beside the paper's."""
+
+    tables: tuple[TableSpec, ...]
