@@ -1,4 +1,4 @@
-"""Strict YAML files laid over each other. What is given twice or does not parse is refused by file and line."""
+"""Strict YAML files laid over each other. What does not parse, or is given twice, is refused by its line."""
 
 from __future__ import annotations
 

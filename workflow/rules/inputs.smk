@@ -1,0 +1,231 @@
+# Which files each job reads; no rules.
+
+
+def study_dataset(wildcards):
+    """The full clean dataset of a study: read by the `corrupt` stage only."""
+    name = experiments(wildcards).study(wildcards.study)["dataset"]
+    return f"results/{scale_of(wildcards)}/data/{name}.safetensors"
+
+
+def added_dataset(wildcards):
+    """The dataset that op `add` puts in the place of the corrupted images."""
+    name = experiments(wildcards).added_dataset(wildcards.corruption)
+    return f"results/{wildcards.scale}/data/{name}.safetensors" if name else []
+
+
+def mixture_path(scale, study, corruption, fraction):
+    return f"results/{scale}/mixtures/{study}/{corruption}/clean-{fraction}.safetensors"
+
+
+def classifier_mixture(wildcards):
+    """The run's own mixture; for a leaky classifier one with a clean fraction of its own."""
+    fraction = experiments(wildcards).fraction(wildcards.study, wildcards.classifier)
+    return mixture_path(wildcards.scale, wildcards.study, wildcards.corruption, fraction)
+
+
+def annotation_mixture(wildcards):
+    fraction = experiments(wildcards).fraction(wildcards.study)
+    return mixture_path(wildcards.scale, wildcards.study, wildcards.corruption, fraction)
+
+
+def annotation_classifier(wildcards):
+    name = experiments(wildcards).classifier_of(wildcards.annotation)
+    if name is None:
+        return []
+    return (
+        f"results/{wildcards.scale}/classifiers/{wildcards.study}/{wildcards.corruption}/{name}.safetensors"
+    )
+
+
+def crop_classifiers(scale, study, corruption, annotation):
+    """The classifiers of an annotation by crops, one for each size."""
+    return [
+        f"results/{scale}/classifiers/{study}/{corruption}/{name}.safetensors"
+        for name in EXPERIMENTS[scale].crop_classifiers(annotation)
+    ]
+
+
+def annotation_crops(wildcards):
+    return crop_classifiers(wildcards.scale, wildcards.study, wildcards.corruption, wildcards.annotation)
+
+
+def annotation_locality(wildcards):
+    """The measured map of an annotation by crops."""
+    spec = experiments(wildcards).annotation(wildcards.study, wildcards.annotation)
+    if spec.method != "crops" or spec.crop_map != "measured":
+        return []
+    return f"results/{wildcards.scale}/locality/{wildcards.study}.json"
+
+
+def classifier_option(wildcards, input):
+    options = ["classifier", "crops", "locality"]
+    return " ".join(f"--{name} {input.get(name)}" for name in options if input.get(name))
+
+
+def locality_denoiser(wildcards):
+    found = experiments(wildcards)
+    run = found.locality_run(wildcards.study)
+    seed = found.study(found.run(run).study)["training_seeds"][0]
+    return f"results/{wildcards.scale}/runs/{run}/seed-{seed}/denoiser.safetensors"
+
+
+def locality_data(wildcards):
+    """The images that the run of the locality experiment was trained on."""
+    found = experiments(wildcards)
+    run = found.run(found.locality_run(wildcards.study))
+    return mixture_path(wildcards.scale, run.study, run.corruption, found.fraction(run.study))
+
+
+def part_mixtures(wildcards):
+    """The mixtures that a run's data are combined of."""
+    found = experiments(wildcards)
+    run = found.run(wildcards.run)
+    fraction = found.fraction(run.study)
+    return [mixture_path(wildcards.scale, run.study, corruption, fraction) for corruption, _ in run.parts]
+
+
+def part_annotations(wildcards):
+    run = experiments(wildcards).run(wildcards.run)
+    return [
+        f"results/{wildcards.scale}/annotations/{run.study}/{corruption}/{annotation}.safetensors"
+        for corruption, annotation in run.parts
+    ]
+
+
+def run_mixture(wildcards):
+    if experiments(wildcards).run(wildcards.run).also:
+        return f"results/{wildcards.scale}/combined/{wildcards.run}.safetensors"
+    return part_mixtures(wildcards)
+
+
+def annotation_path(scale, run, suffix):
+    found = EXPERIMENTS[scale].run(run)
+    if found.also:
+        return f"results/{scale}/combined/{run}-annotations{suffix}"
+    return f"results/{scale}/annotations/{found.study}/{found.corruption}/{found.annotation}{suffix}"
+
+
+def run_annotations(wildcards):
+    return annotation_path(wildcards.scale, wildcards.run, ".safetensors")
+
+
+def detector_path(wildcards):
+    """A study's detector, made on a dataset of its own or on the study's."""
+    found = experiments(wildcards)
+    study = found.run(wildcards.run).study
+    folder = f"results/{wildcards.scale}/detectors/{found.detector_dataset(study)}"
+    return f"{folder}/{found.study(study)['detector']}.weights"
+
+
+def reference_detector(wildcards):
+    entry = experiments(wildcards).entry("detectors", wildcards.detector, "detectors")
+    name = entry.get("dataset", wildcards.dataset)
+    return f"results/{wildcards.scale}/detectors/{name}/{wildcards.detector}.weights"
+
+
+def reference_path(wildcards):
+    study = experiments(wildcards).study(experiments(wildcards).run(wildcards.run).study)
+    folder = f"results/{wildcards.scale}/detectors/{study['dataset']}"
+    return f"{folder}/{study['detector']}-reference.safetensors"
+
+
+def table_runs(name):
+    """A function giving one file of each run and training seed of a table, in row order."""
+
+    def paths(wildcards):
+        table = experiments(wildcards).table(wildcards.table)
+        return [
+            f"results/{scale_of(wildcards)}/runs/{row.run}/seed-{seed}/{name}"
+            for row in table.rows
+            for seed in table.training_seeds
+        ]
+
+    return paths
+
+
+def table_samples(wildcards):
+    """The first training seed's samples of each row."""
+    table = experiments(wildcards).table(wildcards.table)
+    folder = f"results/{scale_of(wildcards)}/runs"
+    return [f"{folder}/{row.run}/seed-{table.training_seeds[0]}/samples.safetensors" for row in table.rows]
+
+
+def table_summaries(wildcards):
+    """The annotation summary of each row."""
+    table = experiments(wildcards).table(wildcards.table)
+    return [annotation_path(scale_of(wildcards), row.run, ".json") for row in table.rows]
+
+
+def annotated_rows(wildcards):
+    return [row.run for row in experiments(wildcards).table(wildcards.table).rows if row.annotated]
+
+
+def table_annotations(wildcards):
+    """The annotations of the rows that a classifier annotated."""
+    scale = scale_of(wildcards)
+    return [annotation_path(scale, run, ".safetensors") for run in annotated_rows(wildcards)]
+
+
+def table_calibrations(wildcards):
+    """Their classifiers' held-out reports."""
+    scale, found = scale_of(wildcards), experiments(wildcards)
+    runs = [found.run(name) for name in annotated_rows(wildcards)]
+    return [
+        f"results/{scale}/classifiers/{run.study}/{run.corruption}/"
+        f"{found.classifier_of(run.annotation)}.calibration.json"
+        for run in runs
+    ]
+
+
+def figure_entry(wildcards):
+    name = wildcards.get("gallery") or wildcards.figure
+    return experiments(wildcards).figure_entry(name)
+
+
+def gallery_data(wildcards):
+    study = experiments(wildcards).study(figure_entry(wildcards)["study"])
+    return f"results/{scale_of(wildcards)}/data/{study['dataset']}.safetensors"
+
+
+def gallery_reports(wildcards):
+    """Calibration of the classifier (crossing), or a summary of each annotation (levels)."""
+    entry, scale = figure_entry(wildcards), scale_of(wildcards)
+    study, annotation = entry["study"], entry["annotation"]
+    if entry["kind"] == "crossing":
+        name = experiments(wildcards).classifier_of(annotation)
+        corruption = entry["corruptions"][0]
+        return [f"results/{scale}/classifiers/{study}/{corruption}/{name}.calibration.json"]
+    if entry["kind"] == "levels":
+        return [f"results/{scale}/annotations/{study}/{c}/{annotation}.json" for c in entry["corruptions"]]
+    return []
+
+
+def figure_inputs(wildcards):
+    """What a figure of crops reads, by the name of its option."""
+    entry, scale, found = figure_entry(wildcards), scale_of(wildcards), experiments(wildcards)
+    if entry["kind"] == "locality":
+        return {"locality_table": f"results/{scale}/locality/{entry['study']}.csv"}
+    if entry["kind"] == "patches":
+        corruption = entry["corruptions"][0]
+        data = mixture_path(scale, entry["study"], corruption, found.fraction(entry["study"]))
+        return {
+            "data": data,
+            "crops": crop_classifiers(scale, entry["study"], corruption, entry["annotation"]),
+        }
+    run = entry["run"]
+    annotations = annotation_path(scale, run, ".safetensors")
+    if found.run(run).also:
+        return {"data": f"results/{scale}/combined/{run}.safetensors", "annotations": annotations}
+    part = found.run(run)
+    data = mixture_path(scale, part.study, part.corruption, found.fraction(part.study))
+    return {"data": data, "annotations": annotations}
+
+
+def figure_options(wildcards, input):
+    names = ["data", "annotations", "crops", "locality_table"]
+    return " ".join(f"--{n.replace('_', '-')} {input.get(n)}" for n in names if input.get(n))
+
+
+def summary_tables(wildcards):
+    scale = scale_of(wildcards)
+    return [f"{folder_of(scale)}/{table}.csv" for table in EXPERIMENTS[scale].tables]
