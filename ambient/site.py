@@ -22,6 +22,7 @@ class Site:
     qos: str | None = None
     gpus: int = 1  # of each training job; 0: everything on CPUs
     nodes: int = 1  # that those are spread over
+    cpus_per_gpu: int = 2  # cores beside each GPU
     cpu_ranks: int = 1  # processes of each training job where gpus is 0
     max_minutes: int = 1440  # the longest job allowed; longer work goes on in the next one
     stop_seconds: int = 180  # before its time limit a job is told to save and leave
@@ -30,7 +31,7 @@ class Site:
     slurm_extra: str = ""  # further options for sbatch
 
     def __post_init__(self) -> None:
-        for key in ("nodes", "cpu_ranks", "max_minutes"):
+        for key in ("nodes", "cpus_per_gpu", "cpu_ranks", "max_minutes"):
             require(getattr(self, key) >= 1, key, getattr(self, key), ">= 1")
         for key in ("gpus", "stop_seconds"):
             require(getattr(self, key) >= 0, key, getattr(self, key), ">= 0")

@@ -154,9 +154,9 @@ class Cluster:
         process.wait()
 
     def jobs(self) -> list[dict[str, str]]:
-        """Jobs that the controller knows: id, state, nodes, comment (rule and wildcards), GPUs, restarts."""
+        """Jobs that the controller knows: id, state, nodes, comment (rule and wildcards), GPUs, cores, restarts."""
         keys = {"id": "JobId", "state": "JobState", "nodes": "NodeList", "comment": "Comment",
-                "gpus": "TresPerJob", "restarts": "Restarts"}
+                "gpus": "TresPerJob", "cpus": "NumCPUs", "restarts": "Restarts"}
         found = []
         for line in self.run("scontrol", "show", "jobs", "--oneliner").splitlines():
             values = dict(part.split("=", 1) for part in line.split() if "=" in part)

@@ -58,6 +58,13 @@ def gpus(kind, wildcards):
     return SITE.gpus if work(kind, wildcards).ranks else 1
 
 
+def cpus(kind, wildcards):
+    """Cores of a task with GPUs. Without, they are its threads: more would change the bits."""
+    if not on_gpu(kind, wildcards):
+        return None
+    return SITE.cpus_per_gpu * (1 if spread(kind, wildcards) else gpus(kind, wildcards))
+
+
 def ranks(kind, wildcards):
     return SITE.ranks if work(kind, wildcards).ranks else 1
 
@@ -96,6 +103,7 @@ def resources(kind):
             (1 + 0.5 * (attempt - 1)) * work(kind, wildcards).memory(SITE)
         ),
         "gpu": lambda wildcards: gpus(kind, wildcards),
+        "cpus_per_task": lambda wildcards: cpus(kind, wildcards),
         "gpu_model": lambda wildcards: SITE.gpu_model if on_gpu(kind, wildcards) else None,
         "slurm_partition": lambda wildcards: SITE.partition_of(on_gpu(kind, wildcards)),
         "slurm_account": lambda wildcards: SITE.account,
