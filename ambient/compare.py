@@ -24,6 +24,16 @@ PROTOCOL = ("metric", "num_samples")  # rows that differ in these don't compare 
 SIGMAS = 2.0  # standard deviations of the difference beyond which a cell differs
 
 
+def tables_in(folder: Path) -> list[str]:
+    """The tables of runs in a folder. Other CSV (summary, theory) has no columns `method` and `metric`."""
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        with open(path, newline="", errors="replace") as file:
+            if {"method", "metric"} <= set(next(csv.reader(file), ())):
+                found.append(path.name)
+    return found
+
+
 def table(path: Path) -> dict[tuple, dict]:
     """Row key -> row. Raises `ValueError` for what is no table."""
     try:
@@ -31,8 +41,8 @@ def table(path: Path) -> dict[tuple, dict]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a table ({error})") from None
-    if not rows or "method" not in rows[0] or "metric" not in rows[0]:
-        raise ValueError(f"{path}: not a table of results: no column `method` or `metric`")
+    if not rows:
+        raise ValueError(f"{path}: a table without rows")
     names = list(rows[0])
     keys = names[:names.index("metric")]
     return {tuple((key, row[key]) for key in keys if row[key]): row for row in rows}
@@ -169,7 +179,7 @@ def files_of(side: Side, name: Path, row: Mapping) -> list[Path]:
 
 def compare(a: Path, b: Path) -> list[dict]:
     """Every row of every table that two trees share, and what differs in it."""
-    names = [sorted(p.name for p in folder.glob("*.csv")) for folder in (a, b)]
+    names = [tables_in(folder) for folder in (a, b)]
     shared = [name for name in names[0] if name in names[1]]
     if not shared:
         raise ValueError(f"{a} and {b} have no table of the same name")

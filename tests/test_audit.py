@@ -427,11 +427,11 @@ def test_jobs_are_drawn_across_stages_and_by_the_root(original):
     found, refused = rerun.jobs(audit(original))
     assert {stage: len(of) for stage, of in found.items()} == {
         "annotate": 3, "corrupt": 1, "detector": 1, "evaluate": 3, "figures": 1, "reference": 1,
-        "sample": 3, "tables": 1, "train": 3}
+        "sample": 3, "summary": 1, "tables": 1, "train": 3}
     raw = shown(original / "data/digits.safetensors")
     assert refused == [f"not run again: prepare of {raw}: its raw data are not at hand"]
-    drawn = [job.one.stage for job in rerun.draw(found, 9, "x")]
-    assert sorted(drawn) == sorted(found) and len(rerun.draw(found, 99, "x")) == 17
+    drawn = [job.one.stage for job in rerun.draw(found, 10, "x")]
+    assert sorted(drawn) == sorted(found) and len(rerun.draw(found, 99, "x")) == 18
     assert [j.name() for j in rerun.draw(found, 5, "x")] == [j.name() for j in rerun.draw(found, 5, "x")]
 
 
@@ -497,7 +497,7 @@ def test_the_crate_describes_every_file_and_job(original, tmp_path):
     assert table["sha256"] == sha256(tmp_path / "crate/results/t.csv") == sha256(original / "t.csv")
     assert table["contentSize"] == str((original / "t.csv").stat().st_size)
     kinds = [e["@type"] for e in graph.values()]
-    assert kinds.count("CreateAction") == 19 and kinds.count("ControlAction") == 18
+    assert kinds.count("CreateAction") == 20 and kinds.count("ControlAction") == 19
     assert {"@id": "https://w3id.org/ro/crate/1.1"} in graph["ro-crate-metadata.json"]["conformsTo"]
     assert {p["@id"] for p in graph["./"]["conformsTo"]} == set(crate.PROFILES)
     (action,) = [e for e in graph.values() if e.get("name") == "tables of t.csv"]
