@@ -1,7 +1,11 @@
 """Fixtures of several files."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+import results_tree
 
 from ambient.datasets import Dataset, write
 
@@ -16,3 +20,17 @@ def mixture(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "mixture.safetensors"
     write(path, Dataset(images, np.arange(60) % 3, np.arange(100, 160), corrupted))
     return path
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    """A finished results tree in miniature, to be read only."""
+    folder = tmp_path_factory.mktemp("o") / "results/tiny"
+    results_tree.make(folder)
+    return folder
+
+
+@pytest.fixture
+def tree(original, tmp_path):
+    """A copy of it, to be damaged."""
+    return Path(shutil.copytree(original, tmp_path / "results/tiny"))

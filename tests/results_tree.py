@@ -1,4 +1,5 @@
 """A finished results tree in miniature, made by the real stages that need no training. No workflow, no torch.
+With what its tests share: its audit, and manifests rewritten as one who knows how would.
 
 Three runs (rows of a table) of one training seed: raw data -> mixture -> annotations -> weights -> samples ->
 scores with their moments -> table and figures. Weights, samples and features are random numbers.
@@ -11,8 +12,9 @@ import numpy as np
 
 from ambient import figures, manifest, merkle, summary, tables
 from ambient.annotations import Annotations
+from ambient.audit.chain import Audit, artefacts_in
 from ambient.datasets import Dataset, write
-from ambient.files import sha256, write_arrays, write_json
+from ambient.files import digest, read_json, sha256, write_arrays, write_json
 from ambient.frechet import frechet_distance, moments
 from ambient.spec import DetectorSpec, SummarySpec, TableSpec
 from ambient.statistics import statistics
@@ -113,3 +115,37 @@ def finish(folder, metrics, summaries, annotations, samples):
     summary.main(every, nothing, tables=[table], out=folder / "summary.csv")
     record("summary", {"out": folder / "summary.csv"}, {"tables": [table]}, plain(every))
     return table
+
+
+def audit(path):
+    """The audit of a file, or of all in a folder."""
+    found = Audit(path)
+    for one in artefacts_in(path) if path.is_dir() else [path]:
+        found.artefact(one)
+    return found
+
+
+def problems(path):
+    """(file name, word) of each problem that it finds."""
+    return {(p.path.name, p.word) for r in audit(path).results.values() for p in r.problems}
+
+
+def refit(path, **changes):
+    """Rewrite a manifest as one who knows how: every digest of its own made to fit."""
+    found = read_json(manifest.path_for(path)) | changes
+    found.pop("seal")
+    found["sha256"], found["size"] = sha256(path), path.stat().st_size
+    for entry in found["outputs"].values():
+        if entry["path"] == path.name:
+            entry["sha256"] = found["sha256"]
+    found["spec_sha256"] = digest(found["spec"])
+    if "content_sha256" in found:
+        found["content_sha256"] = manifest.content_sha256(path)
+    write_json(manifest.path_for(path), found | {"seal": digest(found)})
+    for role, entry in found["outputs"].items():  # the other outputs' manifests name it too
+        other = manifest.path_for(path.with_name(entry["path"]))
+        if entry["path"] != path.name and other.exists():
+            fellow = read_json(other)
+            fellow["outputs"] = found["outputs"] | {role: fellow["outputs"][role]}
+            fellow.pop("seal")
+            write_json(other, fellow | {"seal": digest(fellow)})

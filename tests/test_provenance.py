@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ambient import manifest, sources
+from ambient.attempts import Journal
 from ambient.audit.chain import Audit
 from ambient.audit.cli import main
 from ambient.files import digest, read_json, write_arrays, write_json
@@ -338,3 +339,21 @@ def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):
     assert sources.commit()["dirty"] is False
     (repo / "x").write_bytes(b"caf\xe9\n")
     assert sources.commit()["dirty"] is True and len(sources.commit()["diff_sha256"]) == 64
+
+
+def test_interrupted_attempts_are_kept(tmp_path, monkeypatch):
+    state, code = tmp_path / "state/train", {"commit": "c" * 40}
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert Journal(state, ["a"]).begin(manifest.Clock(), code) == []
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert Journal(state, ["other"]).begin(manifest.Clock(), code) == []
+    journal = Journal(state, ["a"])
+    (earlier,) = journal.begin(manifest.Clock(), code)
+    assert earlier["scheduler"] == {"job_id": "17"} and earlier["commit"] == "c" * 40
+    path = tmp_path / "x.bin"
+    path.write_text("x")
+    found = manifest.build(path, "ambient.train", {}, {}, [], {}, manifest.Clock(), interrupted=[earlier])
+    assert found["execution"]["interrupted"] == [earlier]
+    assert found["execution"]["scheduler"] == {"job_id": "17", "restarts": "1"}
+    journal.remove()
+    assert list((tmp_path / "state").iterdir()) == []

@@ -154,7 +154,7 @@ class Cluster:
         process.wait()
 
     def jobs(self) -> list[dict[str, str]]:
-        """Jobs that the controller knows: id, state, nodes, comment (rule, wildcards), GPUs, cores, restarts."""
+        """Jobs that the controller knows: id, state, nodes, comment (rule, wildcards), GPUs, cores."""
         keys = {"id": "JobId", "state": "JobState", "nodes": "NodeList", "comment": "Comment",
                 "gpus": "TresPerJob", "cpus": "NumCPUs", "restarts": "Restarts"}
         found = []

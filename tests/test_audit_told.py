@@ -1,0 +1,104 @@
+"""What the audit tells: one number's story, JSON, the page, the root and its signature."""
+
+import json
+
+import pytest
+from results_tree import audit, problems, refit
+
+from ambient import manifest, merkle
+from ambient.audit import cli
+from ambient.audit.chain import artefacts_in
+from ambient.files import read_json, write_json
+
+
+def test_one_numbers_story_reaches_the_raw_data(original, capsys):
+    assert cli.main(["--why", str(original / "t.csv"), "--row", "Ambient-o"]) == 0
+    out = capsys.readouterr().out
+    value = read_json(original / "runs/ambient/seed-0/metrics.json")["scores"][0]["value"]
+    for words in ("row 3 of 3", f"{value:.6g} (sampling seed 0)", "denoiser.safetensors", "raw.zip  [raw"):
+        assert words in out
+    assert "only-clean" not in out.split("\n\n")[1]
+    for row, words in (("9", "fits 0 rows"), ("x", "1 only-clean, 2 all-data, 3 ambient")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["--why", str(original / "t.csv"), "--row", row])
+        assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_json_has_levels_reasons_and_the_root(original, capsys):
+    assert cli.main([str(original), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    table = found["artefacts"][str(original / "t.csv")]
+    assert (table["level"], table["next"]) == (3, "")
+    assert "--rerun" in found["artefacts"][str(original / "data/digits.safetensors")]["next"]
+    seals = [(p.relative_to(original).as_posix(), manifest.read(manifest.path_for(p))["seal"])
+             for p in artefacts_in(original)]
+    assert found["roots"] == {str(original): {"sha256": merkle.root(seals), "manifests": len(seals)}}
+
+
+def test_the_page_links_each_cell_and_escapes(original, tmp_path):
+    assert cli.main([str(original), "--html", str(tmp_path / "a.html")]) == 0
+    text = (tmp_path / "a.html").read_text()
+    columns = len((original / "t.csv").read_text().splitlines()[0].split(","))
+    assert text.count('<a href="#t0-2">') == columns and text.count('id="t0-2"') == 1
+    assert text.count("data:image/png;base64,") == 3 and "Only Clean" in text
+    found = audit(original)
+    result = found.results[original / "t.csv"]
+    result.problem("differs", "<script>alert(1)</script>")
+    from ambient.audit.html import page
+
+    assert "<script>" not in page(found, {})
+
+
+def test_merkle_root_of_three_leaves():
+    import hashlib
+
+    def H(tag, data):
+        return hashlib.sha256(tag + data).digest()
+
+    leaves = (("a", "1"), ("b", "2"), ("c", "3"))
+    a, b, c = (H(b"\0", f'["{name}","{seal}"]'.encode()) for name, seal in leaves)
+    assert merkle.root([("c", "3"), ("a", "1"), ("b", "2")]) == H(b"\1", H(b"\1", a + b) + c).hex()
+    assert merkle.root([]) == hashlib.sha256(b"").hexdigest()
+
+
+def test_the_table_keeps_the_root_of_what_is_below_it(tree):
+    stored = read_json(manifest.path_for(tree / "t.csv"))["root"]
+    assert stored["manifests"] == 4 + 3 * 5  # shared ones, and those of a run without loss and moments
+    refit(tree / "t.csv", root=stored | {"sha256": "0" * 64})
+    assert ("t.csv", "contradicted") in problems(tree)
+
+
+def keys(folder):
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / "key.pem", folder / "key.pub"
+    private.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+def test_a_signature_holds_for_this_tree_and_key_only(tree, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    private, public = keys(tmp_path)
+    _, stranger = keys(tmp_path / "other")
+    assert cli.main([str(tree), "--verify", str(public)]) == 1  # not signed yet
+    assert cli.main([str(tree), "--sign", str(private)]) == 0
+    envelope = read_json(tree / "root.dsse.json")
+    assert envelope["payloadType"] == "application/vnd.in-toto+json"
+    assert cli.main([str(tree), "--verify", str(public)]) == 0
+    assert cli.main([str(tree), "--verify", str(stranger)]) == 1
+    assert "not signed by this key" in capsys.readouterr().out
+    # All of a leaf made to fit, which no digest can tell: the signature does.
+    figure = tree / "t-grid.png"
+    refit(figure, facts={"note": "edited"})
+    assert not problems(tree)
+    assert cli.main([str(tree), "--verify", str(public)]) == 1
+    assert "signs another root" in capsys.readouterr().out
+    write_json(tree / "root.dsse.json", envelope | {"payload": envelope["payload"][:-8] + "AAAAAAA="})
+    assert cli.main([str(tree), "--verify", str(public)]) == 1
+    for wrong in (tree / "t.csv", public):
+        with pytest.raises(SystemExit):
+            cli.main([str(tree), "--sign", str(wrong)])
+        assert "openssl" in capsys.readouterr().err
