@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ambient import crops_figures, drawing, figures, galleries, summary
+from ambient import crops_figures, drawing, figures, galleries, numbers
 from ambient.annotations import Annotations
 from ambient.config import Experiments
 from ambient.datasets import Dataset
@@ -53,7 +53,7 @@ def table_of(spec, value=7.0):
 
 def test_summary_has_every_published_number_and_the_notes(paper):
     spec = paper.tables["table6"]
-    found = pd.DataFrame(summary.rows_of("table6", spec.rows, table_of(spec)))
+    found = pd.DataFrame(numbers.rows_of("table6", spec.rows, table_of(spec)))
     fids = found[found["quantity"] == "fd-x"]
     assert list(fids["paper"].fillna(0)) == [5.49, 5.36, 5.35, 5.69, 5.40, 5.34, 0]
     assert (fids["paper_quantity"] == "fid").all() and (fids["ours"] == 7.0).all()
@@ -61,7 +61,7 @@ def test_summary_has_every_published_number_and_the_notes(paper):
     assert "weight=none" in fids["parameters"].iloc[0]
     assert list(found[found["quantity"] == "sigma_min_mean"]["paper"]) == [1.38]
     with pytest.raises(ValueError, match="table table6: its rows are not those of the configuration"):
-        summary.rows_of("table6", spec.rows, table_of(spec).iloc[:-1])
+        numbers.rows_of("table6", spec.rows, table_of(spec).iloc[:-1])
 
 
 @pytest.mark.parametrize("name", ["table2b", "table3", "table6"])

@@ -93,13 +93,13 @@ class Rederive:
 
     def summary(self, result: Result) -> None:
         """Every cell of the summary from the tables, but for the levels: those an audit gave then."""
-        from ambient import summary
+        from ambient import numbers
 
         (tables,) = self.inputs(result, "tables").values()
         present = result.key.read_text()
         said = {row["table"]: int(row["provenance_level"]) for row in csv.DictReader(io.StringIO(present))}
         levels = [said.get(path.stem, 0) for path in tables]
-        compare_cells(present, summary.rebuild(result.manifest["spec"], tables, levels))
+        compare_cells(present, numbers.rebuild(result.manifest["spec"], tables, levels))
 
     def metrics(self, result: Result) -> None:
         """Every distance from the moments that the job kept, and the protocol from the inputs."""
