@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,72 +13,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.clones import clone
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-TINY = """
-studies:
-  controlled:
-    dataset: digits
-    clean_fraction: 0.2
-    detector: digitnet
-    classifier:
-      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}
-      augment: &augment {p: 0.1, transforms: [scale]}
-      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
-      evaluations: 2
-    annotation: {grid: geometric, num_sigmas: 4, num_trials: 1, smoothing_span: 1}
-    training:
-      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [],
-                conditional: false}
-      augment: *augment
-      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
-      snapshots: [128, 256]
-    sampling: {sampler: {num_steps: 3}, num_samples: 100, seeds: [0, 1]}
-datasets:
-  digits: {max_images: 300}
-detectors:
-  digitnet: {nimg: 256, batch: 64}
-tables:
-  table2a: {rows: [only-clean, all-data-blur-0.6, ambient-blur-0.6]}
-"""
-
-# Everything else, on a few digits: other data by crops, a donut, the summary and the figures.
-CROPS = """
-extends: test
-studies:
-  dogs: &animals
-    dataset: dogs
-    clean_fraction: 0.3
-    detector: digitnet
-    classifier:
-      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}
-      augment: &augment {p: 0.1, transforms: [scale]}
-      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
-      evaluations: 1
-    annotation: {grid: geometric, num_sigmas: 4, num_trials: 1, smoothing_span: 1}
-    training:
-      network: {model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}
-      augment: *augment
-      optimiser: {nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}
-      snapshots: [256]
-    sampling: {sampler: {num_steps: 3}, num_samples: 50, seeds: [0, 1]}
-    locality: {contexts: [4, 8], num_images: 16, num_sigmas: 3}
-  cats: {<<: *animals, dataset: cats}
-datasets:
-  dogs: &digit {source: mnist, resolution: 16, channels: 1, padding: 2, num_images: 5000, classes: [3],
-                about: null, max_images: 60}
-  cats: {<<: *digit, classes: [8]}
-  wildlife: {<<: *digit, classes: [5]}
-  procedural: {resolution: 16, channels: 1, num_images: 40}
-annotations:
-  crops: {classifiers: [crops-4, crops-8]}
-tables:
-  table2b: {rows: [dogs-only, dogs-cats-0.1, dogs-cats-crops, dogs-procedural-crops]}
-  table6: {rows: [loss-plain, ambient-blur-0.6]}
-figures:
-  figure3: {corruptions: [blur-0.6]}
-  figure6: {images: 2}
-"""
 PICTURES = ("figure2", "figure3", "figure6", "figure11a", "figure15", "figure18", "figure25")
 
 
@@ -101,25 +38,18 @@ def jobs(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the repository with a tiny scale `test`, run once."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("ambient", "workflow", "config"):
-        shutil.copytree(ROOT / name, folder / name,
-                        ignore=shutil.ignore_patterns("__pycache__", "local.yaml"))
-    shutil.copy(ROOT / "Snakefile", folder)
-    shutil.copy(ROOT / "environment.yml", folder)
-    (folder / "config/scales/test.yaml").write_text(TINY)
-    snakemake(folder, "--config", "scale=test")
+    """A copy of the repository in which the scale `tiny` was run once."""
+    folder = clone(tmp_path_factory.mktemp("clone"))
+    snakemake(folder, "--config", "scale=tiny")
     return folder
 
 
-TEST = ("--config", "scale=test")
+TINY = ("--config", "scale=tiny")
 
 
 @pytest.fixture(scope="module")
 def crops(tree):
-    """The same tree with a scale `crops`, of which what concerns other data was made."""
-    (tree / "config/scales/crops.yaml").write_text(CROPS)
+    """The same tree, in which what concerns other data was made at the scale `crops`."""
     made = ["table2b.csv", "table2b.png", "table6.csv", "table6.png", *(f"{n}.png" for n in PICTURES)]
     snakemake(tree, *(f"results/crops/{name}" for name in made))
     return tree / "results/crops"
@@ -160,7 +90,7 @@ def test_figures_of_no_table_are_made(crops):
 
 
 def test_end_to_end_table(tree):
-    table = pd.read_csv(tree / "results/test/table2a.csv")
+    table = pd.read_csv(tree / "results/tiny/table2a.csv")
     assert list(table["method"]) == ["Only Clean", "All data", "Ambient-o"]
     assert list(table["corruption"]) == ["none", "gaussian_blur", "gaussian_blur"]
     assert list(table["sigma_px"].fillna(0)) == [0, 0.6, 0.6]
@@ -168,28 +98,28 @@ def test_end_to_end_table(tree):
     assert list(table["paper_value"]) == [8.79, 11.42, 5.34]
     assert (table["num_samples"] == 100).all() and (table["num_seeds"] == 2).all()
     for _, row in table.iterrows():
-        metrics = json.loads((tree / f"results/test/{row['run_id']}/seed-0/metrics.json").read_text())
+        metrics = json.loads((tree / f"results/tiny/{row['run_id']}/seed-0/metrics.json").read_text())
         last = [s["value"] for s in metrics["scores"] if s["nimg"] == 256]
         assert row["value"] == pytest.approx(sum(last) / 2, rel=1e-5)
         assert row["value_min"] == pytest.approx(min(last), rel=1e-5)
         assert row["value_std"] == pytest.approx(abs(last[0] - last[1]) / 2**0.5, rel=1e-4)
     assert table["sigma_min_mean"].iloc[1] == 0 and table["sigma_min_mean"].iloc[2] > 0
     for suffix in (".pdf", ".png", "-curves.png", "-classifiers.png", "-grid.png"):
-        assert (tree / f"results/test/table2a{suffix}").stat().st_size > 5000
-    page = (tree / "results/test/table2a-audit.html").read_text()
+        assert (tree / f"results/tiny/table2a{suffix}").stat().st_size > 5000
+    page = (tree / "results/tiny/table2a-audit.html").read_text()
     assert "Every link of every result holds" in page and page.count("<section") == 3
 
 
 def test_end_to_end_audit(tree):
-    done = subprocess.run([sys.executable, "-m", "ambient", "audit", "results/test"], cwd=tree,
+    done = subprocess.run([sys.executable, "-m", "ambient", "audit", "results/tiny"], cwd=tree,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "level 3: 1" in done.stdout
-    metrics = next((tree / "results/test/runs").glob("*/seed-0/metrics.json"))
+    metrics = next((tree / "results/tiny/runs").glob("*/seed-0/metrics.json"))
     original = metrics.read_text()
     metrics.write_text(original.replace('"value": ', '"value": 1', 1))
     try:
-        done = subprocess.run([sys.executable, "-m", "ambient", "audit", "results/test/table2a.csv"],
+        done = subprocess.run([sys.executable, "-m", "ambient", "audit", "results/tiny/table2a.csv"],
                               cwd=tree, capture_output=True, text=True)
         assert done.returncode == 1 and "metrics.json" in done.stdout and "changed" in done.stdout
     finally:
@@ -197,7 +127,7 @@ def test_end_to_end_audit(tree):
 
 
 def test_second_run_has_nothing_to_do(tree):
-    assert jobs(tree, *TEST) == {}
+    assert jobs(tree, *TINY) == {}
 
 
 def test_changed_corruption_reruns_it_and_its_descendants_only(tree):
@@ -205,7 +135,7 @@ def test_changed_corruption_reruns_it_and_its_descendants_only(tree):
     original = path.read_text()
     path.write_text(original.replace("sigma_px: 0.6", "sigma_px: 0.61"))
     try:
-        found = jobs(tree, *TEST)
+        found = jobs(tree, *TINY)
     finally:
         path.write_text(original)
     assert found == {"all": 1, "corrupt": 1, "classify": 1, "annotate": 2, "train": 2, "sample": 2,
@@ -217,16 +147,16 @@ def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
     original = path.read_text()
     path.write_text(original + "\n# edited\n")
     try:
-        found = jobs(tree, *TEST)
+        found = jobs(tree, *TINY)
     finally:
         path.write_text(original)
     assert found == {"all": 1, "sample": 3, "evaluate": 3, "table": 1, "audit_page": 1, "figures": 1}
-    assert jobs(tree, *TEST) == {}  # a reverted edit costs nothing
+    assert jobs(tree, *TINY) == {}  # a reverted edit costs nothing
 
 
 def test_leaky_classifier_reads_a_mixture_of_its_own(tree):
     path = tree / "config/scales/leaky.yaml"
-    path.write_text("extends: test\nruns: {ambient-blur-0.6: {annotation: per-sample-leaky}}\n")
+    path.write_text("extends: tiny\nruns: {ambient-blur-0.6: {annotation: per-sample-leaky}}\n")
     try:
         text = snakemake(tree, "-n", "-p", "--config", "scale=leaky").stdout
     finally:
@@ -244,11 +174,11 @@ def test_leaky_classifier_reads_a_mixture_of_its_own(tree):
 
 
 def test_a_slip_stops_before_any_job(tree):
-    path = tree / "config/scales/test.yaml"
+    path = tree / "config/scales/tiny.yaml"
     original = path.read_text()
     path.write_text(original.replace("num_samples: 100", "num_sample: 100"))
     try:
-        done = snakemake(tree, *TEST, check=False)
+        done = snakemake(tree, *TINY, check=False)
     finally:
         path.write_text(original)
     assert done.returncode != 0

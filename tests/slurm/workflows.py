@@ -6,61 +6,36 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests import clones
+
 BIN = Path(sys.executable).parent
 # Long enough on a free core for a fault to find a training at work.
 STEPS, BATCH = int(os.environ.get("AMBIENT_TEST_STEPS", "1000")), 32
 MINIATURE = f"""
+extends: tiny
 studies:
   controlled:
-    dataset: digits
-    clean_fraction: 0.2
-    detector: digitnet
-    classifier:
-      network: {{model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: []}}
-      augment: &augment {{p: 0.1, transforms: [scale]}}
-      optimiser: {{nimg: 256, batch: 64, ramp_nimg: 0, precision: float32}}
-      evaluations: 2
-    annotation: {{grid: geometric, num_sigmas: 4, num_trials: 1, smoothing_span: 1}}
     training:
-      network: {{model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [],
-                conditional: false}}
-      augment: *augment
-      optimiser: {{nimg: {STEPS * BATCH}, batch: {BATCH}, ramp_nimg: 0, precision: float32}}
+      optimiser: {{nimg: {STEPS * BATCH}, batch: {BATCH}}}
       snapshots: [{STEPS * BATCH}]
-    sampling: {{sampler: {{num_steps: 3}}, num_samples: 100, seeds: [0, 1]}}
-datasets:
-  digits: {{max_images: 300}}
-detectors:
-  digitnet: {{nimg: 256, batch: 64}}
 runs:  # of twenty steps: rounding has no time to grow
   short: {{study: controlled, corruption: none, annotation: clean,
           training: {{optimiser: {{nimg: {20 * BATCH}}}, snapshots: [{20 * BATCH}]}}}}
-tables:
-  table2a: {{rows: [only-clean, all-data-blur-0.6, ambient-blur-0.6]}}
 """
 RESULT = (".safetensors", ".weights", ".csv", "metrics.json", "loss.jsonl")
 
 
-def clone(folder: Path, site: str = "") -> Path:
+def clone(folder: Path) -> Path:
     """The repository's files, with the miniature as scale `mini`."""
-    for name in ("ambient", "workflow", "config"):
-        shutil.copytree(ROOT / name, folder / name,
-                        ignore=shutil.ignore_patterns("__pycache__", "local.yaml", "site.yaml"))
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(ROOT / name, folder)
-    (folder / "slurm").symlink_to("workflow/profiles/slurm")
+    clones.clone(folder)
     (folder / "config/scales/mini.yaml").write_text(MINIATURE)
     (folder / "config/config.yaml").write_text("scale: mini\nthreads: 1\n")
-    if site:
-        (folder / "config/site.yaml").write_text(site)
     return folder
 
 
