@@ -150,7 +150,9 @@ def classifiers(calibrations: Sequence[Path], annotations: Sequence[Path],
 def edges_of(values: np.ndarray) -> np.ndarray:
     """Histogram edges, even in the logarithm; one bin a level where the values are few levels."""
     levels_found = np.unique(values)
-    if 1 < len(levels_found) <= 40:
+    if len(levels_found) == 1:  # one bin wide enough to be seen
+        return levels_found[0] * np.array([0.85, 1.15])
+    if len(levels_found) <= 40:
         middles = np.sqrt(levels_found[1:] * levels_found[:-1])
         return np.r_[levels_found[0] ** 2 / middles[0], middles, levels_found[-1] ** 2 / middles[-1]]
     return np.geomspace(values.min() * 0.95, values.max() * 1.05, 30)

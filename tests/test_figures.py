@@ -109,3 +109,10 @@ def test_levels_are_in_rising_order(paper, tmp_path):
     means = [line.get_xdata()[0] for line in chart.lines if line.get_marker() == "o"]
     assert means == sorted(means) and len(means) == len(spec.names)
     drawing.save(figure, tmp_path / "f.png")
+
+
+@pytest.mark.parametrize("levels", [[0.02], [0.5, 1.0, 4.0], list(np.linspace(0.1, 3, 50))])
+def test_every_value_falls_into_a_bin_that_can_be_seen(levels):
+    edges = figures.edges_of(np.array(levels))
+    counts, _ = np.histogram(levels, edges)
+    assert counts.sum() == len(levels) and (edges[1:] / edges[:-1]).min() > 1.1
