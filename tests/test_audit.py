@@ -35,6 +35,13 @@ def test_a_table_alone_reaches_level_3_too(original):
     assert audit(original / "t.csv").results[original / "t.csv"].level == 3
 
 
+def test_without_numpy_a_result_stays_at_level_2_and_says_so(original, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)  # what is not installed
+    path = original / "runs/ambient/seed-0/metrics.json"
+    result = audit(path).results[path]
+    assert (result.level, result.problems) == (2, []) and "needs numpy" in result.reason
+
+
 @pytest.mark.parametrize("change", ["copied", "moved", "read-only", "CRLF"])
 def test_an_untouched_tree_never_goes_red(tree, change):
     if change == "copied":

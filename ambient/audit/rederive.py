@@ -64,6 +64,8 @@ class Rederive:
             check(result)
         except Unavailable as error:
             result.reason = str(error)
+        except ImportError as error:
+            result.reason = f"deriving it again needs {error.name}, which is not installed here"
         except Differs as error:
             result.problem("differs", str(error))
         except (ValueError, LookupError, TypeError, OSError, ArithmeticError, AttributeError) as error:
