@@ -74,9 +74,11 @@ def pictures(audit: Audit, result: Result, row: int) -> str:
              for path in audit.results[scores].parents if audit.results[path].stage == "sample"]
     if not found or found[0].level < 1:
         return "<p>No samples here: they were pruned, or are not intact.</p>"
-    import numpy as np
-    from PIL import Image
-
+    try:
+        import numpy as np
+        from PIL import Image
+    except ImportError as error:
+        return f"<p>No samples here: showing them needs {error.name}, which is not installed.</p>"
     from ambient.files import read_arrays
 
     arrays = read_arrays(found[0].key)
