@@ -1,0 +1,60 @@
+"""The prepared format: what a dataset may be, its file, pixels to numbers and back."""
+
+import re
+
+import numpy as np
+import pytest
+
+from ambient.datasets import Dataset, read, to_float, to_uint8, write
+from ambient.files import write_arrays
+from tests.raw_images import PIXELS
+
+
+def test_round_trip(tmp_path):
+    data = Dataset(PIXELS.transpose(0, 3, 1, 2), np.array([2, 0, 1, -1, 2, 2]), np.arange(3, 15, 2),
+                   np.array([0, 1, 0, 0, 1, 1], np.uint8))
+    write(tmp_path / "d.safetensors", data)
+    back = read(tmp_path / "d.safetensors")
+    for name, kind in (("images", np.uint8), ("labels", np.int64), ("ids", np.int64),
+                       ("corrupted", np.uint8)):
+        np.testing.assert_array_equal(getattr(back, name), getattr(data, name))
+        assert getattr(back, name).dtype == kind
+    assert back.num_classes == 3
+    assert Dataset(data.images, np.full(6, -1), data.ids).num_classes == 0
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"images": np.zeros((2, 1, 4, 4), np.float32)}, "images are float32"),
+    ({"images": np.zeros((2, 4, 4), np.uint8)}, "allowed: uint8 (N, 1 or 3, H, H)"),
+    ({"images": np.zeros((2, 2, 4, 4), np.uint8)}, "(2, 2, 4, 4)"),
+    ({"images": np.zeros((2, 1, 4, 5), np.uint8)}, "(2, 1, 4, 5)"),
+    ({"images": np.zeros((0, 1, 4, 4), np.uint8)}, "no images"),
+    ({"labels": np.zeros(3, int)}, "labels has the shape (3,) for 2 images"),
+    ({"ids": np.array([4, 4])}, "ids are not rising"),
+    ({"ids": np.array([4, 1])}, "ids are not rising"),
+    ({"labels": np.zeros(2)}, "labels are float64, allowed: whole numbers"),
+    ({"labels": np.array([0, -2])}, "a label is -2"),
+    ({"corrupted": np.zeros((2, 1), np.uint8)}, "corrupted has the shape"),
+    ({"corrupted": np.array([0, 2], np.uint8)}, "other than 0 and 1"),
+])
+def test_what_is_no_dataset(changes, words):
+    good = {"images": np.zeros((2, 1, 4, 4), np.uint8), "labels": np.zeros(2, int),
+            "ids": np.arange(2)}
+    Dataset(**good)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Dataset(**good | changes)
+
+
+def test_a_foreign_file_is_named(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_arrays(path, {"images": np.zeros((2, 1, 4, 4), np.uint8), "other": np.zeros(2)})
+    with pytest.raises(ValueError, match="x.safetensors: not a prepared dataset"):
+        read(path)
+    path.write_bytes(b"junk")
+    with pytest.raises(ValueError, match="x.safetensors"):
+        read(path)
+
+
+def test_scaling():
+    np.testing.assert_allclose(to_float(np.array([0, 51, 255], np.uint8)), [-1, -0.6, 1], atol=1e-7)
+    np.testing.assert_array_equal(to_uint8(np.array([-1.5, -1, 0.2, 1, 7])), [0, 0, 153, 255, 255])
