@@ -162,12 +162,16 @@ def double(cluster, job: dict) -> None:
 
 
 def kill_node(cluster, job: dict) -> None:
-    """The node dies with everything on it, and is back after SLURM has noticed."""
+    """The node dies with everything on it, and is back after SLURM has noticed.
+
+    The job tells, not the node's state: after a controller's restart SLURM may show a dead node as `mixed*`.
+    """
     node = job["nodes"]
     cluster.kill(node)
     end(keepers(cluster, node))
     end(processes(cluster, node=node))
-    cluster.wait_for(lambda: "down" in cluster.run("sinfo", "-h", "-n", node, "-o", "%t"), f"{node} down")
+    cluster.wait_for(lambda: any(known["id"] == job["id"] and known["state"] != "RUNNING"
+                                 for known in cluster.jobs()), f"job {job['id']} to leave {node}")
     cluster.node(node)
 
 
