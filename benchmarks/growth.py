@@ -1,13 +1,15 @@
-"""`python -m benchmarks.growth`: time an image at 5,000 and at 50,000 images.
+"""`python -m benchmarks.growth`: time an image, and a training's memory, at 5,000 and at 50,000 images.
 
 Writes benchmarks/growth.md. Linear work has a ratio of 1; what the ratio exceeds it by is what growth costs.
+Memory is the peak of a process that trains for two steps; with 10 images it is what the network needs itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import re
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ambient import annotate, corrupt
+from ambient import annotate, corrupt, train
+from ambient.annotations import Annotations
 from ambient.config import Experiments
 from ambient.datasets import Dataset, write
 from ambient.frechet import moments
 from ambient.stage import Record
 from benchmarks import training
+from benchmarks.timing import seconds
 
 SIZES = (5_000, 50_000)
 STEPS = 20
@@ -39,19 +43,23 @@ def corruption(count: int) -> Callable[[], object]:
     return lambda: corrupt.mix(made, data)
 
 
+def mixture(count: int, path: Path) -> Dataset:
+    """Images of which nine in ten count as corrupted, written."""
+    made = replace(dataset(count), corrupted=(np.arange(count) % 10 > 0).astype(np.uint8))
+    write(path, made)
+    return made
+
+
 def fixed_annotation(count: int) -> Callable[[], object]:
     """What annotation does beside asking the classifier: reading, choosing, writing."""
-    found = Experiments("config", "small")
-    mixture = dataset(count)
-    mixture = replace(mixture, corrupted=(np.arange(count) % 10 > 0).astype(np.uint8))
+    spec = Experiments("config", "small").annotation("controlled", "all")
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write(folder / "m.safetensors", mixture)
-            annotate.main(found.annotation("controlled", "all"), Record(), data=folder / "m.safetensors",
-                          classifier=None, state=folder / "s", out=folder / "a.safetensors",
-                          summary=folder / "a.json")
+            mixture(count, folder / "m.safetensors")
+            annotate.main(spec, Record(), data=folder / "m.safetensors", classifier=None, state=folder / "s",
+                          out=folder / "a.safetensors", summary=folder / "a.json")
     return work
 
 
@@ -67,6 +75,34 @@ def scoring(count: int) -> Callable[[], object]:
     """Moments of 2,048 features."""
     features = np.random.default_rng(0).standard_normal((count, 2048), np.float32)
     return lambda: moments(features)
+
+
+def trains(count: int, report) -> None:
+    """Two steps of the stage itself on the images of the paper's shape; sends the process's peak, GiB."""
+    spec = Experiments("config", "small").training("ambient-blur-0.8", 0)
+    nimg = 2 * spec.optimiser.batch
+    spec = replace(spec, optimiser=replace(spec.optimiser, nimg=nimg, ramp_nimg=0), snapshots=(nimg,))
+    with tempfile.TemporaryDirectory() as name:
+        data, annotations = Path(name, "m.safetensors"), Path(name, "a.safetensors")
+        made = mixture(count, data)
+        # Each corrupted image has a level, and so a fixed noise, of its own.
+        Annotations(made.ids, made.corrupted.astype(float), np.zeros(count)).write(annotations)
+        train.main(spec, Record(), data=data, annotations=annotations, state=Path(name, "t"),
+                   out=Path(name, "d.safetensors"), log=Path(name, "loss.jsonl"))
+    # Not getrusage: its peak is handed down from the process that started this one.
+    report.put(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**20)
+
+
+def peak(count: int) -> float:
+    """GiB of a process of its own that trains on `count` images."""
+    context = multiprocessing.get_context("spawn")
+    report = context.SimpleQueue()
+    process = context.Process(target=trains, args=(count, report))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"training on {count:,} images ended with status {process.exitcode}")
+    return report.get()
 
 
 WORK = {"corruption": (corruption, "image"),
@@ -87,16 +123,19 @@ def main() -> None:
         times = np.zeros((given.repeats, 2))
         for repeat in range(given.repeats):
             for column, work in enumerate(works):
-                began = time.perf_counter()
-                work()
-                times[repeat, column] = time.perf_counter() - began
+                times[repeat, column] = seconds(work)
         share = np.median(times, axis=0) / (SIZES if unit == "image" else (STEPS, STEPS))
         lines.append(f"| {name} | {share[0] * 1e3:.3g} | {share[1] * 1e3:.3g} | {share[1] / share[0]:.2f} |")
         print(lines[-1], flush=True)
+    own, *peaks = (peak(count) for count in (10, *SIZES))
+    memory = (f"Peak memory of a training process (`small`, 32x32x3): {own:.2f} GiB with 10 images, "
+              f"{peaks[0]:.2f} with 5,000, {peaks[1]:.2f} with 50,000.")
+    print(memory)
     given.out.write_text("\n".join([
         "# Cost as work grows\n", f"Written by `python -m benchmarks.growth --repeats {given.repeats}` "
         f"({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads).\n",
-        "| work | ms an image (or batch) of 5,000 | of 50,000 | ratio |\n|---|---|---|---|", *lines, ""]))
+        "| work | ms an image (or batch) of 5,000 | of 50,000 | ratio |\n|---|---|---|---|", *lines, "",
+        memory, ""]))
     print(f"wrote {given.out}")
 
 

@@ -13,8 +13,6 @@ from tests.slurm.cluster import Cluster, missing
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 SHORT = "results/mini/runs/short/seed-0/denoiser.safetensors"
 LIMIT = 600  # seconds before a workflow is given up
-# Those that cost seconds; `python -m tests.slurm.faults` has all, time limits and the controller's death too.
-KINDS = ("cancel", "double", "kill", "node")
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +34,14 @@ def local(tmp_path_factory):
 
 
 def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path):
-    """Cancelled, doubled, killed, its node lost."""
+    """Cancelled, doubled, killed, over its time limit, put back, its node lost; the controller restarted."""
     folder = workflows.clone(tmp_path / "slurm")
     arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
                  "--latency-wait", "5", "results/mini/table2a.csv", SHORT]
     head = workflows.snakemake(folder, arguments, cluster.environment())
-    faults = workflows.strike(cluster, folder, head, len(KINDS), kinds=KINDS)
+    faults = workflows.strike(cluster, folder, head, len(workflows.FAULTS))
     workflows.finished(head, folder, LIMIT)
-    assert [kind for kind, _, _ in faults] == list(KINDS)
+    assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
     assert workflows.digests(folder) == workflows.digests(local)
     facts = workflows.trainings(folder)
     assert set(facts) == {f"{run}/seed-0" for run in (

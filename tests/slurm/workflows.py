@@ -186,10 +186,10 @@ FAULTS = {"cancel": cancel, "double": double, "kill": kill_stage, "limit": cut, 
           "controller": restart_controller, "node": kill_node}
 
 
-def strike(cluster, folder: Path, head: subprocess.Popen, count: int, seed: int = 0, scale: str = "mini",
-           kinds: tuple[str, ...] = tuple(FAULTS)) -> list[tuple[str, str, int]]:
+def strike(cluster, folder: Path, head: subprocess.Popen, count: int, seed: int = 0,
+           scale: str = "mini") -> list[tuple[str, str, int]]:
     """`count` faults at random moments over the trainings of a workflow; (kind, run, images seen) of each."""
-    draw, done, before = random.Random(seed), [], {}
+    draw, kinds, done, before = random.Random(seed), list(FAULTS), [], {}
     while len(done) < count and head.poll() is None:
         time.sleep(draw.uniform(0.5, 3.0))
         jobs = [job for job in cluster.jobs()

@@ -1,0 +1,82 @@
+"""`python -m benchmarks.overhead`: what the workflow costs beside the work.
+
+In a fresh clone: each stage up to its command line, the jobs of every paper-scale target, the demo with one
+job at a time (of which the stages' own seconds are a share), and the finished demo again. Writes
+benchmarks/overhead.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ambient.manifest import SUFFIX
+from benchmarks.timing import seconds
+
+SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
+
+
+def stages(folder: Path) -> list[str]:
+    """Modules that are jobs of the workflow."""
+    return sorted(path.stem for path in (folder / "ambient").glob("*.py")
+                  if "= stage.begin(" in path.read_text())
+
+
+def timed(command: list[str], folder: Path, repeats: int = 1) -> float:
+    """Median seconds of a command, which must succeed."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return statistics.median(seconds(lambda: subprocess.run(
+        command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)) for _ in range(repeats))
+
+
+def worked(tree: Path) -> float:
+    """Seconds that the jobs of a tree took by their manifests, each job once."""
+    found = [json.loads(path.read_text()) for path in tree.rglob(f"*{SUFFIX}")]
+    jobs = {(one["stage"], json.dumps(one["spec"], sort_keys=True), one["execution"]["started"],
+             one["execution"]["wall_sec"]) for one in found}
+    return sum(wall for *_, wall in jobs)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/overhead.md"))
+    given = parser.parse_args()
+    lines = []
+
+    def note(what: str, value: str) -> None:
+        lines.append(f"| {what} | {value} |")
+        print(lines[-1], flush=True)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "clone")
+        subprocess.run(["git", "clone", "--quiet", ".", str(folder)], check=True)
+        starts = {stage: timed([sys.executable, "-m", f"ambient.{stage}", "--help"], folder, given.repeats)
+                  for stage in stages(folder)}
+        slowest = max(starts, key=starts.get)
+        note(f"a stage up to its command line, the slowest of {len(starts)} ({slowest})",
+             f"{starts[slowest]:.2f} s")
+        note("`snakemake -n --quiet host -d . paper_all`", "{:.1f} s".format(
+            timed([*SNAKEMAKE, "-n", "--quiet", "host", "-d", ".", "paper_all"], folder, given.repeats)))
+        demo = [*SNAKEMAKE, "--cores", "1", "--config", "scale=demo"]
+        whole = timed(demo, folder)
+        share = worked(folder / "results/demo") / whole
+        note("the demo, one job at a time", f"{whole / 60:.1f} minutes, {share:.0%} of them in the stages")
+        note("the finished demo again", f"{timed(demo, folder, given.repeats):.1f} s")
+    given.out.write_text("\n".join([
+        "# What the workflow costs\n",
+        f"Written by `python -m benchmarks.overhead --repeats {given.repeats}`.\n",
+        "| | |\n|---|---|", *lines, ""]))
+    print(f"wrote {given.out}")
+
+
+if __name__ == "__main__":
+    main()
