@@ -37,11 +37,16 @@ def rows(count: int) -> slice:
 
 
 def bernoulli(like: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """0 or 1 with P(1) = p, for this rank's rows `like` of a batch: the rows of one draw for all of it."""
-    if size() == 1:
-        return torch.empty_like(like).bernoulli_(p, generator=generator)
-    whole = like.new_empty(size() * len(like), *like.shape[1:])
-    return whole.bernoulli_(p, generator=generator)[rows(len(whole))]
+    """True with P = p, for this rank's rows `like` of a batch: the rows of one draw for all of it.
+
+    p is rounded to a multiple of 2^-16: one draw of 64 bits makes four decisions, since torch's own
+    `bernoulli_`, with a draw each, took a tenth of a training step of the CIFAR-10 network.
+    """
+    count = size() * like.numel()
+    drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
+    drawn.random_(-(2**63), None, generator=generator)
+    parts = drawn.view(torch.int16)[:count].reshape(size() * len(like), *like.shape[1:])
+    return parts[rows(len(parts))] < round(p * 2**16) - 2**15
 
 
 def average(tensors: Iterable[Tensor]) -> None:

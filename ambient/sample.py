@@ -27,8 +27,8 @@ from ambient.progress import Progress
 from ambient.runtime import State, autocast, device, identity
 from ambient.sampler import heun
 
-BATCH = {"cpu": 125, "cuda": 1000}  # samples drawn together: a matter of memory, not of results
-SHARD = 5  # batches that are saved together, and lost together
+BATCH = {"cpu": 32, "cuda": 1000}  # samples drawn together: a matter of speed, not of results
+SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
 
 
 class Draw:
@@ -69,7 +69,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
     keep = State(state, identity("ambient.sample", spec, denoiser))
     snapshots = read_description(denoiser)["spec"]["snapshots"]
     total = len(snapshots) * len(spec.seeds) * spec.num_samples
-    step = SHARD * BATCH[where.type]
+    step = SHARD[where.type]
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in snapshots for seed in spec.seeds for first in range(0, spec.num_samples, step)]
     progress, done, loaded = Progress("sample", total), 0, None

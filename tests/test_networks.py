@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ambient import ranks
 from ambient.augment import LABELS, SYM6, augment, doubled, halved, rotation, warp
 from ambient.denoiser import Denoiser, NoiseClassifier
 from ambient.networks.unet import HalfUNet, UNet
@@ -89,6 +90,17 @@ def test_initial_denoiser_is_the_skip_connection():
     D = Denoiser(small().eval())(x, sigma)
     skip = (0.25 / (sigma**2 + 0.25)).reshape(-1, 1, 1, 1)
     torch.testing.assert_close(D, skip * x, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.87, 1 - 2**-16])
+def test_masks_keep_with_their_probability(p):
+    drawn = ranks.bernoulli(torch.empty(7, 3, 101, 101), p, torch.Generator().manual_seed(1))
+    assert drawn.shape == (7, 3, 101, 101) and drawn.dtype == torch.bool
+    deviation = (p * (1 - p) / drawn.numel()) ** 0.5
+    assert abs(drawn.double().mean().item() - p) <= 4 * deviation + 2**-17
+    if 0.05 < p < 0.95:  # neighbours come from one draw, and know nothing of each other
+        flat = drawn.flatten().double()
+        assert abs(torch.corrcoef(torch.stack([flat[:-1], flat[1:]]))[0, 1]) < 4 / drawn.numel() ** 0.5
 
 
 def test_dropout_is_a_function_of_its_generator_and_needs_one():

@@ -44,7 +44,7 @@ def main() -> int:
         head = workflows.snakemake(
             folder, ["--profile", "slurm", "--retries", str(given.faults + 3), "--latency-wait", "5",
                      "--slurm-init-seconds-before-status-checks", "5", target], cluster.environment() | extra)
-        faults = workflows.strike(cluster, folder, head, given.faults, given.seed, given.scale)
+        faults = workflows.strike(cluster, folder, head, given.faults, local, given.seed, given.scale)
         workflows.finished(head, folder, DAY)
         for job in cluster.jobs():
             print("job {id:>4} {state:12} {nodes:4} restarts {restarts} {gpus} {comment}".format(**job))

@@ -39,7 +39,7 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
     arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
                  "--latency-wait", "5", "results/mini/table2a.csv", SHORT]
     head = workflows.snakemake(folder, arguments, cluster.environment())
-    faults = workflows.strike(cluster, folder, head, len(workflows.FAULTS))
+    faults = workflows.strike(cluster, folder, head, len(workflows.FAULTS), local)
     workflows.finished(head, folder, LIMIT)
     assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
     assert workflows.digests(folder) == workflows.digests(local)

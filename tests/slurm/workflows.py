@@ -72,26 +72,16 @@ def trainings(folder: Path, scale: str = "mini") -> dict[str, dict]:
             for path in (folder / "results" / scale).glob("runs/*/*/denoiser.safetensors.manifest.json")}
 
 
-def position(folder: Path, run: str, scale: str = "mini") -> int:
-    """Images seen, by the loss log, of a training that runs; 0 before it, -1 once it has finished."""
-    if any((folder / "results" / scale).glob(f"runs/{run}/*/denoiser.safetensors.manifest.json")):
-        return -1
+def position(folder: Path, training: str, scale: str) -> int:
+    """Images seen, by the loss log, of a training (run/seed) that has not finished; 0 before it began."""
     last = 0
-    for log in folder.glob(f"results/.state/{scale}/runs/{run}/*/train/*/loss.jsonl"):
+    for log in folder.glob(f"results/.state/{scale}/runs/{training}/train/*/loss.jsonl"):
         for line in log.read_text(errors="replace").splitlines():
             try:
                 last = max(last, json.loads(line)["nimg"])
             except (ValueError, KeyError):
                 continue
     return last
-
-
-def job_of(cluster, rule: str, run: str) -> dict[str, str] | None:
-    """The running job of a rule and run."""
-    for job in cluster.jobs():
-        if job["state"] == "RUNNING" and f"rule_{rule}_" in job["comment"] and run in job["comment"]:
-            return job
-    return None
 
 
 def processes(cluster, node: str = "", job: str = "", stage: str = "") -> list[int]:
@@ -158,7 +148,8 @@ def double(cluster, job: dict) -> None:
     script = cluster.lab / f"again-{job['id']}.sh"
     script.write_text(cluster.run("scontrol", "write", "batch_script", job["id"], "-"))
     folder = re.search(r"WorkDir=(\S+)", cluster.run("scontrol", "show", "job", job["id"]))[1]
-    cluster.run("sbatch", "--gpus=1", "--mem=4000", f"--chdir={folder}", "--output=/dev/null", str(script))
+    cluster.run("sbatch", "--gpus=1", "--mem=4000", f"--chdir={folder}", f"--output={script}.log",
+                str(script))
 
 
 def kill_node(cluster, job: dict) -> None:
@@ -186,26 +177,32 @@ FAULTS = {"cancel": cancel, "double": double, "kill": kill_stage, "limit": cut, 
           "controller": restart_controller, "node": kill_node}
 
 
-def strike(cluster, folder: Path, head: subprocess.Popen, count: int, seed: int = 0,
+def strike(cluster, folder: Path, head: subprocess.Popen, count: int, local: Path, seed: int = 0,
            scale: str = "mini") -> list[tuple[str, str, int]]:
-    """`count` faults at random moments over the trainings of a workflow; (kind, run, images seen) of each."""
+    """`count` faults over the trainings of a workflow; (kind, training, images it had seen) of each.
+
+    Each comes when a random share of what the trainings of `local` have seen is reached, to one that runs.
+    """
     draw, kinds, done, before = random.Random(seed), list(FAULTS), [], {}
+    images = {name: facts["images_seen"] for name, facts in trainings(local, scale).items()}
+    # Not in the last tenth: a fault needs a training that it can hit.
+    moments = sorted(draw.uniform(0, 0.9 * sum(images.values())) for _ in range(count))
     while len(done) < count and head.poll() is None:
-        time.sleep(draw.uniform(0.5, 3.0))
-        jobs = [job for job in cluster.jobs()
-                if job["state"] == "RUNNING" and "rule_train_" in job["comment"]]
-        if not jobs:
+        time.sleep(0.5)
+        finished = trainings(folder, scale)
+        seen = {name: images[name] if name in finished else position(folder, name, scale) for name in images}
+        running = {name: job for job in cluster.jobs() for name in images
+                   if job["state"] == "RUNNING" and "rule_train_" in job["comment"]
+                   and job["comment"].endswith(f"_{scale}_{name.replace('/seed-', '_')}")}
+        if not running or sum(seen.values()) < moments[len(done)]:
             continue
-        job = draw.choice(jobs)
-        run = next((name.name for name in folder.glob(f"results/.state/{scale}/runs/*")
-                    if name.name in job["comment"]), None)
-        at = position(folder, run, scale) if run else 0
-        if at <= before.get(run, 0):  # no progress since the last fault: it would only delay the next one
+        name = draw.choice(sorted(running))
+        if seen[name] <= before.get(name, 0):  # no progress since its last fault: only delay would be added
             continue
-        before[run] = at
-        kind = kinds[len(done) % len(kinds)]
+        before[name] = seen[name]
+        kind, job = kinds[len(done) % len(kinds)], running[name]
         FAULTS[kind](cluster, job)
-        done.append((kind, run, at))
-        print(f"fault {len(done)}/{count}: {kind}, job {job['id']} on {job['nodes']} ({run}, {at:,} images)",
-              flush=True)
+        done.append((kind, name, seen[name]))
+        print(f"fault {len(done)}/{count}: {kind}, job {job['id']} on {job['nodes']} "
+              f"({name}, {seen[name]:,} images)", flush=True)
     return done
