@@ -7,6 +7,7 @@ The metric is called `fid` only for clean-fid's Inception-v3; any other detector
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def classifier_features(path: Path) -> Callable[[np.ndarray], Tensor]:
     return lambda images: network.body(torch.from_numpy(to_float(images)).to(device()))
 
 
+@cache
 def bicubic(side: int) -> Tensor:
     """Pillow's bicubic resizing of a line of `side` pixels to 299, as a matrix (side, 299), float32.
 

@@ -17,7 +17,6 @@ from PIL import Image, features
 
 from ambient import procedural, randomness, readers
 from ambient.datasets import Dataset, write
-from ambient.files import sha256_of_raw
 
 
 def load(spec: DatasetSpec, raw: Path | None) -> tuple[Path, readers.Arrays, bool]:
@@ -78,7 +77,8 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
         record.facts |= {"images": len(ids), "classes": 0, "raw_checksum_verified": True}
         return
     path, (images, labels), verified = load(spec, raw)
-    if spec.sha256 and (found := sha256_of_raw(path)[0]) != spec.sha256:
+    found = record.external("raw", path, spec.source)
+    if spec.sha256 and found != spec.sha256:
         raise ValueError(f"{path}: sha256 is {found}, the configuration's sha256 is {spec.sha256}")
     if spec.num_images is not None and len(images) != spec.num_images:
         raise ValueError(f"{path}: {len(images)} images, the configuration's num_images is "
@@ -92,7 +92,6 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
                          f"{sorted(set(labels.tolist()))}")
     data = Dataset(resized(images[keep], spec), labels[keep], keep)
     write(out, data)
-    record.external("raw", path, spec.source)
     record.facts |= {"images": len(data.ids), "classes": data.num_classes,
                      "raw_checksum_verified": verified or bool(spec.sha256), "pillow": PIL.__version__,
                      "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}

@@ -24,11 +24,12 @@ class Record:
         self.facts: dict[str, Any] = {}
         self.outside: list[dict] = []
 
-    def external(self, name: str, path: Path, origin: str) -> None:
-        """Note a file or folder from outside the tree, by its digest; only its base name is kept."""
+    def external(self, name: str, path: Path, origin: str) -> str:
+        """Note a file or folder from outside the tree, without its path; returns its SHA-256."""
         found, size = sha256_of_raw(path)
         self.outside.append({"name": name, "file": path.name, "origin": origin, "size": size,
                              "sha256": found})
+        return found
 
 
 def fingerprint(path: Path) -> tuple[int, int]:

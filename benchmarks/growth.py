@@ -24,7 +24,7 @@ from ambient.datasets import Dataset, write
 from ambient.frechet import moments
 from ambient.stage import Record
 from benchmarks import training
-from benchmarks.timing import seconds
+from benchmarks.timing import paired
 
 SIZES = (5_000, 50_000)
 STEPS = 20
@@ -120,11 +120,9 @@ def main() -> None:
     lines = []
     for name, (make, unit) in WORK.items():
         works = [make(count) for count in SIZES]
-        times = np.zeros((given.repeats, 2))
-        for repeat in range(given.repeats):
-            for column, work in enumerate(works):
-                times[repeat, column] = seconds(work)
-        share = np.median(times, axis=0) / (SIZES if unit == "image" else (STEPS, STEPS))
+        pair = paired(name, unit, 1, *works, given.repeats)
+        share = [np.median(times) / (size if unit == "image" else STEPS)
+                 for times, size in zip((pair.plain, pair.ours), SIZES, strict=True)]
         lines.append(f"| {name} | {share[0] * 1e3:.3g} | {share[1] * 1e3:.3g} | {share[1] / share[0]:.2f} |")
         print(lines[-1], flush=True)
     own, *peaks = (peak(count) for count in (10, *SIZES))

@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 from ambient import prepare
 from ambient.datasets import read
 from ambient.spec import DatasetSpec
+from ambient.stage import Record
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
 IMAGES = DatasetSpec("images", 8, 3)
@@ -47,10 +47,15 @@ def make_folder(path, files):
 
 
 def prepared(spec, raw, tmp_path):
-    record = SimpleNamespace(facts={}, outside=[])
-    record.external = lambda name, path, origin: record.outside.append((name, path, origin))
+    record = Record()
     prepare.main(spec, record, raw=raw, out=tmp_path / "out.safetensors")
     return read(tmp_path / "out.safetensors"), record
+
+
+def outside(record):
+    """The one raw file or folder that a record notes."""
+    (noted,) = record.outside
+    return noted["name"], noted["file"], noted["origin"], noted["sha256"]
 
 
 def refused(spec, raw, tmp_path, *words):

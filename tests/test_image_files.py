@@ -21,6 +21,7 @@ from tests.raw_images import (
     listed,
     make_folder,
     make_zip,
+    outside,
     prepared,
     refused,
 )
@@ -40,7 +41,7 @@ def test_edm_layout_keeps_pixels_and_the_order_of_names(make, as_map, tmp_path):
     np.testing.assert_array_equal(data.labels, labels)
     np.testing.assert_array_equal(data.ids, np.arange(6))
     assert record.facts["pillow"] == Image.__version__ and "libjpeg" in record.facts["codec"]
-    assert record.outside == [("raw", raw, "images")]
+    assert outside(record) == ("raw", raw.name, "images", sha256_of_raw(raw)[0])
 
 
 def test_a_folder_has_a_digest_of_names_and_contents_and_can_be_pinned(tmp_path):
@@ -173,7 +174,8 @@ def test_a_real_dataset(tmp_path):
     raw = SHARED / "data/cats-dogs-64.zip"
     data, record = prepared(DatasetSpec("images", 64, 3, num_images=1399), raw, tmp_path)
     np.testing.assert_array_equal(np.bincount(data.labels), [700, 699])
-    assert data.images.shape == (1399, 3, 64, 64) and record.outside == [("raw", raw, "images")]
+    assert data.images.shape == (1399, 3, 64, 64)
+    assert outside(record) == ("raw", raw.name, "images", sha256_of_raw(raw)[0])
 
 
 def test_a_name_that_is_twice_in_a_zip(tmp_path):

@@ -8,10 +8,7 @@ import pytest
 from ambient import readers
 from ambient.files import sha256
 from ambient.spec import DatasetSpec
-from tests.raw_images import (
-    prepared,
-    refused,
-)
+from tests.raw_images import outside, prepared, refused
 
 
 def test_mnist_has_500_of_each_digit_averaged_over_areas(tmp_path):
@@ -28,7 +25,8 @@ def test_mnist_has_500_of_each_digit_averaged_over_areas(tmp_path):
     # Pillow's box filter rounds after each axis: up to 0.5 twice
     assert np.abs(data.images - means).max() <= 1
     np.testing.assert_array_equal(data.labels, labels)
-    assert record.outside == [("raw", raw, "mnist")] and record.facts["raw_checksum_verified"]
+    assert outside(record) == ("raw", raw.name, "mnist", sha256(raw))
+    assert record.facts["raw_checksum_verified"]
     assert (record.facts["images"], record.facts["classes"]) == (5000, 10)
 
 
