@@ -1,8 +1,8 @@
 """`python -m benchmarks.overhead`: what the workflow costs beside the work.
 
-In a fresh clone: each stage up to its command line, the jobs of every paper-scale target, the demo with one
-job at a time (of which the stages' own seconds are a share), and the finished demo again. Writes
-benchmarks/overhead.md.
+In a fresh clone: each stage up to its command line, the jobs of every paper-scale target (also with ten
+training seeds), the demo with one job at a time (of which the stages' own seconds are a share), and the
+finished demo again. Writes benchmarks/overhead.md.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from ambient.manifest import SUFFIX
 from benchmarks.timing import seconds
 
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
+DRY = [*SNAKEMAKE, "-n", "--quiet", "host", "-d", ".", "paper_all"]
+TEN_SEEDS = {"studies": {name: {"training_seeds": list(range(10))}
+                         for name in ("controlled", "faces", "dogs", "cats")}}
 
 
 def stages(folder: Path) -> list[str]:
@@ -28,19 +34,29 @@ def stages(folder: Path) -> list[str]:
                   if "= stage.begin(" in path.read_text())
 
 
-def timed(command: list[str], folder: Path, repeats: int = 1) -> float:
-    """Median seconds of a command, which must succeed."""
+def ran(command: list[str], folder: Path) -> str:
+    """What a command prints, which must succeed."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return statistics.median(seconds(lambda: subprocess.run(
-        command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)) for _ in range(repeats))
+    return subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE,
+                          text=True).stdout
+
+
+def timed(command: list[str], folder: Path, repeats: int = 1) -> float:
+    """Median seconds of a command."""
+    return statistics.median(seconds(lambda: ran(command, folder)) for _ in range(repeats))
+
+
+def jobs(folder: Path) -> int:
+    """How many the dry run of every paper-scale target counts."""
+    return int(re.search(r"^total +(\d+)", ran(DRY, folder), re.MULTILINE)[1])
 
 
 def worked(tree: Path) -> float:
     """Seconds that the jobs of a tree took by their manifests, each job once."""
     found = [json.loads(path.read_text()) for path in tree.rglob(f"*{SUFFIX}")]
-    jobs = {(one["stage"], json.dumps(one["spec"], sort_keys=True), one["execution"]["started"],
+    done = {(one["stage"], json.dumps(one["spec"], sort_keys=True), one["execution"]["started"],
              one["execution"]["wall_sec"]) for one in found}
-    return sum(wall for *_, wall in jobs)
+    return sum(wall for *_, wall in done)
 
 
 def main() -> None:
@@ -64,8 +80,10 @@ def main() -> None:
         slowest = max(starts, key=starts.get)
         note(f"a stage up to its command line, the slowest of {len(starts)} ({slowest})",
              f"{starts[slowest]:.2f} s")
-        note("`snakemake -n --quiet host -d . paper_all`", "{:.1f} s".format(
-            timed([*SNAKEMAKE, "-n", "--quiet", "host", "-d", ".", "paper_all"], folder, given.repeats)))
+        note(f"`snakemake -n paper_all`, {jobs(folder):,} jobs", f"{timed(DRY, folder, given.repeats):.1f} s")
+        paper = folder / "config/scales/paper.yaml"
+        paper.write_text(yaml.safe_dump(TEN_SEEDS))
+        note(f"with ten training seeds, {jobs(folder):,} jobs", f"{timed(DRY, folder, given.repeats):.1f} s")
         demo = [*SNAKEMAKE, "--cores", "1", "--config", "scale=demo"]
         whole = timed(demo, folder)
         share = worked(folder / "results/demo") / whole
