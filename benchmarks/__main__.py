@@ -36,7 +36,12 @@ def line(pair: Pair, ceilings: dict[str, float]) -> str:
             f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {share} |")
 
 
-def report(lines: list[str], ceilings: dict[str, float], command: str, repeats: int) -> str:
+def where(pair: Pair) -> str:
+    """What ours spends its time on, as an item of Markdown."""
+    return f"- {pair.name}: " + ", ".join(f"{name} {share:.0%}" for name, share in pair.shares.items()) + "."
+
+
+def report(pairs: list[Pair], ceilings: dict[str, float], command: str, repeats: int) -> str:
     """The text of benchmarks/README.md."""
     machine = (f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, "
                f"torch {torch.__version__}, Python {platform.python_version()}")
@@ -44,7 +49,9 @@ def report(lines: list[str], ceilings: dict[str, float], command: str, repeats: 
         "# Benchmarks\n", f"Written by `{command}` ({machine}).",
         f"Plain and ours alternate in one run; a ratio is the median over {repeats} repeats of plain / ours.",
         f"The ceiling is a 2048 x 2048 matrix product: {ceilings['float32']:.0f} GFLOP/s in float32, "
-        f"{ceilings['bfloat16']:.0f} in bfloat16.\n", HEAD, *lines, ""])
+        f"{ceilings['bfloat16']:.0f} in bfloat16.\n", HEAD, *(line(pair, ceilings) for pair in pairs),
+        "\n## Where the time of ours goes\n", "By operation, without what it calls; the eight largest.\n",
+        *(where(pair) for pair in pairs if pair.shares), ""])
 
 
 def main() -> None:
@@ -61,12 +68,13 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     ceilings = {str(kind).removeprefix("torch."): ceiling(kind)
                 for kind in (torch.float32, torch.bfloat16)}
-    lines = []
+    pairs = []
     for name in given.names or COMPARISONS:
-        lines.append(line(COMPARISONS[name](given.repeats), ceilings))
-        print(lines[-1], flush=True)
-    command = " ".join(["python -m benchmarks", *given.names, f"--repeats {given.repeats}"])
-    given.out.write_text(report(lines, ceilings, command, given.repeats))
+        pairs.append(COMPARISONS[name](given.repeats))
+        print(line(pairs[-1], ceilings), flush=True)
+    command = " ".join(["python -m benchmarks", *given.names, f"--repeats {given.repeats}",
+                        f"--threads {given.threads}"])
+    given.out.write_text(report(pairs, ceilings, command, given.repeats))
     print(f"wrote {given.out}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from ambient import randomness
@@ -9,8 +11,8 @@ from ambient.config import Experiments
 from ambient.denoiser import Denoiser, build_unet
 from ambient.noise import karras_schedule
 from ambient.runtime import device
-from ambient.sample import Draw
-from benchmarks.timing import Pair, paired
+from ambient.sample import BATCH, Draw
+from benchmarks.timing import Pair, paired, shares
 
 
 def plain_heun(denoiser: Denoiser, latents: torch.Tensor, spec) -> torch.Tensor:
@@ -42,6 +44,11 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
                            "spec": {"network": {"conditional": False}}}, spec, device())
     drawn = randomness.normal("latent", 0, range(count), shape)
     latents = torch.from_numpy(drawn).to(device(), torch.float32)
-    return paired(f"sampling, {scale}, {2 * spec.sampler.num_steps - 1} evaluations", "images", count,
-                  lambda: plain_heun(denoiser, latents, spec.sampler), lambda: draw.images(0, range(count)),
-                  repeats)
+
+    def ours() -> None:
+        for first in range(0, count, BATCH[device().type]):
+            draw.images(0, range(first, min(first + BATCH[device().type], count)))
+
+    pair = paired(f"sampling, {scale}, {2 * spec.sampler.num_steps - 1} evaluations", "images", count,
+                  lambda: plain_heun(denoiser, latents, spec.sampler), ours, repeats)
+    return replace(pair, shares=shares(ours))

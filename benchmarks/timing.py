@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Pair:
     plain: tuple[float, ...]
     ours: tuple[float, ...]
     gflop: float | None = None  # arithmetic in a unit of work, where it is counted
+    shares: dict[str, float] | None = None  # of the time of ours, by operation, where it is profiled
 
     @property
     def ratios(self) -> list[float]:
@@ -50,6 +52,17 @@ def paired(name: str, unit: str, work: int, plain: Callable[[], object], ours: C
     plain(), ours()
     times = [(seconds(plain), seconds(ours)) for _ in range(repeats)]
     return Pair(name, unit, work, tuple(t[0] for t in times), tuple(t[1] for t in times), gflop)
+
+
+def shares(work: Callable[[], object], most: int = 8) -> dict[str, float]:
+    """Operations by their share of a call's time (without what they call), the `most` largest."""
+    where = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
+    with profile(activities=[where]) as found:
+        work()
+    times = {event.key: event.self_device_time_total if where is ProfilerActivity.CUDA
+             else event.self_cpu_time_total for event in found.key_averages()}
+    largest = sorted(times, key=times.get, reverse=True)[:most]
+    return {name.removeprefix("aten::"): times[name] / sum(times.values()) for name in largest}
 
 
 def ceiling(dtype: torch.dtype, side: int = 2048, repeats: int = 5) -> float:

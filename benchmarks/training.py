@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,7 +18,7 @@ from ambient.runtime import device
 from ambient.spec import OptimiserSpec, TrainingSpec
 from ambient.strict import build, plain
 from ambient.train import AmbientBatches
-from benchmarks.timing import Pair, paired
+from benchmarks.timing import Pair, paired, shares
 
 IMAGES = 2000  # random ones: the time of a step does not depend on what they show
 
@@ -85,8 +87,9 @@ def step(scale: str, run: str, batch: int | None, steps: int, repeats: int) -> P
                 fitting.step(made.loss, k * spec.optimiser.batch)
         return work
 
-    spec = build(TrainingSpec, given, "benchmark")
+    spec, ours = build(TrainingSpec, given, "benchmark"), looped("bfloat16", Fit)
     size = spec.optimiser.batch
-    return paired(f"training step, {scale}, batch {size}", "images", size * steps,
-                  looped("float32", PlainFit), looped("bfloat16", Fit), repeats,
+    pair = paired(f"training step, {scale}, batch {size}", "images", size * steps,
+                  looped("float32", PlainFit), ours, repeats,
                   gflop_per_image(spec, dataset.resolution, dataset.channels))
+    return replace(pair, shares=shares(ours))
