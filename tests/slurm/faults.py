@@ -42,8 +42,8 @@ def main() -> int:
     try:
         cluster.start()
         head = workflows.snakemake(
-            folder, ["--profile", "slurm", "--retries", str(given.faults + 3), "--latency-wait", "5",
-                     "--slurm-init-seconds-before-status-checks", "5", target], cluster.environment() | extra)
+            folder, [*workflows.PROFILE, "--retries", str(given.faults + 3), target],
+            cluster.environment() | extra)
         faults = workflows.strike(cluster, folder, head, given.faults, local, given.seed, given.scale)
         workflows.finished(head, folder, DAY)
         for job in cluster.jobs():

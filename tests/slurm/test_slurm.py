@@ -1,12 +1,14 @@
 """The literal profile on a real SLURM: a table in spite of faults, equal bytes, little work done twice."""
 
+import contextlib
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
-from ambient.files import read_arrays
+from ambient.files import read_arrays, sha256
 from tests.slurm import workflows
 from tests.slurm.cluster import Cluster, missing
 
@@ -36,9 +38,8 @@ def local(tmp_path_factory):
 def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path):
     """Cancelled, doubled, killed, over its time limit, put back, its node lost; the controller restarted."""
     folder = workflows.clone(tmp_path / "slurm")
-    arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
-                 "--latency-wait", "5", "results/mini/table2a.csv", SHORT]
-    head = workflows.snakemake(folder, arguments, cluster.environment())
+    head = workflows.snakemake(folder, [*workflows.PROFILE, "results/mini/table2a.csv", SHORT],
+                               cluster.environment())
     faults = workflows.strike(cluster, folder, head, len(workflows.FAULTS), local)
     workflows.finished(head, folder, LIMIT)
     assert [kind for kind, _, _ in faults] == list(workflows.FAULTS)
@@ -68,14 +69,46 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
     assert {"job_id", "node", "gpus"} <= set(manifest["execution"]["scheduler"])
 
 
+def test_a_full_disk_is_waited_for(cluster, local, tmp_path):
+    """The file system of a training's state fills up while it runs: nothing lost, nothing done twice."""
+    folder, training = tmp_path / "full", "all-data-blur-0.6/seed-0"
+    shutil.copytree(local, folder, symlinks=True)
+    run, state = folder / f"results/mini/runs/{training}", folder / f"results/.state/mini/runs/{training}"
+    shutil.rmtree(run)
+    state.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", state]).returncode:
+        pytest.skip("no file system can be mounted here")
+    arguments = [*workflows.PROFILE, "--rerun-triggers", "mtime", "--",
+                 str((run / "denoiser.safetensors").relative_to(folder))]
+    try:
+        head = workflows.snakemake(folder, arguments, cluster.environment())
+        cluster.wait_for(lambda: workflows.position(folder, training, "mini") > 0, "the training to begin")
+        log = folder / "results/mini/logs/train/all-data-blur-0.6-seed-0.log"
+
+        def complains():
+            with open(state / "filler", "ab", buffering=0) as filler, contextlib.suppress(OSError):
+                while True:  # what a checkpoint that was given up has freed is taken too
+                    filler.write(bytes(1024))
+            return "nothing is lost while this waits" in log.read_text()
+
+        cluster.wait_for(complains, "the training to find its disk full")
+        (state / "filler").unlink()
+        workflows.finished(head, folder, LIMIT)
+    finally:
+        subprocess.run(["umount", "-l", state], check=False)
+    facts = workflows.trainings(folder)[training]
+    assert facts["resumptions"] == facts["repeated_images"] == 0
+    for name in ("denoiser.safetensors", "loss.jsonl"):
+        assert sha256(run / name) == sha256(local / f"results/mini/runs/{training}/{name}")
+
+
 def test_two_ranks_on_two_nodes_train_what_one_does(cluster, local, tmp_path):
     """`nodes: 2` in the site file: srun starts a rank on each node; weights differ by rounding alone."""
     folder = tmp_path / "two"
     shutil.copytree(local, folder, symlinks=True)
     shutil.rmtree((folder / SHORT).parent)
     (folder / "config/site.yaml").write_text("gpus: 0\ncpu_ranks: 2\nnodes: 2\n")
-    arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5",
-                 "--latency-wait", "5", "--rerun-triggers", "mtime", "--", SHORT]
+    arguments = [*workflows.PROFILE, "--rerun-triggers", "mtime", "--", SHORT]
     workflows.finished(workflows.snakemake(folder, arguments, cluster.environment()), folder, LIMIT)
     assert "n[1-2]" in [job["nodes"] for job in cluster.jobs() if "train" in job["comment"]]
     weights = [read_arrays(clone / SHORT) for clone in (local, folder)]

@@ -28,6 +28,8 @@ runs:  # of twenty steps: rounding has no time to grow
   short: {{study: controlled, corruption: none, annotation: clean,
           training: {{optimiser: {{nimg: {20 * BATCH}}}, snapshots: [{20 * BATCH}]}}}}
 """
+# The literal profile; jobs of seconds are looked at sooner than those of hours.
+PROFILE = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
 RESULT = (".safetensors", ".weights", ".csv", "metrics.json", "loss.jsonl")
 
 
