@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -28,9 +29,23 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@cache
+def has_bfloat16(where: torch.device) -> bool:
+    """Whether the processor itself multiplies bfloat16: emulated it is slow. Where not, says so once."""
+    if where.type == "cuda":
+        found = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # names of x86 and of Arm
+        able = torch.cpu.get_capabilities()
+        found = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if not found:
+        print(f"{where.type}: no bfloat16 arithmetic here, float32 takes its place", file=sys.stderr)
+    return found
+
+
 def autocast(precision: str, where: torch.device) -> AbstractContextManager:
     """The network's arithmetic in `precision`; the weights, norms and losses stay float32."""
-    return torch.autocast(where.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    enabled = precision == "bfloat16" and has_bfloat16(where)
+    return torch.autocast(where.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def checkpoint_seconds() -> float:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
-from ambient import loading, sample, spec, strict, train
+from ambient import loading, runtime, sample, spec, strict, train
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read
 from ambient.denoiser import Denoiser, build_unet, read_weights
@@ -180,6 +180,18 @@ def test_state_of_other_settings_is_kept_and_not_used(tmp_path, capsys):
     other = State(tmp_path, "b")
     assert other.load() is None and "kept, not used" in capsys.readouterr().err
     assert State(tmp_path, "a").load()[0] == 10
+
+
+@pytest.mark.parametrize("able, expected", [({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16),
+                                            ({"bf16": True}, torch.bfloat16)])
+def test_bfloat16_only_where_the_processor_has_it(able, expected, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    runtime.has_bfloat16.cache_clear()
+    for precision, dtype in (("bfloat16", expected), ("float32", torch.float32)):
+        with runtime.autocast(precision, torch.device("cpu")):
+            assert torch.nn.functional.linear(torch.ones(1, 2), torch.ones(3, 2)).dtype == dtype
+    assert ("float32 takes its place" in capsys.readouterr().err) == (not able)
+    runtime.has_bfloat16.cache_clear()
 
 
 # --- sampling -----------------------------------------------------------------------------------------
