@@ -82,10 +82,10 @@ def main() -> None:
         slowest = max(starts, key=starts.get)
         note(f"a stage up to its command line, the slowest of {len(starts)} ({slowest})",
              f"{starts[slowest]:.2f} s")
-        note(f"`snakemake -n paper_all`, {count_jobs(folder):,} jobs", f"{timed(DRY, folder, given.repeats):.1f} s")
-        paper = folder / "config/scales/paper.yaml"
-        paper.write_text(yaml.safe_dump(TEN_SEEDS))
-        note(f"with ten training seeds, {count_jobs(folder):,} jobs", f"{timed(DRY, folder, given.repeats):.1f} s")
+        for seeds in ("one training seed", "ten training seeds"):
+            note(f"`snakemake -n paper_all`, {seeds}, {count_jobs(folder):,} jobs",
+                 f"{timed(DRY, folder, given.repeats):.1f} s")
+            (folder / "config/scales/paper.yaml").write_text(yaml.safe_dump(TEN_SEEDS))
         demo = [*SNAKEMAKE, "--cores", "1", "--config", "scale=demo"]
         whole = timed(demo, folder)
         share = worked(folder / "results/demo") / whole
