@@ -102,6 +102,27 @@ def test_a_full_disk_is_waited_for(cluster, local, tmp_path):
         assert sha256(run / name) == sha256(local / f"results/mini/runs/{training}/{name}")
 
 
+def test_the_head_dies_and_is_started_again(cluster, local, tmp_path):
+    """Its job works on, and the job of the next head waits for it: the same bytes, by one attempt."""
+    folder, training = tmp_path / "head", "only-clean/seed-0"
+    shutil.copytree(local, folder, symlinks=True)
+    run = folder / f"results/mini/runs/{training}"
+    shutil.rmtree(run)
+    arguments = [*workflows.PROFILE, "--rerun-triggers", "mtime", "--",
+                 str((run / "denoiser.safetensors").relative_to(folder))]
+    head = workflows.snakemake(folder, arguments, cluster.environment())
+    cluster.wait_for(lambda: workflows.position(folder, training, "mini") > 0, "the training to begin")
+    head.kill()
+    head.wait()
+    unlock = workflows.snakemake(folder, ["--profile", "slurm", "--unlock"], cluster.environment())
+    workflows.finished(unlock, folder, LIMIT)
+    workflows.finished(workflows.snakemake(folder, arguments, cluster.environment()), folder, LIMIT)
+    facts = workflows.trainings(folder)[training]
+    assert facts["resumptions"] == facts["repeated_images"] == 0
+    for name in ("denoiser.safetensors", "loss.jsonl"):
+        assert sha256(run / name) == sha256(local / f"results/mini/runs/{training}/{name}")
+
+
 def test_two_ranks_on_two_nodes_train_what_one_does(cluster, local, tmp_path):
     """`nodes: 2` in the site file: srun starts a rank on each node; weights differ by rounding alone."""
     folder = tmp_path / "two"
