@@ -56,11 +56,11 @@ def paired(name: str, unit: str, work: int, plain: Callable[[], object], ours: C
 
 def shares(work: Callable[[], object], most: int = 8) -> dict[str, float]:
     """Operations by their share of a call's time (without what they call), the `most` largest."""
-    where = ProfilerActivity.CUDA if torch.cuda.is_available() else ProfilerActivity.CPU
-    with profile(activities=[where]) as found:
+    gpu = torch.cuda.is_available()
+    with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as found:
         work()
-    times = {event.key: event.self_device_time_total if where is ProfilerActivity.CUDA
-             else event.self_cpu_time_total for event in found.key_averages()}
+    times = {event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
+             for event in found.key_averages()}
     largest = sorted(times, key=times.get, reverse=True)[:most]
     return {name.removeprefix("aten::"): times[name] / sum(times.values()) for name in largest}
 

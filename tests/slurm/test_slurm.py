@@ -69,17 +69,30 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
     assert {"job_id", "node", "gpus"} <= set(manifest["execution"]["scheduler"])
 
 
+def without(local, folder, training):
+    """A copy of the local tree in which a training (run/seed) is to be made again; the command for it."""
+    shutil.copytree(local, folder, symlinks=True)
+    shutil.rmtree(folder / f"results/mini/runs/{training}")
+    return [*workflows.PROFILE, "--rerun-triggers", "mtime", "--",
+            f"results/mini/runs/{training}/denoiser.safetensors"]
+
+
+def assert_made_once(local, folder, training):
+    """The bytes of the local tree, by one attempt."""
+    facts = workflows.trainings(folder)[training]
+    assert facts["resumptions"] == facts["repeated_images"] == 0
+    for name in ("denoiser.safetensors", "loss.jsonl"):
+        path = f"results/mini/runs/{training}/{name}"
+        assert sha256(folder / path) == sha256(local / path)
+
+
 def test_a_full_disk_is_waited_for(cluster, local, tmp_path):
     """The file system of a training's state fills up while it runs: nothing lost, nothing done twice."""
     folder, training = tmp_path / "full", "all-data-blur-0.6/seed-0"
-    shutil.copytree(local, folder, symlinks=True)
-    run, state = folder / f"results/mini/runs/{training}", folder / f"results/.state/mini/runs/{training}"
-    shutil.rmtree(run)
+    arguments, state = without(local, folder, training), folder / f"results/.state/mini/runs/{training}"
     state.mkdir(parents=True, exist_ok=True)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", state]).returncode:
         pytest.skip("no file system can be mounted here")
-    arguments = [*workflows.PROFILE, "--rerun-triggers", "mtime", "--",
-                 str((run / "denoiser.safetensors").relative_to(folder))]
     try:
         head = workflows.snakemake(folder, arguments, cluster.environment())
         cluster.wait_for(lambda: workflows.position(folder, training, "mini") > 0, "the training to begin")
@@ -96,20 +109,13 @@ def test_a_full_disk_is_waited_for(cluster, local, tmp_path):
         workflows.finished(head, folder, LIMIT)
     finally:
         subprocess.run(["umount", "-l", state], check=False)
-    facts = workflows.trainings(folder)[training]
-    assert facts["resumptions"] == facts["repeated_images"] == 0
-    for name in ("denoiser.safetensors", "loss.jsonl"):
-        assert sha256(run / name) == sha256(local / f"results/mini/runs/{training}/{name}")
+    assert_made_once(local, folder, training)
 
 
 def test_the_head_dies_and_is_started_again(cluster, local, tmp_path):
-    """Its job works on, and the job of the next head waits for it: the same bytes, by one attempt."""
+    """After `--unlock` the same command goes on, beside the job that still works."""
     folder, training = tmp_path / "head", "only-clean/seed-0"
-    shutil.copytree(local, folder, symlinks=True)
-    run = folder / f"results/mini/runs/{training}"
-    shutil.rmtree(run)
-    arguments = [*workflows.PROFILE, "--rerun-triggers", "mtime", "--",
-                 str((run / "denoiser.safetensors").relative_to(folder))]
+    arguments = without(local, folder, training)
     head = workflows.snakemake(folder, arguments, cluster.environment())
     cluster.wait_for(lambda: workflows.position(folder, training, "mini") > 0, "the training to begin")
     head.kill()
@@ -117,19 +123,14 @@ def test_the_head_dies_and_is_started_again(cluster, local, tmp_path):
     unlock = workflows.snakemake(folder, ["--profile", "slurm", "--unlock"], cluster.environment())
     workflows.finished(unlock, folder, LIMIT)
     workflows.finished(workflows.snakemake(folder, arguments, cluster.environment()), folder, LIMIT)
-    facts = workflows.trainings(folder)[training]
-    assert facts["resumptions"] == facts["repeated_images"] == 0
-    for name in ("denoiser.safetensors", "loss.jsonl"):
-        assert sha256(run / name) == sha256(local / f"results/mini/runs/{training}/{name}")
+    assert_made_once(local, folder, training)
 
 
 def test_two_ranks_on_two_nodes_train_what_one_does(cluster, local, tmp_path):
     """`nodes: 2` in the site file: srun starts a rank on each node; weights differ by rounding alone."""
     folder = tmp_path / "two"
-    shutil.copytree(local, folder, symlinks=True)
-    shutil.rmtree((folder / SHORT).parent)
+    arguments = without(local, folder, "short/seed-0")
     (folder / "config/site.yaml").write_text("gpus: 0\ncpu_ranks: 2\nnodes: 2\n")
-    arguments = [*workflows.PROFILE, "--rerun-triggers", "mtime", "--", SHORT]
     workflows.finished(workflows.snakemake(folder, arguments, cluster.environment()), folder, LIMIT)
     assert "n[1-2]" in [job["nodes"] for job in cluster.jobs() if "train" in job["comment"]]
     weights = [read_arrays(clone / SHORT) for clone in (local, folder)]
