@@ -17,8 +17,9 @@ from importlib import metadata
 from pathlib import Path
 
 from ambient import site as sites
-from ambient.config import Experiments, Run, scales
-from ambient.cost import Costs, Work, unet
+from ambient.config import Experiments, scales
+from ambient.cost import Costs, unet
+from ambient.plan import jobs
 from ambient.site import Site
 from ambient.sources import ROOT
 from ambient.strict import SpecError
@@ -198,46 +199,6 @@ def raw_data(found: Experiments) -> Iterator[Finding]:
             yield OK, f"detector {detector}: {spec.weights}"
 
 
-def jobs(found: Experiments) -> Iterator[tuple[str, Work]]:
-    """(stage, work) of every job behind this scale's tables."""
-    costs, seen = Costs(found), set()
-    for table in found.tables.values():
-        yield "tables", costs.table()
-        for row in table.rows:
-            for job in shared_jobs(found, found.run(row.run)):
-                if job not in seen:
-                    seen.add(job)
-                    yield job[0], getattr(costs, job[0])(*job[1])
-            for seed in table.training_seeds:
-                if (row.run, seed) not in seen:
-                    seen.add((row.run, seed))
-                    for stage in ("train", "sample", "evaluate"):
-                        yield stage, getattr(costs, stage)(row.run)
-
-
-def shared_jobs(found: Experiments, run: Run) -> Iterator[tuple[str, tuple, object]]:
-    """(stage, arguments of its cost, what tells it from others) of what a run shares with other runs."""
-    study = found.study(run.study)
-    dataset, detector = study["dataset"], study["detector"]
-    yield from (("prepare", (dataset,), ()), ("detector", (dataset, detector), ()),
-                ("reference", (dataset, detector), ()))
-    for corruption, annotation in run.parts:
-        if added := found.added_dataset(corruption):
-            yield "prepare", (added,), ()
-        classifiers = found.crop_classifiers(annotation) or [found.classifier_of(annotation)]
-        for name in classifiers:
-            yield "corrupt", (run.study,), (corruption, found.fraction(run.study, name))
-            if name:
-                yield "classify", (run.study, name), corruption
-        yield "corrupt", (run.study,), (corruption, found.fraction(run.study))
-        yield "annotate", (run.study, annotation), corruption
-        spec = found.annotation(run.study, annotation)
-        if spec.method == "crops" and spec.crop_map == "measured":
-            yield "locality", (run.study,), ()
-    if run.also:
-        yield "combine", (run.name,), ()
-
-
 def disk_bytes(found: Experiments) -> int:
     """Bytes that the results of a scale take, with one checkpoint state a training at work."""
     total, studies = 0, set()
@@ -265,7 +226,7 @@ def costs(found: Experiments, site: Site, folder: Path) -> Iterator[Finding]:
         entry[0] += 1
         entry[1 if gpu else 2] += work.minutes(site) / 60 * (site.ranks if gpu and work.ranks else 1)
     for stage, (count, on_gpu, on_cpu) in stages.items():
-        yield NOTE, f"  {stage:9} {count:5.0f} jobs  {on_gpu:9.1f} GPU-hours  {on_cpu:7.1f} CPU-hours"
+        yield NOTE, f"  {stage:13} {count:5.0f} jobs  {on_gpu:9.1f} GPU-hours  {on_cpu:7.1f} CPU-hours"
     count, on_gpu, on_cpu = (sum(entry[i] for entry in stages.values()) for i in range(3))
     yield NOTE, (f"estimate: {count:.0f} jobs, {on_gpu:,.0f} GPU-hours at {site.gpu_tflops:g} Tflop/s, "
                  f"{on_cpu:,.0f} CPU-hours")
