@@ -47,5 +47,9 @@ rule paper_all:
         everything("paper"),
 
 
+onstart:
+    look_only_when_a_job_ends()
+
+
 onsuccess:
     print_efficiency(config["scale"])

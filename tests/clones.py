@@ -15,7 +15,6 @@ def clone(folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(ROOT / name, folder)
-    for name, target in (("slurm", "workflow/profiles/slurm"), ("profiles", "workflow/profiles")):
-        (folder / name).symlink_to(target)
+    (folder / "slurm").symlink_to("workflow/profiles/slurm")
     shutil.copytree(ROOT / "tests/scales", folder / "config/scales", dirs_exist_ok=True)
     return folder

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import config, cost, doctor, launch, plan, site, spec
@@ -163,13 +162,3 @@ def test_ten_training_seeds_of_everything_resolve_and_the_plan_counts_the_same(t
     of_rule = {rule.removesuffix("_of_paper"): int(count) for rule, count in rules}
     assert {rule: of_rule[rule] for rule in counted if rule != "figure"} | {
         "figure": of_rule["gallery"] + of_rule["crops_figure"]} == counted
-
-
-def test_every_run_has_the_profile_that_leaves_the_processor_to_the_jobs():
-    for more in ([], ["--profile", "slurm"]):
-        done = subprocess.run([BIN / "snakemake", "-n", "--cores", "1", "--verbose", *more, "--", "nothing"],
-                              cwd=ROOT, capture_output=True, text=True)
-        assert "profiles/default for setting default command line arguments" in done.stderr
-    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
-    count, span = profile["max-jobs-per-timespan"].split("/")
-    assert int(count) >= 500 and span == "1m"  # never fewer than the queue holds
