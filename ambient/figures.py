@@ -1,4 +1,4 @@
-"""Stage: the figures of a table: distances beside the paper's, learning curves, noise classifiers."""
+"""Stage: the figures of a table: distances beside the paper's, learning curves, classifiers, samples."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ambient import stage
 from ambient.spec import TableSpec
 
 if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, TableSpec, many=("metrics", "samples", "calibrations", "annotations"),
-                      inputs=("table", "metrics", "samples", "calibrations", "annotations"),
+    job = stage.begin(__doc__, TableSpec, many=("metrics", "samples", "losses", "reports", "annotations"),
+                      inputs=("table", "metrics", "samples", "losses", "reports", "annotations"),
                       outputs=("out", "out_pdf", "out_curves", "out_classifiers", "out_grid"))
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ambient.drawing import CLEAN, CORRUPTED, STYLE, colour, log_scale, plt, save, sheet, show
+from ambient.annotation_panels import classifiers
+from ambient.drawing import STYLE, colour, log_scale, plt, save, sheet, show
 from ambient.files import read_arrays, read_json
 from ambient.spec import RowSpec
 
@@ -74,7 +75,8 @@ def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
     """Our distances with the spread over sampling seeds, and the paper's, side by side."""
     metric, samples = table["metric"].iloc[0], int(table["num_samples"].iloc[0])
     key, ours = level_key(spec), f"{metric} ({samples:,} samples)"
-    if key is None and any(row.parameters or row.settings for row in spec.rows):
+    if key is None and any(row.parameters or row.settings for row in spec.rows) \
+            or key and table[key].nunique() == 1:
         figure, axes = plt.subplots(1, 2, figsize=(9.5, 1.2 + 0.32 * len(table)), sharey=True)
         bars(axes[0], spec, table, "value", "value_std", ours)
         bars(axes[1], spec, table, "paper_value", None, "FID (50,000 samples)")
@@ -92,70 +94,51 @@ def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def curves(spec: TableSpec, metrics: Sequence[Path]) -> plt.Figure:
-    """Distance against images seen, a panel for each corruption level, the clean run in all."""
+def panel_of(row: RowSpec) -> tuple:
+    """What a row shares a panel by: target and corruption level, the latter () for clean data alone."""
+    return row.dataset, tuple(row.parameters.items())
+
+
+def curves(spec: TableSpec, metrics: Sequence[Path], losses: Sequence[Path]) -> plt.Figure:
+    """Distance and training loss against images seen, a panel for each level, its clean run in all."""
     seeds = len(spec.training_seeds)
-    runs = [(row, [read_json(p) for p in metrics[i * seeds:(i + 1) * seeds]])
+    runs = [(row, [read_json(p) for p in metrics[i * seeds:(i + 1) * seeds]], losses[i])
             for i, row in enumerate(spec.rows)]
-    panels = list(dict.fromkeys(tuple(row.parameters.items()) for row, _ in runs if row.parameters))
-    distinct = len({row.method for row, _ in runs}) > 3  # methods with names of their own
-    figure, axes = plt.subplots(1, max(len(panels), 1), squeeze=False, sharey=True,
-                                figsize=(1.5 + 2.7 * max(len(panels), 1), 3.2))
-    for axis, panel in zip(axes[0], panels or [()], strict=True):
-        for row, found in runs:
-            if row.parameters and tuple(row.parameters.items()) != panel:
+    every = list(dict.fromkeys(panel_of(row) for row, *_ in runs))
+    panels = [panel for panel in every if panel[1]] or every
+    distinct = len({row.method for row, *_ in runs}) > 3  # methods with names of their own
+    figure, axes = plt.subplots(2, len(panels), squeeze=False, sharex="col", sharey="row",
+                                figsize=(1.5 + 2.7 * len(panels), 5.4))
+    for (top, bottom), panel in zip(axes.T, panels, strict=True):
+        for row, found, log in runs:
+            if panel_of(row) not in (panel, (panel[0], ())):
                 continue
+            shade = None if distinct else colour(row.method)
             scores = pd.DataFrame([s for m in found for s in m["scores"]])
             stats = scores.groupby("nimg")["value"].agg(["mean", "std"]).fillna(0)
-            axis.errorbar(stats.index / 1000, stats["mean"], yerr=stats["std"], marker=".",
-                          capsize=2, color=None if distinct else colour(row.method), label=row.method)
-        axis.set_title(", ".join(f"{k} = {v}" for k, v in panel), fontsize=9)
-        axis.set_xlabel("images seen [thousands]")
-        log_scale(axis)
+            line = top.errorbar(stats.index / 1000, stats["mean"], yerr=stats["std"], marker=".",
+                                capsize=2, color=shade, label=row.method)
+            seen, loss = smoothed(log)
+            bottom.plot(seen / 1000, loss, color=line.lines[0].get_color(), lw=1)
+        parts = [panel[0], *(f"{k} = {v}" for k, v in panel[1])]
+        top.set_title(", ".join(part for part in parts if part), fontsize=9)
+        bottom.set_xlabel("images seen [thousands]")
+        for axis in (top, bottom):
+            log_scale(axis)
     axes[0][0].set_ylabel(runs[0][1][0]["metric"])
+    axes[1][0].set_ylabel("training loss (first seed)")
     for axis in axes[0] if distinct else axes[0][:1]:
         axis.legend(frameon=False, fontsize=7 if distinct else 9)
     figure.tight_layout()
     return figure
 
 
-def classifiers(calibrations: Sequence[Path], annotations: Sequence[Path],
-                names: Sequence[str]) -> plt.Figure:
-    """For each annotated run: the classifier's held-out P(clean) against sigma, and sigma_min's histogram."""
-    count = max(len(names), 1)
-    figure, axes = plt.subplots(2, count, squeeze=False, sharex=True,
-                                figsize=(1.2 + 3.4 * count, 5.0))
-    for i, (calibration, table, name) in enumerate(zip(calibrations, annotations, names, strict=True)):
-        report = pd.DataFrame(read_json(calibration)["levels"])
-        top, bottom = axes[0][i], axes[1][i]
-        top.plot(report["sigma"], report["p_clean_of_clean"], color=CLEAN, label="clean images")
-        top.plot(report["sigma"], report["p_clean_of_corrupted"], color=CORRUPTED,
-                 label="corrupted images")
-        top.axhline(0.5, color="black", lw=0.7, ls=":")
-        top.set(xscale="log", ylim=(0, 1), title=name)
-        sigma_min = read_arrays(table)["sigma_min"]
-        used = sigma_min[(sigma_min > 0) & np.isfinite(sigma_min)]
-        if len(used):
-            bottom.hist(used, bins=edges_of(used), color=colour("Ambient-o"))
-            bottom.axvline(used.mean(), color="black", lw=1, label=f"mean {used.mean():.2f}")
-            bottom.legend(frameon=False)
-        bottom.set_xlabel("noise level sigma")
-    axes[0][0].set_ylabel("held-out mean P(clean)")
-    axes[0][0].legend(frameon=False)
-    axes[1][0].set_ylabel("corrupted images, by sigma_min")
-    figure.tight_layout()
-    return figure
-
-
-def edges_of(values: np.ndarray) -> np.ndarray:
-    """Histogram edges, even in the logarithm; one bin a level where the values are few levels."""
-    levels_found = np.unique(values)
-    if len(levels_found) == 1:  # one bin wide enough to be seen
-        return levels_found[0] * np.array([0.85, 1.15])
-    if len(levels_found) <= 40:
-        middles = np.sqrt(levels_found[1:] * levels_found[:-1])
-        return np.r_[levels_found[0] ** 2 / middles[0], middles, levels_found[-1] ** 2 / middles[-1]]
-    return np.geomspace(values.min() * 0.95, values.max() * 1.05, 30)
+def smoothed(log: Path, parts: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """(images seen, loss): means of a training's log over equal parts of it."""
+    table = pd.read_json(log, lines=True)
+    part = np.arange(len(table)) * min(parts, len(table)) // len(table)
+    means = table.groupby(part)[["nimg", "loss"]].mean()
+    return means["nimg"].to_numpy(), means["loss"].to_numpy()
 
 
 def grid(samples: Sequence[Path], names: Sequence[str], columns: int = 12, rows: int = 3) -> plt.Figure:
@@ -171,17 +154,16 @@ def grid(samples: Sequence[Path], names: Sequence[str], columns: int = 12, rows:
 
 
 def main(spec: TableSpec, record, *, table: Path, metrics: list[Path], samples: list[Path],
-         calibrations: list[Path], annotations: list[Path], out: Path, out_pdf: Path,
+         losses: list[Path], reports: list[Path], annotations: list[Path], out: Path, out_pdf: Path,
          out_curves: Path, out_classifiers: Path, out_grid: Path) -> None:
     """Draw everything that belongs to one table."""
     names = [label_of(row) for row in spec.rows]
-    annotated = [f"{row.corruption}, " + ", ".join(f"{k} = {v}" for k, v in row.parameters.items())
-                 for row in spec.rows if row.annotated]
+    annotated = [row for row in spec.rows if row.annotated]
     with plt.rc_context(STYLE):
         data = pd.read_csv(table)
         save(distances(spec, data), out, out_pdf)
-        save(curves(spec, metrics), out_curves)
-        save(classifiers(calibrations, annotations, annotated), out_classifiers)
+        save(curves(spec, metrics, losses), out_curves)
+        save(classifiers(annotated, reports, annotations), out_classifiers)
         save(grid(samples, names), out_grid)
 
 

@@ -65,7 +65,7 @@ def make(folder):
 
 
 def run(folder, name, data, mixture, weights, reference, target, random):
-    """One run: annotations, weights, samples, scores. Returns (metrics, summary, annotations, samples)."""
+    """One run. Returns (metrics, summary, annotations, samples, log)."""
     table = folder / f"annotations/study/blur/{name}.safetensors"
     sigma_min = np.where(np.arange(60) % 2, random.uniform(0.5, 2, 60), 0.0)
     Annotations(np.arange(60), sigma_min, np.zeros(60)).write(table)
@@ -93,20 +93,20 @@ def run(folder, name, data, mixture, weights, reference, target, random):
                          "reference_images": 60, "resize": "none"})
     record("evaluate", {"out": metrics, "moments_out": stored},
            {"samples": samples, "detector": weights, "reference": reference}, EVALUATION)
-    return metrics, summary, table, samples
+    return metrics, summary, table, samples, log
 
 
-def finish(folder, metrics, summaries, annotations, samples):
+def finish(folder, metrics, summaries, annotations, samples, losses):
     """The table, its figures, and the summary."""
     rows = [{"run": name, "run_id": f"runs/{name}", "method": method, "corruption": "blur",
-             "parameters": {"sigma_px": 0.6}, "paper": {"fid": 5.0}, "annotated": False}
+             "parameters": {"sigma_px": 0.6}, "paper": {"fid": 5.0}, "annotated": None}
             for name, method in RUNS]
     spec = build(TableSpec, {"name": "t", "scale": folder.name, "rows": rows, "training_seeds": [0]}, "spec")
     table, nothing = folder / "t.csv", SimpleNamespace(facts={})
     tables.main(spec, nothing, metrics=list(metrics), annotations=list(summaries), out=table)
     record("tables", {"out": table}, {"metrics": list(metrics), "annotations": list(summaries)}, plain(spec))
-    inputs = {"table": table, "metrics": list(metrics), "samples": list(samples), "calibrations": [],
-              "annotations": []}
+    inputs = {"table": table, "metrics": list(metrics), "samples": list(samples), "reports": [],
+              "annotations": [], "losses": list(losses)}
     outputs = {"out": folder / "t.png", "out_pdf": folder / "t.pdf", "out_curves": folder / "t-curves.png",
                "out_classifiers": folder / "t-classifiers.png", "out_grid": folder / "t-grid.png"}
     figures.main(spec, nothing, **inputs, **outputs)

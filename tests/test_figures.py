@@ -1,5 +1,6 @@
 """Figures and the summary: what is computed for them, and that each kind can be drawn."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ambient import crops_figures, drawing, figures, galleries, numbers
+from ambient import annotation_panels, crops_figures, drawing, figures, galleries, numbers
 from ambient.annotations import Annotations
 from ambient.config import Experiments
 from ambient.datasets import Dataset
@@ -72,6 +73,50 @@ def test_distances_can_be_drawn(paper, name, tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_one_level_is_drawn_row_by_row(paper):
+    spec = paper.tables["table2a"]
+    rows = [row for row in spec.rows if row.parameters.get("sigma_px", 0.6) == 0.6]
+    one = dataclasses.replace(spec, rows=rows)
+    figure = figures.distances(one, table_of(one))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "Only Clean", "All data, sigma_px = 0.6", "Ambient-o, sigma_px = 0.6"]
+    assert figures.distances(spec, table_of(spec)).axes[0].get_xlabel() == "blur, standard deviation [pixels]"
+
+
+def test_learning_curves_keep_targets_apart_and_show_the_loss(paper, tmp_path):
+    spec, metrics, losses = paper.tables["table2b"], [], []
+    for k, _ in enumerate(spec.rows):
+        metrics.append(tmp_path / f"{k}.json")
+        metrics[-1].write_text(json.dumps({"metric": "fd-x", "scores": [
+            {"nimg": n, "seed": seed, "value": 10 + k + seed} for n in (100, 200) for seed in (0, 1)]}))
+        losses.append(tmp_path / f"{k}.jsonl")
+        losses[-1].write_text("".join(f'{{"nimg": {n}, "loss": {k + 1}}}\n' for n in range(1, 201)))
+    axes = figures.curves(spec, metrics, losses).axes
+    assert [axis.get_title() for axis in axes[:5]] == [
+        "dogs, added = cats", "dogs, added = procedural", "cats, added = dogs", "cats, added = wildlife", ""]
+    drawn = {axis.get_title(): [float(bars.lines[0].get_ydata()[0]) for bars in axis.containers]
+             for axis in axes[:4]}
+    assert drawn["dogs, added = cats"] == [10.5 + k for k in range(6)]
+    assert drawn["cats, added = wildlife"] == [17.5, 19.5]  # the cats' own clean run, not the dogs'
+    assert [line.get_ydata()[-1] for line in axes[7].lines] == [8, 10]
+    seen, loss = figures.smoothed(losses[0])
+    assert len(seen) == 40 and seen[0] == 3.0 and (loss == 1).all()
+
+
+def test_panels_of_crops_show_sigma_max_of_the_others(paper, tmp_path):
+    row = next(row for row in paper.tables["table2b"].rows if row.annotated == "crops")
+    report, table = tmp_path / "s.json", tmp_path / "a.safetensors"
+    report.write_text(json.dumps({"p_target_mean": {"16": 0.1, "4": 0.4, "8": 0.3}}))
+    Annotations(np.arange(6), np.array([0, 0, np.inf, np.inf, np.inf, np.inf]),
+                np.array([0, 0, 0.1, 0.1, 0.2, 0])).write(table)
+    figure = annotation_panels.classifiers([row], [report], [table])
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [0.4, 0.3, 0.1]
+    assert sum(bar.get_height() for bar in figure.axes[1].patches) == 3
+    assert figure.axes[1].get_title() == "never usable: 25 %"
+    none = annotation_panels.classifiers([], [], [])
+    assert not none.axes and "no row" in none.texts[0].get_text()
+
+
 def test_locality_and_donut_can_be_drawn(tmp_path):
     sigma, context = np.repeat(np.geomspace(0.01, 3, 6), 4), np.tile([4, 8, 16, 32], 6)
     loss = 0.05 * sigma * (1 + sigma * 4 / context)
@@ -113,6 +158,6 @@ def test_levels_are_in_rising_order(paper, tmp_path):
 
 @pytest.mark.parametrize("levels", [[0.02], [0.5, 1.0, 4.0], list(np.linspace(0.1, 3, 50))])
 def test_every_value_falls_into_a_bin_that_can_be_seen(levels):
-    edges = figures.edges_of(np.array(levels))
+    edges = annotation_panels.edges_of(np.array(levels))
     counts, _ = np.histogram(levels, edges)
     assert counts.sum() == len(levels) and (edges[1:] / edges[:-1]).min() > 1.1

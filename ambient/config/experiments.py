@@ -59,9 +59,10 @@ class Experiments(Stages):
         label = entry.get("label", annotation.get("label", found.annotation))
         # Two datasets may be meant: the target, and the one that op `add` puts in.
         parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
-        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper,
-                       "classifier" in annotation, key, self.study(found.study)["dataset"], settings,
-                       entry.get("note"))
+        kinds = {"classifier": "noise", "classifiers": "crops"}
+        annotated = next((kind for setting, kind in kinds.items() if setting in annotation), None)
+        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key,
+                       self.study(found.study)["dataset"], settings, entry.get("note"))
 
     def settings(self, run: str, keys: list[str]) -> dict:
         """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""

@@ -22,7 +22,7 @@ class RowSpec:
     corruption: str | None
     parameters: Mapping[str, Any]  # of the corruption
     paper: Mapping[str, float]  # published metric, and mean sigma_min where it is printed
-    annotated: bool  # by a noise classifier
+    annotated: Literal["noise", "crops"] | None  # by a noise classifier, by classifiers of crops
     id: str | None = None  # of a number that the paper gives in running text
     dataset: str | None = None  # of the target distribution, where a table holds several
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in which runs differ otherwise

@@ -150,6 +150,11 @@ def table_samples(wildcards):
     return [f"{folder}/{row.run}/seed-{table.training_seeds[0]}/samples.safetensors" for row in table.rows]
 
 
+def table_losses(wildcards):
+    """The losses of the same trainings."""
+    return [path.replace("samples.safetensors", "loss.jsonl") for path in table_samples(wildcards)]
+
+
 def table_summaries(wildcards):
     """The annotation summary of each row."""
     table = experiments(wildcards).table(wildcards.table)
@@ -166,15 +171,15 @@ def table_annotations(wildcards):
     return [annotation_path(scale, run, ".safetensors") for run in annotated_rows(wildcards)]
 
 
-def table_calibrations(wildcards):
-    """Their classifiers' held-out reports."""
+def table_reports(wildcards):
+    """What their classifiers say: held-out report of a noise classifier, summary of an annotation by crops."""
     scale, found = scale_of(wildcards), experiments(wildcards)
-    runs = [found.run(name) for name in annotated_rows(wildcards)]
-    return [
-        f"results/{scale}/classifiers/{run.study}/{run.corruption}/"
-        f"{found.classifier_of(run.annotation)}.calibration.json"
-        for run in runs
-    ]
+    paths = []
+    for run in map(found.run, annotated_rows(wildcards)):
+        name = found.classifier_of(run.annotation)
+        folder = f"results/{scale}/classifiers/{run.study}/{run.corruption}"
+        paths.append(f"{folder}/{name}.calibration.json" if name else annotation_path(scale, run.name, ".json"))
+    return paths
 
 
 def figure_entry(wildcards):

@@ -25,7 +25,8 @@ rule figures:
         table="results/{scale}/{table}.csv",
         metrics=table_runs("metrics.json"),
         samples=table_samples,
-        calibrations=table_calibrations,
+        losses=table_losses,
+        reports=table_reports,
         annotations=table_annotations,
         code=code("figures"),
     output:
@@ -52,7 +53,7 @@ rule figures:
         "figures of {wildcards.table} ({wildcards.scale})"
     shell:
         "{resources.run} ambient.figures --spec {params.spec:q} --table {input.table}"
-        " --metrics {input.metrics} --samples {input.samples} --calibrations {input.calibrations}"
+        " --metrics {input.metrics} --samples {input.samples} --losses {input.losses} --reports {input.reports}"
         " --annotations {input.annotations} --out {output.png} --out-pdf {output.pdf}"
         " --out-curves {output.curves} --out-classifiers {output.classifiers}"
         " --out-grid {output.grid} 2>&1 | keep {log}"
@@ -94,7 +95,8 @@ use rule figures as figures_of_paper with:
         table="results/{table}.csv",
         metrics=table_runs("metrics.json"),
         samples=table_samples,
-        calibrations=table_calibrations,
+        losses=table_losses,
+        reports=table_reports,
         annotations=table_annotations,
         code=code("figures"),
     output:
