@@ -105,7 +105,7 @@ def crossing(spec: FigureSpec, data: Dataset, calibration: Path) -> plt.Figure:
         axis.axvline(found, color="black", lw=1, ls="--", label=f"crossing, sigma = {found:.2f}")
     axis.set(ylim=(0, 1), ylabel="mean P(clean), held out")
     sigma_axis(axis)
-    axis.legend(frameon=False, ncol=2)
+    axis.legend(frameon=False, ncol=2, loc="upper right")
     figure.tight_layout()
     return figure
 
