@@ -178,7 +178,9 @@ def table_reports(wildcards):
     for run in map(found.run, annotated_rows(wildcards)):
         name = found.classifier_of(run.annotation)
         folder = f"results/{scale}/classifiers/{run.study}/{run.corruption}"
-        paths.append(f"{folder}/{name}.calibration.json" if name else annotation_path(scale, run.name, ".json"))
+        paths.append(
+            f"{folder}/{name}.calibration.json" if name else annotation_path(scale, run.name, ".json")
+        )
     return paths
 
 
