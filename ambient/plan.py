@@ -11,7 +11,8 @@ from ambient.config import Experiments
 from ambient.cost import Costs, Work
 
 Job = tuple[str, tuple, object]  # stage, arguments of its cost, what tells it from others of the same
-FIGURES_OF_A_TABLE, OF_THE_SCALE = ("table", "figures", "audit_page"), ("summary", "theory", "theory_figure")
+# Stages that make what is read.
+OF_A_TABLE, OF_THE_SCALE = ("table", "figures", "audit_page"), ("summary", "theory", "theory_figure")
 
 
 class Plan:
@@ -35,6 +36,7 @@ class Plan:
             yield "classify", (study, name), corruption
 
     def annotation(self, study: str, corruption: str, annotation: str) -> Iterator[Job]:
+        """An annotated mixture: its classifiers, and the measured map where it asks for that."""
         yield from self.mixture(study, corruption)
         yield from self.classifiers(study, corruption, annotation)
         yield "annotate", (study, annotation), corruption
@@ -51,10 +53,12 @@ class Plan:
             yield "combine", (run,), None
 
     def training(self, run: str, seed: int) -> Iterator[Job]:
+        """A denoiser."""
         yield from self.data(run)
         yield "train", (run,), seed
 
     def locality(self, study: str) -> Iterator[Job]:
+        """crop(sigma) of a study, with the denoiser that it is measured on."""
         run = self.found.locality_run(study)
         yield from self.training(run, self.found.study(self.found.run(run).study)["training_seeds"][0])
         yield "locality", (study,), None
@@ -89,8 +93,9 @@ class Plan:
         yield "figure", (), name
 
     def every(self) -> Iterator[Job]:
+        """All of a scale."""
         for name, table in self.found.tables.items():
-            yield from ((stage, (), name) for stage in FIGURES_OF_A_TABLE)
+            yield from ((stage, (), name) for stage in OF_A_TABLE)
             for row in table.rows:
                 for seed in table.training_seeds:
                     yield from self.score(row.run, seed)
@@ -100,7 +105,7 @@ class Plan:
 
 
 def jobs(found: Experiments) -> Iterator[tuple[str, Work]]:
-    """(stage, work) of every job of a scale, each once."""
+    """(stage, work) of every job of a scale, each once. What draws or tabulates costs as a table does."""
     costs = Costs(found)
     for stage, given, _ in dict.fromkeys(Plan(found).every()):
         yield stage, getattr(costs, stage, costs.table)(*given)
