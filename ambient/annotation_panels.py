@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ambient.drawing import CLEAN, CORRUPTED, OTHER, colour, plt, sigma_axis
+from ambient.drawing import CLEAN, CORRUPTED, OTHER, colour, named, plt, sigma_axis
 from ambient.files import read_arrays, read_json
 from ambient.spec import RowSpec
 
@@ -19,18 +19,16 @@ def classifiers(rows: Sequence[RowSpec], reports: Sequence[Path], annotations: S
     By a noise classifier: its held-out P(clean) against sigma, and the histogram of sigma_min. By crops:
     the mean P(target) of the other images against the crop's size, and the histogram of their sigma_max.
     """
-    figure, axes = plt.subplots(2, max(len(rows), 1), squeeze=False,
-                                figsize=(1.2 + 3.4 * max(len(rows), 1), 5.0))
-    for (top, bottom), row, report, table in zip(axes.T, rows, reports, annotations, strict=False):
-        panel = noise if row.annotated == "noise" else crops
-        panel(top, bottom, read_json(report), read_arrays(table))
-        op = row.corruption if row.annotated == "noise" else None
-        parts = [row.dataset, op, *(f"{k} = {v}" for k, v in row.parameters.items())]
-        top.set_title(", ".join(part for part in parts if part), fontsize=10)
-        top.legend(frameon=False)
     if not rows:
-        figure.clear()
+        figure = plt.figure(figsize=(4.6, 1.0))
         figure.text(0.5, 0.5, "no row of this table is annotated by a classifier", ha="center")
+        return figure
+    figure, axes = plt.subplots(2, len(rows), squeeze=False, figsize=(1.2 + 3.4 * len(rows), 5.0))
+    for (top, bottom), row, report, table in zip(axes.T, rows, reports, annotations, strict=True):
+        panel = {"noise": noise, "crops": crops}[row.annotated]
+        panel(top, bottom, read_json(report), read_arrays(table))
+        top.set_title(named(row.dataset, row.method, parameters=row.parameters), fontsize=8)
+        top.legend(frameon=False)
     figure.tight_layout()
     return figure
 

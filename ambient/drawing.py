@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -51,6 +52,11 @@ def sigma_axis(axis: plt.Axes, label: str = "noise level sigma") -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(label)
+
+
+def named(*parts: str | None, parameters: Mapping[str, object]) -> str:
+    """The name of a row or panel: what it has of `parts`, then each parameter."""
+    return ", ".join([*(part for part in parts if part), *(f"{k} = {v}" for k, v in parameters.items())])
 
 
 def sheet(images: np.ndarray, columns: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ambient.annotation_panels import classifiers
-from ambient.drawing import STYLE, colour, log_scale, plt, save, sheet, show
+from ambient.drawing import STYLE, colour, log_scale, named, plt, save, sheet, show
 from ambient.files import read_arrays, read_json
 from ambient.spec import RowSpec
 
@@ -33,8 +33,7 @@ def level_key(spec: TableSpec) -> str | None:
 
 def label_of(row: RowSpec) -> str:
     """A row's name in a figure."""
-    parts = [row.dataset, row.method, *(f"{k} = {v}" for k, v in row.parameters.items())]
-    return ", ".join(part for part in parts if part)
+    return named(row.dataset, row.method, parameters=row.parameters)
 
 
 def bars(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, error: str | None,
@@ -75,8 +74,8 @@ def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
     """Our distances with the spread over sampling seeds, and the paper's, side by side."""
     metric, samples = table["metric"].iloc[0], int(table["num_samples"].iloc[0])
     key, ours = level_key(spec), f"{metric} ({samples:,} samples)"
-    if key is None and any(row.parameters or row.settings for row in spec.rows) \
-            or key and table[key].nunique() == 1:
+    row_by_row = table[key].nunique() == 1 if key else any(r.parameters or r.settings for r in spec.rows)
+    if row_by_row:
         figure, axes = plt.subplots(1, 2, figsize=(9.5, 1.2 + 0.32 * len(table)), sharey=True)
         bars(axes[0], spec, table, "value", "value_std", ours)
         bars(axes[1], spec, table, "paper_value", None, "FID (50,000 samples)")
@@ -120,8 +119,7 @@ def curves(spec: TableSpec, metrics: Sequence[Path], losses: Sequence[Path]) -> 
                                 capsize=2, color=shade, label=row.method)
             seen, loss = smoothed(log)
             bottom.plot(seen / 1000, loss, color=line.lines[0].get_color(), lw=1)
-        parts = [panel[0], *(f"{k} = {v}" for k, v in panel[1])]
-        top.set_title(", ".join(part for part in parts if part), fontsize=9)
+        top.set_title(named(panel[0], parameters=dict(panel[1])), fontsize=9)
         bottom.set_xlabel("images seen [thousands]")
         for axis in (top, bottom):
             log_scale(axis)

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -207,6 +208,18 @@ def test_literal_slurm_command_resolves():
     for command in commands:  # the paper's hyper-parameters reach every job
         for setting in ('"batch":512', '"lr":0.001', '"nimg":25088000', '"model_channels":128'):
             assert setting in command
+
+
+def test_the_default_limit_of_starts_is_dropped_and_another_holds(tmp_path):
+    folder = clone(tmp_path)
+    text, call = (folder / "Snakefile").read_text(), "    look_only_when_a_job_ends()\n"
+    assert text.count(call) == 1
+    told = call + '    print("limit:", getattr(workflow.scheduler.job_rate_limiter, "max_jobs", None))\n'
+    (folder / "Snakefile").write_text(text.replace(call, told))
+    wanted = [*TINY, "--", "results/tiny/data/digits.safetensors"]
+    assert "limit: None" in snakemake(folder, *wanted).stdout
+    shutil.rmtree(folder / "results")
+    assert "limit: 7" in snakemake(folder, "--max-jobs-per-timespan", "7/1m", *wanted).stdout
 
 
 def test_lint_and_format():

@@ -59,8 +59,8 @@ class Experiments(Stages):
         label = entry.get("label", annotation.get("label", found.annotation))
         # Two datasets may be meant: the target, and the one that op `add` puts in.
         parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
-        kinds = {"classifier": "noise", "classifiers": "crops"}
-        annotated = next((kind for setting, kind in kinds.items() if setting in annotation), None)
+        crops = self.crop_classifiers(found.annotation)
+        annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
         return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key,
                        self.study(found.study)["dataset"], settings, entry.get("note"))
 

@@ -120,7 +120,7 @@ def resources(kind):
 def look_only_when_a_job_ends():
     """Drop Snakemake's default limit of 100 starts a second; one asked for on the command line holds.
 
-    Under it Snakemake looks for jobs again a second after each start and each end of one, over and over: after 200
+    Under it Snakemake looks for jobs again a second after each start and each end of one, over and over: after 165
     jobs that kept a fifth of a core busy (9.27; its pull request #3744).
     """
     limit = workflow.scheduler.job_rate_limiter
