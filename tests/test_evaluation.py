@@ -148,8 +148,8 @@ def test_summary_numbers():
 
 
 def make_table(tmp_path):
-    rows = (spec.RowSpec("a", "runs/a", "Only Clean", None, {}, {"fid": 8.79}, False),
-            spec.RowSpec("b", "runs/b", "Ambient-o", "jpeg", {"quality": 25}, {}, True))
+    rows = (spec.RowSpec("a", "runs/a", "Only Clean", None, {}, {"fid": 8.79}, None),
+            spec.RowSpec("b", "runs/b", "Ambient-o", "jpeg", {"quality": 25}, {}, "noise"))
     files = []
     for name, values in (("a", {10: [2.0]}), ("b", {10: [1.0]})):
         path = tmp_path / f"{name}.json"
