@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from ambient.files import sha256
 from tests.clones import clone
+from tests.raw_images import files_of, make_zip
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -153,6 +155,25 @@ def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
         path.write_text(original)
     assert found == {"all": 1, "sample": 3, "evaluate": 3, "table": 1, "audit_page": 1, "figures": 1}
     assert jobs(tree, *TINY) == {}  # a reverted edit costs nothing
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_raw_data_touched_cost_nothing_where_they_are_pinned(tmp_path, pinned):
+    folder = clone(tmp_path)
+    raw = make_zip(folder / "raw.zip", files_of(6))
+    dataset = {"source": "images", "path": str(raw), "num_images": 6}
+    if pinned:
+        dataset["sha256"] = sha256(raw)
+    (folder / "config/local.yaml").write_text(yaml.safe_dump({"datasets": {"cifar10": dataset}}))
+    target = "results/small/data/cifar10.safetensors"
+    snakemake(folder, "--max-checksum-file-size", "0", "--", target)  # as if it were larger than 1 MB
+    later = (folder / target).stat().st_mtime + 10
+    os.utime(raw, (later, later))
+    assert jobs(folder, "--", target) == ({} if pinned else {"prepare": 1})
+    if pinned:  # what they are pinned to still counts
+        dataset["sha256"] = "0" * 64
+        (folder / "config/local.yaml").write_text(yaml.safe_dump({"datasets": {"cifar10": dataset}}))
+        assert jobs(folder, "--", target) == {"prepare": 1}
 
 
 def test_leaky_classifier_reads_a_mixture_of_its_own(tree):

@@ -2,7 +2,11 @@
 
 
 def dataset_path(wildcards):
-    return experiments(wildcards).dataset(wildcards.dataset).path or []
+    """The raw data. Where their sha256 is pinned, a new time of change alone means nothing: the stage compares."""
+    dataset = experiments(wildcards).dataset(wildcards.dataset)
+    if dataset.path is None:
+        return []
+    return ancient(dataset.path) if dataset.sha256 else dataset.path
 
 
 def dataset_spec(wildcards):
