@@ -69,6 +69,17 @@ def agreement(found: np.ndarray, dense: np.ndarray) -> str:
     return f"{spearmanr(found, dense)[0]:.3f} | {np.abs(ratio).mean():.3f} | {ratio.mean():+.3f}"
 
 
+def ceiling(again: np.ndarray, dense: np.ndarray) -> str:
+    """How well an estimate with no error of its own would agree with one dense run, from two of them.
+
+    Equal and independent errors of two runs: the correlation of one with the truth is the root of theirs with
+    each other (Spearman's attenuation), and its distance from it theirs over sqrt(2).
+    """
+    rank, apart = spearmanr(again, dense)[0], np.abs(np.log(again / dense)).mean()
+    return (f"By how little two dense runs agree, an estimate without any error would reach "
+            f"{rank**0.5:.2f} and {apart / 2**0.5:.2f} against one of them.\n")
+
+
 def main() -> None:
     """Train, annotate with each protocol, compare, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.annotation", description=__doc__)
@@ -98,7 +109,8 @@ def main() -> None:
     given.out.write_text(
         f"# Annotation: agreement of sigma_min\n\nWritten by `python -m benchmarks.annotation --images "
         f"{given.images}` ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads). "
-        "The dense protocol asks 2,048 x 4 times.\n\n" + "\n".join([HEAD, *lines, ""]))
+        "The dense protocol asks 2,048 x 4 times.\n\n" + "\n".join([HEAD, *lines, ""])
+        + "\n" + ceiling(together["dense, another seed"], together["dense"]))
     print(f"wrote {given.out}")
 
 
