@@ -122,10 +122,14 @@ class Costs:
     def __init__(self, experiments: Experiments) -> None:
         self.experiments = experiments
 
+    def dataset(self, name: str) -> tuple[int, int, int]:
+        """(images, channels, resolution) of a prepared dataset."""
+        spec = self.experiments.dataset(name)
+        return spec.max_images or spec.num_images or 50_000, spec.channels, spec.resolution
+
     def data(self, study: str) -> tuple[int, int, int]:
         """(images, channels, resolution) of a study's dataset."""
-        spec = self.experiments.dataset(self.experiments.study(study)["dataset"])
-        return spec.max_images or spec.num_images or 50_000, spec.channels, spec.resolution
+        return self.dataset(self.experiments.study(study)["dataset"])
 
     def data_mb(self, study: str) -> float:
         """All images of a study as float32, MB."""

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from ambient import site as sites
 from ambient.config import Experiments, scales
-from ambient.cost import Costs, unet
-from ambient.plan import jobs
+from ambient.plan import disk_bytes, jobs
 from ambient.site import Site
 from ambient.sources import ROOT
 from ambient.strict import SpecError
@@ -197,24 +196,6 @@ def raw_data(found: Experiments) -> Iterator[Finding]:
             yield MISSING, f"detector {detector}: no such file {spec.weights} (detectors.{detector}.weights)"
         else:
             yield OK, f"detector {detector}: {spec.weights}"
-
-
-def disk_bytes(found: Experiments) -> int:
-    """Bytes that the results of a scale take, with one checkpoint state a training at work."""
-    total, studies = 0, set()
-    for table in found.tables.values():
-        for row in table.rows:
-            study, spec = found.run(row.run).study, found.training(row.run, 0)
-            images, channels, resolution = Costs(found).data(study)
-            weights = 4 * unet(spec.network, resolution, channels).parameters
-            sampling = found.sampling(row.run)
-            samples = len(sampling.seeds) * sampling.num_samples * channels * resolution**2
-            each = len(spec.snapshots) * (2 * weights + 2 * samples) + 10 * weights
-            total += each * len(table.training_seeds) + images * channels * resolution**2
-            if study not in studies:
-                studies.add(study)
-                total += images * channels * resolution**2
-    return total
 
 
 def costs(found: Experiments, site: Site, folder: Path) -> Iterator[Finding]:

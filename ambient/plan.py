@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ambient.config import Experiments
-from ambient.cost import Costs, Work
+from ambient.cost import Costs, Work, unet
 
 Job = tuple[str, tuple, object]  # stage, arguments of its cost, what tells it from others of the same
 # Stages that make what is read.
@@ -109,3 +109,23 @@ def jobs(found: Experiments) -> Iterator[tuple[str, Work]]:
     costs = Costs(found)
     for stage, given, _ in dict.fromkeys(Plan(found).every()):
         yield stage, getattr(costs, stage, costs.table)(*given)
+
+
+def disk_bytes(found: Experiments) -> int:
+    """Bytes that a scale's arrays and weights take, with the checkpoints of all trainings at work at once."""
+    costs, total = Costs(found), 0
+    for stage, given, _ in dict.fromkeys(Plan(found).every()):
+        if stage == "prepare":
+            images, channels, side = costs.dataset(*given)
+            total += images * channels * side**2
+        elif stage == "corrupt":
+            images, channels, side = costs.data(*given)
+            total += images * channels * side**2
+        elif stage in ("train", "sample"):
+            spec, sampling = found.training(given[0], 0), found.sampling(given[0])
+            _, channels, side = costs.data(found.run(given[0]).study)
+            weights = 4 * unet(spec.network, side, channels).parameters
+            samples = len(sampling.seeds) * sampling.num_samples * channels * side**2
+            kept = 2 * len(spec.snapshots)
+            total += (kept + 10) * weights if stage == "train" else kept * samples
+    return total

@@ -162,3 +162,15 @@ def test_ten_training_seeds_of_everything_resolve_and_the_plan_counts_the_same(t
     of_rule = {rule.removesuffix("_of_paper"): int(count) for rule, count in rules}
     assert {rule: of_rule[rule] for rule in counted if rule != "figure"} | {
         "figure": of_rule["gallery"] + of_rule["crops_figure"]} == counted
+
+
+def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    rows = {"once": "[only-clean]", "twice": "[only-clean, all-data-blur-0.8]", "more": "[single-blur-0.8]"}
+    for name, listed in rows.items():  # table2a has the first two
+        (tmp_path / f"config/scales/{name}.yaml").write_text(f"tables: {{table7: {{rows: {listed}}}}}\n")
+    once, twice, more = (plan.disk_bytes(config.Experiments(tmp_path / "config", name)) for name in rows)
+    samples = 2 * 5 * 3 * 50_000 * 3 * 32**2  # snapshots, sampling seeds
+    weights = (2 * 5 + 10) * 4 * cost.unet(config.Experiments(ROOT / "config", "paper").training(
+        "only-clean", 0).network, 32, 3).parameters
+    assert once == twice and more - once == samples + weights
