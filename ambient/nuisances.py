@@ -1,9 +1,10 @@
 """Changes of an image that a classifier must not go by: what it shows, not how sharp it is.
 
 A noise classifier of few clean images soon knows them by their colours, and takes every other image for
-corrupted. None of these changes resamples, so blur, JPEG blocks and noise stay what they are. Leave out what
-the corruption itself changes: brightness and contrast, of a contrast shift; transpose, of motion blur along
-one axis.
+corrupted. None of these changes resamples, so blur and noise stay what they are. Leave out what the
+corruption itself changes: brightness and contrast, of a contrast shift; transpose, of motion blur along
+one axis. JPEG is told by its steps and its colours: negate and transpose leave them alone, the others
+do not.
 """
 
 from __future__ import annotations
