@@ -63,10 +63,16 @@ def evaluations(spec: AnnotationSpec, count: int) -> float:
     return own + (spec.num_sigmas * spec.reference_draws / count if spec.protocol != "dense" else 0)
 
 
-def agreement(found: np.ndarray, dense: np.ndarray) -> str:
-    """Three cells of the table."""
+def agreement(found: np.ndarray, dense: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's correlation, mean |ln ratio| and mean ln ratio."""
     ratio = np.log(found / dense)
-    return f"{spearmanr(found, dense)[0]:.3f} | {np.abs(ratio).mean():.3f} | {ratio.mean():+.3f}"
+    return spearmanr(found, dense)[0], np.abs(ratio).mean(), ratio.mean()
+
+
+def cells(found: np.ndarray, dense: np.ndarray) -> str:
+    """Three cells of the table."""
+    rank, apart, shift = agreement(found, dense)
+    return f"{rank:.3f} | {apart:.3f} | {shift:+.3f}"
 
 
 def ceiling(again: np.ndarray, dense: np.ndarray) -> str:
@@ -75,8 +81,8 @@ def ceiling(again: np.ndarray, dense: np.ndarray) -> str:
     Equal and independent errors of two runs: the correlation of one with the truth is the root of theirs with
     each other (Spearman's attenuation), and its distance from it theirs over sqrt(2).
     """
-    rank, apart = spearmanr(again, dense)[0], np.abs(np.log(again / dense)).mean()
-    return (f"By how little two dense runs agree, an estimate without any error would reach "
+    rank, apart, _ = agreement(again, dense)
+    return ("By how little two dense runs agree, an estimate without any error would reach "
             f"{rank**0.5:.2f} and {apart / 2**0.5:.2f} against one of them.\n")
 
 
@@ -100,12 +106,12 @@ def main() -> None:
                 spent = (time.perf_counter() - began) / len(rows)
                 every.setdefault(label, []).append(found[label])
                 if label != "dense":
-                    lines.append(f"| {corruption} | {label} | {agreement(found[label], found['dense'])} "
+                    lines.append(f"| {corruption} | {label} | {cells(found[label], found['dense'])} "
                                  f"| {evaluations(spec, len(rows)):.0f} | {spent:.4f} |")
                     print(lines[-1], flush=True)
     together = {label: np.concatenate(parts) for label, parts in every.items()}
     for label in list(together)[1:]:
-        lines.append(f"| all | {label} | {agreement(together[label], together['dense'])} | | |")
+        lines.append(f"| all | {label} | {cells(together[label], together['dense'])} | | |")
     given.out.write_text(
         f"# Annotation: agreement of sigma_min\n\nWritten by `python -m benchmarks.annotation --images "
         f"{given.images}` ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads). "
