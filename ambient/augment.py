@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ ANISOTROPY_ROTATED = 0.5  # probability that the anisotropic axis is not the ima
 SYM6 = (0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
         0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
         -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148)
+# The filter's centre of mass is off the middle of its taps, so a doubled image is shifted a little, in pixels
+# of the image, along both axes.
+DELAY = (sum(i * tap for i, tap in enumerate(SYM6)) / sum(SYM6) - (len(SYM6) - 1) / 2) / 2
 
 
 def matrices(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
@@ -35,45 +39,48 @@ def rotation(angle: Tensor) -> Tensor:
     return matrices(angle.cos(), -angle.sin(), angle.sin(), angle.cos())
 
 
-def doubled(x: Tensor, taps: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, 2H, 2W): zeros between the pixels, then the filter along both axes."""
-    batch, channels, height, width = x.shape
-    x = x.reshape(batch * channels, 1, height, width)
-    x = F.conv_transpose2d(x, taps.reshape(1, 1, -1, 1), stride=(2, 1), padding=(5, 0))
-    x = F.conv_transpose2d(x, taps.reshape(1, 1, 1, -1), stride=(1, 2), padding=(0, 5))
-    return x.reshape(batch, channels, 2 * height, 2 * width)
+@cache
+def doubling(side: int) -> Tensor:
+    """(2 side, side): puts zeros between the pixels of a row, then filters it. Its transpose halves."""
+    tap = torch.arange(2 * side)[:, None] - 2 * torch.arange(side) + 5
+    return torch.where((tap >= 0) & (tap < len(SYM6)), torch.tensor(SYM6)[tap.clamp(0, len(SYM6) - 1)], 0.0)
 
 
-def halved(x: Tensor, taps: Tensor) -> Tensor:
-    """The adjoint of `doubled`."""
-    batch, channels, height, width = x.shape
-    x = x.reshape(batch * channels, 1, height, width)
-    x = F.conv2d(x, taps.reshape(1, 1, 1, -1), stride=(1, 2), padding=(0, 5))
-    x = F.conv2d(x, taps.reshape(1, 1, -1, 1), stride=(2, 1), padding=(5, 0))
-    return x.reshape(batch, channels, height // 2, width // 2)
+@cache
+def enlarging(side: int, pad: int, where: torch.device) -> Tensor:
+    """(2 (side + 2 pad), side): mirrors a row's ends, `pad` pixels each, then doubles it."""
+    mirrored = F.pad(torch.eye(side)[None], (0, 0, pad, pad), mode="reflect")[0]
+    return (doubling(side + 2 * pad) @ mirrored).to(where)
+
+
+@cache
+def reducing(side: int, margin: int, where: torch.device) -> Tensor:
+    """(side, 2 (side + 2 margin)): halves a row, then cuts off `margin` pixels at each end."""
+    return doubling(side + 2 * margin).T[margin:-margin].contiguous().to(where)
 
 
 def warp(images: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
     """Resample: the output at position p (from the centre, pixels) is the input at L^-1 (p - shift).
 
-    images (B, C, H, H), linear (B, 2, 2), shift (B, 2) in pixels, (x, y). Mirrored beyond the border.
+    images (B, C, H, H), linear (B, 2, 2), shift (B, 2) in pixels, (x, y), all float32. Mirrored beyond the
+    border. Both filters are matrix products along each axis: a convolution of one channel is slow.
     """
-    side = images.shape[-1]
+    side, where = images.shape[-1], images.device
     pad = side // 2  # most warps reach no further; beyond it `grid_sample` mirrors again
-    taps = torch.tensor(SYM6, device=images.device, dtype=images.dtype)
-    large = doubled(F.pad(images, (pad,) * 4, mode="reflect"), taps)
+    rows = enlarging(side, pad, where)
+    large = rows @ (images @ rows.T)
     margin = 3  # pixels around the output that the halving filter reads
     out = 2 * (side + 2 * margin)
     inverse = torch.linalg.inv(linear)
-    # The filter's centre of mass is off the middle of its taps, so the doubled image is shifted a little.
-    delay = (torch.arange(len(SYM6)).to(taps) * taps).sum() / taps.sum() - (len(SYM6) - 1) / 2
-    delay = (delay / 2).expand(len(images), 2, 1)  # pixels of the image
-    # grid_sample's own coordinates run from -1 to 1 over the whole of `large`.
-    offset = (delay - inverse @ (shift[:, :, None] + delay)) * 2 / (side + 2 * pad)
-    theta = torch.cat([inverse * ((side + 2 * margin) / (side + 2 * pad)), offset], dim=2)
-    grid = F.affine_grid(theta, [len(images), 1, out, out], align_corners=False)
+    # grid_sample's own coordinates run from -1 to 1 over the whole of `large`, whose pixels are half as wide.
+    unit = 2 / (side + 2 * pad)
+    offset = (DELAY - inverse @ (shift[:, :, None] + DELAY))[..., 0] * unit
+    axis = ((torch.arange(out, device=where) - (out - 1) / 2) * (unit / 2))[:, None]
+    along_x, along_y = axis * inverse[:, None, :, 0], axis * inverse[:, None, :, 1] + offset[:, None]
+    grid = along_x[:, None] + along_y[:, :, None]
     sampled = F.grid_sample(large, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return halved(sampled, taps)[:, :, margin:-margin, margin:-margin]
+    rows = reducing(side, margin, where)
+    return rows @ (sampled @ rows.T)
 
 
 def augment(images: Tensor, generator: torch.Generator, p: float = 0.12,

@@ -13,6 +13,7 @@ from ambient.noise import karras_schedule
 from ambient.runtime import device
 from ambient.sample import BATCH, Draw
 from benchmarks.timing import Pair, paired, shares
+from benchmarks.training import as_written
 
 
 def plain_heun(denoiser: Denoiser, latents: torch.Tensor, spec) -> torch.Tensor:
@@ -36,11 +37,14 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
     found = Experiments("config", scale)
     dataset = found.dataset(found.study(found.run(run).study)["dataset"])
     training, spec = found.training(run, 0), found.sampling(run)
-    network = build_unet(training.network, dataset.resolution, dataset.channels, 10, False,
-                         randomness.torch_generator("cpu", "init", 0)).eval()
-    denoiser = Denoiser(network, training.sigma_data).to(device())
+
+    def denoiser() -> Denoiser:
+        network = build_unet(training.network, dataset.resolution, dataset.channels, 10, False,
+                             randomness.torch_generator("cpu", "init", 0)).eval()
+        return Denoiser(network, training.sigma_data).to(device())
+
     shape = (dataset.channels, dataset.resolution, dataset.resolution)
-    draw = Draw(denoiser, {"channels": shape[0], "resolution": shape[1], "num_classes": 10,
+    draw = Draw(denoiser(), {"channels": shape[0], "resolution": shape[1], "num_classes": 10,
                            "spec": {"network": {"conditional": False}}}, spec, device())
     drawn = randomness.normal("latent", 0, range(count), shape)
     latents = torch.from_numpy(drawn).to(device(), torch.float32)
@@ -49,6 +53,7 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
         for first in range(0, count, BATCH[device().type]):
             draw.images(0, range(first, min(first + BATCH[device().type], count)))
 
+    plain = as_written(denoiser())
     pair = paired(f"sampling, {scale}, {2 * spec.sampler.num_steps - 1} evaluations", "images", count,
-                  lambda: plain_heun(denoiser, latents, spec.sampler), ours, repeats)
+                  lambda: plain_heun(plain, latents, spec.sampler), ours, repeats)
     return replace(pair, shares=shares(ours))

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import randomness
@@ -14,6 +16,7 @@ from ambient.config import Experiments
 from ambient.datasets import Dataset
 from ambient.denoiser import Denoiser, build_unet
 from ambient.fit import BETAS, EPS, Fit, ema_beta, learning_rate
+from ambient.networks.unet import Block, Conv
 from ambient.runtime import device
 from ambient.spec import OptimiserSpec, TrainingSpec
 from ambient.strict import build, plain
@@ -21,6 +24,31 @@ from ambient.train import AmbientBatches
 from benchmarks.timing import Pair, paired, shares
 
 IMAGES = 2000  # random ones: the time of a step does not depend on what they show
+
+
+class PlainConv(Conv):
+    """The same by torch's own operators."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.resample == "down":
+            x = F.avg_pool2d(x, 2)
+        elif self.resample == "up":
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+class PlainBlock(Block):
+    """The same with torch's own dropout."""
+
+    def dropped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+def as_written(network: nn.Module) -> nn.Module:
+    """Make a network compute by torch's own operators wherever ours computes otherwise."""
+    for module in network.modules():
+        module.__class__ = {Conv: PlainConv, Block: PlainBlock}.get(type(module), type(module))
+    return network
 
 
 def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMAGES) -> AmbientBatches:
@@ -39,8 +67,8 @@ def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMA
 class PlainFit:
     """What a straightforward loop does: Adam, clipping and EMA one parameter at a time."""
 
-    def __init__(self, network: torch.nn.Module, spec: OptimiserSpec) -> None:
-        self.spec, self.weights = spec, list(network.parameters())
+    def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
+        self.spec, self.weights = spec, list(as_written(network).parameters())
         self.ema = [weight.detach().clone() for weight in self.weights]
         self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=BETAS, eps=EPS, foreach=False)
 
@@ -60,7 +88,7 @@ class PlainFit:
 
 def gflop_per_image(spec: TrainingSpec, resolution: int, channels: int) -> float:
     """Forward and backward: three times the forward products, by torch's own count."""
-    network = build_unet(spec.network, resolution, channels, 10, False, torch.Generator()).eval()
+    network = as_written(build_unet(spec.network, resolution, channels, 10, False, torch.Generator())).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, channels, resolution, resolution), torch.zeros(1))
     return 3 * counter.get_total_flops() / 1e9

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn import functional as F
 
 from ambient import ranks
-from ambient.augment import LABELS, SYM6, augment, doubled, halved, rotation, warp
+from ambient.augment import LABELS, SYM6, augment, doubling, enlarging, reducing, rotation, warp
 from ambient.denoiser import Denoiser, NoiseClassifier
-from ambient.networks.unet import HalfUNet, UNet
+from ambient.networks.unet import Conv, HalfUNet, UNet, resized
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")
@@ -135,6 +136,30 @@ def test_bfloat16_stays_near_float32():
     assert (low - exact).abs().max() < 0.03 * exact.abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("how, operator", [
+    ("down", lambda x: F.avg_pool2d(x, 2)),
+    ("up", lambda x: F.interpolate(x, scale_factor=2.0, mode="nearest"))])
+def test_box_filters_are_torchs_operators(how, operator, dtype):
+    x = torch.randn(3, 5, 12, 12, generator=seeded()).to(dtype).requires_grad_()
+    expected, found = operator(x), resized(x, how)
+    towards = torch.randn(expected.shape, generator=seeded(1)).to(dtype)
+    options = {"atol": 1e-6, "rtol": 0} if dtype == torch.float32 else {"atol": 0, "rtol": 2**-7}
+    torch.testing.assert_close(found, expected, **options)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, towards)[0] for y in (found, expected)), **options)
+
+
+def test_pointwise_convolution_is_torchs_operator():
+    conv = Conv(6, 10, 1, seeded()).double()
+    torch.nn.init.normal_(conv.bias, generator=seeded(1))
+    x = torch.randn(4, 6, 5, 5, generator=seeded(2), dtype=torch.float64)
+    inputs = (x.requires_grad_(), conv.weight, conv.bias)
+    expected, found = F.conv2d(*inputs), conv(x)
+    torch.testing.assert_close(found, expected)
+    towards = torch.randn(expected.shape, generator=seeded(3), dtype=torch.float64)
+    torch.testing.assert_close(*(torch.autograd.grad(y, inputs, towards) for y in (found, expected)))
+
+
 def test_resolution_that_cannot_be_halved_is_refused():
     with pytest.raises(ValueError, match="resolution 10"):
         HalfUNet(resolution=10, channels_in=1, channel_mult=(1, 1, 1), **PAPER)
@@ -155,9 +180,17 @@ def test_wavelet_is_orthonormal_so_that_halving_undoes_doubling():
     for shift in range(6):
         product = (taps[:12 - 2 * shift] * taps[2 * shift:]).sum().item()
         assert product == pytest.approx(1.0 if shift == 0 else 0.0, abs=1e-10)
-    x = torch.randn(1, 1, 24, 24, generator=seeded(), dtype=torch.float64)
-    inner = (slice(None), slice(None), slice(6, -6), slice(6, -6))
-    torch.testing.assert_close(halved(doubled(x, taps), taps)[inner], x[inner])
+    torch.testing.assert_close((doubling(24).T @ doubling(24))[6:-6], torch.eye(24)[6:-6])
+
+
+def test_matrices_of_the_filters_are_the_convolutions():
+    x = torch.randn(5, 1, 12, generator=seeded())
+    taps = torch.tensor(SYM6).reshape(1, 1, -1)
+    enlarged = F.conv_transpose1d(F.pad(x, (4, 4), mode="reflect"), taps, stride=2, padding=5)
+    torch.testing.assert_close(x @ enlarging(12, 4, x.device).T, enlarged)
+    long = torch.randn(5, 1, 36, generator=seeded())
+    torch.testing.assert_close(long @ reducing(12, 3, x.device).T,
+                               F.conv1d(long, taps, stride=2, padding=5)[..., 3:-3])
 
 
 def test_warps_against_exact_transforms():

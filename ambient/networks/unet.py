@@ -4,13 +4,15 @@ Source: Song et al. 2021 (arXiv:2011.13456, appendix), in the configuration of K
 (arXiv:2206.00364, appendix F). Written from those; names and shapes match so that public weights load.
 
 All randomness (initial weights, dropout masks) comes from generators that the caller gives. Memory stays
-contiguous NCHW: on CPUs group norm is quick only there, and the convolutions lose little.
+contiguous NCHW: on CPUs group norm is quick only there. The 3x3 convolutions lose little by that; pooling,
+repetition and 1x1 convolutions would lose much, and are matrix products.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +37,37 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
 
 
+@cache
+def pooling(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
+    """(2 side, side / 2): takes two rows, one behind the other, to the means of their 2x2 squares."""
+    column = torch.arange(2 * side) % side // 2
+    return (F.one_hot(column, side // 2) / 4).to(where, dtype)
+
+
+@cache
+def repeating(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
+    """(side, 4 side): takes a row to two, one behind the other, in which each pixel is repeated."""
+    return 4 * pooling(2 * side, dtype, where).T.contiguous()
+
+
+def resized(x: Tensor, how: str) -> Tensor:
+    """(B, C, H, W) at half or twice the size by the 2x2 box filter: means ("down"), repetition ("up").
+
+    A matrix product along the rows: torch's own operators give the same values, but are slow on CPUs.
+    """
+    batch, channels, height, width = x.shape
+    if how == "down":
+        rows = x.reshape(-1, 2 * width) @ pooling(width, x.dtype, x.device)
+        return rows.reshape(batch, channels, height // 2, width // 2)
+    rows = x.reshape(-1, width) @ repeating(width, x.dtype, x.device)
+    return rows.reshape(batch, channels, 2 * height, 2 * width)
+
+
 class Conv(nn.Module):
     """Convolution that keeps the size, or halves or doubles it first by the 2x2 box filter.
 
-    With the filter [1, 1] the depthwise resampling of the public networks is average pooling, or
-    nearest-neighbour repetition; the `resample_filter` buffer is kept for their files' sake.
+    With the filter [1, 1] the depthwise resampling of the public networks is `resized`; the
+    `resample_filter` buffer is kept for their files' sake.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, generator: torch.Generator,
@@ -53,11 +81,14 @@ class Conv(nn.Module):
             self.register_buffer("resample_filter", torch.full((1, 1, 2, 2), 0.25))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.resample == "down":
-            x = F.avg_pool2d(x, 2)
-        elif self.resample == "up":
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+        if self.resample:
+            x = resized(x, self.resample)
+        channels_out, _, kernel, _ = self.weight.shape
+        if kernel == 1:  # one matrix product an image; the weight is cast before it is repeated, so once
+            weight = self.weight[:, :, 0, 0].to(x.dtype).expand(len(x), -1, -1)
+            out = torch.bmm(weight, x.flatten(2)) + self.bias[:, None].to(x.dtype)
+            return out.reshape(len(x), channels_out, *x.shape[2:])
+        return F.conv2d(x, self.weight, self.bias, padding=kernel // 2)
 
 
 class Linear(nn.Module):
