@@ -12,6 +12,7 @@ from ambient.denoiser import Denoiser, build_unet
 from ambient.noise import karras_schedule
 from ambient.runtime import device
 from ambient.sample import BATCH, Draw
+from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 from benchmarks.training import as_written
 
@@ -36,7 +37,7 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
     """`count` samples of an untrained network of a run: the time does not depend on its weights."""
     found = Experiments("config", scale)
     dataset = found.dataset(found.study(found.run(run).study)["dataset"])
-    training, spec = found.training(run, 0), found.sampling(run)
+    training, spec, size = found.training(run, 0), found.sampling(run), BATCH[device().type]
 
     def denoiser() -> Denoiser:
         network = build_unet(training.network, dataset.resolution, dataset.channels, 10, False,
@@ -50,10 +51,11 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
     latents = torch.from_numpy(drawn).to(device(), torch.float32)
 
     def ours() -> None:
-        for first in range(0, count, BATCH[device().type]):
-            draw.images(0, range(first, min(first + BATCH[device().type], count)))
+        for first in range(0, count, size):
+            draw.images(0, range(first, min(first + size, count)))
 
-    plain = as_written(denoiser())
-    pair = paired(f"sampling, {scale}, {2 * spec.sampler.num_steps - 1} evaluations", "images", count,
+    plain, nfe = as_written(denoiser()), 2 * spec.sampler.num_steps - 1
+    pair = paired(f"sampling, {scale}, {nfe} evaluations", "images", count,
                   lambda: plain_heun(plain, latents, spec.sampler), ours, repeats)
-    return replace(pair, shares=shares(ours))
+    floor = nfe * count / size * convolutions.alone(denoiser().model, shape, size, backward=False)
+    return replace(pair, shares=shares(ours), floor=floor)

@@ -26,6 +26,7 @@ class Pair:
     ours: tuple[float, ...]
     gflop: float | None = None  # arithmetic in a unit of work, where it is counted
     shares: dict[str, float] | None = None  # of the time of ours, by operation, where it is profiled
+    floor: float | None = None  # seconds of a repeat's convolutions by themselves, where they are timed
 
     @property
     def ratios(self) -> list[float]:

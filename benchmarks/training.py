@@ -21,6 +21,7 @@ from ambient.runtime import device
 from ambient.spec import OptimiserSpec, TrainingSpec
 from ambient.strict import build, plain
 from ambient.train import AmbientBatches
+from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 
 IMAGES = 2000  # random ones: the time of a step does not depend on what they show
@@ -120,4 +121,7 @@ def step(scale: str, run: str, batch: int | None, steps: int, repeats: int) -> P
     pair = paired(f"training step, {scale}, batch {size}", "images", size * steps,
                   looped("float32", PlainFit), ours, repeats,
                   gflop_per_image(spec, dataset.resolution, dataset.channels))
-    return replace(pair, shares=shares(ours))
+    network = build_unet(spec.network, dataset.resolution, dataset.channels, 10, False, torch.Generator())
+    image = (dataset.channels, dataset.resolution, dataset.resolution)
+    return replace(pair, shares=shares(ours),
+                   floor=steps * convolutions.alone(network.to(device()), image, size, backward=True))

@@ -1,0 +1,59 @@
+"""The convolutions of a network by themselves: what a step or an evaluation can't be faster than here."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ambient.networks.unet import Conv
+from ambient.runtime import device
+from benchmarks.timing import seconds
+
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+def shapes(network: nn.Module, image: tuple[int, int, int]) -> Counter[tuple[int, int, int, int]]:
+    """How often each (channels in, channels out, kernel, side) is convolved in an evaluation."""
+    found: Counter[tuple[int, int, int, int]] = Counter()
+
+    def note(conv: Conv, _inputs: object, output: torch.Tensor) -> None:
+        channels_out, channels_in, kernel, _ = conv.weight.shape
+        found[channels_in, channels_out, kernel, output.shape[-1]] += 1
+
+    hooks = [module.register_forward_hook(note) for module in network.modules() if isinstance(module, Conv)]
+    with torch.no_grad():
+        where = next(network.parameters()).device
+        network.eval()(torch.zeros(1, *image, device=where), torch.zeros(1, device=where))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def one(channels_in: int, channels_out: int, kernel: int, side: int, batch: int, dtype: torch.dtype,
+        layout: torch.memory_format, backward: bool, repeats: int = 5) -> float:
+    """Seconds of one convolution, with its derivatives where `backward`."""
+    x, weight = (torch.randn(shape, device=device()).to(dtype, memory_format=layout).requires_grad_(backward)
+                 for shape in ((batch, channels_in, side, side), (channels_out, channels_in, kernel, kernel)))
+
+    def work() -> None:
+        y = F.conv2d(x, weight, padding=kernel // 2)
+        if backward:
+            torch.autograd.grad(y, (x, weight), y.detach())
+
+    work()
+    return statistics.median(seconds(work) for _ in range(repeats))
+
+
+def alone(network: nn.Module, image: tuple[int, int, int], batch: int, backward: bool) -> float:
+    """Seconds of all convolutions of `batch` images in bfloat16, each in the quicker layout."""
+    return sum(count * min(one(*shape, batch, torch.bfloat16, layout, backward) for layout in LAYOUTS)
+               for shape, count in shapes(network, image).items())
+
+
+def ceiling(dtype: torch.dtype, layout: torch.memory_format) -> float:
+    """GFLOP/s of a large convolution, forward: 3x3, 256 to 256 channels, 16 images of 16x16."""
+    return 2 * 16 * 256 * 256 * 9 * 16 * 16 / one(256, 256, 3, 16, 16, dtype, layout, False) / 1e9
