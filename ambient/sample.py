@@ -54,12 +54,10 @@ class Draw:
             index = torch.from_numpy((u * self.classes).astype(np.int64))
             labels = torch.nn.functional.one_hot(index, self.classes).float().to(self.where)
 
-        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            with autocast(self.spec.precision, self.where):
-                return self.denoiser(x, sigma, labels)
-
-        samples = heun(denoise, self.normal("latent", seed, ids), self.spec.sampler,
-                       lambda step: self.normal(f"churn-{step}", seed, ids))
+        with autocast(self.spec.precision, self.where):  # around all steps, so that weights are cast once
+            samples = heun(lambda x, sigma: self.denoiser(x, sigma, labels),
+                           self.normal("latent", seed, ids), self.spec.sampler,
+                           lambda step: self.normal(f"churn-{step}", seed, ids))
         return to_uint8(samples.clamp(-1, 1).float().cpu().numpy())
 
 

@@ -20,6 +20,7 @@ COMPARISONS: dict[str, Callable[[int], Pair]] = {
     "train-64": lambda repeats: training.step("paper", "faces-blur-0.8", 8, 1, repeats),
     "sample-demo": lambda repeats: sampling.samples("demo", "ambient-blur-0.6", 250, repeats),
     "sample-small": lambda repeats: sampling.samples("small", "ambient-blur-0.8", 125, repeats),
+    "sample-cifar10": lambda repeats: sampling.samples("paper", "ambient-blur-0.8", 16, repeats),
     "route": lambda repeats: evaluation.route(2000, repeats),
     "distance": lambda repeats: evaluation.distance(2048, repeats),
 }

@@ -34,26 +34,36 @@ def shapes(network: nn.Module, image: tuple[int, int, int]) -> Counter[tuple[int
 
 
 def one(channels_in: int, channels_out: int, kernel: int, side: int, batch: int, dtype: torch.dtype,
-        layout: torch.memory_format, backward: bool, repeats: int = 5) -> float:
-    """Seconds of one convolution, with its derivatives where `backward`."""
-    x, weight = (torch.randn(shape, device=device()).to(dtype, memory_format=layout).requires_grad_(backward)
-                 for shape in ((batch, channels_in, side, side), (channels_out, channels_in, kernel, kernel)))
+        layout: torch.memory_format, by_input: bool = False, by_weight: bool = False) -> float:
+    """Seconds of one convolution, median of five, and of its derivatives by what is asked for."""
+    x = torch.randn(batch, channels_in, side, side, device=device())
+    weight = torch.randn(channels_out, channels_in, kernel, kernel, device=device())
+    x = x.to(dtype, memory_format=layout).requires_grad_(by_input)
+    weight = weight.to(dtype, memory_format=layout).requires_grad_(by_weight)
+    wanted = [tensor for tensor in (x, weight) if tensor.requires_grad]
 
     def work() -> None:
         y = F.conv2d(x, weight, padding=kernel // 2)
-        if backward:
-            torch.autograd.grad(y, (x, weight), y.detach())
+        if wanted:
+            torch.autograd.grad(y, wanted, y.detach())
 
     work()
-    return statistics.median(seconds(work) for _ in range(repeats))
+    return statistics.median(seconds(work) for _ in range(5))
 
 
 def alone(network: nn.Module, image: tuple[int, int, int], batch: int, backward: bool) -> float:
-    """Seconds of all convolutions of `batch` images in bfloat16, each in the quicker layout."""
-    return sum(count * min(one(*shape, batch, torch.bfloat16, layout, backward) for layout in LAYOUTS)
-               for shape, count in shapes(network, image).items())
+    """Seconds of all convolutions of `batch` images in bfloat16, each in the quicker layout.
+
+    With `backward` also of their derivatives, but for those by the image.
+    """
+    total = 0.0
+    for shape, count in shapes(network, image).items():
+        by_input = backward and shape[0] != image[0]
+        total += count * min(one(*shape, batch, torch.bfloat16, layout, by_input, backward)
+                             for layout in LAYOUTS)
+    return total
 
 
 def ceiling(dtype: torch.dtype, layout: torch.memory_format) -> float:
     """GFLOP/s of a large convolution, forward: 3x3, 256 to 256 channels, 16 images of 16x16."""
-    return 2 * 16 * 256 * 256 * 9 * 16 * 16 / one(256, 256, 3, 16, 16, dtype, layout, False) / 1e9
+    return 2 * 16 * 256 * 256 * 9 * 16 * 16 / one(256, 256, 3, 16, 16, dtype, layout) / 1e9
