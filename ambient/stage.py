@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ambient import launch, lock, manifest, merkle, stopping
+from ambient import launch, lock, manifest, memory, merkle, stopping
 from ambient.attempts import Journal
 from ambient.files import sha256, sha256_of_raw, write_json
 from ambient.strict import from_json, plain
@@ -88,6 +88,7 @@ class Job:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with self.told(), ExitStack() as stack:
             if self.resumes:
+                memory.keep_freed()
                 stack.enter_context(stopping.watch())
                 stack.enter_context(launch.group())
             self.execute(main, stack)

@@ -20,7 +20,8 @@ HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</tit
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <style>body{font:14px/1.4 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse;font-size:12px}td,th{border:1px solid #ccc;padding:.2em .4em;text-align:right}
+table{border-collapse:collapse;font-size:12px;display:block;overflow-x:auto}
+td,th{border:1px solid #ccc;padding:.2em .4em;text-align:right}
 td a{color:inherit;text-decoration-color:#999}
 pre{background:#f6f6f6;padding:.6em;overflow-x:auto;font-size:12px}
 .bad{color:#b00020}.good{color:#1b7a3d}img{image-rendering:pixelated}:target{background:#fff7d6}</style>

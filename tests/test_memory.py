@@ -1,0 +1,30 @@
+"""What a long job frees is there for its next step."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+# Steps of 64 MiB in blocks of 4 MiB. Printed: the page faults of all steps but the first.
+STEPS = """
+import resource, sys
+from ambient import memory
+if sys.argv[1] == "kept":
+    memory.keep_freed()
+faults = []
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [bytearray(b"x") * 2**22 for _ in range(16)]
+    del blocks
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sum(faults[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_freed_memory_is_kept():
+    given_back, kept = (int(subprocess.run([sys.executable, "-c", STEPS, how], check=True, text=True,
+                                           stdout=subprocess.PIPE).stdout) for how in ("plain", "kept"))
+    assert given_back >= 4 * 32, "not even in huge pages of 2 MiB"
+    assert kept < given_back / 10, (given_back, kept)
