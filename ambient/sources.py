@@ -13,11 +13,12 @@ from ambient.files import sha256
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
-# These decide what is checked and recorded, never which bytes an artefact has: editing them must not
+# These decide what is checked, recorded or kept, never which bytes an artefact has: editing them must not
 # make anything again. (What a specification holds reaches a stage through its parameters.)
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema", "ambient.merkle",
                "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
-               "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch"}
+               "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch",
+               "ambient.memory"}
 BOOKKEEPING_PACKAGES = ("ambient.spec.", "ambient.config.")
 
 

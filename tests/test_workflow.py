@@ -260,7 +260,7 @@ STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "de
 LIGHT = {"data", "training", "annotation", "evaluation", "report", "stages", "experiments", "layers", "files",
          "sources", "manifest", "stage", "schema", "merkle", "attempts", "sign",
          "prune", "compare", "crate", "chain", "place", "code", "words", "why", "cli", "lock", "stopping",
-         "site", "cost", "doctor", "efficiency"}
+         "memory", "site", "cost", "doctor", "efficiency"}
 
 
 REFUSED = """
