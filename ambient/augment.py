@@ -39,7 +39,6 @@ def rotation(angle: Tensor) -> Tensor:
     return matrices(angle.cos(), -angle.sin(), angle.sin(), angle.cos())
 
 
-@cache
 def doubling(side: int) -> Tensor:
     """(2 side, side): puts zeros between the pixels of a row, then filters it. Its transpose halves."""
     tap = torch.arange(2 * side)[:, None] - 2 * torch.arange(side) + 5

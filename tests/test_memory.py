@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from ambient import memory, stage
+
 # Steps of 64 MiB in blocks of 4 MiB. Printed: the page faults of all steps but the first.
 STEPS = """
 import resource, sys
@@ -28,3 +30,13 @@ def test_freed_memory_is_kept():
                                            stdout=subprocess.PIPE).stdout) for how in ("plain", "kept"))
     assert given_back >= 4 * 32, "not even in huge pages of 2 MiB"
     assert kept < given_back / 10, (given_back, kept)
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_long_jobs_keep_it_from_their_start(resumes, monkeypatch):
+    done = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: done.append("kept"))
+    job = object.__new__(stage.Job)
+    job.name, job.resumes, job.execute = "ambient.toy", resumes, lambda main, stack: done.append("worked")
+    job.run(None)
+    assert done == ["kept", "worked"][not resumes:]

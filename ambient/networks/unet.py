@@ -53,7 +53,8 @@ def repeating(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
 def resized(x: Tensor, how: str) -> Tensor:
     """(B, C, H, W) at half or twice the size by the 2x2 box filter: means ("down"), repetition ("up").
 
-    A matrix product along the rows: torch's own operators give the same values, but are slow on CPUs.
+    A matrix product along the rows: torch's own operators give the same values to rounding, but are
+    slow on CPUs.
     """
     batch, channels, height, width = x.shape
     if how == "down":
