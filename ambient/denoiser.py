@@ -52,11 +52,14 @@ class Preconditioned(nn.Module):
     def scaled(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None,
                augment_labels: Tensor | None = None,
                generator: torch.Generator | None = None) -> Tensor:
-        """F(c_in x, c_noise) for `x` (B, C, H, W) and `sigma` (B,), float32."""
+        """F(c_in x, c_noise) for `x` (B, C, H, W) and `sigma` (B,), float32.
+
+        Raises `ValueError` in training mode with dropout and no generator.
+        """
         sigma = sigma.to(torch.float32)
         c_in = 1 / (sigma**2 + self.sigma_data**2).sqrt()
         return self.model(per_sample(c_in) * x, sigma.log() / 4, class_labels=class_labels,
-                          augment_labels=augment_labels, generator=generator).float()
+                          augment_labels=augment_labels, masks=self.model.masks(len(x), generator)).float()
 
 
 class NoiseClassifier(Preconditioned):

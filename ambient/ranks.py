@@ -7,6 +7,7 @@ group (see `launch.py`) there is one rank, and nothing here changes a bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -36,16 +37,16 @@ def rows(count: int) -> slice:
     return slice(rank() * each, (rank() + 1) * each)
 
 
-def bernoulli(like: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    """True with P = p, for this rank's rows `like` of a batch: the rows of one draw for all of it.
+def bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
+    """True with P = p, for this rank's rows, of `shape`, of a batch: the rows of one draw for all of it.
 
     p is rounded to a multiple of 2^-16: one draw of 64 bits makes four decisions, since torch's own
     `bernoulli_`, with a draw each, took a tenth of a training step of the CIFAR-10 network.
     """
-    count = size() * like.numel()
-    drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
+    count = size() * math.prod(shape)
+    drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
     drawn.random_(-(2**63), None, generator=generator)
-    parts = drawn.view(torch.int16)[:count].reshape(size() * len(like), *like.shape[1:])
+    parts = drawn.view(torch.int16)[:count].reshape(size() * shape[0], *shape[1:])
     return parts[rows(len(parts))] < round(p * 2**16) - 2**15
 
 

@@ -16,7 +16,7 @@ from ambient.config import Experiments
 from ambient.datasets import Dataset
 from ambient.denoiser import Denoiser, build_unet
 from ambient.fit import BETAS, EPS, Fit, ema_beta, learning_rate
-from ambient.networks.unet import Block, Conv
+from ambient.networks.unet import Block, Conv, UNet
 from ambient.runtime import device
 from ambient.spec import OptimiserSpec, TrainingSpec
 from ambient.strict import build, plain
@@ -41,14 +41,22 @@ class PlainConv(Conv):
 class PlainBlock(Block):
     """The same with torch's own dropout."""
 
-    def dropped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
+
+
+class PlainUNet(UNet):
+    """The same without masks drawn before."""
+
+    def masks(self, count: int, generator: torch.Generator | None) -> list[Tensor]:
+        return []
 
 
 def as_written(network: nn.Module) -> nn.Module:
     """Make a network compute by torch's own operators wherever ours computes otherwise."""
+    plain_of = {Conv: PlainConv, Block: PlainBlock, UNet: PlainUNet}
     for module in network.modules():
-        module.__class__ = {Conv: PlainConv, Block: PlainBlock}.get(type(module), type(module))
+        module.__class__ = plain_of.get(type(module), type(module))
     return network
 
 

@@ -95,7 +95,7 @@ def test_initial_denoiser_is_the_skip_connection():
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.87, 1 - 2**-16])
 def test_masks_keep_with_their_probability(p):
-    drawn = ranks.bernoulli(torch.empty(7, 3, 101, 101), p, torch.Generator().manual_seed(1))
+    drawn = ranks.bernoulli((7, 3, 101, 101), p, torch.Generator().manual_seed(1))
     assert drawn.shape == (7, 3, 101, 101) and drawn.dtype == torch.bool
     deviation = (p * (1 - p) / drawn.numel()) ** 0.5
     assert abs(drawn.double().mean().item() - p) <= 4 * deviation + 2**-17
@@ -110,10 +110,11 @@ def test_dropout_is_a_function_of_its_generator_and_needs_one():
         if hasattr(block, "conv1"):
             torch.nn.init.normal_(block.conv1.weight, generator=seeded(5))
     torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))
-    one, same, other = (network(x, c, generator=seeded(s)) for s in (1, 1, 2))
+    one, same, other = (network(x, c, masks=network.masks(2, seeded(s))) for s in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
     with pytest.raises(ValueError, match=r"dropout is 0\.2"):
-        network(x, c)
+        network.masks(2, None)
+    assert network.eval().masks(2, None) == []
 
 
 def test_labels_change_the_output_and_none_is_zero():

@@ -3,7 +3,8 @@ r"""DDPM++ U-Net and its encoder half, with the parameter names of the public ED
 Source: Song et al. 2021 (arXiv:2011.13456, appendix), in the configuration of Karras et al. 2022
 (arXiv:2206.00364, appendix F). Written from those; names and shapes match so that public weights load.
 
-All randomness (initial weights, dropout masks) comes from generators that the caller gives. Memory stays
+All randomness (initial weights, dropout masks) comes from generators that the caller gives; masks are drawn
+before an evaluation, which is then arithmetic alone. Memory stays
 contiguous NCHW: on CPUs group norm is quick only there. The 3x3 convolutions lose little by that; pooling,
 repetition and 1x1 convolutions would lose much, and are matrix products.
 """
@@ -11,7 +12,7 @@ repetition and 1x1 convolutions would lose much, and are matrix products.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import torch
@@ -110,15 +111,15 @@ class Block(nn.Module):
     """Residual block: GN, SiLU, conv (resampling), + embedding, GN, SiLU, dropout, conv, + skip.
 
     The skip is a 1x1 convolution where the channels or the size change. With attention, one head over all
-    channels follows: softmax(q k / sqrt(C)) v.
+    channels follows: softmax(q k / sqrt(C)) v. `side` is that of its output, in pixels.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, embedding: int, dropout: float,
+    def __init__(self, channels_in: int, channels_out: int, side: int, embedding: int, dropout: float,
                  generator: torch.Generator, attention: bool = False,
                  resample: str | None = None) -> None:
         super().__init__()
-        self.channels_in, self.channels_out, self.dropout = channels_in, channels_out, dropout
-        self.attention = attention
+        self.channels_in, self.channels_out, self.side = channels_in, channels_out, side
+        self.dropout, self.attention = dropout, attention
         self.norm0 = group_norm(channels_in)
         self.conv0 = Conv(channels_in, channels_out, 3, generator, resample)
         self.affine = Linear(embedding, channels_out, generator)
@@ -133,23 +134,17 @@ class Block(nn.Module):
             self.qkv = Conv(channels_out, 3 * channels_out, 1, generator, scale=math.sqrt(0.2))
             self.proj = Conv(channels_out, channels_out, 1, generator, scale=1e-5)
 
-    def forward(self, x: Tensor, embedding: Tensor, generator: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, keep: Tensor | None) -> Tensor:
         h = self.conv0(F.silu(self.norm0(x)))
         h = h + self.affine(embedding)[:, :, None, None].to(h.dtype)
         h = F.silu(self.norm1(h))
-        h = self.conv1(self.dropped(h, generator))
+        h = self.conv1(self.dropped(h, keep))
         x = (h + (self.skip(x) if self.skip is not None else x)) * SKIP_SCALE
         return self.attended(x) if self.attention else x
 
-    def dropped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Dropout whose mask is a function of the generator."""
-        if not self.training or self.dropout == 0:
-            return x
-        if generator is None:
-            raise ValueError(f"dropout is {self.dropout} in training mode: give a generator for its "
-                             "masks, or call eval()")
-        keep = ranks.bernoulli(x, 1 - self.dropout, generator)
-        return x * keep * (1 / (1 - self.dropout))
+    def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Dropout by a mask of `Encoder.masks`, or none."""
+        return x if keep is None else x * keep * (1 / (1 - self.dropout))
 
     def attended(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
@@ -185,7 +180,7 @@ class Encoder(nn.Module):
             raise ValueError(f"resolution {resolution} can't be halved {len(channel_mult) - 1} times "
                              "(channel_mult has one factor a level)")
         self.label_dim = label_dim
-        width = 4 * model_channels
+        self.dropout, width = dropout, 4 * model_channels
         self.options = {"embedding": width, "dropout": dropout, "generator": generator}
         half = model_channels // 2
         self.frequencies = torch.exp(
@@ -202,11 +197,11 @@ class Encoder(nn.Module):
             if level == 0:
                 self.enc[f"{side}x{side}_conv"] = Conv(channels_in, channels, 3, generator)
             else:
-                self.enc[f"{side}x{side}_down"] = Block(channels, channels, resample="down",
+                self.enc[f"{side}x{side}_down"] = Block(channels, channels, side, resample="down",
                                                         **self.options)
             for i in range(num_blocks):
                 self.enc[f"{side}x{side}_block{i}"] = Block(
-                    channels, factor * model_channels, attention=side in attn_resolutions,
+                    channels, factor * model_channels, side, attention=side in attn_resolutions,
                     **self.options)
                 channels = factor * model_channels
         self.channels_encoded = channels
@@ -225,11 +220,25 @@ class Encoder(nn.Module):
             embedding = embedding + self.map_augment(augment_labels.float())
         return F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
 
-    def encode(self, x: Tensor, embedding: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+    def masks(self, count: int, generator: torch.Generator | None) -> list[Tensor]:
+        """Dropout masks of this rank's `count` images, in the order of the blocks.
+
+        A function of the generator. Empty where nothing is dropped: in evaluation mode, or with dropout 0.
+        """
+        if not self.training or self.dropout == 0:
+            return []
+        if generator is None:
+            raise ValueError(f"dropout is {self.dropout} in training mode: give a generator for its "
+                             "masks, or call eval()")
+        shapes = [(count, block.channels_out, block.side, block.side)
+                  for block in self.modules() if isinstance(block, Block)]
+        return [ranks.bernoulli(shape, 1 - self.dropout, generator) for shape in shapes]
+
+    def encode(self, x: Tensor, embedding: Tensor, masks: Iterator[Tensor]) -> list[Tensor]:
         """The output of every encoder layer, in order."""
         outputs = []
         for layer in self.enc.values():
-            x = layer(x, embedding, generator) if isinstance(layer, Block) else layer(x)
+            x = layer(x, embedding, next(masks, None)) if isinstance(layer, Block) else layer(x)
             outputs.append(x)
         return outputs
 
@@ -238,18 +247,17 @@ class HalfUNet(Encoder):
     """The encoder alone: features (B, C, H', W') of the last block. Arguments as `Encoder`."""
 
     def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
-                augment_labels: Tensor | None = None,
-                generator: torch.Generator | None = None) -> Tensor:
+                augment_labels: Tensor | None = None, masks: Sequence[Tensor] = ()) -> Tensor:
         embedding = self.embed(noise_labels, class_labels, augment_labels)
-        return self.encode(x, embedding, generator)[-1]
+        return self.encode(x, embedding, iter(masks))[-1]
 
 
 class UNet(Encoder):
     """The raw network F(x, noise label): (B, channels_in, H, W) -> (B, channels_out, H, W).
 
     Arguments as `Encoder`, and `channels_out`. In `forward`, `noise_labels` (B,), `class_labels` (B,
-    label_dim) one-hot and `augment_labels` (B, augment_dim) may be None: no label. Raises `ValueError`
-    in training mode with dropout and no generator.
+    label_dim) one-hot and `augment_labels` (B, augment_dim) may be None: no label. `masks` are those of
+    `Encoder.masks`; without them nothing is dropped.
     """
 
     def __init__(self, *, channels_out: int, **options) -> None:
@@ -264,29 +272,28 @@ class UNet(Encoder):
         for level, factor in reversed(list(enumerate(mult))):
             side = resolution >> level
             if level == len(mult) - 1:
-                self.dec[f"{side}x{side}_in0"] = Block(channels, channels, attention=True,
+                self.dec[f"{side}x{side}_in0"] = Block(channels, channels, side, attention=True,
                                                        **self.options)
-                self.dec[f"{side}x{side}_in1"] = Block(channels, channels, **self.options)
+                self.dec[f"{side}x{side}_in1"] = Block(channels, channels, side, **self.options)
             else:
-                self.dec[f"{side}x{side}_up"] = Block(channels, channels, resample="up",
+                self.dec[f"{side}x{side}_up"] = Block(channels, channels, side, resample="up",
                                                       **self.options)
             for i in range(num_blocks + 1):
                 self.dec[f"{side}x{side}_block{i}"] = Block(
-                    channels + skips.pop(), factor * base,
+                    channels + skips.pop(), factor * base, side,
                     attention=i == num_blocks and side in attn, **self.options)
                 channels = factor * base
         self.dec[f"{side}x{side}_aux_norm"] = group_norm(channels)
         self.dec[f"{side}x{side}_aux_conv"] = Conv(channels, channels_out, 3, generator, scale=1e-5)
 
     def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
-                augment_labels: Tensor | None = None,
-                generator: torch.Generator | None = None) -> Tensor:
-        embedding = self.embed(noise_labels, class_labels, augment_labels)
-        skips = self.encode(x, embedding, generator)
+                augment_labels: Tensor | None = None, masks: Sequence[Tensor] = ()) -> Tensor:
+        embedding, left = self.embed(noise_labels, class_labels, augment_labels), iter(masks)
+        skips = self.encode(x, embedding, left)
         x = skips[-1]
         *blocks, norm, conv = self.dec.values()
         for block in blocks:
             if block.channels_in != x.shape[1]:
                 x = torch.cat([x, skips.pop()], dim=1)
-            x = block(x, embedding, generator)
+            x = block(x, embedding, next(left, None))
         return conv(F.silu(norm(x)))
