@@ -28,7 +28,7 @@ from ambient.datasets import Dataset, read, to_float
 from ambient.files import read_arrays, read_json, write_arrays, write_json
 from ambient.loading import Classifier
 from ambient.progress import Progress
-from ambient.runtime import State, autocast, device, identity
+from ambient.runtime import State, autocast, compile_for, device, identity
 from ambient.statistics import statistics
 from ambient.trajectories import CHUNK, PROTOCOLS, Dense
 
@@ -40,6 +40,7 @@ def classify(asked: Dense, data: Dataset, keep: State) -> np.ndarray:
     rows = np.flatnonzero(data.corrupted)
     step = CHUNK * min(max(PASSES // (CHUNK * asked.spec.num_sigmas * asked.spec.num_trials), 1), 16)
     progress = Progress("annotate", len(rows))
+    compile_for(asked.classifier.network.model, len(rows) * asked.spec.num_sigmas // (CHUNK * ranks.size()))
     for number, first in enumerate(range(0, len(rows), step)):
         shard, part = keep.folder / f"trajectories-{first}.safetensors", rows[first:first + step]
         if number % ranks.size() == ranks.rank() and not shard.exists():

@@ -34,7 +34,7 @@ from ambient.files import atomic, read_json, write_json
 from ambient.fit import fit
 from ambient.noise import lognormal
 from ambient.nuisances import varied
-from ambient.runtime import State, autocast, device, identity
+from ambient.runtime import State, autocast, compile_for, device, identity
 from ambient.strict import plain
 
 LEVELS = 17  # noise levels of the calibration report
@@ -215,6 +215,7 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
     encoder = build_unet(spec.network, resolution, channels, 0, bool(spec.augment.transforms), init,
                          encoder_only=True)
     network = NoiseClassifier(encoder, init).to(where)
+    compile_for(encoder, spec.optimiser.nimg // spec.optimiser.batch)
     batches = ClassifierBatches(spec, mixture, network, where)
     keep = State(state, identity("ambient.classifier", spec, data))
 

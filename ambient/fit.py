@@ -49,6 +49,7 @@ class Fit:
 
     def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
         self.network, self.spec = network, spec
+        self.parts = 1  # in which this rank takes its rows of a batch: more where memory asks for it
         self.names = [name for name, _ in network.named_parameters()]
         self.weights = [parameter for _, parameter in network.named_parameters()]
         self.ema = [weight.detach().clone() for weight in self.weights]
@@ -77,6 +78,26 @@ class Fit:
         averaged = dict(zip(self.names, self.ema, strict=True))
         return {name: averaged.get(name, tensor) for name, tensor in self.network.state_dict().items()}
 
+    def gradient(self, loss_of: Callable[[int], Tensor], nimg: int) -> Tensor | None:
+        """Loss and gradients of this rank's rows, summed over its parts; None where memory is too small.
+
+        The rows are cut no smaller than one each: then the error passes.
+        """
+        total = torch.zeros((), device=self.weights[0].device)
+        try:
+            for number in range(self.parts):
+                with ranks.part(number, self.parts):
+                    loss = loss_of(nimg) / self.parts
+                    loss.backward()
+                total += loss.detach()
+            return total
+        except torch.OutOfMemoryError:
+            if self.spec.batch % (2 * self.parts * ranks.size()):
+                raise
+        self.adam.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        return None
+
     def step(self, loss_of: Callable[[int], Tensor], nimg: int) -> float:
         """One optimiser step on the batch that begins after `nimg` images. Returns the loss.
 
@@ -85,9 +106,9 @@ class Fit:
         spec = self.spec
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(spec, nimg)
-        loss = loss_of(nimg)
-        loss.backward()
-        loss = loss.detach()
+        while (loss := self.gradient(loss_of, nimg)) is None:
+            self.parts *= 2
+            stopping.say(f"out of GPU memory: a batch of {spec.batch} goes on in {self.parts} parts")
         ranks.average([loss, *(w.grad for w in self.weights if w.grad is not None)])
         norm = torch.nn.utils.clip_grad_norm_(self.weights, spec.clip)
         if not torch.isfinite(norm):
@@ -116,7 +137,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
     nimg, total, steps = 0, 0.0, 0
     if found:
         nimg, tensors, facts = found
-        total, steps = facts["total"], facts["steps"]
+        total, steps, fitting.parts = facts["total"], facts["steps"], facts["parts"]
         fitting.restore(tensors)
         print(f"{name}: resuming after {nimg:,} images", flush=True)
     progress = Progress(name, spec.nimg, nimg)
@@ -140,7 +161,8 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
                 patiently(at_mark, nimg, fitting.ema_weights())
             due = why or nimg in marks or time.monotonic() - saved > checkpoint_seconds()
             if due and ranks.first():
-                patiently(state.save, nimg, fitting.tensors(), {"total": total, "steps": steps})
+                patiently(state.save, nimg, fitting.tensors(),
+                          {"total": total, "steps": steps, "parts": fitting.parts})
                 saved = time.monotonic()
             if why and nimg < spec.nimg:
                 ranks.barrier()

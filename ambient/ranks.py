@@ -2,16 +2,21 @@
 
 Every random number is drawn for the whole batch on every rank and then sliced, so that a run does not
 depend on the number of ranks, but for the order in which floating-point sums are taken. Without a process
-group (see `launch.py`) there is one rank, and nothing here changes a bit.
+group (see `launch.py`) there is one rank, and nothing here changes a bit. A rank whose rows don't fit into
+its memory at once takes them in parts, in the same way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, distributed
+
+PART: ContextVar[tuple[int, int]] = ContextVar("part", default=(0, 1))
 
 
 def size() -> int:
@@ -29,12 +34,30 @@ def first() -> bool:
     return rank() == 0
 
 
+@contextmanager
+def part(number: int, count: int) -> Iterator[None]:
+    """Within it this rank takes its rows' part `number` of `count`, from 0, for all of them."""
+    token = PART.set((number, count))
+    try:
+        yield
+    finally:
+        PART.reset(token)
+
+
+def shares() -> int:
+    """Into how many equal shares a batch is cut: the parts of all ranks."""
+    return size() * PART.get()[1]
+
+
 def rows(count: int) -> slice:
     """This rank's rows of a batch of `count`. Raises `ValueError` where they can't be shared out evenly."""
-    if count % size():
-        raise ValueError(f"a batch of {count} can't be shared by {size()} ranks: use a divisor of it")
-    each = count // size()
-    return slice(rank() * each, (rank() + 1) * each)
+    number, parts = PART.get()
+    if count % shares():
+        raise ValueError(f"a batch of {count} can't be shared by {size()} ranks"
+                         + (f" in {parts} parts each" if parts > 1 else "") + ": use a divisor of it")
+    each = count // shares()
+    first = (rank() * parts + number) * each
+    return slice(first, first + each)
 
 
 def bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
@@ -43,10 +66,10 @@ def bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> T
     p is rounded to a multiple of 2^-16: one draw of 64 bits makes four decisions, since torch's own
     `bernoulli_`, with a draw each, took a tenth of a training step of the CIFAR-10 network.
     """
-    count = size() * math.prod(shape)
+    count = shares() * math.prod(shape)
     drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
     drawn.random_(-(2**63), None, generator=generator)
-    parts = drawn.view(torch.int16)[:count].reshape(size() * shape[0], *shape[1:])
+    parts = drawn.view(torch.int16)[:count].reshape(shares() * shape[0], *shape[1:])
     return parts[rows(len(parts))] < round(p * 2**16) - 2**15
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ambient import sources, stopping
 from ambient.files import atomic, digest, is_full, read_json, sha256, sync_folder, write_json
@@ -22,11 +22,35 @@ from ambient.strict import plain
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 DISK_POLL = 20.0  # seconds between two attempts to write to a full disk
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
+COMPILE_FROM = 5000  # evaluations of a network from which on a GPU repays the minute that compiling it takes
 
 
+@cache
 def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one, else the CPU.
+
+    On a GPU float32 is float32 (torch has convolutions round to TF32 otherwise), and every operation is
+    asked to repeat its bits, so that a resumed run ends as a whole one does: torch warns of any that can't.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.fp32_precision = "ieee"
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    return torch.device("cuda")
+
+
+def compile_for(network: nn.Module, evaluations: int) -> None:
+    """Have torch compile a network on a GPU, where there are enough evaluations to repay it.
+
+    AMBIENT_COMPILE_FROM: how many (default 5,000). Where compiling fails (it needs a C compiler), torch says
+    so and goes on without.
+    """
+    enough = int(os.environ.get("AMBIENT_COMPILE_FROM", COMPILE_FROM))
+    if evaluations >= enough and next(network.parameters()).is_cuda:
+        torch._dynamo.config.suppress_errors = True
+        network.compile(dynamic=False)
 
 
 @cache

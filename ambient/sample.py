@@ -24,10 +24,10 @@ from ambient.denoiser import Denoiser, read_description
 from ambient.files import read_arrays, write_arrays
 from ambient.loading import load_denoiser
 from ambient.progress import Progress
-from ambient.runtime import State, autocast, device, identity
+from ambient.runtime import State, autocast, compile_for, device, identity
 from ambient.sampler import heun
 
-BATCH = {"cpu": 32, "cuda": 1000}  # samples drawn together: a matter of speed, not of results
+BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
 
 
@@ -70,6 +70,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
     step = SHARD[where.type]
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in snapshots for seed in spec.seeds for first in range(0, spec.num_samples, step)]
+    size, nfe = BATCH[where.type], 2 * spec.sampler.num_steps - 1
     progress, done, loaded = Progress("sample", total), 0, None
     for number, (nimg, seed, ids) in enumerate(parts):
         done += len(ids)
@@ -79,7 +80,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
                 stopping.leave(f"sample: stopped after {done - len(ids):,} images ({why}), shards saved")
             if loaded != nimg:
                 draw, loaded = Draw(*load_denoiser(denoiser, nimg, where), spec, where), nimg
-            size = BATCH[where.type]
+                compile_for(draw.denoiser.model, nfe * total // (size * ranks.size()))
             batches = [ids[first:first + size] for first in range(0, len(ids), size)]
             write_arrays(shard, {"images": np.concatenate([draw.images(seed, batch) for batch in batches])})
             progress.update(done)
@@ -90,7 +91,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
         read_arrays(keep.folder / f"{nimg}-{s}-{ids.start}.safetensors")["images"]
         for n, s, ids in parts if (n, s) == (nimg, seed)]) for seed in spec.seeds]) for nimg in snapshots}
     write_arrays(out, arrays)
-    record.facts |= {"samples": total, "nfe": 2 * spec.sampler.num_steps - 1}
+    record.facts |= {"samples": total, "nfe": nfe}
     keep.remove()
 
 

@@ -29,7 +29,7 @@ from ambient.denoiser import Denoiser, ambient_loss, build_unet, save_weights
 from ambient.files import atomic
 from ambient.fit import fit
 from ambient.noise import buffer_factor, lognormal
-from ambient.runtime import State, autocast, device, identity
+from ambient.runtime import State, autocast, compile_for, device, identity
 from ambient.strict import plain
 
 
@@ -115,6 +115,7 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
                          bool(spec.augment.transforms),
                          randomness.torch_generator("cpu", "init", spec.seed))
     denoiser = Denoiser(network, spec.sigma_data).to(where)
+    compile_for(network, spec.optimiser.nimg // spec.optimiser.batch)
     batches = AmbientBatches(spec, mixture, Annotations.read(annotations), denoiser, where)
     keep = State(state, identity("ambient.train", spec, data, annotations))
 

@@ -10,17 +10,27 @@ from pathlib import Path
 
 import torch
 
+from ambient.runtime import device
 from benchmarks import convolutions, evaluation, sampling, training
-from benchmarks.timing import Pair, ceiling
+from benchmarks.timing import SIDE, Pair, ceiling
+
+
+def here(on_cpu: int, on_gpu: int) -> int:
+    """A number by the device that is measured."""
+    return on_gpu if device().type == "cuda" else on_cpu
+
 
 COMPARISONS: dict[str, Callable[[int], Pair]] = {
     "train-demo": lambda repeats: training.step("demo", "ambient-blur-0.6", None, 10, repeats),
     "train-small": lambda repeats: training.step("small", "ambient-blur-0.8", None, 5, repeats),
-    "train-cifar10": lambda repeats: training.step("paper", "ambient-blur-0.8", 32, 1, repeats),
-    "train-64": lambda repeats: training.step("paper", "faces-blur-0.8", 8, 1, repeats),
+    "train-cifar10": lambda repeats: training.step("paper", "ambient-blur-0.8", here(32, 128), 1, repeats),
+    "train-cifar10-float32": lambda repeats: training.step(
+        "paper", "ambient-blur-0.8", here(32, 128), 1, repeats, "float32"),
+    "train-64": lambda repeats: training.step("paper", "faces-blur-0.8", here(8, 64), 1, repeats),
     "sample-demo": lambda repeats: sampling.samples("demo", "ambient-blur-0.6", 250, repeats),
     "sample-small": lambda repeats: sampling.samples("small", "ambient-blur-0.8", 125, repeats),
-    "sample-cifar10": lambda repeats: sampling.samples("paper", "ambient-blur-0.8", 16, repeats),
+    "sample-cifar10": lambda repeats: sampling.samples(
+        "paper", "ambient-blur-0.8", here(16, 250), repeats),
     "route": lambda repeats: evaluation.route(2000, repeats),
     "distance": lambda repeats: evaluation.distance(2048, repeats),
 }
@@ -46,14 +56,18 @@ def where(pair: Pair) -> str:
 
 def report(pairs: list[Pair], ceilings: dict[str, float], command: str, repeats: int) -> str:
     """The text of benchmarks/README.md."""
-    machine = (f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, "
-               f"torch {torch.__version__}, Python {platform.python_version()}")
+    processor = torch.backends.cpu.get_cpu_capability()
+    if device().type == "cuda":
+        processor = torch.cuda.get_device_name()
+    machine = (f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+               f"Python {platform.python_version()}")
+    side = SIDE[device().type]
     convolved = {kind: max(convolutions.ceiling(kind, layout) for layout in convolutions.LAYOUTS)
                  for kind in (torch.float32, torch.bfloat16)}
     return "\n".join([
         "# Benchmarks\n", f"Written by `{command}` ({machine}).",
         f"Plain and ours alternate in one run; a ratio is the median over {repeats} repeats of plain / ours.",
-        f"The ceiling is a 2048 x 2048 matrix product: {ceilings['float32']:.0f} GFLOP/s in float32, "
+        f"The ceiling is a {side} x {side} matrix product: {ceilings['float32']:.0f} GFLOP/s in float32, "
         f"{ceilings['bfloat16']:.0f} in bfloat16. A large convolution reaches {convolved[torch.float32]:.0f} "
         f"and {convolved[torch.bfloat16]:.0f}.\n", HEAD, *(line(pair, ceilings) for pair in pairs),
         "\nConvolutions alone: those of the same work in bfloat16, each in the quicker of two memory "

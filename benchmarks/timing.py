@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from ambient.runtime import device
+
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the ceiling
+KERNEL_NAME = 60  # characters: those of GPUs are long
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,16 @@ def shares(work: Callable[[], object], most: int = 8) -> dict[str, float]:
     gpu = torch.cuda.is_available()
     with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as found:
         work()
-    times = {event.key: event.self_device_time_total if gpu else event.self_cpu_time_total
-             for event in found.key_averages()}
-    largest = sorted(times, key=times.get, reverse=True)[:most]
-    return {name.removeprefix("aten::"): times[name] / sum(times.values()) for name in largest}
+    times: Counter[str] = Counter()
+    for event in found.key_averages():
+        name = event.key.removeprefix("aten::")[:KERNEL_NAME]
+        times[name] += event.self_device_time_total if gpu else event.self_cpu_time_total
+    return {name: spent / times.total() for name, spent in times.most_common(most)}
 
 
-def ceiling(dtype: torch.dtype, side: int = 2048, repeats: int = 5) -> float:
+def ceiling(dtype: torch.dtype, repeats: int = 5) -> float:
     """GFLOP/s of a large matrix product on this machine: what arithmetic can reach at best."""
-    where = "cuda" if torch.cuda.is_available() else "cpu"
+    where, side = device(), SIDE[device().type]
     a, b = (torch.randn(side, side, device=where).to(dtype) for _ in range(2))
     a @ b
     return 2 * side**3 / statistics.median(seconds(lambda: a @ b) for _ in range(repeats)) / 1e9

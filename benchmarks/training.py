@@ -17,7 +17,7 @@ from ambient.datasets import Dataset
 from ambient.denoiser import Denoiser, build_unet
 from ambient.fit import BETAS, EPS, Fit, ema_beta, learning_rate
 from ambient.networks.unet import Block, Conv, UNet
-from ambient.runtime import device
+from ambient.runtime import compile_for, device
 from ambient.spec import OptimiserSpec, TrainingSpec
 from ambient.strict import build, plain
 from ambient.train import AmbientBatches
@@ -103,7 +103,8 @@ def gflop_per_image(spec: TrainingSpec, resolution: int, channels: int) -> float
     return 3 * counter.get_total_flops() / 1e9
 
 
-def step(scale: str, run: str, batch: int | None, steps: int, repeats: int) -> Pair:
+def step(scale: str, run: str, batch: int | None, steps: int, repeats: int,
+         ours_in: str = "bfloat16") -> Pair:
     """Steps of a configured run; `batch` replaces its batch size where time or memory ask for it."""
     found = Experiments("config", scale)
     dataset = found.dataset(found.study(found.run(run).study)["dataset"])
@@ -117,6 +118,8 @@ def step(scale: str, run: str, batch: int | None, steps: int, repeats: int) -> P
         spec = build(TrainingSpec, given | {
             "optimiser": given["optimiser"] | {"precision": precision}}, "benchmark")
         made = batches(spec, dataset.resolution, dataset.channels)
+        if kind is Fit:
+            compile_for(made.denoiser.model, spec.optimiser.nimg // spec.optimiser.batch)
         fitting = kind(made.denoiser, spec.optimiser)
 
         def work() -> None:
@@ -124,9 +127,9 @@ def step(scale: str, run: str, batch: int | None, steps: int, repeats: int) -> P
                 fitting.step(made.loss, k * spec.optimiser.batch)
         return work
 
-    spec, ours = build(TrainingSpec, given, "benchmark"), looped("bfloat16", Fit)
+    spec, ours = build(TrainingSpec, given, "benchmark"), looped(ours_in, Fit)
     size = spec.optimiser.batch
-    pair = paired(f"training step, {scale}, batch {size}", "images", size * steps,
+    pair = paired(f"training step, {scale}, batch {size}, ours in {ours_in}", "images", size * steps,
                   looped("float32", PlainFit), ours, repeats,
                   gflop_per_image(spec, dataset.resolution, dataset.channels))
     network = build_unet(spec.network, dataset.resolution, dataset.channels, 10, False, torch.Generator())

@@ -1,5 +1,6 @@
 """Fixtures of several files."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 import results_tree
 
 from ambient.datasets import Dataset, write
+
+if "AMBIENT_TEST_GPU" not in os.environ:  # the tests know what a CPU computes, bit by bit
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,17 @@ def test_dropout_is_a_function_of_its_generator_and_needs_one():
     assert network.eval().masks(2, None) == []
 
 
+def test_an_evaluation_is_one_graph():
+    """Compiled for GPUs, it must not fall into pieces; traced without generating code, the same values."""
+    network, x, c = small().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
+    torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))
+    masks = network.masks(2, seeded(1))
+    eager = network(x, c, masks=masks)
+    network.compile(backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(network(x, c, masks=masks), eager)
+    torch.compiler.reset()
+
+
 def test_labels_change_the_output_and_none_is_zero():
     network, x, c = small().eval(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
     torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
-from ambient import loading, runtime, sample, spec, strict, train
+from ambient import loading, ranks, runtime, sample, spec, strict, train
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read
 from ambient.denoiser import Denoiser, build_unet, read_weights
@@ -106,6 +106,44 @@ def test_step_is_adam_with_clipping():
     assert fitting.ema[0].item() == pytest.approx(beta * 2 + (1 - beta) * (2 - 1e-3))
     with pytest.raises(FloatingPointError, match="after 16 images"):
         fitting.step(lambda nimg: layer.weight.sum() * float("nan"), 16)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(mixture, annotations, capsys):
+    """Dropout and augmentation on; the memory is too small for more than four rows at a time."""
+    found = {}
+    for limit in (16, 4):
+        made = batches(mixture, annotations)
+        fitting = Fit(made.denoiser, TRAINING.optimiser)
+        made.denoiser.train()
+        forward = made.denoiser.forward
+
+        def small(x, *rest, limit=limit, forward=forward):
+            if len(x) > limit:
+                raise torch.OutOfMemoryError
+            return forward(x, *rest)
+
+        made.denoiser.forward = small
+        found[limit] = [fitting.step(made.loss, nimg) for nimg in (48, 64, 80)], fitting
+    assert found[16][1].parts == 1 and found[4][1].parts == 4
+    assert capsys.readouterr().err.count("out of GPU memory") == 2
+    assert found[4][0] == pytest.approx(found[16][0], rel=1e-5)
+    for one, other in zip(found[16][1].weights, found[4][1].weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    made.denoiser.forward = lambda *rest: small(*rest, limit=0)
+    with pytest.raises(torch.OutOfMemoryError):  # one row at a time is too much still
+        found[4][1].step(made.loss, 96)
+    assert found[4][1].parts == 16
+
+
+def test_parts_are_rows_of_ranks(monkeypatch):
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    assert ranks.rows(16) == slice(8, 16)
+    with ranks.part(1, 4):
+        assert ranks.rows(16) == slice(10, 12)
+        with pytest.raises(ValueError, match="12 can't be shared by 2 ranks in 4 parts each"):
+            ranks.rows(12)
+    assert ranks.rows(12) == slice(6, 12)
 
 
 # --- resume -------------------------------------------------------------------------------------------

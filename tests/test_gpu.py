@@ -1,0 +1,245 @@
+"""What a GPU computes: near to the CPU's numbers, and the same bits however often it is interrupted.
+
+Skipped where there is none, and unless asked for: `AMBIENT_TEST_GPU=1 python -m pytest tests/test_gpu.py`.
+"""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import CLASSIFIER, NOISE, RECORD, SAMPLING, TRAINING, optimiser
+
+from ambient import classifier, detector, features, loading, manifest, runtime, sample, spec, strict, train
+from ambient.annotations import Annotations
+from ambient.datasets import read
+from ambient.denoiser import Denoiser, build_unet, read_weights
+from ambient.files import sha256
+from ambient.fit import Fit
+from ambient.randomness import torch_generator
+from ambient.trajectories import Dense
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
+                                reason="no GPU, or AMBIENT_TEST_GPU is not set")
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def annotations(mixture):
+    path = mixture.parent / "annotations.safetensors"
+    Annotations(np.arange(100, 160), np.where(np.arange(60) < 20, 0.0, 0.5), np.zeros(60)).write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(mixture, annotations, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train.main(TRAINING, RECORD, data=mixture, annotations=annotations, state=folder / "state",
+               out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
+    return folder / "denoiser.safetensors"
+
+
+def apart(a, b):
+    """|a - b| / |b|, on the CPU."""
+    a, b = (t.detach().cpu().double() for t in (a, b))
+    return ((a - b).norm() / b.norm()).item()
+
+
+# --- one evaluation -----------------------------------------------------------------------------------
+
+
+def network():
+    """Attention, dropout, all ways of resampling; the layers that start near zero do not."""
+    made = spec.NetworkSpec(32, (1, 2), 2, (8,), 0.1)
+    built = build_unet(made, 16, 3, 0, False, torch_generator("cpu", 0))
+    for name, weight in built.named_parameters():
+        if name.endswith(("conv1.weight", "proj.weight", "aux_conv.weight")):
+            torch.nn.init.normal_(weight, std=0.05, generator=torch_generator("cpu", name))
+    return built.train()
+
+
+def evaluated(built, masks, where, precision="float32"):
+    """(output, gradient of its mean square by all weights) for the same eight images."""
+    x = torch.randn(8, 3, 16, 16, generator=torch_generator("cpu", 1)).to(where)
+    levels, masks = torch.linspace(-1, 1, 8, device=where), [mask.to(where) for mask in masks]
+    with runtime.autocast(precision, where):
+        out = built(x, levels, masks=masks).float()
+    gradients = torch.autograd.grad(out.square().mean(), list(built.parameters()))
+    return out, torch.cat([gradient.flatten() for gradient in gradients])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_network_and_gradient_are_those_of_the_cpu(compiled):
+    where, reference = runtime.device(), network()
+    ours, masks = copy.deepcopy(reference).to(where), reference.masks(8, torch_generator("cpu", 2))
+    assert len(masks) > 10
+    if compiled:
+        runtime.compile_for(ours, 10**9)
+    expected = evaluated(reference, masks, CPU)
+    for found, wanted in zip(evaluated(ours, masks, where), expected, strict=True):
+        assert apart(found, wanted) < 1e-4  # with TF32 ten times as much
+    for found, wanted in zip(evaluated(ours, masks, where, "bfloat16"), expected, strict=True):
+        assert 1e-4 < apart(found, wanted) < 0.05
+
+
+def test_masks_are_a_function_of_the_generator():
+    ours = network().to(runtime.device())
+    one, same, other = (ours.masks(8, torch_generator("cuda", seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not torch.equal(one[0], other[0])
+    kept = torch.cat([mask.flatten() for mask in one]).float()
+    assert kept.mean().item() == pytest.approx(0.9, abs=4 * (0.09 / len(kept)) ** 0.5)
+
+
+# --- training -----------------------------------------------------------------------------------------
+
+
+def command(mixture, annotations, folder, steps):
+    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+        "optimiser": strict.plain(optimiser(nimg=16 * steps, precision="bfloat16")),
+        "snapshots": [16 * steps]}, "test")
+    return [sys.executable, "-m", "ambient.train", "--spec", strict.to_json(made), "--data", mixture,
+            "--annotations", annotations, "--state", folder / "state", "--out",
+            folder / "denoiser.safetensors", "--log", folder / "loss.jsonl"]
+
+
+@pytest.mark.parametrize("compile_from", ["1000000", "1"])
+def test_stopped_training_ends_with_the_same_bits(mixture, annotations, tmp_path, compile_from):
+    """Three processes: an undisturbed one, one that is told to stop, and one that goes on."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "AMBIENT_COMPILE_FROM": compile_from}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir(), stopped.mkdir()
+    subprocess.run(command(mixture, annotations, whole, 150), check=True, env=environment)
+    process = subprocess.Popen(command(mixture, annotations, stopped, 150), env=environment)
+    while not any(path.stat().st_size for path in stopped.glob("state/*/loss.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 75
+    subprocess.run(command(mixture, annotations, stopped, 150), check=True, env=environment)
+    found = manifest.read(stopped / "denoiser.safetensors.manifest.json")
+    assert found["facts"]["resumptions"] == 1 and found["facts"]["repeated_images"] == 0
+    for name in ("denoiser.safetensors", "loss.jsonl"):
+        assert sha256(whole / name) == sha256(stopped / name)
+    assert found["environment"]["gpu"] == [torch.cuda.get_device_name()]
+    assert found["execution"]["peak_gpu_bytes"] > 2**20 and found["execution"]["gpu_sec"] > 0
+
+
+def by_the_cpu(shape, randn=torch.randn, **options):
+    """`torch.randn`; images by a generator of the CPU's, the same each time."""
+    if isinstance(shape, int):
+        return randn(shape, **options)
+    return randn(shape, generator=torch_generator("cpu", 5)).to(options["device"])
+
+
+def test_training_is_that_of_the_cpu(mixture, annotations):
+    """Two steps without random numbers of the device's own: no dropout, no augmentation, the same noise."""
+    weights = []
+    for where in (CPU, runtime.device()):
+        made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+            "network": strict.plain(TRAINING.network) | {"dropout": 0.0},
+            "augment": {"p": 0.0, "transforms": []}}, "test")
+        data = read(mixture)
+        built = build_unet(made.network, 8, 1, 3, False, torch_generator("cpu", 0))
+        batches = train.AmbientBatches(made, data, Annotations.read(annotations), Denoiser(built).to(where),
+                                       where)
+        fitting = Fit(batches.denoiser, made.optimiser)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "randn", by_the_cpu)
+            losses = [fitting.step(batches.loss, nimg) for nimg in (32, 48)]
+        weights.append((losses, torch.cat([w.detach().cpu().flatten() for w in fitting.weights])))
+    assert weights[1][0] == pytest.approx(weights[0][0], rel=1e-4)
+    assert apart(weights[1][1], weights[0][1]) < 1e-4
+
+
+def test_too_small_a_memory_cuts_the_batch_into_parts(mixture, annotations):
+    """A batch of 4,096 with room for 1/3 of what it takes: the same losses but for rounding."""
+    where, found, peak = runtime.device(), {}, 0
+    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+        "network": strict.plain(TRAINING.network) | {"model_channels": 64},
+        "optimiser": strict.plain(optimiser(batch=4096, nimg=40960)), "snapshots": [40960]}, "test")
+    for limited in (False, True):
+        built = build_unet(made.network, 8, 1, 3, True, torch_generator("cpu", 0))
+        batches = train.AmbientBatches(made, read(mixture), Annotations.read(annotations),
+                                       Denoiser(built).to(where).train(), where)
+        fitting = Fit(batches.denoiser, made.optimiser)
+        torch.cuda.empty_cache()
+        if limited:
+            total = torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(peak / 3 / total)
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            found[limited] = [fitting.step(batches.loss, nimg) for nimg in (4096, 8192)]
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        peak = torch.cuda.max_memory_reserved()
+    assert fitting.parts > 1 and found[True] == pytest.approx(found[False], rel=1e-4)
+
+
+# Gloo in place of NCCL, which refuses two ranks on one GPU.
+TWO_RANKS = """
+import runpy
+from torch import distributed
+begin = distributed.init_process_group
+distributed.init_process_group = lambda backend: begin(backend.replace("nccl", "gloo"))
+runpy.run_module("ambient.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_two_ranks_train_what_one_does(mixture, annotations, tmp_path):
+    script, found = tmp_path / "ranks.py", []
+    script.write_text(TWO_RANKS)
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        line = command(mixture, annotations, folder, 20)
+        line[1:3] = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number), "--",
+                     script]
+        subprocess.run(line, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        found.append(read_weights(folder / "denoiser.safetensors"))
+    for name, one in found[0].items():
+        torch.testing.assert_close(found[1][name], one, rtol=2e-2, atol=2e-3)  # bfloat16
+
+
+# --- what is asked of trained networks ----------------------------------------------------------------
+
+
+def test_samples_are_those_of_the_cpu(trained):
+    found = []
+    for where in (CPU, runtime.device()):
+        draw = sample.Draw(*loading.load_denoiser(trained, None, where), SAMPLING, where)
+        found.append(draw.images(0, range(50)).astype(int))
+    assert found[0].std() > 20
+    assert (abs(found[1] - found[0]) <= 1).mean() > 0.999  # of 255
+
+
+def test_annotations_are_those_of_the_cpu(mixture, tmp_path):
+    files = {"state": tmp_path / "state", "out": tmp_path / "c.safetensors"}
+    classifier.main(CLASSIFIER, RECORD, data=mixture, calibration=tmp_path / "c.json", **files)
+    asked = spec.AnnotationSpec("per_sample", None, 0.05, 8, "geometric", NOISE, 0.1, 10.0, 4, 2, "last",
+                                "float32", 0)
+    data = read(mixture)
+    found = []
+    for where in (CPU, runtime.device()):
+        dense = Dense(asked, loading.Classifier(files["out"], where), where)
+        found.append(dense.of(data.images[20:], data.ids[20:]))
+    assert np.ptp(found[0]) > 1e-3
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+
+
+def test_features_are_those_of_the_cpu(mixture, tmp_path, monkeypatch):
+    made = spec.DetectorSpec("classifier", nimg=640, batch=32, lr=1e-3, channels=8, features=16)
+    weights = tmp_path / "detector.safetensors"
+    detector.main(made, RECORD, data=mixture, weights=None, state=tmp_path / "s", out=weights)
+    images, found = read(mixture).images, []
+    for where in (CPU, runtime.device()):
+        monkeypatch.setattr(features, "device", lambda where=where: where)
+        found.append(features.extract(made, weights, images, "test"))
+    assert apart(torch.from_numpy(found[1]), torch.from_numpy(found[0])) < 1e-4
