@@ -4,9 +4,11 @@ Source: Song et al. 2021 (arXiv:2011.13456, appendix), in the configuration of K
 (arXiv:2206.00364, appendix F). Written from those; names and shapes match so that public weights load.
 
 All randomness (initial weights, dropout masks) comes from generators that the caller gives; masks are drawn
-before an evaluation, which is then arithmetic alone. Memory stays
-contiguous NCHW: on CPUs group norm is quick only there. The 3x3 convolutions lose little by that; pooling,
-repetition and 1x1 convolutions would lose much, and are matrix products.
+before an evaluation, which is then arithmetic alone.
+
+Memory stays contiguous NCHW: on CPUs group norm is quick only there. 3x3 convolutions lose little by that;
+pooling, repetition and 1x1 convolutions would lose much, and are matrix products there. On GPUs they are
+torch's own operators: what torch compiles lays out its memory by itself, and the products were in its way.
 """
 
 from __future__ import annotations
@@ -54,9 +56,11 @@ def repeating(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
 def resized(x: Tensor, how: str) -> Tensor:
     """(B, C, H, W) at half or twice the size by the 2x2 box filter: means ("down"), repetition ("up").
 
-    A matrix product along the rows: torch's own operators give the same values to rounding, but are
-    slow on CPUs.
+    On CPUs a matrix product along the rows: torch's own operators give the same values to rounding, but are
+    slow there.
     """
+    if x.is_cuda:
+        return F.avg_pool2d(x, 2) if how == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")
     batch, channels, height, width = x.shape
     if how == "down":
         rows = x.reshape(-1, 2 * width) @ pooling(width, x.dtype, x.device)
@@ -86,7 +90,8 @@ class Conv(nn.Module):
         if self.resample:
             x = resized(x, self.resample)
         channels_out, _, kernel, _ = self.weight.shape
-        if kernel == 1:  # one matrix product an image; the weight is cast before it is repeated, so once
+        if kernel == 1 and not x.is_cuda:
+            # One matrix product an image; the weight is cast before it is repeated, so once.
             weight = self.weight[:, :, 0, 0].to(x.dtype).expand(len(x), -1, -1)
             out = torch.bmm(weight, x.flatten(2)) + self.bias[:, None].to(x.dtype)
             return out.reshape(len(x), channels_out, *x.shape[2:])
