@@ -117,6 +117,7 @@ def test_dropout_is_a_function_of_its_generator_and_needs_one():
     assert network.eval().masks(2, None) == []
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo detected")  # of caches, which it does without
 def test_an_evaluation_is_one_graph():
     """Compiled for GPUs, it must not fall into pieces; traced without generating code, the same values."""
     network, x, c = small().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
