@@ -22,7 +22,7 @@ from ambient.strict import plain
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 DISK_POLL = 20.0  # seconds between two attempts to write to a full disk
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
-COMPILE_FROM = 5000  # evaluations of a network from which on a GPU repays the minute that compiling it takes
+COMPILE_FROM = 20_000  # evaluations of a network from which on a GPU repays the minutes that compiling it takes
 
 
 @cache
@@ -44,7 +44,7 @@ def device() -> torch.device:
 def compile_for(network: nn.Module, evaluations: int) -> None:
     """Have torch compile a network on a GPU, where there are enough evaluations to repay it.
 
-    AMBIENT_COMPILE_FROM: how many (default 5,000). Where compiling fails (it needs a C compiler), torch says
+    AMBIENT_COMPILE_FROM: how many (default 20,000). Where compiling fails (it needs a C compiler), torch says
     so and goes on without.
     """
     enough = int(os.environ.get("AMBIENT_COMPILE_FROM", COMPILE_FROM))
