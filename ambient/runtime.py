@@ -22,7 +22,7 @@ from ambient.strict import plain
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 DISK_POLL = 20.0  # seconds between two attempts to write to a full disk
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
-COMPILE_FROM = 20_000  # evaluations of a network from which on a GPU repays the minutes that compiling it takes
+COMPILE_FROM = 20_000  # evaluations of a network from which on a GPU repays the minutes of compiling it
 
 
 @cache

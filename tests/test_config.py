@@ -49,6 +49,22 @@ def test_paper_scale_has_the_papers_hyper_parameters():
         8.79, 45.32, 28.26, 11.42, 2.47, 6.16, 6.00, 5.34, 2.44]
 
 
+def test_papers_scale_in_bfloat16_differs_in_that_alone():
+    paper, low = (Experiments(ROOT / "config", scale) for scale in ("paper", "paper-bfloat16"))
+    assert low.lineage == ["paper", "paper-bfloat16"] and low.needed() == paper.needed()
+    for name in paper.needed():
+        run = paper.run(name)
+        for find in (lambda found, name=name: found.training(name, 0),
+                     lambda found, name=name: found.sampling(name),
+                     *(lambda found, a=annotation, s=run.study: found.annotation(s, a)
+                       for _, annotation in run.parts)):
+            one, other = strict.to_json(find(paper)), strict.to_json(find(low))
+            assert one.count('"float32"') == 1 and one.replace('"float32"', '"bfloat16"') == other
+    for study, classifier in (("controlled", "balanced"), ("dogs", "crops-8"), ("faces", "balanced")):
+        one, other = (strict.to_json(found.classifier(study, classifier)) for found in (paper, low))
+        assert one.replace('"float32"', '"bfloat16"') == other != one
+
+
 def test_methods_differ_in_data_and_annotation_only():
     """Same network, optimiser, images and evaluation for every row of a table, at every scale.
 

@@ -63,7 +63,8 @@ class Stages:
                 if key not in SECTIONS:
                     raise SpecError(f"{self.folder / name}: unknown key {key!r}{nearest(key, SECTIONS)}")
             tree = overlay(tree, loaded, "", self.sources, name)
-        for path in self.overlays(scale):
+        self.lineage = self.ancestors(scale)
+        for path in self.overlays():
             over = load(path)
             over.pop("extends", None)
             self.check_overlay(tree, over, path)
@@ -77,18 +78,24 @@ class Stages:
             key = key.rpartition(".")[0]
         return f"{self.folder / self.sources[key] if key else self.folder}: {message}"
 
-    def overlays(self, scale: str) -> list[Path]:
-        """The files laid over the experiments: the scale's, after those that it `extends`; local.yaml."""
-        paths: list[Path] = []
+    def scale_file(self, name: str) -> Path:
+        return self.folder / "scales" / f"{name}.yaml"
+
+    def ancestors(self, scale: str) -> list[str]:
+        """The scale, after those that it `extends`, the remotest first. Raises `SpecError` for a circle."""
+        found: list[str] = []
         name: Any = scale
         while name is not None:
-            path = self.folder / "scales" / f"{name}.yaml"
-            if path in paths:
-                raise SpecError(f"{path}: extends: {name!r} extends itself")
-            paths.insert(0, path)
-            name = load(path).get("extends")
+            if name in found:
+                raise SpecError(f"{self.scale_file(name)}: extends: {name!r} extends itself")
+            found.insert(0, name)
+            name = load(self.scale_file(name)).get("extends")
+        return found
+
+    def overlays(self) -> list[Path]:
+        """The files laid over the experiments: the scale's, after those that it `extends`; local.yaml."""
         local = self.folder / "local.yaml"
-        return paths + ([local] if local.exists() else [])
+        return [self.scale_file(name) for name in self.lineage] + ([local] if local.exists() else [])
 
     def check_overlay(self, tree: dict, over: dict, path: Path) -> None:
         """An overlay may change what exists; a new name in it is most likely a slip."""

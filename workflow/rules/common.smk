@@ -82,13 +82,13 @@ def everything(scale):
 def code(stage):
     """The source files that a stage reaches, as inputs: an edit re-runs exactly what depends on it.
 
-    At the paper's scale a comment must not cost a cluster-week: there the files only have to exist,
-    and the audit reports what was made by other code.
+    At the paper's scale, and at those that extend it, a comment must not cost a cluster-week: there the
+    files only have to exist, and the audit reports what was made by other code.
     """
     files = [str(path) for path in sources.closure(f"ambient.{stage}")]
 
     def inputs(wildcards):
-        return [ancient(path) for path in files] if scale_of(wildcards) == "paper" else files
+        return [ancient(path) for path in files] if "paper" in experiments(wildcards).lineage else files
 
     return inputs
 
