@@ -7,8 +7,8 @@ All randomness (initial weights, dropout masks) comes from generators that the c
 before an evaluation, which is then arithmetic alone.
 
 Memory stays contiguous NCHW: on CPUs group norm is quick only there. 3x3 convolutions lose little by that;
-pooling, repetition and 1x1 convolutions would lose much, and are matrix products there. On GPUs they are
-torch's own operators: what torch compiles lays out its memory by itself, and the products were in its way.
+pooling, repetition and (in bfloat16) 1x1 convolutions would lose much, and are matrix products there. On GPUs
+they are torch's own operators: what torch compiles lays out its memory by itself, which products hinder.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Conv(nn.Module):
         if self.resample:
             x = resized(x, self.resample)
         channels_out, _, kernel, _ = self.weight.shape
-        if kernel == 1 and not x.is_cuda:
+        if kernel == 1 and x.dtype != torch.float32 and not x.is_cuda:
             # One matrix product an image; the weight is cast before it is repeated, so once.
             weight = self.weight[:, :, 0, 0].to(x.dtype).expand(len(x), -1, -1)
             out = torch.bmm(weight, x.flatten(2)) + self.bias[:, None].to(x.dtype)
