@@ -22,7 +22,6 @@ from ambient.strict import plain
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 DISK_POLL = 20.0  # seconds between two attempts to write to a full disk
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
-COMPILE_FROM = 20_000  # evaluations of a network from which on a GPU repays the minutes of compiling it
 
 
 @cache
@@ -42,13 +41,12 @@ def device() -> torch.device:
 
 
 def compile_for(network: nn.Module, evaluations: int) -> None:
-    """Have torch compile a network on a GPU, where there are enough evaluations to repay it.
+    """Have torch compile a network on a GPU, where enough evaluations follow to repay the minutes it takes.
 
     AMBIENT_COMPILE_FROM: how many (default 20,000). Where compiling fails (it needs a C compiler), torch says
     so and goes on without.
     """
-    enough = int(os.environ.get("AMBIENT_COMPILE_FROM", COMPILE_FROM))
-    if evaluations >= enough and next(network.parameters()).is_cuda:
+    if evaluations >= stopping.setting("AMBIENT_COMPILE_FROM") and next(network.parameters()).is_cuda:
         torch._dynamo.config.suppress_errors = True
         network.compile(dynamic=False)
 
@@ -74,7 +72,7 @@ def autocast(precision: str, where: torch.device) -> AbstractContextManager:
 
 def checkpoint_seconds() -> float:
     """Work that may be lost: seconds between checkpoints (AMBIENT_CHECKPOINT_SECONDS, default 120)."""
-    return float(os.environ.get("AMBIENT_CHECKPOINT_SECONDS", "120"))
+    return stopping.setting("AMBIENT_CHECKPOINT_SECONDS")
 
 
 def identity(module: str, spec: object, *inputs: Path) -> str:

@@ -7,6 +7,7 @@ two. SLURM, PBS, LSF and Kubernetes all send SIGTERM before they kill.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -19,9 +20,20 @@ from typing import NoReturn
 RESUME = 75  # exit status of a job that saved its state and wants the same command again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 BUDGET = "AMBIENT_MINUTES"  # minutes after which a resumable stage leaves by itself
+# Numbers by which the environment tells a resumable stage how to run; none changes a result but by rounding.
+SETTINGS = {BUDGET: math.inf, "AMBIENT_CHECKPOINT_SECONDS": 120.0, "AMBIENT_COMPILE_FROM": 20_000.0}
 
 _began = time.monotonic()
 _asked: list[str] = []
+
+
+def setting(name: str) -> float:
+    """One of `SETTINGS`, from the environment or by default. Raises `ValueError` for what is no number."""
+    given = os.environ.get(name)
+    try:
+        return float(given) if given else SETTINGS[name]
+    except ValueError:
+        raise ValueError(f"{name}: got {given!r}, allowed: a number") from None
 
 
 def ask(why: str) -> None:
@@ -33,9 +45,8 @@ def reason() -> str | None:
     """Why this process should stop, or None."""
     if _asked:
         return _asked[0]
-    minutes = os.environ.get(BUDGET)
-    if minutes and time.monotonic() - _began > 60 * float(minutes):
-        return f"its {minutes} minutes are over ({BUDGET})"
+    if time.monotonic() - _began > 60 * setting(BUDGET):
+        return f"its {os.environ[BUDGET]} minutes are over ({BUDGET})"
     return None
 
 
@@ -55,11 +66,9 @@ def leave(text: str) -> NoReturn:
 
 @contextmanager
 def watch() -> Iterator[None]:
-    """Take SIGTERM, SIGUSR1 and SIGUSR2 as requests to stop. Refuses a budget that is no number."""
-    try:
-        float(os.environ.get(BUDGET) or 0)
-    except ValueError:
-        raise ValueError(f"{BUDGET}: got {os.environ[BUDGET]!r}, allowed: a number of minutes") from None
+    """Take SIGTERM, SIGUSR1 and SIGUSR2 as requests to stop. Refuses settings that are no numbers."""
+    for name in SETTINGS:
+        setting(name)
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -121,9 +121,11 @@ def test_run_of_many_time_budgets_finishes_by_itself(inputs, tmp_path, monkeypat
     monkeypatch.delenv("AMBIENT_MINUTES")
     train.main(training(steps=6), record, out=tmp_path / "whole.safetensors", **files)
     assert sha256(tmp_path / "d.safetensors") == sha256(tmp_path / "whole.safetensors")
-    monkeypatch.setenv("AMBIENT_MINUTES", "a day")
-    with pytest.raises(ValueError, match="AMBIENT_MINUTES: got 'a day'"), stopping.watch():
-        pass
+    for name in stopping.SETTINGS:
+        monkeypatch.setenv(name, "a day")
+        with pytest.raises(ValueError, match=f"{name}: got 'a day', allowed: a number"), stopping.watch():
+            pass
+        monkeypatch.delenv(name)
 
 
 def test_two_copies_started_at_once_train_once(inputs, whole, tmp_path):
