@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ambient import randomness
+from ambient import randomness, ranks
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import save_weights
@@ -76,9 +76,10 @@ class ClassBatches:
         generator = randomness.torch_generator("cpu", "detector", self.spec.seed, nimg)
         rows = self.train[torch.randint(len(self.train), (self.spec.batch,), generator=generator)]
         images, _ = augment(self.images[rows], generator, 0.5, AUGMENT)
+        mine = ranks.rows(len(rows))
         with autocast("bfloat16", self.where):
-            logits = self.network(images.to(self.where)).float()
-        return cross_entropy(logits, self.labels[rows].to(self.where))
+            logits = self.network(images[mine].to(self.where)).float()
+        return cross_entropy(logits, self.labels[rows[mine]].to(self.where))
 
     @torch.no_grad()
     def accuracy(self) -> float:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from ambient import ranks, stopping
 from ambient.progress import Progress
-from ambient.runtime import State, checkpoint_seconds, last_logged, line_log, patiently
+from ambient.runtime import State, last_logged, line_log, patiently
 from ambient.spec import OptimiserSpec
 
 BETAS, EPS = (0.9, 0.999), 1e-8
+SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
 
@@ -159,7 +160,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
             why = ranks.agree(stopping.reason())
             if nimg in marks and ranks.first():
                 patiently(at_mark, nimg, fitting.ema_weights())
-            due = why or nimg in marks or time.monotonic() - saved > checkpoint_seconds()
+            due = why or nimg in marks or time.monotonic() - saved > stopping.setting(SAVE_SECONDS)
             if due and ranks.first():
                 patiently(state.save, nimg, fitting.tensors(),
                           {"total": total, "steps": steps, "parts": fitting.parts})

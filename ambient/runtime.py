@@ -70,11 +70,6 @@ def autocast(precision: str, where: torch.device) -> AbstractContextManager:
     return torch.autocast(where.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def checkpoint_seconds() -> float:
-    """Work that may be lost: seconds between checkpoints (AMBIENT_CHECKPOINT_SECONDS, default 120)."""
-    return stopping.setting("AMBIENT_CHECKPOINT_SECONDS")
-
-
 def identity(module: str, spec: object, *inputs: Path) -> str:
     """What a state belongs to: the specification, the inputs' digests and the code that reads them."""
     return digest({"spec": plain(spec), "inputs": [sha256(path) for path in inputs],

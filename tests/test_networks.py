@@ -104,12 +104,18 @@ def test_masks_keep_with_their_probability(p):
         assert abs(torch.corrcoef(torch.stack([flat[:-1], flat[1:]]))[0, 1]) < 4 / drawn.numel() ** 0.5
 
 
-def test_dropout_is_a_function_of_its_generator_and_needs_one():
-    network, x, c = small().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
-    for block in network.modules():  # so that what follows the dropout counts
+def awake():
+    """A small network in which what follows the dropout counts."""
+    network = small()
+    for block in network.modules():
         if hasattr(block, "conv1"):
             torch.nn.init.normal_(block.conv1.weight, generator=seeded(5))
     torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))
+    return network
+
+
+def test_dropout_is_a_function_of_its_generator_and_needs_one():
+    network, x, c = awake().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
     one, same, other = (network(x, c, masks=network.masks(2, seeded(s))) for s in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
     with pytest.raises(ValueError, match=r"dropout is 0\.2"):
@@ -120,10 +126,10 @@ def test_dropout_is_a_function_of_its_generator_and_needs_one():
 @pytest.mark.filterwarnings("ignore:Dynamo detected")  # of caches, which it does without
 def test_an_evaluation_is_one_graph():
     """Compiled for GPUs, it must not fall into pieces; traced without generating code, the same values."""
-    network, x, c = small().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
-    torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))
+    network, x, c = awake().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
     masks = network.masks(2, seeded(1))
     eager = network(x, c, masks=masks)
+    assert not torch.allclose(eager, network(x, c))
     network.compile(backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(network(x, c, masks=masks), eager)
     torch.compiler.reset()

@@ -79,6 +79,7 @@ class Stages:
         return f"{self.folder / self.sources[key] if key else self.folder}: {message}"
 
     def scale_file(self, name: str) -> Path:
+        """Where a scale is written down."""
         return self.folder / "scales" / f"{name}.yaml"
 
     def ancestors(self, scale: str) -> list[str]:
