@@ -193,7 +193,7 @@ class Costs:
         training, study = self.experiments.training(run, 0), self.experiments.run(run).study
         _, channels, resolution = self.data(study)
         network = unet(training.network, resolution, channels)
-        images = len(training.snapshots) * len(spec.seeds) * spec.num_samples
+        images = spec.images(len(training.snapshots))
         passes = images * (2 * spec.sampler.num_steps - 1)
         return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,
                     memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
@@ -209,7 +209,7 @@ class Costs:
     def evaluate(self, run: str) -> Work:
         spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)
         study = self.experiments.study(self.experiments.run(run).study)
-        images = len(training.snapshots) * len(spec.seeds) * spec.num_samples
+        images = spec.images(len(training.snapshots))
         return self.features(images, study["detector"])
 
     def reference(self, dataset: str, detector: str) -> Work:

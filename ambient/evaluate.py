@@ -29,9 +29,10 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
     stats = read_arrays(reference)
     target = Moments(stats["mean"], stats["covariance"], int(stats["count"][0]))
     scores, kept, shape = [], {}, None
-    for nimg, images in sorted(read_arrays(samples).items(), key=lambda item: int(item[0])):
+    snapshots = sorted(read_arrays(samples).items(), key=lambda item: int(item[0]))
+    for nimg, images in snapshots:
         shape = images.shape
-        for seed, drawn in zip(spec.seeds, images, strict=True):
+        for seed, drawn in zip(spec.seeds_at(last=nimg == snapshots[-1][0]), images, strict=True):
             found = moments(extract(spec.detector, detector, drawn, f"evaluate {nimg}"))
             kept[f"{nimg}/{seed}/mean"] = found.mean
             kept[f"{nimg}/{seed}/covariance"] = found.covariance

@@ -125,7 +125,6 @@ def disk_bytes(found: Experiments) -> int:
             spec, sampling = found.training(given[0], 0), found.sampling(given[0])
             _, channels, side = costs.data(found.run(given[0]).study)
             weights = 4 * unet(spec.network, side, channels).parameters
-            samples = len(sampling.seeds) * sampling.num_samples * channels * side**2
-            kept = 2 * len(spec.snapshots)
-            total += (kept + 10) * weights if stage == "train" else kept * samples
+            samples = sampling.images(len(spec.snapshots)) * channels * side**2
+            total += (2 * len(spec.snapshots) + 10) * weights if stage == "train" else 2 * samples
     return total

@@ -62,14 +62,18 @@ class Draw:
 
 
 def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) -> None:
-    """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8."""
+    """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
+
+    The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them.
+    """
     where = device()
     keep = State(state, identity("ambient.sample", spec, denoiser))
     snapshots = read_description(denoiser)["spec"]["snapshots"]
-    total = len(snapshots) * len(spec.seeds) * spec.num_samples
+    seeds = {nimg: spec.seeds_at(last=nimg == snapshots[-1]) for nimg in snapshots}
+    total = spec.images(len(snapshots))
     step = SHARD[where.type]
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
-             for nimg in snapshots for seed in spec.seeds for first in range(0, spec.num_samples, step)]
+             for nimg in snapshots for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
     size, nfe = BATCH[where.type], 2 * spec.sampler.num_steps - 1
     progress, done, loaded = Progress("sample", total), 0, None
     for number, (nimg, seed, ids) in enumerate(parts):
@@ -89,7 +93,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
         return
     arrays = {str(nimg): np.stack([np.concatenate([
         read_arrays(keep.folder / f"{nimg}-{s}-{ids.start}.safetensors")["images"]
-        for n, s, ids in parts if (n, s) == (nimg, seed)]) for seed in spec.seeds]) for nimg in snapshots}
+        for n, s, ids in parts if (n, s) == (nimg, seed)]) for seed in seeds[nimg]]) for nimg in snapshots}
     write_arrays(out, arrays)
     record.facts |= {"samples": total, "nfe": nfe}
     keep.remove()

@@ -59,6 +59,29 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
         assert frechet_distance(stored, target) == pytest.approx(score["value"], rel=1e-9)
 
 
+def test_snapshots_before_the_last_may_have_fewer_sampling_seeds(data, tmp_path):
+    detector.main(NET, RECORD, data=data, weights=None, state=tmp_path / "s", out=tmp_path / "net")
+    reference.main(NET, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "ref.safetensors")
+    drawn = np.random.default_rng(1).integers(0, 256, (3, 20, 1, 16, 16), dtype=np.uint8)
+    write_arrays(tmp_path / "samples.safetensors", {"128": drawn, "64": drawn[:1], "96": drawn[:1]})
+    asked = spec.EvaluationSpec("fd-net", NET, (4, 7, 9), earlier_seeds=1)
+    evaluate.main(asked, RECORD, detector=tmp_path / "net", samples=tmp_path / "samples.safetensors",
+                  reference=tmp_path / "ref.safetensors", out=tmp_path / "m.json",
+                  moments_out=tmp_path / "moments.safetensors")
+    found = [(s["nimg"], s["seed"]) for s in json.loads((tmp_path / "m.json").read_text())["scores"]]
+    assert found == [(64, 4), (96, 4), (128, 4), (128, 7), (128, 9)]
+
+
+def test_the_number_of_earlier_seeds_is_one_of_those_there_are():
+    sampler = spec.SamplerSpec(4, 0.01, 20.0, 7.0)
+    one = spec.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=1)
+    assert one.images(1) == 30 and one.images(3) == 50
+    assert spec.SamplingSpec(sampler, 10, (0, 1, 2), "float32").images(3) == 90
+    for wrong in (0, 4):
+        with pytest.raises(strict.SpecError, match=f"earlier_seeds: got {wrong}, allowed: 1 to 3"):
+            spec.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=wrong)
+
+
 class Layers(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.adaptive_avg_pool2d(x, (1, 1)).reshape(-1, 3).repeat(1, 683)[:, :2048]

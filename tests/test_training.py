@@ -1,5 +1,6 @@
 """Training, sampling, classifier: determinism, resume, who may read what."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -247,6 +248,19 @@ def test_a_sample_does_not_depend_on_its_batch(mixture, annotations, tmp_path, m
     for other in found[1:]:
         assert abs(found[0] - other).max() <= 1  # of 255: rounding of another batch shape
     assert not np.array_equal(found[0][0], found[0][1])
+
+
+def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations, tmp_path):
+    """The same samples as with all seeds, fewer of them."""
+    denoiser, found = run_training(mixture, annotations, tmp_path), []
+    for earlier in (None, 1):
+        out = tmp_path / f"samples-{earlier}.safetensors"
+        sample.main(dataclasses.replace(SAMPLING, earlier_seeds=earlier), RECORD, denoiser=denoiser,
+                    state=tmp_path / "s", out=out)
+        found.append(read_arrays(out))
+    assert found[1]["80"].shape == (1, 6, 1, 8, 8)
+    assert np.array_equal(found[0]["80"][:1], found[1]["80"])
+    assert np.array_equal(found[0]["160"], found[1]["160"])
 
 
 def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, monkeypatch):

@@ -301,5 +301,6 @@ class Stages:
         name = self.study(self.run(run).study)["detector"]
         detector = self.detector(name)
         metric = "fid" if detector.kind == "inception" else f"fd-{name}"
-        return EvaluationSpec(metric, dataclasses.replace(detector, weights=None),
-                              self.sampling(run).seeds)
+        sampling = self.sampling(run)
+        return EvaluationSpec(metric, dataclasses.replace(detector, weights=None), sampling.seeds,
+                              earlier_seeds=sampling.earlier_seeds)

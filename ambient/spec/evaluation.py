@@ -28,6 +28,11 @@ class SamplerSpec:
                 f"between 0 and sigma_max = {self.sigma_max}")
 
 
+def seeds_at(seeds: tuple[int, ...], earlier: int | None, last: bool) -> tuple[int, ...]:
+    """A snapshot's sampling seeds: all of the last one, the first `earlier` of those before."""
+    return seeds if last else seeds[:earlier]
+
+
 @dataclass(frozen=True)
 class SamplingSpec:
     """`num_samples` images for each sampling seed; sample k of seed s is drawn from key (s, k)."""
@@ -36,10 +41,21 @@ class SamplingSpec:
     num_samples: int
     seeds: tuple[int, ...]
     precision: Literal["float32", "bfloat16"]
+    earlier_seeds: int | None = None  # how many of them snapshots before the last get; None: all
 
     def __post_init__(self) -> None:
         require(self.num_samples > 0, "num_samples", self.num_samples, ">= 1")
         require(len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "distinct integers")
+        require(self.earlier_seeds is None or 1 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
+                self.earlier_seeds, f"1 to {len(self.seeds)}, or null for all")
+
+    def seeds_at(self, last: bool) -> tuple[int, ...]:
+        """The sampling seeds of the last snapshot, or of an earlier one."""
+        return seeds_at(self.seeds, self.earlier_seeds, last)
+
+    def images(self, snapshots: int) -> int:
+        """How many images are drawn from a model of so many snapshots."""
+        return self.num_samples * (len(self.seeds) + (snapshots - 1) * len(self.seeds_at(last=False)))
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,11 @@ class EvaluationSpec:
     metric: str  # `fid`, or `fd-<detector>`
     detector: DetectorSpec
     seeds: tuple[int, ...]
+    earlier_seeds: int | None = None  # of `seeds`, those of snapshots before the last; None: all
+
+    def seeds_at(self, last: bool) -> tuple[int, ...]:
+        """The sampling seeds of the last snapshot, or of an earlier one."""
+        return seeds_at(self.seeds, self.earlier_seeds, last)
 
     def __post_init__(self) -> None:
         require((self.metric == "fid") == (self.detector.kind == "inception"), "metric", self.metric,
