@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ambient.files import atomic
 from ambient.networks.unet import HalfUNet, Linear, UNet
-from ambient.noise import ambient_weight, edm_weight
+from ambient.noise import added_variance, ambient_weight, edm_weight
 from ambient.spec import NetworkSpec
 
 
@@ -110,14 +110,17 @@ def ambient_loss(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sig
     wherever noise at sigma_tn has made the two distributions equal. Equals `edm_loss` at sigma_tn = 0.
 
     denoised, x_t, x_tn: (B, C, H, W); sigma > sigma_tn >= 0: (B,). `weighted` False leaves lambda_amb
-    out; `clip` bounds it from above.
+    out; `clip` bounds it from above. What depends on the levels alone is computed in float64: near
+    sigma_tn float32 has alpha 0 and an infinite weight, and their product is no number.
     """
-    alpha = per_sample((sigma**2 - sigma_tn**2) / sigma**2)
+    sigma, sigma_tn = sigma.to(torch.float64), sigma_tn.to(torch.float64)
+    alpha = added_variance(sigma, sigma_tn) / sigma**2
     weight = edm_weight(sigma, sigma_data)
     if weighted:
         factor = ambient_weight(sigma, sigma_tn)
         weight = weight * (factor if clip is None else factor.clamp(max=clip))
-    return per_sample(weight) * (alpha * denoised + (1 - alpha) * x_t - x_tn) ** 2
+    alpha, rest, root = (per_sample(v).to(denoised) for v in (alpha, 1 - alpha, weight.sqrt()))
+    return (root * (alpha * denoised + rest * x_t - x_tn)) ** 2
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:

@@ -37,9 +37,20 @@ def edm_weight(sigma: Tensor, sigma_data: float) -> Tensor:
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
+def added_variance(sigma: Tensor, sigma_tn: Tensor) -> Tensor:
+    """sigma^2 - sigma_tn^2, what leads from one level to the other, as (sigma - sigma_tn)(sigma + sigma_tn).
+
+    Positive wherever sigma > sigma_tn, even for neighbouring floating-point numbers.
+    """
+    return (sigma - sigma_tn) * (sigma + sigma_tn)
+
+
 def ambient_weight(sigma: Tensor, sigma_tn: Tensor) -> Tensor:
-    """lambda_amb(sigma, sigma_tn) = sigma^4 / (sigma^2 - sigma_tn^2)^2, for sigma > sigma_tn (C.1)."""
-    return sigma**4 / (sigma**2 - sigma_tn**2) ** 2
+    """lambda_amb(sigma, sigma_tn) = sigma^4 / (sigma^2 - sigma_tn^2)^2, for sigma > sigma_tn (C.1).
+
+    It grows without bound towards sigma_tn, and at sigma = sigma_tn is infinite: no sample is admitted there.
+    """
+    return sigma**4 / added_variance(sigma, sigma_tn) ** 2
 
 
 def buffer_factor(buffer: float | None) -> float:
@@ -55,6 +66,7 @@ def admits(sigma: Tensor, sigma_min: Tensor, sigma_max: Tensor, buffer: float | 
     """Whether a sample may be used at a level: sigma > b sigma_min, or sigma <= sigma_max.
 
     The first half is section 3.1 with the buffer of C.2, the second section 3.2; between them the
-    sample is left out (the donut). `sigma_min` = 0 admits every level, infinity none. Broadcasts.
+    sample is left out (the donut). sigma = b sigma_min is not admitted. `sigma_min` = 0 admits every level,
+    infinity none. Broadcasts.
     """
     return (sigma > buffer_factor(buffer) * sigma_min) | (sigma <= sigma_max)

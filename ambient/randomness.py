@@ -15,6 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+TWISTER = slice(3, 627)  # the words of the Mersenne Twister in the state of torch's CPU generator
+
 
 def key(*position: int | str) -> int:
     """A 128-bit number from a position: SHA-256 of its parts, so nearby positions are unrelated."""
@@ -28,10 +30,21 @@ def numpy_generator(*position: int | str) -> np.random.Generator:
 
 
 def torch_generator(device: torch.device | str, *position: int | str) -> torch.Generator:
-    """A torch generator on `device` for a position."""
+    """A torch generator on `device` for a position.
+
+    On a CPU torch keeps 32 bits of a seed, so that two steps of a long run could meet the same draws: here
+    all words of its Mersenne Twister are set, from Philox with the whole key. On a GPU torch's generator is
+    Philox itself, of which the seed is the key, 64 bits.
+    """
     import torch
 
-    return torch.Generator(device).manual_seed(key(*position) & (2**63 - 1))
+    generator = torch.Generator(device)
+    if generator.device.type != "cpu":
+        return generator.manual_seed(key(*position) & (2**64 - 1))
+    state = generator.get_state()  # a fresh one: its words are shuffled before the first is given out
+    words = np.random.Philox(key=key(*position)).random_raw(624) >> np.uint64(32)
+    state.view(torch.int64)[TWISTER] = torch.from_numpy(words.astype(np.int64))
+    return generator.set_state(state)
 
 
 def uniform(stream: str, seed: int, ids: Iterable[int]) -> np.ndarray:

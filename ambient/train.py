@@ -25,10 +25,10 @@ from ambient import randomness, ranks
 from ambient.annotations import Annotations, EligibleSampler
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
-from ambient.denoiser import Denoiser, ambient_loss, build_unet, save_weights
+from ambient.denoiser import Denoiser, ambient_loss, build_unet, per_sample, save_weights
 from ambient.files import atomic
 from ambient.fit import fit
-from ambient.noise import buffer_factor, lognormal
+from ambient.noise import added_variance, buffer_factor, lognormal
 from ambient.runtime import State, autocast, compile_for, device, identity
 from ambient.strict import plain
 
@@ -54,7 +54,7 @@ class AmbientBatches:
         self.fixed = torch.from_numpy(np.concatenate([fixed, np.zeros((1, *shape), np.float32)]))
 
     def draw(self, nimg: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(sigma, sample index, sigma_tn), each (batch,), of the batch that begins after `nimg`.
+        """(sigma, sample index, sigma_tn), each (batch,), levels float64, of the batch after `nimg`.
 
         sigma_tn = sigma_min where the sample is used above it; 0 where it is used below its
         sigma_max, with the ordinary objective (equation 3.4), or where `loss.sigma_tn` says zero.
@@ -82,11 +82,11 @@ class AmbientBatches:
         if spec.network.conditional:
             labels = torch.nn.functional.one_hot(self.labels[index], self.classes).to(images)
         fixed = self.fixed[self.place[index]].to(self.where)
-        sigma, sigma_tn = sigma.to(images), sigma_tn.to(images)
-        x_tn = images + sigma_tn.reshape(-1, 1, 1, 1) * fixed
-        extra = (sigma**2 - sigma_tn**2).sqrt().reshape(-1, 1, 1, 1)
+        extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
+        x_tn = images + per_sample(sigma_tn).to(images) * fixed
         z = torch.randn(images.shape, generator=generator, device=self.where)
-        x_t = x_tn + extra * z
+        x_t = x_tn + per_sample(extra).to(images) * z
+        sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
         mine = ranks.rows(len(images))
         x_t, x_tn, sigma, sigma_tn = x_t[mine], x_tn[mine], sigma[mine], sigma_tn[mine]
         labels, augment_labels = (None if of is None else of[mine] for of in (labels, augment_labels))

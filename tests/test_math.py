@@ -59,6 +59,7 @@ def test_admission_is_a_donut():
     everywhere = noise.admits(sigma, torch.tensor(0.0), torch.tensor(0.0), 4.0)
     assert everywhere.all()
     assert not noise.admits(sigma, torch.tensor(math.inf), torch.tensor(0.0), None).any()
+    assert not noise.admits(sigma, sigma, torch.tensor(0.0), None).any()  # at sigma_min itself
 
 
 # --- losses -----------------------------------------------------------------------------------------
@@ -88,6 +89,27 @@ def test_weight_options():
                               ((True, None), (True, 2.0), (False, None)))
     assert full / without == pytest.approx(1.1**4 / (1.1**2 - 1) ** 2, rel=1e-5)
     assert clipped / without == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ambient_loss_next_to_sigma_tn(dtype):
+    """One unit in the last place above sigma_tn: with x_t = x_tn the loss is lambda(sigma) (D - x)^2."""
+    sigma_tn = torch.linspace(0.01, 3, 1000).to(dtype)
+    sigma = torch.nextafter(sigma_tn, torch.full_like(sigma_tn, 9))
+    x = torch.zeros(1000, 1, 1, 1)  # so that rounding x does not hide how small alpha is
+    D = torch.full_like(x, 0.3).requires_grad_()
+    loss = ambient_loss(D, x, x, sigma, sigma_tn, 0.5)
+    expected = noise.edm_weight(sigma.double(), 0.5) * 0.3**2
+    torch.testing.assert_close(loss.flatten().double(), expected, rtol=1e-5, atol=0)
+    loss.sum().backward()
+    torch.testing.assert_close(D.grad.flatten().double(), 2 * expected / 0.3, rtol=1e-5, atol=0)
+
+
+def test_added_variance_is_exact_next_to_sigma_tn():
+    """(a + 1)^2 - a^2 = 2 a + 1 in whole numbers; the squares themselves have no room in float64."""
+    a = 2.0**30 + torch.arange(1000, dtype=torch.float64)
+    expected = [(2 * int(v) + 1) / 2**60 for v in a]
+    assert noise.added_variance((a + 1) / 2**30, a / 2**30).tolist() == expected
 
 
 @pytest.mark.parametrize("sigma_tn", [0.0, 0.4, 1.0])

@@ -15,7 +15,7 @@ import torch
 from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
 from ambient import loading, ranks, runtime, sample, spec, strict, train
-from ambient.annotations import Annotations
+from ambient.annotations import Annotations, EligibleSampler
 from ambient.datasets import Dataset, read
 from ambient.denoiser import Denoiser, build_unet, read_weights
 from ambient.files import read_arrays, sha256
@@ -62,6 +62,29 @@ def test_every_drawn_pair_is_admitted_and_sigma_tn_is_the_papers(mixture, annota
     zero = batches(mixture, annotations, sigma_tn="zero")
     again = zero.draw(16)
     assert torch.equal(again[0], made.draw(16)[0]) and (again[2] == 0).all()
+
+
+@pytest.mark.parametrize("beside", [np.float32, np.float64])
+def test_levels_next_to_their_sigma_min_are_admitted_and_finite(mixture, tmp_path, beside):
+    """Annotations one unit in the last place below each drawn sigma, no buffer: the least gap there can be.
+
+    The levels themselves are not admitted: there the weight is infinite.
+    """
+    free = {"buffer": None, "weight": "ambient"}
+    table, ids = tmp_path / "a.safetensors", np.arange(100, 160)
+    Annotations(ids, np.zeros(60), np.zeros(60)).write(table)
+    sigma = batches(mixture, table, **free).draw(0)[0].numpy().astype(beside).astype(float)
+    below = np.nextafter(sigma.astype(beside), beside(0)).astype(float)
+    for levels, admitted in ((below, True), (sigma, False)):
+        sampler = EligibleSampler(levels, np.zeros(16), None)
+        above, _ = sampler.count(sigma)
+        assert (above == 1 + sigma.argsort().argsort() - (not admitted)).all()
+    made = batches(mixture, table, **free)
+    made.draw = lambda nimg: (torch.from_numpy(sigma), torch.arange(16), torch.from_numpy(below))
+    loss = made.loss(0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(w.grad).all() for w in made.denoiser.parameters() if w.grad is not None)
 
 
 def test_below_sigma_max_the_ordinary_objective_is_used(mixture, tmp_path):
