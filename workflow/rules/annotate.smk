@@ -19,8 +19,8 @@ rule classify:
     message:
         "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.classifier --spec {params.spec:q} --data {input.data} --state {params.state}"
-        " --out {output.weights} --calibration {output.calibration} 2>&1 | keep {log}"
+        "{resources.run} ambient.classifier --spec {params.spec:q} --data {input.data:q} --state {params.state:q}"
+        " --out {output.weights:q} --calibration {output.calibration:q} 2>&1 | keep {log:q}"
 
 
 rule annotate:
@@ -48,8 +48,8 @@ rule annotate:
     message:
         "annotate {wildcards.corruption}, {wildcards.annotation} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.annotate --spec {params.spec:q} --data {input.data} {params.classifier}"
-        " --state {params.state} --out {output.table} --summary {output.summary} 2>&1 | keep {log}"
+        "{resources.run} ambient.annotate --spec {params.spec:q} --data {input.data:q} {params.classifier:q}"
+        " --state {params.state:q} --out {output.table:q} --summary {output.summary:q} 2>&1 | keep {log:q}"
 
 
 rule locality:
@@ -72,5 +72,5 @@ rule locality:
     message:
         "measure crop(sigma) for {wildcards.study} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.locality --spec {params.spec:q} --data {input.data}"
-        " --denoiser {input.denoiser} --out {output.table} --map-out {output.map} 2>&1 | keep {log}"
+        "{resources.run} ambient.locality --spec {params.spec:q} --data {input.data:q}"
+        " --denoiser {input.denoiser:q} --out {output.table:q} --map-out {output.map:q} 2>&1 | keep {log:q}"

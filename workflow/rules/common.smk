@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
@@ -45,14 +46,19 @@ wildcard_constraints:
     detector=settings.NAME,
     fraction=r"[0-9.e-]+",
     seed=r"\d+",
-    # Where a scale's tables and figures lie: results/demo, ..., and results itself for the paper's.
-    folder="results|results/(?:" + "|".join(re.escape(s) for s in SCALES if s != "paper") + ")",
+
+
+# Where a scale's tables and figures lie, where their logs, what their rules' names end in, and what a message calls the
+# scale. The paper's lie at results/ itself, their logs beside all others of the scale.
+PLACES = [
+    ("results/{scale}", "results/{scale}/logs", "", "{wildcards.scale}"),
+    ("results", "results/paper/logs", "_of_paper", "paper"),
+]
 
 
 def scale_of(wildcards):
     """The scale of a job; the paper's tables and figures have none in their path."""
-    folder = getattr(wildcards, "folder", "results")
-    return getattr(wildcards, "scale", folder.removeprefix("results")[1:] or "paper")
+    return getattr(wildcards, "scale", "paper")
 
 
 def experiments(wildcards):
@@ -77,6 +83,16 @@ def everything(scale):
     tables = [f"{folder}/{table}{suffix}" for table in found.tables for suffix in OF_A_TABLE]
     figures = [f"{folder}/{name}{suffix}" for name in found.figures for suffix in [".png", ".pdf"]]
     return [*tables, *figures, f"{folder}/summary.csv", f"{folder}/theory.png"]
+
+
+def options(input, *names):
+    """Those of the named inputs that a job has, as words of a command line; the rules quote each (`:q`)."""
+    given = {name: input.get(name) for name in names if input.get(name)}
+    return [
+        word
+        for name, paths in given.items()
+        for word in [f"--{name.replace('_', '-')}", *([paths] if isinstance(paths, str) else paths)]
+    ]
 
 
 def code(stage):

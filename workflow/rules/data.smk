@@ -1,6 +1,5 @@
 rule prepare:
     input:
-        raw=dataset_path,
         code=code("prepare"),
     output:
         "results/{scale}/data/{dataset}.safetensors",
@@ -16,7 +15,7 @@ rule prepare:
     message:
         "prepare {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.prepare --spec {params.spec:q} {params.raw} --out {output} 2>&1 | keep {log}"
+        "{resources.run} ambient.prepare --spec {params.spec:q} {params.raw:q} --out {output:q} 2>&1 | keep {log:q}"
 
 
 rule corrupt:
@@ -38,8 +37,8 @@ rule corrupt:
     message:
         "corrupt: {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.corrupt --spec {params.spec:q} --data {input.data} {params.added}"
-        " --out {output} 2>&1 | keep {log}"
+        "{resources.run} ambient.corrupt --spec {params.spec:q} --data {input.data:q} {params.added:q}"
+        " --out {output:q} 2>&1 | keep {log:q}"
 
 
 rule combine:
@@ -62,6 +61,6 @@ rule combine:
     message:
         "combine the data of {wildcards.run} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.combine --spec {params.spec:q} --data {input.data}"
-        " --annotations {input.annotations} --out {output.data}"
-        " --out-annotations {output.annotations} --summary {output.summary} 2>&1 | keep {log}"
+        "{resources.run} ambient.combine --spec {params.spec:q} --data {input.data:q}"
+        " --annotations {input.annotations:q} --out {output.data:q}"
+        " --out-annotations {output.annotations:q} --summary {output.summary:q} 2>&1 | keep {log:q}"

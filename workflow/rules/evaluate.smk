@@ -17,8 +17,8 @@ rule sample:
     message:
         "sample {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.sample --spec {params.spec:q} --denoiser {input.denoiser}"
-        " --state {params.state} --out {output} 2>&1 | keep {log}"
+        "{resources.run} ambient.sample --spec {params.spec:q} --denoiser {input.denoiser:q}"
+        " --state {params.state:q} --out {output:q} 2>&1 | keep {log:q}"
 
 
 rule detector:
@@ -41,8 +41,8 @@ rule detector:
     message:
         "make the detector {wildcards.detector} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.detector --spec {params.spec:q} --data {input.data} {params.weights}"
-        " --state {params.state} --out {output} 2>&1 | keep {log}"
+        "{resources.run} ambient.detector --spec {params.spec:q} --data {input.data:q} {params.weights:q}"
+        " --state {params.state:q} --out {output:q} 2>&1 | keep {log:q}"
 
 
 rule reference:
@@ -64,8 +64,8 @@ rule reference:
     message:
         "reference moments of {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.reference --spec {params.spec:q} --data {input.data}"
-        " --detector {input.detector} --out {output} 2>&1 | keep {log}"
+        "{resources.run} ambient.reference --spec {params.spec:q} --data {input.data:q}"
+        " --detector {input.detector:q} --out {output:q} 2>&1 | keep {log:q}"
 
 
 rule evaluate:
@@ -89,6 +89,6 @@ rule evaluate:
     message:
         "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.evaluate --spec {params.spec:q} --samples {input.samples}"
-        " --detector {input.detector} --reference {input.reference} --out {output.metrics}"
-        " --moments-out {output.moments} 2>&1 | keep {log}"
+        "{resources.run} ambient.evaluate --spec {params.spec:q} --samples {input.samples:q}"
+        " --detector {input.detector:q} --reference {input.reference:q} --out {output.metrics:q}"
+        " --moments-out {output.moments:q} 2>&1 | keep {log:q}"

@@ -1,65 +1,71 @@
-rule gallery:
-    input:
-        data=gallery_data,
-        reports=gallery_reports,
-        code=code("galleries"),
-    output:
-        png=report("{folder}/{gallery}.png", caption="../report/gallery.rst", category="Figures"),
-        pdf="{folder}/{gallery}.pdf",
-    log:
-        "{folder}/logs/figures/{gallery}.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        **resources("table"),
-    params:
-        spec=figure_spec,
-    message:
-        "{wildcards.gallery} ({wildcards.folder})"
-    shell:
-        "{resources.run} ambient.galleries --spec {params.spec:q} --data {input.data} --reports {input.reports}"
-        " --out {output.png} --out-pdf {output.pdf} 2>&1 | keep {log}"
+for place, logs, suffix, scale in PLACES:
 
+    rule:
+        name:
+            f"gallery{suffix}"
+        input:
+            data=gallery_data,
+            reports=gallery_reports,
+            code=code("galleries"),
+        output:
+            png=report(f"{place}/{{gallery}}.png", caption="../report/gallery.rst", category="Figures"),
+            pdf=f"{place}/{{gallery}}.pdf",
+        log:
+            f"{logs}/figures/{{gallery}}.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            **resources("table"),
+        params:
+            spec=figure_spec,
+        message:
+            f"{{wildcards.gallery}} ({scale})"
+        shell:
+            "{resources.run} ambient.galleries --spec {params.spec:q} --data {input.data:q} --reports {input.reports:q}"
+            " --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
 
-rule crops_figure:
-    input:
-        unpack(figure_inputs),
-        code=code("crops_figures"),
-    output:
-        png=report("{folder}/{figure}.png", caption="../report/crops.rst", category="Figures"),
-        pdf="{folder}/{figure}.pdf",
-    log:
-        "{folder}/logs/figures/{figure}.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        **resources("table"),
-    params:
-        spec=figure_spec,
-        options=figure_options,
-    message:
-        "{wildcards.figure} ({wildcards.folder})"
-    shell:
-        "{resources.run} ambient.crops_figures --spec {params.spec:q} {params.options}"
-        " --out {output.png} --out-pdf {output.pdf} 2>&1 | keep {log}"
+    rule:
+        name:
+            f"crops_figure{suffix}"
+        input:
+            unpack(figure_inputs),
+            code=code("crops_figures"),
+        output:
+            png=report(f"{place}/{{figure}}.png", caption="../report/crops.rst", category="Figures"),
+            pdf=f"{place}/{{figure}}.pdf",
+        log:
+            f"{logs}/figures/{{figure}}.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            **resources("table"),
+        params:
+            spec=figure_spec,
+            options=figure_options,
+        message:
+            f"{{wildcards.figure}} ({scale})"
+        shell:
+            "{resources.run} ambient.crops_figures --spec {params.spec:q} {params.options:q}"
+            " --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
 
-
-rule summary:
-    input:
-        tables=summary_tables,
-        code=code("summary"),
-    output:
-        report("{folder}/summary.csv", caption="../report/summary.rst", category="Summary"),
-    log:
-        "{folder}/logs/table/summary.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        **resources("table"),
-    params:
-        spec=summary_spec,
-    message:
-        "every number beside the paper's ({wildcards.folder})"
-    shell:
-        "{resources.run} ambient.summary --spec {params.spec:q} --tables {input.tables} --out {output}"
-        " 2>&1 | keep {log}"
+    rule:
+        name:
+            f"summary{suffix}"
+        input:
+            tables=summary_tables,
+            code=code("summary"),
+        output:
+            report(f"{place}/summary.csv", caption="../report/summary.rst", category="Summary"),
+        log:
+            f"{logs}/table/summary.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            **resources("table"),
+        params:
+            spec=summary_spec,
+        message:
+            f"every number beside the paper's ({scale})"
+        shell:
+            "{resources.run} ambient.summary --spec {params.spec:q} --tables {input.tables:q} --out {output:q}"
+            " 2>&1 | keep {log:q}"

@@ -58,8 +58,7 @@ def annotation_locality(wildcards):
 
 
 def classifier_option(wildcards, input):
-    options = ["classifier", "crops", "locality"]
-    return " ".join(f"--{name} {input.get(name)}" for name in options if input.get(name))
+    return options(input, "classifier", "crops", "locality")
 
 
 def locality_denoiser(wildcards):
@@ -229,8 +228,7 @@ def figure_inputs(wildcards):
 
 
 def figure_options(wildcards, input):
-    names = ["data", "annotations", "crops", "locality_table"]
-    return " ".join(f"--{n.replace('_', '-')} {input.get(n)}" for n in names if input.get(n))
+    return options(input, "data", "annotations", "crops", "locality_table")
 
 
 def summary_tables(wildcards):

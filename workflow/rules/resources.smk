@@ -4,6 +4,8 @@
 import os
 import subprocess
 
+from snakemake.resources import Resource
+
 from ambient import site as sites
 from ambient.cost import Costs, Work
 
@@ -12,11 +14,14 @@ try:
 except SpecError as error:
     raise WorkflowError(f"configuration: {error}")
 
-# The shell and `keep` outlive a SIGTERM, so that a stage that is told to stop can save and still be heard.
+# The shell outlives what tells its stage to stop (SIGTERM, Ctrl-C, a closed terminal), so that the stage can save
+# and still be heard. A trap with a command in it is the shell's alone: the stage begins with the signals' own meaning.
 # `keep FILE` shows what it reads and writes it to FILE; the log of an earlier attempt becomes FILE.1, FILE.2, ...
+STOPS = "TERM INT HUP"
 shell.prefix(
-    "set -euo pipefail; trap '' TERM; "
-    'keep() {{ local n=1; while [ -e "$1.$n" ]; do n=$((n + 1)); done; '
+    f"set -euo pipefail; trap : {STOPS}; "
+    f"keep() {{{{ trap '' {STOPS}; local n=1; "
+    'while [ -e "$1.$n" ]; do n=$((n + 1)); done; '
     'if [ -s "$1" ]; then mv "$1" "$1.$n"; fi; tee "$1"; }}; '
 )
 
@@ -88,10 +93,21 @@ def several(kind, wildcards, per_node):
     return SITE.ranks // SITE.nodes if per_node else SITE.ranks
 
 
-def extra(kind):
+def given(name, wildcards):
+    """What `--default-resources` says: a rule that gives None of its own would hide it."""
+    found = (workflow.resource_settings.default_resources or {}).get(name)
+    if found is None or not found.is_evaluable():
+        return found and found.value
+    return Resource.cli_evaluator(
+        name, found.raw, wildcards=wildcards, input=[], attempt=1, async_run=workflow.async_run
+    )
+
+
+def extra(kind, wildcards):
     """Further options of sbatch: a resumable job is told to stop before its time limit."""
     signal = f"--signal=TERM@{SITE.stop_seconds}" if kind in RESUMABLE else ""
-    return f"{signal} {SITE.slurm_extra}".strip() or None
+    own = SITE.slurm_extra or given("slurm_extra", wildcards) or ""
+    return f"{signal} {own}".strip() or None
 
 
 def resources(kind):
@@ -104,16 +120,20 @@ def resources(kind):
         ),
         "gpu": lambda wildcards: gpus(kind, wildcards),
         "cpus_per_task": lambda wildcards: cpus(kind, wildcards),
-        "gpu_model": lambda wildcards: SITE.gpu_model if on_gpu(kind, wildcards) else None,
-        "slurm_partition": lambda wildcards: SITE.partition_of(on_gpu(kind, wildcards)),
-        "slurm_account": lambda wildcards: SITE.account,
-        "constraint": lambda wildcards: SITE.constraint,
-        "qos": lambda wildcards: SITE.qos,
+        "gpu_model": lambda wildcards: (
+            SITE.gpu_model or given("gpu_model", wildcards) if on_gpu(kind, wildcards) else None
+        ),
+        "slurm_partition": lambda wildcards: (
+            SITE.partition_of(on_gpu(kind, wildcards)) or given("slurm_partition", wildcards)
+        ),
+        "slurm_account": lambda wildcards: SITE.account or given("slurm_account", wildcards),
+        "constraint": lambda wildcards: SITE.constraint or given("constraint", wildcards),
+        "qos": lambda wildcards: SITE.qos or given("qos", wildcards),
         "nodes": lambda wildcards: SITE.nodes if spread(kind, wildcards) else None,
         "mpi": lambda wildcards: "srun" if spread(kind, wildcards) else None,
         "tasks": lambda wildcards: several(kind, wildcards, per_node=False),
         "tasks_per_node": lambda wildcards: several(kind, wildcards, per_node=True),
-        "slurm_extra": lambda wildcards: extra(kind),
+        "slurm_extra": lambda wildcards: extra(kind, wildcards),
     }
 
 

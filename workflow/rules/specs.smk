@@ -1,26 +1,24 @@
 # What each stage is told, one function a stage; no rules.
 
 
-def dataset_path(wildcards):
-    """The raw data. Where their sha256 is pinned, a new time of change alone means nothing: the stage compares."""
-    dataset = experiments(wildcards).dataset(wildcards.dataset)
-    if dataset.path is None:
-        return []
-    return ancient(dataset.path) if dataset.sha256 else dataset.path
-
-
 def dataset_spec(wildcards):
     return to_json(experiments(wildcards).portable_dataset(wildcards.dataset))
 
 
-def raw_option(wildcards, input):
-    return f"--raw {input.raw}" if input.get("raw") else ""
+def raw_option(wildcards):
+    """Raw data: an option, so that no character of their path has a meaning to the workflow or a shell."""
+    path = experiments(wildcards).dataset(wildcards.dataset).path
+    if path and not Path(path).exists():
+        raise WorkflowError(
+            f"datasets.{wildcards.dataset}.path: no such file or folder {path!r} (set it in config/local.yaml)"
+        )
+    return ["--raw", path] if path else []
 
 
 def detector_option(wildcards):
     """The local weight file of a detector: an option, so that its path is in no specification."""
     path = experiments(wildcards).detector(wildcards.detector).weights
-    return f"--weights {path}" if path else ""
+    return ["--weights", path] if path else []
 
 
 def mixture_spec(wildcards):
@@ -29,7 +27,7 @@ def mixture_spec(wildcards):
 
 
 def added_option(wildcards, input):
-    return f"--added {input.added}" if input.get("added") else ""
+    return options(input, "added")
 
 
 def combine_spec(wildcards):

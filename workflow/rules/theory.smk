@@ -1,45 +1,52 @@
-rule theory:
-    input:
-        code=code("theory"),
-    output:
-        table=report("{folder}/theory.csv", caption="../report/theory.rst", category="Theory"),
-        crossings=report("{folder}/theory-crossings.csv", caption="../report/theory.rst", category="Theory"),
-        contraction="{folder}/theory-contraction.csv",
-    log:
-        "{folder}/logs/theory/theory.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        **resources("table"),
-    params:
-        spec=theory_spec,
-    message:
-        "section 4 in one dimension ({wildcards.folder})"
-    shell:
-        "{resources.run} ambient.theory --spec {params.spec:q} --out {output.table}"
-        " --crossings-out {output.crossings} --contraction-out {output.contraction} 2>&1 | keep {log}"
+for place, logs, suffix, scale in PLACES:
 
+    rule:
+        name:
+            f"theory{suffix}"
+        input:
+            code=code("theory"),
+        output:
+            table=report(f"{place}/theory.csv", caption="../report/theory.rst", category="Theory"),
+            crossings=report(
+                f"{place}/theory-crossings.csv", caption="../report/theory.rst", category="Theory"
+            ),
+            contraction=f"{place}/theory-contraction.csv",
+        log:
+            f"{logs}/theory/theory.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            **resources("table"),
+        params:
+            spec=theory_spec,
+        message:
+            f"section 4 in one dimension ({scale})"
+        shell:
+            "{resources.run} ambient.theory --spec {params.spec:q} --out {output.table:q}"
+            " --crossings-out {output.crossings:q} --contraction-out {output.contraction:q} 2>&1 | keep {log:q}"
 
-rule theory_figure:
-    input:
-        table="{folder}/theory.csv",
-        crossings="{folder}/theory-crossings.csv",
-        contraction="{folder}/theory-contraction.csv",
-        code=code("theory_figure"),
-    output:
-        png=report("{folder}/theory.png", caption="../report/theory.rst", category="Theory"),
-        pdf="{folder}/theory.pdf",
-    log:
-        "{folder}/logs/theory/figure.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        **resources("table"),
-    params:
-        spec=theory_spec,
-    message:
-        "figure of section 4 ({wildcards.folder})"
-    shell:
-        "{resources.run} ambient.theory_figure --spec {params.spec:q} --table {input.table}"
-        " --crossings {input.crossings} --contraction-table {input.contraction}"
-        " --out {output.png} --out-pdf {output.pdf} 2>&1 | keep {log}"
+    rule:
+        name:
+            f"theory_figure{suffix}"
+        input:
+            table=f"{place}/theory.csv",
+            crossings=f"{place}/theory-crossings.csv",
+            contraction=f"{place}/theory-contraction.csv",
+            code=code("theory_figure"),
+        output:
+            png=report(f"{place}/theory.png", caption="../report/theory.rst", category="Theory"),
+            pdf=f"{place}/theory.pdf",
+        log:
+            f"{logs}/theory/figure.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            **resources("table"),
+        params:
+            spec=theory_spec,
+        message:
+            f"figure of section 4 ({scale})"
+        shell:
+            "{resources.run} ambient.theory_figure --spec {params.spec:q} --table {input.table:q}"
+            " --crossings {input.crossings:q} --contraction-table {input.contraction:q}"
+            " --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
