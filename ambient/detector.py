@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -98,8 +99,10 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
         fetch_inception(spec, record, weights, out)
         return
     dataset, where = read(data), device()
-    if (dataset.labels < 0).any() or dataset.num_classes < 2:
-        raise ValueError(f"{data}: a detector of kind classifier needs a dataset with classes")
+    labels = np.unique(dataset.labels)
+    if labels[0] < 0 or len(labels) < 2:
+        raise ValueError(f"{data}: a detector of kind classifier needs a dataset with classes, two or more, and "
+                         f"a label for every image; its labels begin with {labels[:4].tolist()} (-1: none)")
     network = ClassNet(dataset.images.shape[1], spec.channels, spec.features, dataset.num_classes)
     generator = randomness.torch_generator("cpu", "init", spec.seed)
     for layer in network.modules():

@@ -39,7 +39,9 @@ class Draw:
         self.denoiser, self.spec, self.where = denoiser, spec, where
         self.shape = (about["channels"], about["resolution"], about["resolution"])
         conditional = about["spec"]["network"]["conditional"]
-        self.classes = about["num_classes"] if conditional else 0
+        self.classes = about["num_classes"] if conditional else 0  # width of the one-hot labels
+        # Those that the denoiser was trained on: labels may leave out some below the largest.
+        self.trained = np.array(about.get("classes", range(self.classes)), np.int64)
 
     def normal(self, stream: str, seed: int, ids: range) -> Tensor:
         draws = randomness.normal(stream, seed, ids, self.shape)
@@ -51,7 +53,7 @@ class Draw:
         labels = None
         if self.classes:
             u = randomness.uniform("class", seed, ids)
-            index = torch.from_numpy((u * self.classes).astype(np.int64))
+            index = torch.from_numpy(self.trained[(u * len(self.trained)).astype(np.int64)])
             labels = torch.nn.functional.one_hot(index, self.classes).float().to(self.where)
 
         with autocast(self.spec.precision, self.where):  # around all steps, so that weights are cast once

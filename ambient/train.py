@@ -97,6 +97,16 @@ class AmbientBatches:
         return loss.sum() / len(x_t)
 
 
+def classes(data: Dataset, annotations: Annotations) -> list[int]:
+    """The classes of the images that some noise level admits, rising: those that can be asked for.
+
+    A subset of a dataset keeps its labels, so there may be gaps in 0 to `num_classes` - 1.
+    """
+    rows = annotations.of(data.ids)
+    usable = np.isfinite(rows.sigma_min) | (rows.sigma_max > 0)
+    return np.unique(data.labels[usable & (data.labels >= 0)]).tolist()
+
+
 def check(spec: TrainingSpec, data: Dataset) -> None:
     """Refuse a dataset that the specification can't be trained on, before compute is spent."""
     if spec.network.conditional and (data.labels < 0).any():
@@ -116,7 +126,8 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
                          randomness.torch_generator("cpu", "init", spec.seed))
     denoiser = Denoiser(network, spec.sigma_data).to(where)
     compile_for(network, spec.optimiser.nimg // spec.optimiser.batch)
-    batches = AmbientBatches(spec, mixture, Annotations.read(annotations), denoiser, where)
+    rows = Annotations.read(annotations)
+    batches = AmbientBatches(spec, mixture, rows, denoiser, where)
     keep = State(state, identity("ambient.train", spec, data, annotations))
 
     def snapshot(nimg: int, weights: dict[str, Tensor]) -> None:
@@ -130,10 +141,11 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
                for name, tensor in load_file(keep.folder / f"snapshot-{nimg}.safetensors").items()}
     save_weights(out, tensors, {
         "spec": plain(spec), "resolution": resolution, "channels": channels,
-        "num_classes": mixture.num_classes})
+        "num_classes": mixture.num_classes, "classes": classes(mixture, rows)})
     with atomic(log) as temporary:
         shutil.copyfile(losses, temporary)
     record.facts |= {"images_seen": spec.optimiser.nimg, "image": [resolution, channels],
+                     "classes": classes(mixture, rows),
                      "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
     keep.remove()
 

@@ -206,3 +206,12 @@ def test_different_protocols_are_not_mixed(tmp_path):
         tables.row(made.rows[0], [json.loads(metrics[0].read_text()), other], {})
     with pytest.raises(ValueError, match="1 score files"):
         tables.frame(made, metrics[:1], annotations)
+
+
+def test_a_detector_of_one_class_is_refused(tmp_path):
+    """A label of 8 alone is one class, not nine."""
+    images = np.zeros((20, 1, 16, 16), np.uint8)
+    write(tmp_path / "d.safetensors", Dataset(images, np.full(20, 8), np.arange(20)))
+    with pytest.raises(ValueError, match=r"two or more.*begin with \[8\]"):
+        detector.main(NET, RECORD, data=tmp_path / "d.safetensors", weights=None,
+                      state=tmp_path / "s", out=tmp_path / "w")

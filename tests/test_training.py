@@ -16,7 +16,7 @@ from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
 from ambient import loading, ranks, runtime, sample, spec, strict, train
 from ambient.annotations import Annotations, EligibleSampler
-from ambient.datasets import Dataset, read
+from ambient.datasets import Dataset, read, write
 from ambient.denoiser import Denoiser, build_unet, read_weights
 from ambient.files import read_arrays, sha256
 from ambient.fit import Fit, ema_beta, learning_rate
@@ -310,7 +310,7 @@ def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path)
         "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
     denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
                                            torch.device("cpu"))
-    assert about["num_classes"] == 3
+    assert about["num_classes"] == 3 and about["classes"] == [0, 1, 2]
     torch.nn.init.normal_(denoiser.model.map_label.weight)
     torch.nn.init.normal_(denoiser.model.dec["8x8_aux_conv"].weight)
     draw = sample.Draw(denoiser, about, SAMPLING, torch.device("cpu"))
@@ -320,3 +320,29 @@ def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path)
     data = read(mixture)
     with pytest.raises(ValueError, match="images without a label"):
         train.check(made, Dataset(data.images, np.full(60, -1), data.ids, data.corrupted))
+
+
+def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):
+    """Labels 3 and 8, and 5 on images that no level admits: the one-hot labels are 9 wide, two are drawn."""
+    data, table = read(mixture), tmp_path / "a.safetensors"
+    labels = np.r_[[3, 8] * 10, [3] * 20, [5] * 20]
+    write(tmp_path / "m.safetensors", Dataset(data.images, labels, data.ids, data.corrupted))
+    Annotations(data.ids, np.where(labels == 5, np.inf, 0.0), np.zeros(60)).write(table)
+    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+        "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
+    file = run_training(tmp_path / "m.safetensors", table, tmp_path, made)
+    denoiser, about = loading.load_denoiser(file, 160, torch.device("cpu"))
+    assert about["num_classes"] == 9 and about["classes"] == [3, 8]
+    draw = sample.Draw(denoiser, about, SAMPLING, torch.device("cpu"))
+    asked = []
+    draw.denoiser = lambda x, sigma, labels: asked.append(labels) or denoiser(x, sigma, labels)
+    draw.images(0, range(200))
+    expected = np.array([3, 8])[(uniform("class", 0, range(200)) * 2).astype(int)]
+    assert asked[0].argmax(1).tolist() == expected.tolist() and asked[0].shape == (200, 9)
+
+
+def test_with_all_classes_the_draw_is_the_plain_one():
+    about = {"spec": {"network": {"conditional": True}}, "num_classes": 10, "channels": 1, "resolution": 8}
+    for given in (about, about | {"classes": list(range(10))}):
+        trained = sample.Draw(None, given, SAMPLING, torch.device("cpu")).trained
+        assert trained.tolist() == list(range(10))
