@@ -109,13 +109,18 @@ def augment(images: Tensor, generator: torch.Generator, p: float = 0.12,
     move = normal[:, 2:] * fired(5, "translate")[:, None]
     labels = torch.stack([xflip, yflip, scale, angle.cos() - 1, angle.sin(), aniso * axis.cos(),
                           aniso * axis.sin(), move[:, 0], move[:, 1]], dim=1).to(images)
-    out = torch.where(labels[:, 0, None, None, None] == 1, images.flip(3), images)
-    out = torch.where(labels[:, 1, None, None, None] == 1, out.flip(2), out)
+    out = flipped(images, labels)
     moved = (labels[:, 2:] != 0).any(dim=1).nonzero()[:, 0]
     if len(moved):
         linear, shift = geometry(scale, angle, aniso, axis, move, side)
         out[moved] = warp(out[moved], linear[moved.to(where)].to(out), shift[moved.to(where)].to(out))
     return out, labels
+
+
+def flipped(images: Tensor, labels: Tensor) -> Tensor:
+    """Images (B, C, H, H) with the flips alone of their augmentation, given its labels (B, 9)."""
+    out = torch.where(labels[:, 0, None, None, None] == 1, images.flip(3), images)
+    return torch.where(labels[:, 1, None, None, None] == 1, out.flip(2), out)
 
 
 def geometry(scale: Tensor, angle: Tensor, aniso: Tensor, axis: Tensor, move: Tensor,

@@ -101,8 +101,8 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
     dataset, where = read(data), device()
     labels = np.unique(dataset.labels)
     if labels[0] < 0 or len(labels) < 2:
-        raise ValueError(f"{data}: a detector of kind classifier needs a dataset with classes, two or more, and "
-                         f"a label for every image; its labels begin with {labels[:4].tolist()} (-1: none)")
+        raise ValueError(f"{data}: a detector of kind classifier needs a dataset with classes, two or more, "
+                         f"and a label for every image; its labels begin with {labels[:4].tolist()}")
     network = ClassNet(dataset.images.shape[1], spec.channels, spec.features, dataset.num_classes)
     generator = randomness.torch_generator("cpu", "init", spec.seed)
     for layer in network.modules():

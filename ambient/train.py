@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ambient import randomness, ranks
 from ambient.annotations import Annotations, EligibleSampler
-from ambient.augment import augment
+from ambient.augment import augment, flipped
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import Denoiser, ambient_loss, build_unet, per_sample, save_weights
 from ambient.files import atomic
@@ -69,25 +69,36 @@ class AmbientBatches:
         keep = used_above & (self.spec.loss.sigma_tn == "sigma_min")
         return sigma, index, torch.where(keep, level, 0.0)
 
+    def views(self, index: Tensor, sigma_tn: Tensor,
+              generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """(x_tn, augmentation labels): augmented images at their own level, A(x_i) + sigma_tn Z_i.
+
+        Z_i is flipped with its image, so that all flips of a sample are of one noisy image: with noise in
+        place their mean would have half the noise's variance, less than the sample's annotation demands.
+        The other transforms resample: noise moved by them would be neither white nor of its level, which
+        the loss takes it to be. There Z_i stays in place.
+        """
+        augmentation, fixed = self.spec.augment, self.fixed[self.place[index]].to(self.where)
+        images, labels = self.images[index].to(self.where), None
+        if augmentation.transforms:
+            images, labels = augment(images, generator, augmentation.p, augmentation.transforms)
+            fixed = flipped(fixed, labels)
+        return images + per_sample(sigma_tn).to(images) * fixed, labels
+
     def loss(self, nimg: int) -> Tensor:
         """The ambient loss, summed over pixels and divided by the number of samples, of this rank's rows."""
         spec = self.spec
         sigma, index, sigma_tn = self.draw(nimg)
         generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
-        images, augment_labels = self.images[index].to(self.where), None
-        if spec.augment.transforms:
-            images, augment_labels = augment(images, generator, spec.augment.p,
-                                             spec.augment.transforms)
+        x_tn, augment_labels = self.views(index, sigma_tn, generator)
         labels = None
         if spec.network.conditional:
-            labels = torch.nn.functional.one_hot(self.labels[index], self.classes).to(images)
-        fixed = self.fixed[self.place[index]].to(self.where)
+            labels = torch.nn.functional.one_hot(self.labels[index], self.classes).to(x_tn)
         extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
-        x_tn = images + per_sample(sigma_tn).to(images) * fixed
-        z = torch.randn(images.shape, generator=generator, device=self.where)
-        x_t = x_tn + per_sample(extra).to(images) * z
+        z = torch.randn(x_tn.shape, generator=generator, device=self.where)
+        x_t = x_tn + per_sample(extra).to(x_tn) * z
         sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
-        mine = ranks.rows(len(images))
+        mine = ranks.rows(len(x_t))
         x_t, x_tn, sigma, sigma_tn = x_t[mine], x_tn[mine], sigma[mine], sigma_tn[mine]
         labels, augment_labels = (None if of is None else of[mine] for of in (labels, augment_labels))
         with autocast(spec.optimiser.precision, self.where):

@@ -16,6 +16,7 @@ from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
 from ambient import loading, ranks, runtime, sample, spec, strict, train
 from ambient.annotations import Annotations, EligibleSampler
+from ambient.augment import flipped
 from ambient.datasets import Dataset, read, write
 from ambient.denoiser import Denoiser, build_unet, read_weights
 from ambient.files import read_arrays, sha256
@@ -85,6 +86,20 @@ def test_levels_next_to_their_sigma_min_are_admitted_and_finite(mixture, tmp_pat
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(w.grad).all() for w in made.denoiser.parameters() if w.grad is not None)
+
+
+def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
+    """The mean over flipped views, flipped back, has all of the fixed noise: none of it cancels."""
+    made = batches(mixture, annotations)
+    made.spec = dataclasses.replace(made.spec, augment=spec.AugmentSpec(1.0, ("xflip", "yflip")))
+    index, level = torch.arange(60).repeat(20), torch.full((1200,), 0.7, dtype=torch.float64)
+    x_tn, labels = made.views(index, level, torch_generator("cpu", "views"))
+    assert len(labels[:, :2].unique(dim=0)) == 4
+    back = flipped(x_tn, labels)
+    plain = made.images + 0.7 * made.fixed[made.place]
+    torch.testing.assert_close(back, plain[index])
+    assert torch.equal(made.views(index, 0 * level, torch_generator("cpu", "views"))[0],
+                       flipped(made.images[index], labels))
 
 
 def test_below_sigma_max_the_ordinary_objective_is_used(mixture, tmp_path):
