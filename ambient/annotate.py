@@ -87,24 +87,27 @@ def annotate_crops(spec: AnnotationSpec, data: Dataset, files: Sequence[Path], l
             parts.append(read_arrays(shard)["p"])
             progress.update(min(first + CHUNK * 4, len(rows)))
         probability[classifier.spec.crop] = np.concatenate(parts)
-    levels = crop_levels(spec, sorted(probability), locality)
+    levels, tolerance = crop_levels(spec, sorted(probability), locality)
     found = crop_rules.sigma_max(probability, spec.crop_threshold, levels)
-    return found, {"crop_map": {str(size): level for size, level in levels.items()},
+    return found, {"crop_tolerance": tolerance,
+                   "crop_map": {str(size): level for size, level in levels.items()},
                    "p_target_mean": {str(size): float(p.mean()) for size, p in probability.items()}}
 
 
-def crop_levels(spec: AnnotationSpec, sizes: list[int], locality: Path | None) -> dict[int, float]:
-    """Crop size -> sigma_max, by the measured or the released map. Raises `ValueError`."""
+def crop_levels(spec: AnnotationSpec, sizes: list[int],
+                locality: Path | None) -> tuple[dict[int, float], dict | None]:
+    """(crop size -> sigma_max, the tolerances of the measured map or None for the released one)."""
     if spec.crop_map == "measured":
         if locality is None:
             raise ValueError("crop_map measured needs --locality, the map of a trained denoiser")
         found = read_json(locality)
-        return crop_rules.measured_map(found["sigmas"], found["crop_px"], [1, *sizes])
+        levels = crop_rules.measured_map(found["sigmas"], found["crop_px"], [1, *sizes])
+        return levels, {"absolute": found["tolerance"], "relative": found.get("relative_tolerance")}
     for size in sizes:
         if size not in crop_rules.RELEASED:
             raise ValueError(f"crop_map released has no entry for {size} pixels, allowed: "
                              f"{', '.join(map(str, crop_rules.RELEASED))}")
-    return {size: crop_rules.RELEASED[size] for size in [1, *sizes]}
+    return {size: crop_rules.RELEASED[size] for size in [1, *sizes]}, None
 
 
 def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, state: Path, out: Path,

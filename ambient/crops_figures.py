@@ -79,6 +79,14 @@ def donut(spec: FigureSpec, data: Dataset, annotations: Path) -> plt.Figure:
     return figure
 
 
+def tolerance(table: pd.DataFrame) -> str:
+    """What counts as the whole image's loss in a table of the `locality` stage, in words."""
+    if "tolerance" not in table:  # a table made before it was written there
+        return "a tolerance"
+    relative = table["relative_tolerance"].iloc[0]
+    return f"{table['tolerance'].iloc[0]:g}" + ("" if pd.isna(relative) else f" and {relative:.0%}")
+
+
 def locality(table: Path) -> plt.Figure:
     """Loss on the centre patch against context, and context needed against sigma (Figures 16 to 19)."""
     found = pd.read_csv(table)
@@ -95,7 +103,7 @@ def locality(table: Path) -> plt.Figure:
     needed = found.groupby("sigma")["crop_px"].first()
     axes[1].step(needed.index, needed, where="post", color="#1f6fb2", marker="o")
     axes[1].set(ylabel="context needed, crop(sigma) [pixels]", ylim=(0, found["context_px"].max() * 1.08),
-                title="least context with the whole image's loss")
+                title=f"least context whose loss is within {tolerance(found)} of the whole image's")
     sigma_axis(axes[1])
     for axis in axes:
         axis.title.set_fontsize(9)

@@ -2,7 +2,8 @@ r"""Stage: crop(sigma), the context that a trained denoiser needs, measured (Fig
 
 For each level and context size k the denoiser gets the centred k x k crop of x_sigma as an image of its
 own, and its squared error is measured on the centre patch. crop(sigma) is the least k from which on it
-is within `tolerance` of the error with the whole image.
+is within `tolerance` of the error with the whole image, and within `relative_tolerance` of it as a fraction
+where one is given: at low noise the whole error is below any useful absolute tolerance.
 """
 
 from __future__ import annotations
@@ -55,9 +56,14 @@ def errors(denoiser: Denoiser, x: torch.Tensor, x0: torch.Tensor, sigma: float, 
     return ((centred(found, patch) - centred(x0, patch)) ** 2).mean(dim=(1, 2, 3)).cpu().numpy()
 
 
-def needed(losses: np.ndarray, contexts: list[int], tolerance: float) -> int:
-    """The least context from which on the loss stays within `tolerance` of the last one's."""
-    apart = np.flatnonzero(losses > losses[-1] + tolerance)
+def needed(losses: np.ndarray, contexts: list[int], tolerance: float,
+           relative: float | None = None) -> int:
+    """The least context from which on the loss stays within the tolerances of the last one's, L.
+
+    The excess allowed is `tolerance`, or the smaller of that and `relative` L.
+    """
+    allowed = tolerance if relative is None else min(tolerance, relative * losses[-1])
+    apart = np.flatnonzero(losses > losses[-1] + allowed)
     return contexts[int(apart[-1]) + 1 if len(apart) else 0]
 
 
@@ -88,12 +94,14 @@ def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, m
             found.append({"sigma": sigma, "context_px": size, "loss": each.mean(),
                           "loss_stderr": each.std(ddof=1) / np.sqrt(len(each))})
             progress.update(len(found))
-        crop.append(needed(np.array(losses), contexts, spec.tolerance))
+        crop.append(needed(np.array(losses), contexts, spec.tolerance, spec.relative_tolerance))
     table = pd.DataFrame(found)
     table["crop_px"] = np.repeat(crop, len(contexts))
+    tolerances = {"tolerance": spec.tolerance, "relative_tolerance": spec.relative_tolerance}
+    table = table.assign(**tolerances)
     with atomic(out) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-    write_json(map_out, {"sigmas": sigmas.tolist(), "crop_px": crop, "tolerance": spec.tolerance})
+    write_json(map_out, {"sigmas": sigmas.tolist(), "crop_px": crop} | tolerances)
     record.facts |= {"images": len(rows)}
 
 

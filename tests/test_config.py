@@ -101,6 +101,8 @@ def test_main_tables_and_everything():
      ["studies.dogs.locality.run", "'dogs-cats-crops'", "does not use crops"]),
     ("experiments.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(contexts=[8, 4]),
      ["contexts", "rising"]),
+    ("experiments.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(nimg=1000),
+     ["studies.dogs.locality.nimg", "1000", "dogs-cats-1.0", "5017600"]),
     ("experiments.yaml", lambda tree: tree["runs"]["donut"].update(also=[{"corruption": "plus-cats"}]),
      ["runs.donut", "annotation"]),
     ("experiments.yaml", lambda tree: tree["figures"]["figure2"].update(annotation="crops"),

@@ -102,6 +102,15 @@ def test_needed_context_is_the_least_from_which_on_the_loss_stays_near():
     assert locality.needed(np.array([0.9, 0.8, 0.7, 0.5]), sizes, 1e-3) == 16
 
 
+def test_a_relative_tolerance_decides_where_the_whole_loss_is_small():
+    """At low noise the whole loss, 5e-4, is below the absolute tolerance: any context would do."""
+    sizes, losses = [4, 8, 12, 16], np.array([7.5e-4, 5.2e-4, 5.1e-4, 5e-4])
+    assert locality.needed(losses, sizes, 1e-3) == 4
+    assert locality.needed(losses, sizes, 1e-3, 0.05) == 8
+    assert locality.needed(losses, sizes, 1e-3, 0.03) == 12
+    assert locality.needed(1000 * losses, sizes, 1e-3, 0.05) == 16  # the absolute one is the smaller here
+
+
 def test_context_of_a_denoiser_with_a_known_reach():
     """A box mean of 5 x 5 pixels as denoiser: a 2 x 2 patch needs 6 pixels of context, no more."""
     def denoiser(x, sigma):

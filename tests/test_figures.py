@@ -121,9 +121,12 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     sigma, context = np.repeat(np.geomspace(0.01, 3, 6), 4), np.tile([4, 8, 16, 32], 6)
     loss = 0.05 * sigma * (1 + sigma * 4 / context)
     crop = np.repeat([4, 4, 8, 16, 32, 32], 4)
-    pd.DataFrame({"sigma": sigma, "context_px": context, "loss": loss, "loss_stderr": 0.01 * loss,
-                  "crop_px": crop}).to_csv(tmp_path / "l.csv")
-    drawing.save(crops_figures.locality(tmp_path / "l.csv"), tmp_path / "l.png")
+    table = pd.DataFrame({"sigma": sigma, "context_px": context, "loss": loss, "loss_stderr": 0.01 * loss,
+                          "crop_px": crop, "tolerance": 1e-3, "relative_tolerance": 0.05})
+    table.to_csv(tmp_path / "l.csv")
+    figure = crops_figures.locality(tmp_path / "l.csv")
+    assert "within 0.001 and 5% of" in figure.axes[1].get_title()
+    drawing.save(figure, tmp_path / "l.png")
     ids = np.r_[np.arange(100), (1 << 32) + np.arange(100)]
     data = Dataset(np.zeros((200, 1, 4, 4), np.uint8), np.full(200, -1), ids,
                    (np.arange(200) >= 10).astype(np.uint8))

@@ -95,7 +95,10 @@ def test_annotations(paper):
     assert paper.annotation("dogs", "crops-released").crop_map == "released"
     assert paper.crop_classifiers("crops") == ["crops-4", "crops-8", "crops-16", "crops-24"]
     locality = paper.locality("dogs")
-    assert (locality.patch, locality.tolerance) == (2, 1e-3)
+    assert (locality.patch, locality.tolerance, locality.relative_tolerance) == (2, 1e-3, 0.05)
+    assert paper.locality("faces").relative_tolerance is None  # the paper's figures 18 and 19
+    for study in ("dogs", "cats"):  # not a denoiser that knows the few clean images alone
+        assert paper.annotation(study, paper.run(paper.locality_run(study)).annotation).sigma_max == 1.0
 
 
 # Every published number of the pixel track, in the order of the tables' rows: FID, then sigma.

@@ -73,7 +73,9 @@ def test_annotation_uses_the_measured_map(crops):
     found = json.loads((crops / "locality/dogs.json").read_text())
     table = pd.read_csv(crops / "locality/dogs.csv")
     assert list(table.groupby("sigma")["crop_px"].first()) == found["crop_px"]
+    assert set(table["relative_tolerance"]) == {0.05} == {found["relative_tolerance"]}
     summary = json.loads((crops / "annotations/dogs/plus-cats/crops.json").read_text())
+    assert summary["crop_tolerance"] == {"absolute": 1e-3, "relative": 0.05}
     assert set(summary["crop_map"]) == {"1", "4", "8"} == {"1", *summary["p_target_mean"]}
     for size, level in summary["crop_map"].items():
         within = [s for s, c in zip(found["sigmas"], found["crop_px"], strict=True) if c <= int(size)]

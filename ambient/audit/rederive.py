@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # A distance is a difference of traces; the square roots of eigenvalues near 0 turn rounding errors of
 # 1e-16, which differ between libraries and numbers of threads, into 1e-8 each. Relative to the traces.
 TOLERANCE = 1e-6
-CLASSIFIERS_WORD = ("crop_map", "p_target_mean")  # of a summary: known by running its job only
+CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean")  # of a summary: its job alone knows
 DRAWING = ("matplotlib", "numpy", "pandas", "pillow")
 
 

@@ -25,7 +25,7 @@ from ambient.spec import (
     SamplingSpec,
     TrainingSpec,
 )
-from ambient.strict import SpecError, build, nearest, number
+from ambient.strict import SpecError, build, nearest, number, require
 
 T = TypeVar("T")
 FILES = ("data.yaml", "models.yaml", "experiments.yaml", "theory.yaml")
@@ -264,9 +264,12 @@ class Stages:
 
     def locality(self, study: str) -> LocalitySpec:
         """The specification of the `locality` stage."""
-        self.locality_run(study)
+        where, run = f"studies.{study}.locality", self.locality_run(study)
         values = {k: v for k, v in self.study(study)["locality"].items() if k != "run"}
-        return build(LocalitySpec, values, f"studies.{study}.locality")
+        spec, snapshots = build(LocalitySpec, values, where), self.training(run, 0).snapshots
+        require(spec.nimg is None or spec.nimg in snapshots, f"{where}.nimg", spec.nimg,
+                f"null (the last), or a snapshot of {run}: {', '.join(map(str, snapshots))}")
+        return spec
 
     def combined(self, run: str) -> CombineSpec:
         """The specification of the `combine` stage."""

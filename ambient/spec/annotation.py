@@ -106,18 +106,21 @@ class LocalitySpec:
     nimg: int | None  # snapshot; None: the last one
     contexts: tuple[int, ...]  # pixels, rising; the whole image is always added
     patch: int  # side of the centre patch, pixels
-    tolerance: float  # crop(sigma): the least context whose loss is within so much of the whole image's
+    tolerance: float  # crop(sigma): the least context whose loss is within so much of the whole image's,
     sigma_low: float
     sigma_high: float
     num_sigmas: int
     num_images: int
     seed: int
+    relative_tolerance: float | None = None  # and within this fraction of it; None: `tolerance` alone
 
     def __post_init__(self) -> None:
         require(list(self.contexts) == sorted(set(self.contexts)) and len(self.contexts) > 0
                 and self.contexts[0] >= self.patch, "contexts", self.contexts,
                 f"rising sizes, none below patch = {self.patch}")
         require(self.tolerance > 0, "tolerance", self.tolerance, "> 0")
+        require(self.relative_tolerance is None or 0 < self.relative_tolerance < 1, "relative_tolerance",
+                self.relative_tolerance, "(0, 1), or null")
         require(0 < self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
                 f"between 0 and sigma_high = {self.sigma_high}")
         for key in ("patch", "num_sigmas", "num_images"):
