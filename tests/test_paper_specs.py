@@ -71,7 +71,7 @@ def test_losses_of_table_6(paper):
     ("controlled", "balanced", 15_052_800, 1e-4, None, "balanced"),
     ("faces", "balanced", 15_052_800, 1e-4, None, "balanced"),
     ("controlled", "unbalanced", 15_052_800, 1e-4, None, "unbalanced"),
-    ("controlled", "length-5", 5_017_600, 1e-4, None, "balanced"),
+    ("controlled", "length-5", 5_017_600, 1e-4, None, "balanced"),  # on the ramp of 10 M still
     ("controlled", "length-10", 10_035_200, 1e-4, None, "balanced"),
     ("controlled", "length-15", 15_052_800, 1e-4, None, "balanced"),
     # Balanced, where the released code draws uniformly; the counts differ by 8 % only.
@@ -83,6 +83,7 @@ def test_classifiers(paper, study, name, nimg, lr, crop, sampling):
     spec = paper.classifier(study, name)
     assert (spec.optimiser.nimg, spec.optimiser.lr, spec.crop, spec.sampling) == (nimg, lr, crop, sampling)
     assert (spec.optimiser.batch, spec.network.channel_mult, spec.network.dropout) == (512, (2, 2, 2), 0.13)
+    assert spec.optimiser.ramp_nimg == 10_000_000
     assert spec.protocol == "strict"  # the released protocol is `leaky`; its mixture has half of it clean
 
 

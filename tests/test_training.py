@@ -134,6 +134,15 @@ def test_learning_rate_and_ema_closed_forms():
     assert ema_beta(optimiser(ema_ramp=0.05), 32) == pytest.approx(0.5 ** (16 / 1.6))
 
 
+def test_a_short_training_may_be_the_start_of_a_longer_ones_ramp():
+    short = optimiser(nimg=160, ramp_nimg=320, decay="constant")
+    longer = optimiser(nimg=1600, ramp_nimg=320, decay="constant")
+    assert [learning_rate(short, n) for n in range(0, 160, 16)] == [learning_rate(longer, n) for n in
+                                                                    range(0, 160, 16)]
+    with pytest.raises(strict.SpecError, match="at most nimg if decay is cosine"):
+        optimiser(nimg=160, ramp_nimg=320, decay="cosine")
+
+
 def test_step_is_adam_with_clipping():
     """One step of a scalar: Adam's first step has length lr; the EMA follows the closed form."""
     layer = torch.nn.Linear(1, 1, bias=False)

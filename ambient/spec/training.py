@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from dataclasses import dataclass
 from typing import Literal
@@ -54,7 +55,7 @@ class OptimiserSpec:
     nimg: int  # images seen in all
     batch: int  # images per step
     lr: float
-    ramp_nimg: int  # the learning rate grows linearly from 0 over so many images
+    ramp_nimg: int  # the learning rate grows linearly from 0 over so many images; constant: nimg may be fewer
     decay: Literal["constant", "cosine"]  # after the ramp; cosine ends at 0
     clip: float  # global gradient norm
     ema_halflife_nimg: float
@@ -66,7 +67,9 @@ class OptimiserSpec:
         require(self.nimg >= self.batch and self.nimg % self.batch == 0, "nimg", self.nimg,
                 f"a multiple of batch = {self.batch}")
         require(self.lr > 0, "lr", self.lr, "> 0")
-        require(0 <= self.ramp_nimg <= self.nimg, "ramp_nimg", self.ramp_nimg, "[0, nimg]")
+        longest = math.inf if self.decay == "constant" else self.nimg  # the start of a longer training
+        require(0 <= self.ramp_nimg <= longest, "ramp_nimg", self.ramp_nimg,
+                "0 or more, and at most nimg if decay is cosine")
         require(self.clip > 0, "clip", self.clip, "> 0")
         require(self.ema_halflife_nimg > 0, "ema_halflife_nimg", self.ema_halflife_nimg, "> 0")
         require(0 < self.ema_ramp <= 1, "ema_ramp", self.ema_ramp, "(0, 1]")
