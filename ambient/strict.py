@@ -11,12 +11,13 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 from ambient.files import canonical_json
 
 T = TypeVar("T")
+SEEDS = 2**63
 
 
 class SpecError(ValueError):
@@ -27,6 +28,19 @@ def require(condition: bool, key: str, value: Any, allowed: str) -> None:
     """Raise `SpecError` for `key` unless the condition holds."""
     if not condition:
         raise SpecError(f"{key}: got {value!r}, allowed: {allowed}")
+
+
+def require_distinct(values: Collection, key: str) -> None:
+    """Raise `SpecError` for `key` if a value is in the list twice: what is counted must not count double."""
+    twice = [value for value in values if list(values).count(value) > 1]
+    require(not twice, key, values, "each value once" + (f"; {twice[0]!r} is in it twice" if twice else ""))
+
+
+def require_seeds(seeds: Collection[int], key: str) -> None:
+    """Raise `SpecError` for `key` unless it has one or more seeds, all different."""
+    require(len(seeds) > 0 and all(0 <= seed < SEEDS for seed in seeds), key, seeds,
+            "one or more whole numbers from 0 to 2^63 - 1")
+    require_distinct(seeds, key)
 
 
 def build(cls: type[T], values: Any, where: str) -> T:

@@ -190,7 +190,9 @@ class Audit:
         if not found["external"] and any(found["inputs"].values()):
             return True
         pinned = found["spec"].get("sha256")
-        known = found["facts"].get("raw_checksum_verified") is True or (
+        facts, made = found["facts"], found["spec"].get("source") == "procedural"
+        none = facts.get("raw") == "none" and (made or found["stage"] == "ambient.theory")
+        known = none or facts.get("raw_checksum_verified") is True or (
             bool(found["external"]) and all(e["sha256"] == pinned for e in found["external"]))
         if not known:
             what = ", ".join(f"{e['file']} {e['sha256'][:12]}…" for e in found["external"])

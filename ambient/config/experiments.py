@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from ambient.config.compatible import check_locality, check_run
 from ambient.config.layers import lines
 from ambient.config.stages import Stages
 from ambient.spec import FigureSpec, RowSpec, SummarySpec, TableSpec, TheorySpec
-from ambient.strict import SpecError, build, nearest, number, plain
+from ambient.strict import SpecError, build, nearest, number, plain, require, require_distinct
 
 
 class Experiments(Stages):
@@ -38,13 +39,17 @@ class Experiments(Stages):
         rows = entry.get("rows") or ()
         named = rows.items() if isinstance(rows, Mapping) else ((None, run) for run in rows)
         rows = [self.row(run, f"tables.{name}", key) for key, run in named if run is not None]
+        require_distinct([(row.id, row.run) for row in rows], f"tables.{name}.rows")
         if len({row.dataset for row in rows}) == 1:
             rows = [dataclasses.replace(row, dataset=None) for row in rows]
         differing = list(dict.fromkeys(key for row in rows for key in row.settings))
         rows = [dataclasses.replace(row, settings=self.settings(row.run, differing)) for row in rows]
         if not rows:
             raise SpecError(f"tables.{name}.rows: got none, allowed: one run or more")
-        seeds = self.study(self.run(rows[0].run).study)["training_seeds"]
+        studies = {self.run(row.run).study: None for row in rows}
+        seeds, *others = (self.study(study)["training_seeds"] for study in studies)
+        require(all(found == seeds for found in others), f"tables.{name}.rows", ", ".join(studies),
+                "runs of studies with the same training_seeds: every row is trained with each")
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
                                      "training_seeds": seeds}, f"tables.{name}")
 
@@ -75,6 +80,7 @@ class Experiments(Stages):
         for name in names:
             if name not in self.tables:
                 raise SpecError(f"main.tables: no such table: {name!r}{nearest(name, self.tables)}")
+        require_distinct(names, "main.tables")
         return names
 
     def theory(self, name: str) -> TheorySpec:
@@ -108,7 +114,7 @@ class Experiments(Stages):
         if kind == "donut" and found["run"] is None:
             raise SpecError(f"{where}: missing key 'run'")
         if kind == "locality":
-            self.locality(study)
+            check_locality(self, study)
         return found
 
     def figure(self, name: str) -> FigureSpec:
@@ -139,6 +145,7 @@ class Experiments(Stages):
         for seed in self.study(run.study)["training_seeds"]:
             self.training(name, seed)
         self.evaluation(name)
+        check_run(self, name)
 
     def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:
         """The same of one corruption of a run and its annotation."""
@@ -151,7 +158,7 @@ class Experiments(Stages):
             raise SpecError(f"runs.{run}: annotation {annotation!r} needs corrupted images, but "
                             "corruption is 'none'")
         if spec.method == "crops" and spec.crop_map == "measured":
-            self.locality(study)
+            check_locality(self, study)
         fractions = {self.classifier(study, name).crop and self.fraction(study, name)
                      for name in self.crop_classifiers(annotation)}
         if None in fractions:

@@ -25,12 +25,27 @@ from ambient.spec import (
     SamplingSpec,
     TrainingSpec,
 )
-from ambient.strict import SpecError, build, nearest, number, require
+from ambient.strict import (
+    SpecError,
+    build,
+    convert,
+    nearest,
+    number,
+    require,
+    require_distinct,
+    require_seeds,
+)
 
 T = TypeVar("T")
 FILES = ("data.yaml", "models.yaml", "experiments.yaml", "theory.yaml")
 SECTIONS = ("datasets", "corruptions", "detectors", "classifiers", "annotations", "studies", "runs",
             "tables", "theory", "figures", "main")
+
+
+def mapping(value: Any, where: str) -> dict:
+    """Keys and values; none where nothing stands. Raises `SpecError` for anything else."""
+    require(value is None or isinstance(value, Mapping), where, value, "keys and values")
+    return dict(value or {})
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,8 @@ class Stages:
         for section, entries in over.items():
             if section not in SECTIONS:
                 raise SpecError(f"{path}: unknown key {section!r}{nearest(section, SECTIONS)}")
+            if not isinstance(entries or {}, dict):
+                raise SpecError(f"{path}: {section}: got {entries!r}, allowed: names and their settings")
             for name in entries or {}:
                 fresh = section in ("datasets", "corruptions", "detectors", "runs", "classifiers")
                 if name not in tree.get(section, {}) and not fresh:
@@ -111,10 +128,10 @@ class Stages:
 
     def entry(self, section: str, name: str, asked_by: str) -> dict:
         """A named entry. Raises `SpecError` for a dangling reference, with the nearest valid name."""
-        entries = self.tree.get(section, {})
-        if name not in entries:
+        entries = self.tree.get(section) or {}
+        if not isinstance(name, str) or name not in entries:
             raise SpecError(f"{asked_by}: no such name in {section}: {name!r}{nearest(name, entries)}")
-        return entries[name] or {}
+        return mapping(entries[name], f"{section}.{name}")
 
     # --- runs and what they are made of -----------------------------------------------------------
 
@@ -130,7 +147,9 @@ class Stages:
             if key not in values:
                 raise SpecError(f"{where}: missing key {key!r}")
         self.entry("studies", values["study"], f"{where}.study")
-        parts = [values, *values.get("also", ())]
+        also = values.get("also") or []
+        require(isinstance(also, list), f"{where}.also", also, "a list")
+        parts = [values, *(mapping(part, f"{where}.also") for part in also)]
         for part in parts:
             self.entry("annotations", part.get("annotation"), f"{where}.annotation")
             if part.get("corruption") != "none":
@@ -139,7 +158,7 @@ class Stages:
             if set(part) != {"corruption", "annotation"}:
                 raise SpecError(f"{where}.also: got {part!r}, allowed: the keys corruption and annotation")
         return Run(name, values["study"], values["corruption"], values["annotation"],
-                   {"training": values.get("training", {})},
+                   {"training": mapping(values.get("training"), f"{where}.training")},
                    tuple((part["corruption"], part["annotation"]) for part in parts[1:]))
 
     def study(self, name: str) -> dict:
@@ -154,11 +173,13 @@ class Stages:
         for key in values:
             if key not in known:
                 raise SpecError(f"studies.{name}: unknown key {key!r}{nearest(key, known)}")
+        seeds = convert(tuple[int, ...], values["training_seeds"], f"studies.{name}.training_seeds")
+        require_seeds(seeds, f"studies.{name}.training_seeds")
         return values
 
     def section(self, study: str, section: str, *over: Mapping) -> dict:
         """A stage's settings of a study, with presets and overrides laid over, in their order."""
-        merged: Any = self.study(study)[section]
+        merged: Any = mapping(self.study(study)[section], f"studies.{study}.{section}")
         for layer in over:
             merged = overlay(merged, layer, "", {}, "")
         return merged
@@ -232,6 +253,7 @@ class Stages:
         found = self.entry("annotations", annotation, "annotations").get("classifiers", [])
         if not isinstance(found, list):
             raise SpecError(f"annotations.{annotation}.classifiers: got {found!r}, allowed: a list of names")
+        require_distinct(found, f"annotations.{annotation}.classifiers")
         return found
 
     def annotation(self, study: str, name: str) -> AnnotationSpec:
@@ -252,10 +274,9 @@ class Stages:
 
     def locality_run(self, study: str) -> str:
         """The run whose denoiser measures crop(sigma) for a study; trained without any crops."""
-        values = self.study(study).get("locality")
-        if values is None:
+        if self.study(study).get("locality") is None:
             raise SpecError(f"studies.{study}: missing key 'locality', which a measured crop_map needs")
-        name = values.get("run")
+        name = self.section(study, "locality").get("run")
         self.entry("runs", name, f"studies.{study}.locality.run")
         if any(self.crop_classifiers(annotation) for _, annotation in self.run(name).parts):
             raise SpecError(f"studies.{study}.locality.run: got {name!r}, allowed: a run that does not use "
@@ -265,7 +286,7 @@ class Stages:
     def locality(self, study: str) -> LocalitySpec:
         """The specification of the `locality` stage."""
         where, run = f"studies.{study}.locality", self.locality_run(study)
-        values = {k: v for k, v in self.study(study)["locality"].items() if k != "run"}
+        values = {k: v for k, v in self.section(study, "locality").items() if k != "run"}
         spec, snapshots = build(LocalitySpec, values, where), self.training(run, 0).snapshots
         require(spec.nimg is None or spec.nimg in snapshots, f"{where}.nimg", spec.nimg,
                 f"null (the last), or a snapshot of {run}: {', '.join(map(str, snapshots))}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ambient.spec.training import AugmentSpec, NetworkSpec, NoiseSpec, OptimiserSpec
-from ambient.strict import require
+from ambient.strict import require, require_distinct
 
 NUISANCES = ("channels", "negate", "brightness", "contrast", "transpose")  # see ambient.nuisances
 
@@ -37,6 +37,7 @@ class ClassifierSpec:
     def __post_init__(self) -> None:
         unknown = [name for name in self.nuisances if name not in NUISANCES]
         require(not unknown, "nuisances", unknown, ", ".join(NUISANCES))
+        require_distinct(self.nuisances, "nuisances")
         require((self.clean_fraction is not None) == (self.protocol == "leaky"), "clean_fraction",
                 self.clean_fraction, "a fraction if protocol is leaky, else null")
         require(self.clean_fraction is None or 0 < self.clean_fraction <= 1, "clean_fraction",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ambient.strict import require
+from ambient.strict import require, require_distinct
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class DatasetSpec:
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         require(self.padding >= 0, "padding", self.padding, ">= 0 pixels")
         require(self.max_images is None or self.max_images > 0, "max_images", self.max_images, "> 0")
+        if self.classes is not None:
+            require(len(self.classes) > 0 and min(self.classes) >= 0, "classes", self.classes,
+                    "one or more classes, whole numbers >= 0; null: all")
+            require_distinct(self.classes, "classes")
         require(self.source != "procedural" or (self.num_images or 0) > 0, "num_images", self.num_images,
                 "> 0 for procedural images: how many are made")
 
@@ -58,3 +62,6 @@ class CombineSpec:
     """Several mixtures with their annotations as one: the parts' names, `corruption/annotation`."""
 
     parts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require_distinct(self.parts, "parts")

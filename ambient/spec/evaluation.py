@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ambient.strict import require
+from ambient.strict import require, require_seeds
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class SamplingSpec:
     earlier_seeds: int | None = None  # how many of them snapshots before the last get; None: all
 
     def __post_init__(self) -> None:
-        require(self.num_samples > 0, "num_samples", self.num_samples, ">= 1")
-        require(len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "distinct integers")
+        require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
+        require_seeds(self.seeds, "seeds")
         require(self.earlier_seeds is None or 1 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
                 self.earlier_seeds, f"1 to {len(self.seeds)}, or null for all")
 
@@ -80,6 +80,9 @@ class DetectorSpec:
         if self.kind == "classifier":
             for key in ("channels", "nimg", "batch", "lr"):
                 require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
+            require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
+            require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
+        require(self.features > 0, "features", self.features, ">= 1")
 
 
 @dataclass(frozen=True)
@@ -96,5 +99,6 @@ class EvaluationSpec:
         return seeds_at(self.seeds, self.earlier_seeds, last)
 
     def __post_init__(self) -> None:
+        require_seeds(self.seeds, "seeds")
         require((self.metric == "fid") == (self.detector.kind == "inception"), "metric", self.metric,
                 "fid for Inception features, and only for those")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ambient.spec.data import MixtureSpec
 from ambient.spec.training import NoiseSpec
-from ambient.strict import require
+from ambient.strict import require, require_distinct, require_seeds
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class TableSpec:
     rows: tuple[RowSpec, ...]
     training_seeds: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        require_seeds(self.training_seeds, "training_seeds")
+
 
 CORRUPTION_FIGURES = ("gallery", "batch", "crossing", "levels")
 
@@ -64,6 +67,7 @@ class FigureSpec:
 
     def __post_init__(self) -> None:
         require(self.images > 0, "images", self.images, ">= 1")
+        require_distinct(self.names, "names")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
-from ambient.strict import require
+from ambient.strict import require, require_distinct
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class AugmentSpec:
         require(0 <= self.p <= 1, "p", self.p, "[0, 1]")
         unknown = [name for name in self.transforms if name not in self.KNOWN]
         require(not unknown, "transforms", unknown, ", ".join(self.KNOWN))
+        require_distinct(self.transforms, "transforms")
 
 
 @dataclass(frozen=True)
