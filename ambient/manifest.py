@@ -65,9 +65,9 @@ def json_text(found: Mapping) -> str:
     return json.dumps(found, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
-def code(module: str) -> dict:
-    """The source files behind a stage, one digest of them all, and the repository's state."""
-    files = sources.digests(module)
+def code(module: str, spec: Mapping | None = None) -> dict:
+    """The source code behind a job of specification `spec`, one digest of it all, the repository's state."""
+    files = sources.digests(module, spec)
     return {"module": module, "files": files, "sha256": digest(files), **sources.commit()}
 
 
@@ -164,7 +164,7 @@ def build(artefact: Path, stage: str, spec: Mapping,
           outputs: Mapping[str, tuple[Path, str]] | None = None) -> dict:
     """The manifest of an artefact; `inputs` are those of `identify` by role.
 
-    `made_by` is `code(stage)` from before the job ran; by default that of now. `interrupted` are
+    `made_by` is `code(stage, spec)` from before the job ran; by default that of now. `interrupted` are
     earlier attempts at the same job, `root` the Merkle root of the manifests below a table;
     `outputs` are all the files that the job made, (path, sha256) by the stage's name for them.
     Raises `ValueError` for what a manifest must not hold.
@@ -175,7 +175,7 @@ def build(artefact: Path, stage: str, spec: Mapping,
         "inputs": {role: [entry(artefact, *found) for found in entries]
                    for role, entries in inputs.items()},
         "external": list(external), "spec": dict(spec), "spec_sha256": digest(spec),
-        "code": dict(made_by or code(stage)), "environment": environment(),
+        "code": dict(made_by or code(stage, spec)), "environment": environment(),
         "execution": clock.execution(), "facts": dict(facts)}
     if interrupted:
         found["execution"]["interrupted"] = list(interrupted)

@@ -73,7 +73,7 @@ def autocast(precision: str, where: torch.device) -> AbstractContextManager:
 def identity(module: str, spec: object, *inputs: Path) -> str:
     """What a state belongs to: the specification, the inputs' digests and the code that reads them."""
     return digest({"spec": plain(spec), "inputs": [sha256(path) for path in inputs],
-                   "code": sources.digests(module)})[:16]
+                   "code": sources.digests(module, plain(spec))})[:16]
 
 
 def patiently(write: Callable, *arguments: object) -> None:

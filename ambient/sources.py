@@ -1,4 +1,8 @@
-"""Which source files an artefact depends on, and the state of the repository. Standard library only."""
+"""Which source code an artefact depends on, and the state of the repository. Standard library only.
+
+Code is named by file, `ambient/fit.py`, every byte of which counts. A file with a table of entries (see
+`ambient.parts`) is named with the parts that are reached: `ambient/corruptions.py:corrupt,facts,jpeg`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,12 @@ import ast
 import hashlib
 import os
 import subprocess
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from ambient.files import sha256
+from ambient import parts
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
@@ -18,7 +24,7 @@ ROOT = PACKAGE.parent
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema", "ambient.merkle",
                "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
                "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch",
-               "ambient.memory"}
+               "ambient.memory", "ambient.parts"}
 BOOKKEEPING_PACKAGES = ("ambient.spec.", "ambient.config.")
 
 
@@ -31,39 +37,100 @@ def path_of(module: str) -> Path | None:
     return None
 
 
-def imported(path: Path) -> set[str]:
-    """The `ambient` modules that a file imports, lazily inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
+    """`ambient` module -> names of it that code uses; imports lazily inside functions count too."""
+    names: dict[str, set[str]] = {}
+    called: dict[str, str] = {}  # name in this code -> module
+    every = [node for top in nodes for node in ast.walk(top)]
+    for node in every:
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            called |= {alias.asname or alias.name: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == "ambient" and path_of(name)}
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if own(inner):
+                    called[alias.asname or alias.name] = inner
+                names.setdefault(node.module, set()).update(() if own(inner) else {alias.name})
+    for module in called.values():
+        names.setdefault(module, set())
+    for node in every:
+        if isinstance(node, ast.Attribute) and (module := called.get(ast.unparse(node.value))):
+            names[module].add(node.attr)
+    return {module: found for module, found in names.items() if own(module)}
+
+
+def own(module: str) -> bool:
+    """Whether a name is that of a module of this package."""
+    return module.split(".")[0] == "ambient" and path_of(module) is not None
+
+
+def words(spec: Any) -> frozenset[str]:
+    """Every text among the values of a specification: what it may pick entries of tables by."""
+    if isinstance(spec, Mapping):
+        return frozenset().union(*map(words, spec.values()))
+    if isinstance(spec, (list, tuple)):
+        return frozenset().union(*map(words, spec))
+    return frozenset([spec] if isinstance(spec, str) else ())
+
+
+class Reach:
+    """What a module reaches through imports, of files with tables by the entries that `picked` names."""
+
+    def __init__(self, module: str, picked: frozenset[str] | None) -> None:
+        self.picked, self.roots = picked, {module: {"main"}}
+        waiting = [module]
+        while waiting:
+            for other, names in imported(self.nodes(waiting.pop())).items():
+                known = self.roots.get(other)
+                if known is None or (names - known and self.source(other).tables):
+                    self.roots[other] = names | (known or set())
+                    waiting.append(other)
+
+    def source(self, module: str) -> parts.Source:
+        return parts.source(path_of(module).read_bytes())
+
+    def nodes(self, module: str) -> list[ast.stmt]:
+        """The statements of a module that are reached."""
+        found = self.source(module)
+        if not self.cut(module):
+            return [*found.rest, *(node for nodes in found.named.values() for node in nodes)]
+        return found.reached(self.names(module))
+
+    def cut(self, module: str) -> bool:
+        """Whether only parts of a module count."""
+        return self.picked is not None and bool(self.source(module).tables)
+
+    def names(self, module: str) -> list[str]:
+        """The names of a module with tables that are reached from outside, entries among them."""
+        found = self.source(module)
+        entries = {name for table in found.tables.values() for key, name in table.items()
+                   if key in self.picked}
+        return sorted((self.roots[module] & found.named.keys() - found.tables.keys()) | entries)
+
+    def name(self, module: str) -> str:
+        """How a module's code is called in a manifest."""
+        path = path_of(module).relative_to(ROOT).as_posix()
+        return f"{path}:{','.join(self.names(module))}" if self.cut(module) else path
 
 
 @cache
-def closure(module: str) -> tuple[Path, ...]:
-    """The files that a module reaches through imports, relative to the repository, sorted.
+def closure(module: str, picked: frozenset[str] | None = None) -> tuple[str, ...]:
+    """The code that a module reaches through imports, by name from the repository's root, sorted.
 
+    `picked` are the words of a specification; without, every entry of a table counts, as whole files do.
     Raises `ValueError` for a module that does not exist.
     """
     if path_of(module) is None:
         raise ValueError(f"no module {module} under {PACKAGE.name}/")
-    found, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += imported(path_of(name))
-    kept = (name for name in found - BOOKKEEPING if not name.startswith(BOOKKEEPING_PACKAGES))
-    return tuple(sorted(path_of(name).relative_to(ROOT) for name in kept))
+    found = Reach(module, picked)
+    kept = (name for name in found.roots.keys() - BOOKKEEPING if not name.startswith(BOOKKEEPING_PACKAGES))
+    return tuple(sorted(map(found.name, kept)))
 
 
-def digests(module: str) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file in the closure."""
-    return {path.as_posix(): sha256(ROOT / path) for path in closure(module)}
+def digests(module: str, spec: Mapping | None = None) -> dict[str, str]:
+    """Name -> SHA-256 of all code that a module reaches, for a job of specification `spec` (plain data)."""
+    names = closure(module, None if spec is None else words(spec))
+    return {name: parts.sha256(name, (ROOT / name.partition(":")[0]).read_bytes()) for name in names}
 
 
 def git(*arguments: str) -> bytes:

@@ -100,7 +100,7 @@ class Job:
         spec, targets = plain(self.spec), [self.files[name] for name in self.outputs]
         writer = launch.first()  # of several ranks one records
         # Of now, not of the end: a long job runs the code that was there when it began.
-        made_by = manifest.code(self.name)
+        made_by = manifest.code(self.name, spec)
         if self.resumes:
             state = self.files["state"]
             waited = writer and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from ambient import sources
+from ambient import parts, sources
 
 
 def converted(content: bytes) -> str:
@@ -50,13 +50,14 @@ class Code:
         return problems, notes, known
 
     def here(self, name: str) -> set[str]:
-        """Digests that a source file has here: of its bytes, and with its line ends converted back."""
+        """Digests that a source file or its parts have here, with line ends converted back too."""
         if name not in self.present:
-            path = sources.ROOT / name
-            good = Path(name).parts[:1] == (sources.PACKAGE.name,) and ".." not in Path(name).parts
+            file, _, some = name.partition(":")
+            path = sources.ROOT / file
+            good = Path(file).parts[:1] == (sources.PACKAGE.name,) and ".." not in Path(file).parts
             content = path.read_bytes() if good and path.is_file() else None
             self.present[name] = set() if content is None else {
-                hashlib.sha256(content).hexdigest(), converted(content)}
+                parts.sha256(name, content), *(() if some else (converted(content),))}
         return self.present[name]
 
     @cached_property
@@ -86,11 +87,11 @@ class Code:
         return "in history"
 
     def at(self, commit: str, name: str) -> str | None:
-        """SHA-256 of a file as of a commit; None where it has no such file."""
+        """SHA-256 of code as of a commit; None where it has no such file."""
         if (commit, name) not in self.stored:
             try:
-                content = sources.git("cat-file", "blob", f"{commit}:{name}")
-                self.stored[commit, name] = hashlib.sha256(content).hexdigest()
-            except subprocess.CalledProcessError:
+                content = sources.git("cat-file", "blob", f"{commit}:{name.partition(':')[0]}")
+                self.stored[commit, name] = parts.sha256(name, content)
+            except (subprocess.CalledProcessError, ValueError, SyntaxError):
                 self.stored[commit, name] = None
         return self.stored[commit, name]

@@ -1,7 +1,6 @@
 rule classify:
     input:
         data=classifier_mixture,
-        code=code("classifier"),
     output:
         weights="results/{scale}/classifiers/{study}/{corruption}/{classifier}.safetensors",
         calibration="results/{scale}/classifiers/{study}/{corruption}/{classifier}.calibration.json",
@@ -14,7 +13,8 @@ rule classify:
     resources:
         **resources("classify"),
     params:
-        spec=classifier_spec,
+        spec=spec("classifier"),
+        code=code("classifier"),
         state=state("{scale}", "classifiers", "{study}", "{corruption}", "{classifier}"),
     message:
         "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
@@ -29,7 +29,6 @@ rule annotate:
         classifier=annotation_classifier,
         crops=annotation_crops,
         locality=annotation_locality,
-        code=code("annotate"),
     output:
         table="results/{scale}/annotations/{study}/{corruption}/{annotation}.safetensors",
         summary="results/{scale}/annotations/{study}/{corruption}/{annotation}.json",
@@ -42,7 +41,8 @@ rule annotate:
     resources:
         **resources("annotate"),
     params:
-        spec=annotation_spec,
+        spec=spec("annotate"),
+        code=code("annotate"),
         classifier=classifier_option,
         state=state("{scale}", "annotations", "{study}", "{corruption}", "{annotation}"),
     message:
@@ -56,7 +56,6 @@ rule locality:
     input:
         data=locality_data,
         denoiser=locality_denoiser,
-        code=code("locality"),
     output:
         table="results/{scale}/locality/{study}.csv",
         map="results/{scale}/locality/{study}.json",
@@ -68,7 +67,8 @@ rule locality:
     resources:
         **resources("locality"),
     params:
-        spec=locality_spec,
+        spec=spec("locality"),
+        code=code("locality"),
     message:
         "measure crop(sigma) for {wildcards.study} ({wildcards.scale})"
     shell:

@@ -1,4 +1,4 @@
-# Scales, paths and the code that a stage reaches; no rules. Every specification is checked here, at parse time.
+# Scales and paths; no rules. Every specification is checked here, at parse time.
 
 import re
 import sys
@@ -10,8 +10,9 @@ from snakemake.exceptions import WorkflowError
 
 from ambient import config as settings
 from ambient import sources
+from ambient.files import digest
 from ambient.spec import CORRUPTION_FIGURES
-from ambient.strict import SpecError, to_json
+from ambient.strict import SpecError, plain, to_json
 
 try:
     settings.check_main(config)
@@ -93,20 +94,6 @@ def options(input, *names):
         for name, paths in given.items()
         for word in [f"--{name.replace('_', '-')}", *([paths] if isinstance(paths, str) else paths)]
     ]
-
-
-def code(stage):
-    """The source files that a stage reaches, as inputs: an edit re-runs exactly what depends on it.
-
-    At the paper's scale, and at those that extend it, a comment must not cost a cluster-week: there the
-    files only have to exist, and the audit reports what was made by other code.
-    """
-    files = [str(path) for path in sources.closure(f"ambient.{stage}")]
-
-    def inputs(wildcards):
-        return [ancient(path) for path in files] if "paper" in experiments(wildcards).lineage else files
-
-    return inputs
 
 
 def state(*parts):

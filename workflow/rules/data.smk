@@ -1,6 +1,4 @@
 rule prepare:
-    input:
-        code=code("prepare"),
     output:
         "results/{scale}/data/{dataset}.safetensors",
     log:
@@ -10,7 +8,8 @@ rule prepare:
     resources:
         **resources("prepare"),
     params:
-        spec=dataset_spec,
+        spec=spec("prepare"),
+        code=code("prepare"),
         raw=raw_option,
     message:
         "prepare {wildcards.dataset} ({wildcards.scale})"
@@ -22,7 +21,6 @@ rule corrupt:
     input:
         data=study_dataset,
         added=added_dataset,
-        code=code("corrupt"),
     output:
         "results/{scale}/mixtures/{study}/{corruption}/clean-{fraction}.safetensors",
     log:
@@ -32,7 +30,8 @@ rule corrupt:
     resources:
         **resources("corrupt"),
     params:
-        spec=mixture_spec,
+        spec=spec("corrupt"),
+        code=code("corrupt"),
         added=added_option,
     message:
         "corrupt: {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
@@ -45,7 +44,6 @@ rule combine:
     input:
         data=part_mixtures,
         annotations=part_annotations,
-        code=code("combine"),
     output:
         data="results/{scale}/combined/{run}.safetensors",
         annotations="results/{scale}/combined/{run}-annotations.safetensors",
@@ -57,7 +55,8 @@ rule combine:
     resources:
         **resources("combine"),
     params:
-        spec=combine_spec,
+        spec=spec("combine"),
+        code=code("combine"),
     message:
         "combine the data of {wildcards.run} ({wildcards.scale})"
     shell:

@@ -1,7 +1,6 @@
 rule sample:
     input:
         denoiser="results/{scale}/runs/{run}/seed-{seed}/denoiser.safetensors",
-        code=code("sample"),
     output:
         "results/{scale}/runs/{run}/seed-{seed}/samples.safetensors",
     log:
@@ -12,7 +11,8 @@ rule sample:
     resources:
         **resources("sample"),
     params:
-        spec=sampling_spec,
+        spec=spec("sample"),
+        code=code("sample"),
         state=state("{scale}", "runs", "{run}", "seed-{seed}", "sample"),
     message:
         "sample {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
@@ -24,7 +24,6 @@ rule sample:
 rule detector:
     input:
         data="results/{scale}/data/{dataset}.safetensors",
-        code=code("detector"),
     output:
         "results/{scale}/detectors/{dataset}/{detector}.weights",
     log:
@@ -35,7 +34,8 @@ rule detector:
     resources:
         **resources("detector"),
     params:
-        spec=detector_spec,
+        spec=spec("detector"),
+        code=code("detector"),
         weights=detector_option,
         state=state("{scale}", "detectors", "{dataset}", "{detector}"),
     message:
@@ -49,7 +49,6 @@ rule reference:
     input:
         data="results/{scale}/data/{dataset}.safetensors",
         detector=reference_detector,
-        code=code("reference"),
     output:
         "results/{scale}/detectors/{dataset}/{detector}-reference.safetensors",
     log:
@@ -60,7 +59,8 @@ rule reference:
     resources:
         **resources("reference"),
     params:
-        spec=detector_spec,
+        spec=spec("reference"),
+        code=code("reference"),
     message:
         "reference moments of {wildcards.dataset} ({wildcards.scale})"
     shell:
@@ -73,7 +73,6 @@ rule evaluate:
         samples="results/{scale}/runs/{run}/seed-{seed}/samples.safetensors",
         detector=detector_path,
         reference=reference_path,
-        code=code("evaluate"),
     output:
         metrics="results/{scale}/runs/{run}/seed-{seed}/metrics.json",
         moments="results/{scale}/runs/{run}/seed-{seed}/moments.safetensors",
@@ -85,7 +84,8 @@ rule evaluate:
     resources:
         **resources("evaluate"),
     params:
-        spec=evaluation_spec,
+        spec=spec("evaluate"),
+        code=code("evaluate"),
     message:
         "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:

@@ -6,7 +6,6 @@ for place, logs, suffix, scale in PLACES:
         input:
             data=gallery_data,
             reports=gallery_reports,
-            code=code("galleries"),
         output:
             png=report(f"{place}/{{gallery}}.png", caption="../report/gallery.rst", category="Figures"),
             pdf=f"{place}/{{gallery}}.pdf",
@@ -17,7 +16,8 @@ for place, logs, suffix, scale in PLACES:
         resources:
             **resources("table"),
         params:
-            spec=figure_spec,
+            spec=spec("galleries"),
+            code=code("galleries"),
         message:
             f"{{wildcards.gallery}} ({scale})"
         shell:
@@ -29,7 +29,6 @@ for place, logs, suffix, scale in PLACES:
             f"crops_figure{suffix}"
         input:
             unpack(figure_inputs),
-            code=code("crops_figures"),
         output:
             png=report(f"{place}/{{figure}}.png", caption="../report/crops.rst", category="Figures"),
             pdf=f"{place}/{{figure}}.pdf",
@@ -40,7 +39,8 @@ for place, logs, suffix, scale in PLACES:
         resources:
             **resources("table"),
         params:
-            spec=figure_spec,
+            spec=spec("crops_figures"),
+            code=code("crops_figures"),
             options=figure_options,
         message:
             f"{{wildcards.figure}} ({scale})"
@@ -53,7 +53,6 @@ for place, logs, suffix, scale in PLACES:
             f"summary{suffix}"
         input:
             tables=summary_tables,
-            code=code("summary"),
         output:
             report(f"{place}/summary.csv", caption="../report/summary.rst", category="Summary"),
         log:
@@ -63,7 +62,8 @@ for place, logs, suffix, scale in PLACES:
         resources:
             **resources("table"),
         params:
-            spec=summary_spec,
+            spec=spec("summary"),
+            code=code("summary"),
         message:
             f"every number beside the paper's ({scale})"
         shell:

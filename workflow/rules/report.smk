@@ -6,7 +6,6 @@ for place, logs, suffix, scale in PLACES:
         input:
             metrics=table_runs("metrics.json"),
             annotations=table_summaries,
-            code=code("tables"),
         output:
             report(f"{place}/{{table}}.csv", caption="../report/table.rst", category="Tables"),
         log:
@@ -16,7 +15,8 @@ for place, logs, suffix, scale in PLACES:
         resources:
             **resources("table"),
         params:
-            spec=table_spec,
+            spec=spec("tables"),
+            code=code("tables"),
         message:
             f"{{wildcards.table}} ({scale})"
         shell:
@@ -33,7 +33,6 @@ for place, logs, suffix, scale in PLACES:
             losses=table_losses,
             reports=table_reports,
             annotations=table_annotations,
-            code=code("figures"),
         output:
             pdf=f"{place}/{{table}}.pdf",
             png=report(f"{place}/{{table}}.png", caption="../report/figure.rst", category="Figures"),
@@ -51,7 +50,8 @@ for place, logs, suffix, scale in PLACES:
         resources:
             **resources("table"),
         params:
-            spec=table_spec,
+            spec=spec("figures"),
+            code=code("figures"),
         message:
             f"figures of {{wildcards.table}} ({scale})"
         shell:
@@ -66,7 +66,6 @@ for place, logs, suffix, scale in PLACES:
             f"audit_page{suffix}"
         input:
             table=f"{place}/{{table}}.csv",
-            code=code("audit.cli"),
         output:
             report(f"{place}/{{table}}-audit.html", caption="../report/audit.rst", category="Audit"),
         log:
@@ -75,6 +74,8 @@ for place, logs, suffix, scale in PLACES:
             "../../environment.yml"
         resources:
             **resources("table"),
+        params:
+            code=code("audit.cli"),
         message:
             f"audit of {{wildcards.table}} ({scale})"
         shell:

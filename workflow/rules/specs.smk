@@ -1,8 +1,32 @@
-# What each stage is told, one function a stage; no rules.
+# What each stage is told; no rules.
+
+from ambient.asked import SPECIFICATIONS
 
 
-def dataset_spec(wildcards):
-    return to_json(experiments(wildcards).portable_dataset(wildcards.dataset))
+def asked_of(stage, wildcards):
+    """The specification of a job."""
+    return SPECIFICATIONS[stage](experiments(wildcards), dict(wildcards.items()))
+
+
+def spec(stage):
+    """The specification of each job of a stage, as its option `--spec`."""
+    return lambda wildcards: to_json(asked_of(stage, wildcards))
+
+
+def code(stage):
+    """The code that each job of a stage reaches, by one digest: an edit re-runs exactly what depends on it.
+
+    At the paper's scale, and at those that extend it, a comment must not cost a cluster-week: there any code will
+    do, and the audit reports what was made by other code.
+    """
+
+    def found(wildcards):
+        if "paper" in experiments(wildcards).lineage:
+            return "any"
+        told = plain(asked_of(stage, wildcards)) if stage in SPECIFICATIONS else None
+        return digest(sources.digests(f"ambient.{stage}", told))
+
+    return found
 
 
 def raw_option(wildcards):
@@ -21,59 +45,5 @@ def detector_option(wildcards):
     return ["--weights", path] if path else []
 
 
-def mixture_spec(wildcards):
-    found = experiments(wildcards)
-    return to_json(found.mixture(wildcards.study, wildcards.corruption, float(wildcards.fraction)))
-
-
 def added_option(wildcards, input):
     return options(input, "added")
-
-
-def combine_spec(wildcards):
-    return to_json(experiments(wildcards).combined(wildcards.run))
-
-
-def locality_spec(wildcards):
-    return to_json(experiments(wildcards).locality(wildcards.study))
-
-
-def summary_spec(wildcards):
-    return to_json(experiments(wildcards).summary())
-
-
-def figure_spec(wildcards):
-    name = wildcards.get("gallery") or wildcards.figure
-    return to_json(experiments(wildcards).figure(name))
-
-
-def classifier_spec(wildcards):
-    return to_json(experiments(wildcards).classifier(wildcards.study, wildcards.classifier))
-
-
-def annotation_spec(wildcards):
-    return to_json(experiments(wildcards).annotation(wildcards.study, wildcards.annotation))
-
-
-def training_spec(wildcards):
-    return to_json(experiments(wildcards).training(wildcards.run, int(wildcards.seed)))
-
-
-def sampling_spec(wildcards):
-    return to_json(experiments(wildcards).sampling(wildcards.run))
-
-
-def detector_spec(wildcards):
-    return to_json(experiments(wildcards).portable_detector(wildcards.detector))
-
-
-def evaluation_spec(wildcards):
-    return to_json(experiments(wildcards).evaluation(wildcards.run))
-
-
-def theory_spec(wildcards):
-    return to_json(experiments(wildcards).theory("theory"))
-
-
-def table_spec(wildcards):
-    return to_json(experiments(wildcards).table(wildcards.table))

@@ -3,8 +3,6 @@ for place, logs, suffix, scale in PLACES:
     rule:
         name:
             f"theory{suffix}"
-        input:
-            code=code("theory"),
         output:
             table=report(f"{place}/theory.csv", caption="../report/theory.rst", category="Theory"),
             crossings=report(
@@ -18,7 +16,8 @@ for place, logs, suffix, scale in PLACES:
         resources:
             **resources("table"),
         params:
-            spec=theory_spec,
+            spec=spec("theory"),
+            code=code("theory"),
         message:
             f"section 4 in one dimension ({scale})"
         shell:
@@ -32,7 +31,6 @@ for place, logs, suffix, scale in PLACES:
             table=f"{place}/theory.csv",
             crossings=f"{place}/theory-crossings.csv",
             contraction=f"{place}/theory-contraction.csv",
-            code=code("theory_figure"),
         output:
             png=report(f"{place}/theory.png", caption="../report/theory.rst", category="Theory"),
             pdf=f"{place}/theory.pdf",
@@ -43,7 +41,8 @@ for place, logs, suffix, scale in PLACES:
         resources:
             **resources("table"),
         params:
-            spec=theory_spec,
+            spec=spec("theory_figure"),
+            code=code("theory_figure"),
         message:
             f"figure of section 4 ({scale})"
         shell:

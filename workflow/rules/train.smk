@@ -2,7 +2,6 @@ rule train:
     input:
         data=run_mixture,
         annotations=run_annotations,
-        code=code("train"),
     output:
         denoiser="results/{scale}/runs/{run}/seed-{seed}/denoiser.safetensors",
         losses="results/{scale}/runs/{run}/seed-{seed}/loss.jsonl",
@@ -14,7 +13,8 @@ rule train:
     resources:
         **resources("train"),
     params:
-        spec=training_spec,
+        spec=spec("train"),
+        code=code("train"),
         state=state("{scale}", "runs", "{run}", "seed-{seed}", "train"),
     message:
         "train {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"

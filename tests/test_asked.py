@@ -1,0 +1,59 @@
+"""What a job would be asked now: by the grammar of paths as by the workflow itself, and against manifests."""
+
+import json
+import re
+import shlex
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from ambient import asked
+from ambient.strict import plain
+from tests.test_workflow import ROOT, snakemake
+
+TARGETS = {"demo": "demo_all", "paper": "results/table2a.pdf"}
+
+
+@pytest.mark.parametrize("scale", TARGETS)
+def test_paths_say_what_the_workflow_says(scale):
+    text = snakemake(ROOT, "-n", "-F", "-p", "--quiet", "host", "-d", ROOT, TARGETS[scale]).stdout
+    told = {}
+    for line in re.findall(r"python -m ambient\.\w+ --spec .*", text):
+        words = shlex.split(line.partition(" 2>&1")[0])
+        outputs = [words[i + 1] for i, word in enumerate(words) if word in (
+            "--out", "--log", "--summary", "--calibration") or re.fullmatch("--(out-.*|.*-out)", word)]
+        told |= {path: (words[2].removeprefix("ambient."), json.loads(words[4])) for path in outputs}
+    assert len(told) > 40
+    found = asked.experiments(Path(ROOT, "config"), scale)
+    for path, (stage, spec) in told.items():
+        where, inside = asked.located(Path(path))
+        made_by, wildcards = asked.job_of(found, inside)
+        assert (where, made_by) == (scale, stage), path
+        assert plain(asked.SPECIFICATIONS[stage](found, wildcards)) == spec, path
+
+
+def test_what_no_stage_makes_is_nobodys():
+    found = asked.experiments(Path(ROOT, "config"), "demo")
+    for name in ("table2a-audit.html", "report.html", "data/digits.txt", "runs/x/denoiser.safetensors"):
+        assert asked.job_of(found, PurePosixPath(name)) is None
+    assert asked.located(Path("elsewhere/table2a.csv")) is None
+
+
+def test_a_manifest_of_another_configuration_is_told_by_key_and_values():
+    wanted = asked.experiments(Path(ROOT, "config"), "demo").mixture("controlled", "blur-0.6", 0.2)
+    for sigma, differing in ((0.6, []), (0.9, [("spec.params.sigma_px", 0.9, 0.6)])):
+        found = {"stage": "ambient.corrupt", "spec": plain(wanted) | {"params": {"sigma_px": sigma}},
+                 "code": {"files": {"ambient/corrupt.py": "0"}}}
+        made = asked.differences(found, "corrupt", wanted, None)
+        assert [(one.key, one.recorded, one.wanted) for one in made] == differing
+    assert str(made[0]) == "spec.params.sigma_px: made with 0.9, the configuration asks for 0.6"
+    found |= {"spec": plain(wanted)}
+    [code] = asked.differences(found, "corrupt", wanted, {"ambient/corrupt.py": "1"})
+    assert code.key == "code ambient/corrupt.py"
+    assert asked.differences(found, "train", wanted, None)[0].key == "stage"
+
+
+def test_a_setting_younger_than_a_manifest_had_its_default():
+    wanted = asked.experiments(Path(ROOT, "config"), "demo").annotation("controlled", "per-sample")
+    old = {key: value for key, value in plain(wanted).items() if key != "protocol"}
+    assert asked.differences({"stage": "ambient.annotate", "spec": old}, "annotate", wanted, None) == []
