@@ -145,7 +145,20 @@ def read_description(path: Path) -> dict:
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors under a prefix, which is taken off their names. Reads only those."""
+    """The tensors under a prefix, which is taken off their names. Reads only those.
+
+    Raises `ValueError` naming the file and a tensor whose values are not finite.
+    """
     with safe_open(path, framework="pt") as file:
-        return {name.removeprefix(prefix): file.get_tensor(name)
-                for name in file.keys() if name.startswith(prefix)}
+        tensors = {name.removeprefix(prefix): file.get_tensor(name)
+                   for name in file.keys() if name.startswith(prefix)}
+    if bad := not_finite(tensors):
+        raise ValueError(f"{path}: {bad}: damaged, or of a training that went astray; train it again "
+                         "(with a lower lr, if it was the training)")
+    return tensors
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The first of `tensors` that holds NaN or infinity, in words; empty where there is none."""
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    return f"{len(bad)} of {len(tensors)} tensors are not finite, the first is {bad[0]}" if bad else ""

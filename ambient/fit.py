@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ambient import ranks, stopping
+from ambient.denoiser import not_finite
 from ambient.progress import Progress
 from ambient.runtime import State, last_logged, line_log, patiently
 from ambient.spec import OptimiserSpec
@@ -78,6 +79,16 @@ class Fit:
         """The averaged network's state: the EMA of the parameters, the buffers as they are."""
         averaged = dict(zip(self.names, self.ema, strict=True))
         return {name: averaged.get(name, tensor) for name, tensor in self.network.state_dict().items()}
+
+    def check(self, name: str, nimg: int, saved: list[int]) -> None:
+        """Raise `FloatingPointError` where weights, their average or Adam's moments are not finite.
+
+        A gradient that was finite may still have led there. `saved`: the checkpoints, newest first.
+        """
+        if bad := not_finite(self.tensors()):
+            last = f"the last good checkpoint is after {saved[0]:,}" if saved else "no checkpoint came before"
+            raise FloatingPointError(f"{name}: after {nimg:,} images {bad}; {last}. Lower lr (it is "
+                                     f"{self.spec.lr:g}) or raise ramp_nimg, and run it again")
 
     def gradient(self, loss_of: Callable[[int], Tensor], nimg: int) -> Tensor | None:
         """Loss and gradients of this rank's rows, summed over its parts; None where memory is too small.
@@ -158,9 +169,11 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
                     progress.update(nimg, loss=total / steps)
                 total, steps = 0.0, 0
             why = ranks.agree(stopping.reason())
+            due = why or nimg in marks or time.monotonic() - saved > stopping.setting(SAVE_SECONDS)
+            if due or nimg == spec.nimg:
+                fitting.check(name, nimg, state.checkpoints())
             if nimg in marks and ranks.first():
                 patiently(at_mark, nimg, fitting.ema_weights())
-            due = why or nimg in marks or time.monotonic() - saved > stopping.setting(SAVE_SECONDS)
             if due and ranks.first():
                 patiently(state.save, nimg, fitting.tensors(),
                           {"total": total, "steps": steps, "parts": fitting.parts})

@@ -60,6 +60,9 @@ class Draw:
             samples = heun(lambda x, sigma: self.denoiser(x, sigma, labels),
                            self.normal("latent", seed, ids), self.spec.sampler,
                            lambda step: self.normal(f"churn-{step}", seed, ids))
+        if not torch.isfinite(samples).all():  # they would become black images
+            raise FloatingPointError(f"samples {ids.start} to {ids.stop - 1} of seed {seed} are not finite: "
+                                     "sampler.sigma_max or S_noise is too large, or so are the weights")
         return to_uint8(samples.clamp(-1, 1).float().cpu().numpy())
 
 

@@ -43,6 +43,19 @@ def require_seeds(seeds: Collection[int], key: str) -> None:
     require_distinct(seeds, key)
 
 
+def require_finite(spec: Any, *infinite: str) -> None:
+    """Raise `SpecError` for a float of a specification that is no ordinary number.
+
+    Those named in `infinite` may be infinity, which means "never" or "no bound" there; none may be NaN.
+    """
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            allowed = field.name in infinite and value == math.inf
+            require(allowed, field.name, value, "a number or inf" if field.name in infinite else
+                    "a finite number")
+
+
 def build(cls: type[T], values: Any, where: str) -> T:
     """Make a dataclass from plain data, strictly.
 

@@ -18,7 +18,7 @@ from ambient import loading, ranks, runtime, sample, spec, strict, train
 from ambient.annotations import Annotations, EligibleSampler
 from ambient.augment import flipped
 from ambient.datasets import Dataset, read, write
-from ambient.denoiser import Denoiser, build_unet, read_weights
+from ambient.denoiser import Denoiser, build_unet, read_description, read_weights, save_weights
 from ambient.files import read_arrays, sha256
 from ambient.fit import Fit, ema_beta, learning_rate
 from ambient.noise import admits
@@ -370,3 +370,45 @@ def test_with_all_classes_the_draw_is_the_plain_one():
     for given in (about, about | {"classes": list(range(10))}):
         trained = sample.Draw(None, given, SAMPLING, torch.device("cpu")).trained
         assert trained.tolist() == list(range(10))
+
+
+# --- what is not finite -------------------------------------------------------------------------------
+
+
+def test_a_training_that_went_astray_names_its_last_good_checkpoint(mixture, annotations, tmp_path):
+    """One step with a finite gradient, so long that the weights are infinite."""
+    made = dataclasses.replace(TRAINING, snapshots=(16,), optimiser=optimiser(
+        nimg=16, lr=1e38, ramp_nimg=0, decay="constant"))
+    with pytest.raises(FloatingPointError, match="^train: after 16 images .* not finite.*Lower lr"):
+        run_training(mixture, annotations, tmp_path, made)
+    assert not (tmp_path / "denoiser.safetensors").exists()
+    layer = torch.nn.Linear(2, 1)
+    fitting = Fit(layer, optimiser(lr=2e-3))
+    fitting.check("train", 320, [])
+    with torch.no_grad():
+        layer.weight[0, 1] = float("nan")
+    for saved, words in (([160, 80], "the last good checkpoint is after 160"), ([], "no checkpoint came")):
+        with pytest.raises(FloatingPointError, match=f"after 320 images.*weights.weight; {words}.*0.002"):
+            fitting.check("train", 320, saved)
+
+
+def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, annotations, tmp_path):
+    path = run_training(mixture, annotations, tmp_path)
+    arrays, about = read_arrays(path), read_description(path)
+    name = next(n for n in arrays if n.startswith("160/"))
+    arrays[name].flat[0] = np.inf
+    save_weights(path, {n: torch.from_numpy(v) for n, v in arrays.items()}, about)
+    loading.load_denoiser(path, 80, torch.device("cpu"))  # another snapshot is as good as it was
+    with pytest.raises(ValueError, match=f"1 of .* not finite, the first is {name.removeprefix('160/')}"):
+        loading.load_denoiser(path, None, torch.device("cpu"))
+    with pytest.raises(ValueError, match="not finite"):
+        sample.main(SAMPLING, RECORD, denoiser=path, state=tmp_path / "s", out=tmp_path / "out")
+
+
+def test_samples_that_are_not_finite_are_no_black_images(mixture, annotations, tmp_path):
+    denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path), None,
+                                           torch.device("cpu"))
+    draw = sample.Draw(denoiser, about, SAMPLING, torch.device("cpu"))
+    draw.denoiser = lambda x, sigma, labels: x * float("nan")
+    with pytest.raises(FloatingPointError, match="samples 2 to 4 of seed 1 are not finite"):
+        draw.images(1, range(2, 5))

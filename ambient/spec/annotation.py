@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ambient.spec.training import AugmentSpec, NetworkSpec, NoiseSpec, OptimiserSpec
-from ambient.strict import require, require_distinct
+from ambient.strict import require, require_distinct, require_finite
 
 NUISANCES = ("channels", "negate", "brightness", "contrast", "transpose")  # see ambient.nuisances
 
@@ -78,6 +78,7 @@ class AnnotationSpec:
     reference_draws: int = 512  # shared_noise: (image, noise) pairs a level, for the mean over images
 
     def __post_init__(self) -> None:
+        require_finite(self, "sigma_min")
         require(self.sigma_max >= 0 and (self.sigma_max == 0 or self.method == "fixed"), "sigma_max",
                 self.sigma_max, ">= 0, and 0 unless method is fixed")
         require(0 < self.crop_threshold < 1, "crop_threshold", self.crop_threshold, "(0, 1)")
@@ -116,6 +117,7 @@ class LocalitySpec:
     relative_tolerance: float | None = None  # and within this fraction of it; None: `tolerance` alone
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require(list(self.contexts) == sorted(set(self.contexts)) and len(self.contexts) > 0
                 and self.contexts[0] >= self.patch, "contexts", self.contexts,
                 f"rising sizes, none below patch = {self.patch}")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ambient.strict import require, require_seeds
+from ambient.strict import require, require_finite, require_seeds
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,15 @@ class SamplerSpec:
     S_noise: float = 1.0
 
     def __post_init__(self) -> None:
+        require_finite(self, "S_max")
         require(self.num_steps >= 2, "num_steps", self.num_steps, ">= 2")
         require(0 < self.sigma_min < self.sigma_max, "sigma_min", self.sigma_min,
                 f"between 0 and sigma_max = {self.sigma_max}")
+        # 80^(1 / 0.1) is 1e19 still; beyond 100 the levels are evenly spaced in ln sigma but for rounding.
+        require(0.1 <= self.rho <= 100, "rho", self.rho, "[0.1, 100]")
+        require(self.S_churn >= 0, "S_churn", self.S_churn, ">= 0; 0 is the deterministic sampler")
+        require(self.S_noise >= 0, "S_noise", self.S_noise, ">= 0")
+        require(0 <= self.S_min <= self.S_max, "S_min", self.S_min, f"between 0 and S_max = {self.S_max}")
 
 
 def seeds_at(seeds: tuple[int, ...], earlier: int | None, last: bool) -> tuple[int, ...]:
@@ -77,12 +83,13 @@ class DetectorSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_finite(self)
+        require(self.features > 0, "features", self.features, ">= 1")
         if self.kind == "classifier":
             for key in ("channels", "nimg", "batch", "lr"):
                 require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
             require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
             require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
-        require(self.features > 0, "features", self.features, ">= 1")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ambient.spec.data import MixtureSpec
 from ambient.spec.training import NoiseSpec
-from ambient.strict import require, require_distinct, require_seeds
+from ambient.strict import require, require_distinct, require_finite, require_seeds
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class FigureSpec:
     seed: int
 
     def __post_init__(self) -> None:
+        require_finite(self)
+        require(0 <= self.epsilon < 0.5, "epsilon", self.epsilon, "[0, 0.5)")
+        require(self.buffer is None or self.buffer > 1, "buffer", self.buffer, "> 1, or null")
+        require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")
         require(self.images > 0, "images", self.images, ">= 1")
         require_distinct(self.names, "names")
 

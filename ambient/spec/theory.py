@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ambient.strict import require
+from ambient.strict import number, require, require_finite
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class TheorySpec:
     seed: int
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require(0 < self.delta < 0.5, "delta", self.delta, "(0, 0.5)")
         require(0 < self.epsilon < 0.5, "epsilon", self.epsilon, "(0, 0.5)")
         require(0.005 <= self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
@@ -39,3 +42,17 @@ class TheorySpec:
         for name, pair in self.pairs.items():
             require(isinstance(pair, Mapping) and set(pair) == {"clean", "other"}, f"pairs.{name}", pair,
                     "the keys clean and other, each a list of [knot, height]")
+            for side, points in pair.items():
+                self.check_density(points, f"pairs.{name}.{side}")
+
+    @staticmethod
+    def check_density(points: Any, where: str) -> None:
+        """Refuse what is not [knot, height] at knots that rise from 0 to 1, with heights >= 0, not all 0."""
+        shaped = isinstance(points, (list, tuple)) and len(points) > 1 and all(
+            isinstance(point, (list, tuple)) and len(point) == 2 for point in points)
+        require(shaped, where, points, "two points or more, each [knot, height]")
+        knots, heights = zip(*[[number(value, where) for value in point] for point in points], strict=True)
+        rising = knots[0] == 0 and knots[-1] == 1 and all(a < b for a, b in itertools.pairwise(knots))
+        require(rising, where, list(knots), "knots that rise from 0 to 1")
+        require(all(0 <= height < math.inf for height in heights) and any(heights), where, list(heights),
+                "finite heights >= 0, not all 0")

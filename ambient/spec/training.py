@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
-from ambient.strict import require, require_distinct
+from ambient.strict import require, require_distinct, require_finite
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class NetworkSpec:
             self.model_channels % 4 == 0 and widest <= 128)), "model_channels", self.model_channels,
             "a multiple of 32, or one of 4 where 2 max(channel_mult) model_channels <= 128")
         require(self.num_blocks > 0, "num_blocks", self.num_blocks, ">= 1")
+        require(all(side > 0 for side in self.attn_resolutions), "attn_resolutions", self.attn_resolutions,
+                "image sides in pixels, >= 1")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "[0, 1)")
 
 
@@ -64,6 +66,7 @@ class OptimiserSpec:
     precision: Literal["float32", "bfloat16"]  # of the network's arithmetic; weights stay float32
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require(self.batch > 0, "batch", self.batch, ">= 1")
         require(self.nimg >= self.batch and self.nimg % self.batch == 0, "nimg", self.nimg,
                 f"a multiple of batch = {self.batch}")
@@ -78,13 +81,17 @@ class OptimiserSpec:
 
 @dataclass(frozen=True)
 class NoiseSpec:
-    """ln sigma ~ N(P_mean, P_std^2): the density of training noise levels."""
+    """ln sigma ~ N(P_mean, P_std^2): the density of training noise levels.
+
+    Bounded so that no level, nor its square, leaves the range of float32.
+    """
 
     P_mean: float
     P_std: float
 
     def __post_init__(self) -> None:
-        require(self.P_std > 0, "P_std", self.P_std, "> 0")
+        require(-10 <= self.P_mean <= 10, "P_mean", self.P_mean, "[-10, 10], of ln sigma")
+        require(0 < self.P_std <= 5, "P_std", self.P_std, "(0, 5], of ln sigma")
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class LossSpec:
     sigma_tn: Literal["sigma_min", "zero"]  # level of the fixed noise; zero: the released code's
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require(self.buffer is None or self.buffer > 1, "buffer", self.buffer, "> 1, or null")
         require(self.weight_clip is None or self.weight_clip >= 1, "weight_clip", self.weight_clip,
                 ">= 1, or null")
@@ -116,6 +124,7 @@ class TrainingSpec:
     seed: int
 
     def __post_init__(self) -> None:
+        require_finite(self)
         require(self.sigma_data > 0, "sigma_data", self.sigma_data, "> 0")
         batch, last = self.optimiser.batch, self.optimiser.nimg
         rising = list(self.snapshots) == sorted(set(self.snapshots))
