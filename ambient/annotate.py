@@ -138,6 +138,8 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, s
         if spec.method == "population":
             curves = curves.mean(axis=0, keepdims=True)
         sigma_min[corrupted] = asked.crossing(curves)
+        found = sigma_min[corrupted & np.isfinite(sigma_min)]
+        about = {"sigma_min_lag": asked.lag(found.mean())} if len(found) else {}
     ranks.barrier()  # the shards are read: the first rank may remove them
     if not ranks.first():
         return

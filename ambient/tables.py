@@ -53,7 +53,15 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
 
 
 # Columns that are there only where they say something.
-OPTIONAL = ("id", "dataset", "sigma_max_mean", "paper_sigma_max_mean")
+OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean")
+
+
+def tolerance(found: Mapping | None) -> str | None:
+    """What bounded crop(sigma), `absolute and relative`; None where nothing was measured."""
+    if found is None:
+        return None
+    relative = found["relative"]
+    return f"{found['absolute']:g}" + ("" if relative is None else f" and {relative:.0%}")
 
 
 def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict) -> dict:
@@ -70,7 +78,9 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict) -> dict:
         "value_min": numbers.pop("value_min"), "value_best": numbers.pop("value_best"),
         "num_samples": num_samples, **numbers,
         "sigma_min_mean": annotation.get("sigma_min_mean"),
+        "sigma_min_lag": annotation.get("sigma_min_lag"),
         "sigma_max_mean": annotation.get("sigma_max_mean"),
+        "crop_tolerance": tolerance(annotation.get("crop_tolerance")),
         "paper_metric": "fid", "paper_value": spec.paper.get("fid"),
         "paper_sigma_min_mean": spec.paper.get("sigma_min"),
         "paper_sigma_max_mean": spec.paper.get("sigma_max"), "run_id": spec.run_id}

@@ -3,7 +3,8 @@ r"""P(corrupted) of images along sigma, and where it crosses: what an annotation
 Two protocols estimate the same curve, E[P(corrupted | x_0 + sigma z, sigma)] over the noise z:
 
 - `dense`, the released one: thousands of levels, noise of its own for each image and level, exponential
-  smoothing along sigma, first crossing.
+  smoothing along sigma, first crossing. Smoothing looks back only, so what it finds is late (`lag`): on the
+  paper's grid by 7 % at sigma 1.38 and by 15 % at 2.84.
 - `shared_noise`: tens of levels. Most of what noise does to P(corrupted) it does to all images alike
   (measured on digits near the crossing: standard deviation 0.12, of which 0.03 is not shared, 0.02 with
   z and -z averaged). So all images get the same z and -z; the difference from the mean over images is
@@ -120,6 +121,16 @@ class Dense:
         """sigma_min of each curve."""
         return first_crossing(self.sigmas, curves, self.spec.epsilon, self.spec.never_crosses)
 
+    def lag(self, at: float) -> float:
+        """By what fraction a crossing found at level `at` lies beyond that of the curve before smoothing.
+
+        A curve that is straight along the levels comes out of `smooth` (1 - w) / w = (span - 1) / 2 levels
+        late; so the fraction depends on how close the levels are there.
+        """
+        number, levels = np.arange(len(self.sigmas)), np.log(self.sigmas)
+        k = np.interp(np.log(at), levels, number)
+        return float(at / np.exp(np.interp(k - (self.spec.smoothing_span - 1) / 2, number, levels)) - 1)
+
 
 class SharedNoise(Dense):
     """The same noises, in pairs z and -z, for all images of a level."""
@@ -151,6 +162,10 @@ class SharedNoise(Dense):
     def crossing(self, curves: np.ndarray) -> np.ndarray:
         return first_crossing(self.sigmas, curves, self.spec.epsilon, self.spec.never_crosses,
                               between=True)
+
+    def lag(self, at: float) -> float:
+        """None: the kernel is symmetric along ln sigma."""
+        return 0.0
 
 
 PROTOCOLS = {"dense": Dense, "shared_noise": SharedNoise}

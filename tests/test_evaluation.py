@@ -215,3 +215,14 @@ def test_a_detector_of_one_class_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"two or more.*begin with \[8\]"):
         detector.main(NET, RECORD, data=tmp_path / "d.safetensors", weights=None,
                       state=tmp_path / "s", out=tmp_path / "w")
+
+
+def test_tables_say_what_an_annotation_rests_on(tmp_path):
+    made, metrics, annotations = make_table(tmp_path)
+    annotations[1].write_text(json.dumps(json.loads(annotations[1].read_text()) | {
+        "sigma_min_lag": 0.145, "crop_tolerance": {"absolute": 1e-3, "relative": 0.05}}))
+    tables.main(made, RECORD, metrics=metrics, annotations=annotations, out=tmp_path / "t.csv")
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table["sigma_min_lag"].iloc[1] == 0.145 and table["crop_tolerance"].iloc[1] == "0.001 and 5%"
+    assert table[["sigma_min_lag", "crop_tolerance"]].iloc[0].isna().all()
+    assert tables.tolerance({"absolute": 1e-3, "relative": None}) == "0.001"

@@ -1,5 +1,6 @@
 """P(corrupted) along sigma: smoothing, crossing, and the two protocols."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -140,3 +141,31 @@ def test_shared_noise_is_shared_antithetic_and_independent_of_the_batch():
         np.testing.assert_allclose(asked.of(images, ids)[70:], asked.of(images[70:], ids[70:]), rtol=1e-6)
     assert not np.array_equal(trajectories.Dense.draws(asked, 3, np.array([0]), (2, 8, 8)),
                               trajectories.Dense.draws(asked, 3, np.array([1]), (2, 8, 8)))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.01, 100.0), (0.5, 5.0)])
+def test_smoothing_finds_a_straight_curve_late_by_the_lag(low, high):
+    """On 2,000 even levels: late by 15.5 of them, whatever the slope, once the start is forgotten."""
+    spec = AnnotationSpec("per_sample", None, 0.05, 2000, "geometric", NoiseSpec(-1.2, 1.2), low, high, 4, 32,
+                          "last", "float32", 0)
+    dense = Dense(spec, None, torch.device("cpu"))
+    for at in (1.38, 2.84):
+        curve = 0.55 - 0.02 * np.log(dense.sigmas / at)
+        found = first_crossing(dense.sigmas, smooth(curve, 32), 0.05, "last", between=True)
+        assert found / at == pytest.approx((high / low) ** (15.5 / 1999), rel=1e-6)
+        assert dense.lag(found) == pytest.approx(found / at - 1, rel=1e-6)
+    assert SharedNoise(dataclasses.replace(spec, protocol="shared_noise"), None, "cpu").lag(1.38) == 0
+
+
+def test_lag_of_the_papers_grid():
+    """Levels are rarer at high noise, so more is added there: on logistic curves 5 to 7 and 15 to 17 %."""
+    spec = AnnotationSpec("per_sample", None, 0.05, 2048, "lognormal", NoiseSpec(-1.2, 1.2), 0.002, 80.0, 4,
+                          32, "last", "float32", 42)
+    dense = Dense(spec, None, torch.device("cpu"))
+    for at, least, most in ((1.38, 0.045, 0.075), (2.84, 0.13, 0.175)):
+        for width in (0.2, 0.5, 1.0):
+            centre = np.log(at) - width * np.log(9)
+            curve = 0.5 + 0.5 / (1 + np.exp((np.log(dense.sigmas) - centre) / width))
+            found = first_crossing(dense.sigmas, smooth(curve, 32), 0.05, "last")
+            assert least < found / at - 1 < most
+        assert least < dense.lag(at) < most

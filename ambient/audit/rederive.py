@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # A distance is a difference of traces; the square roots of eigenvalues near 0 turn rounding errors of
 # 1e-16, which differ between libraries and numbers of threads, into 1e-8 each. Relative to the traces.
 TOLERANCE = 1e-6
-CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean")  # of a summary: its job alone knows
+# Of a summary, what its job alone knows.
+CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean", "sigma_min_lag")
 DRAWING = ("matplotlib", "numpy", "pandas", "pillow")
 
 
