@@ -34,7 +34,8 @@ def moments(features: np.ndarray) -> Moments:
 def frechet_distance(first: Moments, second: Moments) -> float:
     """The squared Frechet distance, the number that the field calls FID for Inception features.
 
-    Raises `ArithmeticError` where a covariance is not positive semi-definite beyond rounding.
+    Raises `ArithmeticError` where a covariance is not positive semi-definite beyond rounding, or where the
+    distance is not finite: moments that overflow are no moments of images.
     """
     values, vectors = np.linalg.eigh(first.covariance)
     root = (vectors * np.sqrt(clean(values))) @ vectors.T
@@ -42,6 +43,8 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     cross = np.sqrt(clean(np.linalg.eigvalsh((inner + inner.T) / 2))).sum()
     gap = first.mean - second.mean
     distance = gap @ gap + np.trace(first.covariance) + np.trace(second.covariance) - 2 * cross
+    if not np.isfinite(distance):
+        raise ArithmeticError(f"the distance is {distance}: the moments are too large, or not finite")
     return float(distance)
 
 

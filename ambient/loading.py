@@ -34,7 +34,7 @@ class Classifier:
     """A trained noise or crops classifier: P(corrupted) of noised images, with its recalibration."""
 
     def __init__(self, path: Path, where: torch.device) -> None:
-        about = read_description(path)
+        self.path, about = path, read_description(path)
         self.spec = build(ClassifierSpec, about["spec"], str(path))
         encoder = build_unet(self.spec.network, about["resolution"], about["channels"], 0,
                              bool(self.spec.augment.transforms), torch.Generator(), encoder_only=True)
@@ -48,6 +48,13 @@ class Classifier:
         return np.interp(np.log(sigma), np.log(self.levels), self.shifts)
 
     def logits(self, x: Tensor, sigma: float) -> Tensor:
-        """The logit of P(corrupted), (B,), of images (B, C, H, W) noised to `sigma`."""
+        """The logit of P(corrupted), (B,), of images (B, C, H, W) noised to `sigma`.
+
+        Raises `FloatingPointError` where one is not finite: it would count as never crossing a threshold.
+        """
         level = torch.full((len(x),), float(sigma), device=x.device)
-        return self.network(x, level) + float(self.offset(sigma))
+        logits = self.network(x, level) + float(self.offset(sigma))
+        if not torch.isfinite(logits).all():
+            raise FloatingPointError(f"{self.path}: its logits at sigma {sigma:.4g} are not finite: its "
+                                     "weights are too large; train it again with a lower lr")
+        return logits

@@ -50,10 +50,17 @@ def check(contexts: list[int], side: int, patch: int, levels: int) -> None:
 @torch.no_grad()
 def errors(denoiser: Denoiser, x: torch.Tensor, x0: torch.Tensor, sigma: float, context: int,
            patch: int) -> np.ndarray:
-    """Mean squared error (B,) on the centre patch, given the central `context` pixels of `x`."""
+    """Mean squared error (B,) on the centre patch, given the central `context` pixels of `x`.
+
+    Raises `FloatingPointError` where one is not finite: it would count as no error at all.
+    """
     level = torch.full((len(x),), sigma, device=x.device)
     found = denoiser(centred(x, context), level)
-    return ((centred(found, patch) - centred(x0, patch)) ** 2).mean(dim=(1, 2, 3)).cpu().numpy()
+    squared = ((centred(found, patch) - centred(x0, patch)) ** 2).mean(dim=(1, 2, 3)).cpu().numpy()
+    if not np.isfinite(squared).all():
+        raise FloatingPointError(f"the denoiser's error at sigma {sigma:.4g} is not finite: its weights are "
+                                 "too large; train it again with a lower lr")
+    return squared
 
 
 def needed(losses: np.ndarray, contexts: list[int], tolerance: float,

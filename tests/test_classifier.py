@@ -76,6 +76,7 @@ def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
     whole = run(mixture)
     assert (whole.sigma_min[:20] == 0).all()
     assert set(whole.sigma_min[20:]) <= set(np.geomspace(0.05, 20.0, 6))
+    assert json.loads((tmp_path / "a.json").read_text())["sigma_min_lag"] == pytest.approx(0)  # span 1
     part = read(mixture)
     keep = np.r_[0:20, 40:60]
     write(tmp_path / "part.safetensors", Dataset(part.images[keep], part.labels[keep], part.ids[keep],
@@ -117,6 +118,9 @@ def test_recalibrated_classifier_is_used_in_annotation(mixture, tmp_path):
     p, q = (found.of(data.images[:3], data.ids[:3]).astype(np.float64) for found in (shifted, plain))
     np.testing.assert_allclose(np.log(p / (1 - p)) - np.log(q / (1 - q)),
                                np.broadcast_to(offsets, p.shape), atol=1e-4)
+    plain.classifier.shifts[:] = np.nan  # no number is above a threshold: such an image would never cross
+    with pytest.raises(FloatingPointError, match=r"c\.safetensors: its logits at sigma 0\.05 are not finite"):
+        plain.of(data.images[:3], data.ids[:3])
 
 
 def test_annotation_is_monotone_in_corruption_strength(tmp_path):

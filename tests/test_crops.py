@@ -124,6 +124,12 @@ def test_context_of_a_denoiser_with_a_known_reach():
     assert locality.needed(np.array(losses), [2, 4, 6, 8, 16], 1e-9) == 6
 
 
+def test_an_error_that_is_no_number_does_not_count_as_none():
+    x = torch.zeros(3, 1, 8, 8)
+    with pytest.raises(FloatingPointError, match="error at sigma 0.3 is not finite"):
+        locality.errors(lambda x, sigma: x * float("nan"), x, x, 0.3, 4, 2)
+
+
 def test_contexts_that_the_network_cannot_take_are_named():
     locality.check([4, 8, 16], 16, 2, 3)
     with pytest.raises(ValueError, match="contexts: got 6 pixels, allowed: multiples of 4"):

@@ -238,6 +238,16 @@ def test_distance_equals_scipy_sqrtm():
     assert np.allclose(p.covariance, np.cov(f, rowvar=False))
 
 
+@pytest.mark.parametrize("size", [1e200, np.nan])
+def test_distance_refuses_moments_that_overflow(size):
+    """Their difference would be infinity less infinity, or a number that means nothing."""
+    unit = frechet.Moments(np.zeros(3), np.eye(3), 10)
+    with np.errstate(all="ignore"), pytest.raises((ArithmeticError, ValueError)):
+        frechet.frechet_distance(frechet.Moments(np.full(3, size), np.eye(3), 10), unit)
+    with np.errstate(all="ignore"), pytest.raises((ArithmeticError, ValueError)):
+        frechet.frechet_distance(unit, frechet.Moments(np.zeros(3), np.full((3, 3), size) * size, 10))
+
+
 def test_distance_refuses_what_is_no_covariance():
     bad = frechet.Moments(np.zeros(2), np.diag([1.0, -0.5]), 9)
     with pytest.raises(ArithmeticError, match="eigenvalue"):
