@@ -33,7 +33,7 @@ SPECIFICATIONS: dict[str, Callable[[Experiments, Names], Any]] = {
     "sample": lambda found, w: found.sampling(w["run"]),
     "detector": lambda found, w: found.portable_detector(w["detector"]),
     "reference": lambda found, w: found.portable_detector(w["detector"]),
-    "evaluate": lambda found, w: found.evaluation(w["run"]),
+    "evaluate": lambda found, w: found.evaluation(w["run"], w.get("detector")),
     "tables": lambda found, w: found.table(w["table"]),
     "figures": lambda found, w: found.table(w["table"]),
     "galleries": lambda found, w: found.figure(w["gallery"]),
@@ -62,6 +62,8 @@ PLACES = (
     ("reference", "detectors/{dataset}/{detector}-reference.safetensors"),
     ("evaluate", "runs/{run}/seed-{seed}/metrics.json"),
     ("evaluate", "runs/{run}/seed-{seed}/moments.safetensors"),
+    ("evaluate", "runs/{run}/seed-{seed}/metrics-{detector}.json"),
+    ("evaluate", "runs/{run}/seed-{seed}/moments-{detector}.safetensors"),
 )
 
 

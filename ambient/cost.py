@@ -208,9 +208,9 @@ class Costs:
 
     def evaluate(self, run: str) -> Work:
         spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)
-        study = self.experiments.study(self.experiments.run(run).study)
+        detector = self.experiments.detectors(self.experiments.run(run).study)[0]
         images = spec.images(len(training.snapshots))
-        return self.features(images, study["detector"])
+        return self.features(images, detector)
 
     def reference(self, dataset: str, detector: str) -> Work:
         return self.features(self.experiments.dataset(dataset).num_images or 50_000, detector)

@@ -1,6 +1,6 @@
 """Stage: make the detector whose features distances are measured in.
 
-Kind `inception`: the weights that clean-fid uses, from a local file or clean-fid's own download.
+Kind `inception`: NVIDIA's port of Inception-v3, from a local file or by clean-fid's download.
 Kind `classifier`: a class classifier trained here on the full clean dataset, where Inception can't be
 had or (16x16 digits) means little.
 """
@@ -14,7 +14,6 @@ if __name__ == "__main__":  # a wrong command line is refused before anything he
     job = stage.begin(__doc__, DetectorSpec, inputs=("data",), outputs=("out",), optional=("weights",),
                       options=("state", "weights"))
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -27,8 +26,8 @@ from ambient import randomness, ranks
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import save_weights
-from ambient.features import ClassNet
-from ambient.files import atomic, sha256
+from ambient.features import ClassNet, inception_bytes
+from ambient.files import atomic
 from ambient.fit import fit
 from ambient.runtime import State, autocast, device, identity
 from ambient.spec import OptimiserSpec
@@ -37,7 +36,7 @@ CHECKED = 10  # one image in so many is kept out of training, to report the accu
 AUGMENT = ("scale", "rotate", "translate")
 
 
-def fetch_inception(spec: DetectorSpec, record, weights: Path | None, out: Path) -> None:
+def fetch_inception(record, weights: Path | None, out: Path) -> None:
     """Put the Inception weights at `out`. Raises `ValueError` with what to do where they can't be had."""
     from cleanfid.downloads_helper import check_download_inception
 
@@ -54,12 +53,10 @@ def fetch_inception(spec: DetectorSpec, record, weights: Path | None, out: Path)
                     "config/local.example.yaml), or choose a detector of kind classifier") from None
         if not source.is_file():
             raise ValueError(f"detectors.inception.weights: no such file {source}")
-        found = sha256(source)
-        if spec.sha256 and found != spec.sha256:
-            raise ValueError(f"{source}: sha256 is {found}, detectors.inception.sha256 says {spec.sha256}")
-        record.external("inception", source, "clean-fid's Inception-v3 weights")
+        content = inception_bytes(source)
+        record.external("inception", source, "NVIDIA's port of Inception-v3, as clean-fid downloads it")
         with atomic(out) as temporary:
-            shutil.copyfile(source, temporary)
+            temporary.write_bytes(content)
 
 
 class ClassBatches:
@@ -96,7 +93,7 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
     if spec.weights is not None:  # a specification is recorded, and a local path must not be
         raise ValueError(f"weights: got {spec.weights!r}, allowed: null here; give them as --weights")
     if spec.kind == "inception":
-        fetch_inception(spec, record, weights, out)
+        fetch_inception(record, weights, out)
         return
     dataset, where = read(data), device()
     labels = np.unique(dataset.labels)

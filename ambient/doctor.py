@@ -185,7 +185,8 @@ def raw_data(found: Experiments) -> Iterator[Finding]:
             yield MISSING, f"dataset {dataset}: no such file {spec.path} (datasets.{dataset}.path)"
         else:
             yield OK, f"dataset {dataset}: {spec.path}"
-    for detector in sorted({found.study(study)["detector"] for study in studies}):
+    detectors = {found.weights_of(name) for study in studies for name in found.detectors(study)}
+    for detector in sorted(detectors):
         spec = found.detector(detector)
         if spec.kind == "classifier":
             yield OK, f"detector {detector}: trained in the workflow"

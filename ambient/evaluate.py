@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ambient.features import extract
 from ambient.files import read_arrays, write_arrays, write_json
-from ambient.frechet import Moments, frechet_distance, moments
+from ambient.frechet import frechet_distance, moments, stored
 
 
 def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, reference: Path,
@@ -26,8 +26,7 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
     Only equal numbers of samples are comparable: a small sample is biased upwards (by roughly a
     constant over the number), so that number is part of the protocol and of every table.
     """
-    stats = read_arrays(reference)
-    target = Moments(stats["mean"], stats["covariance"], int(stats["count"][0]))
+    target = stored(read_arrays(reference), str(reference))
     scores, kept, shape = [], {}, None
     snapshots = sorted(read_arrays(samples).items(), key=lambda item: int(item[0]))
     for nimg, images in snapshots:
@@ -39,8 +38,7 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
             scores.append({"nimg": int(nimg), "seed": seed, "value": frechet_distance(found, target)})
     write_arrays(moments_out, kept)
     write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
-                     "reference_images": target.count, "resize": "clean" if
-                     spec.detector.kind == "inception" else "none"})
+                     "reference_images": target.count} | spec.detector.protocol())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Feature extractors ("detectors") in which distances between image sets are measured.
 
-The metric is called `fid` only for clean-fid's Inception-v3; any other detector names its own
+The metric is called `fid` or `fid-clean` only for Inception-v3; any other detector names its own
 (`fd-<detector>`). A detector file is TorchScript (Inception) or safetensors (our classifier).
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from ambient.denoiser import read_description, read_weights
 from ambient.progress import Progress
 from ambient.runtime import device
 from ambient.spec import DetectorSpec
+from ambient.spec.evaluation import INCEPTION_SHA256
 
 BATCH = 250
 INCEPTION_SIDE, INCEPTION_FEATURES = 299, 2048
@@ -69,19 +72,39 @@ def bicubic(side: int) -> Tensor:
     return torch.from_numpy(np.array(wide))
 
 
-def inception_features(path: Path) -> Callable[[np.ndarray], Tensor]:
-    """clean-fid's Inception-v3 after its resizing (`clean`: Pillow's bicubic in float, cut to [0, 255])."""
-    # TorchScript is data for torch's own restricted interpreter, not a pickle of Python objects;
-    # clean-fid's wrapper insists on a fixed file name, so its two lines around the layers are here.
+def inception_bytes(path: Path) -> bytes:
+    """Inception's file, read once. Raises `ValueError` for any file but NVIDIA's inception-2015-12-05.pt.
+
+    TorchScript is a program: it can read and write any file of whoever runs it. So its digest is compared
+    at every load, with the digest written in this package and with no setting or manifest.
+    """
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != INCEPTION_SHA256:
+        raise ValueError(f"{path}: sha256 is {found}, allowed: {INCEPTION_SHA256}, NVIDIA's "
+                         "inception-2015-12-05.pt (TorchScript is a program, and no other one is run); fetch "
+                         "that file, or choose a detector of kind classifier")
+    return content
+
+
+def inception_features(path: Path, resize: str) -> Callable[[np.ndarray], Tensor]:
+    """Features of Inception-v3, resized by the network itself (`legacy`) or as clean-fid does (`clean`).
+
+    legacy: clean-fid's `legacy_tensorflow`; images enter with their own size and values in [0, 255].
+    clean: Pillow's bicubic in float, cut to [0, 255], then the network's layers after its own resizing.
+    """
+    # clean-fid's wrapper insists on a fixed file name and loads whatever has it: its lines are here.
     where = device()
-    layers = torch.jit.load(path, map_location=where).eval().layers
+    network = torch.jit.load(io.BytesIO(inception_bytes(path)), map_location=where).eval()
 
     def features(images: np.ndarray) -> Tensor:
         rgb = np.repeat(images, 3, axis=1) if images.shape[1] == 1 else images
         x = torch.from_numpy(rgb).to(where, torch.float32)
+        if resize == "legacy":
+            return network(x, return_features=True).reshape(len(x), INCEPTION_FEATURES)
         rows, columns = (bicubic(side).to(where) for side in x.shape[2:])
         x = (rows.T @ (x @ columns)).clamp(0, 255)
-        return layers((x - 128) / 128).reshape(len(x), INCEPTION_FEATURES)
+        return network.layers((x - 128) / 128).reshape(len(x), INCEPTION_FEATURES)
 
     return features
 
@@ -89,7 +112,8 @@ def inception_features(path: Path) -> Callable[[np.ndarray], Tensor]:
 @torch.no_grad()
 def extract(spec: DetectorSpec, path: Path, images: np.ndarray, name: str) -> np.ndarray:
     """Features (N, D) float32 of uint8 images (N, C, H, W)."""
-    detector = (inception_features if spec.kind == "inception" else classifier_features)(path)
+    detector = (inception_features(path, spec.resize) if spec.kind == "inception"
+                else classifier_features(path))
     progress, parts = Progress(name, len(images)), []
     for first in range(0, len(images), BATCH):
         parts.append(detector(images[first:first + BATCH]).float().cpu().numpy())

@@ -6,18 +6,56 @@ of the square roots of the eigenvalues of A S_2 A, which is symmetric: no comple
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+LARGEST = float(np.finfo(np.float32).max)  # of a feature: a mean is at most this, a covariance its square
+ROUNDING = 1e-9  # relative, by which a covariance may miss its own transpose
+
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (D,), unbiased covariance (D, D), and the number of samples behind them."""
+    """Mean (D,), unbiased covariance (D, D), and the number of samples behind them.
+
+    Raises `ValueError` for what can't be the moments of float32 features: other shapes, entries that are not
+    finite or too large, a covariance that is not symmetric, fewer than 2 samples.
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
     count: int
+
+    def __post_init__(self) -> None:
+        mean, covariance = self.mean, self.covariance
+        if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
+            raise ValueError(f"mean has the shape {mean.shape} and covariance {covariance.shape}, "
+                             "allowed: (D,) and (D, D)")
+        for name, values, bound in (("mean", mean, LARGEST), ("covariance", covariance, 2 * LARGEST**2)):
+            if values.dtype.kind != "f" or not (np.abs(values) <= bound).all():  # NaN too
+                raise ValueError(f"{name} ({values.dtype}) has entries that are no finite numbers, or beyond "
+                                 f"what float32 features can give ({bound:.3g})")
+        largest = float(np.abs(covariance).max())
+        if not (np.abs(covariance - covariance.T) <= ROUNDING * largest).all():
+            raise ValueError("covariance is not symmetric")
+        if self.count < 2:
+            raise ValueError(f"{self.count} samples have no covariance: at least 2 are needed")
+
+
+def stored(arrays: Mapping[str, np.ndarray], where: str, prefix: str = "",
+           count: int | None = None) -> Moments:
+    """Moments from the arrays of a file, `<prefix>mean` and `<prefix>covariance` (and `count`).
+
+    Raises `ValueError` naming `where`, the file, and what is wrong in it.
+    """
+    try:
+        number = int(arrays["count"].item()) if count is None else count
+        return Moments(arrays[f"{prefix}mean"], arrays[f"{prefix}covariance"], number)
+    except KeyError as error:
+        raise ValueError(f"{where}: no moments of features: {error.args[0]} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {prefix}moments: {error}") from None
 
 
 def moments(features: np.ndarray) -> Moments:
@@ -34,9 +72,12 @@ def moments(features: np.ndarray) -> Moments:
 def frechet_distance(first: Moments, second: Moments) -> float:
     """The squared Frechet distance, the number that the field calls FID for Inception features.
 
-    Raises `ArithmeticError` where a covariance is not positive semi-definite beyond rounding, or where the
-    distance is not finite: moments that overflow are no moments of images.
+    Raises `ValueError` for moments of different dimensions, `ArithmeticError` where a covariance is not
+    positive semi-definite beyond rounding, or where the distance is not finite.
     """
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(f"moments of {len(first.mean)} and of {len(second.mean)} features do not compare: "
+                         "they are of different detectors")
     values, vectors = np.linalg.eigh(first.covariance)
     root = (vectors * np.sqrt(clean(values))) @ vectors.T
     inner = root @ second.covariance @ root

@@ -65,13 +65,15 @@ class Plan:
 
     def score(self, run: str, seed: int) -> Iterator[Job]:
         """A table's cell: a training, its samples, their distance."""
-        name = self.found.run(run).study
-        study = self.found.study(name)
-        trained_on, detector = self.found.detector_dataset(name), study["detector"]
+        study = self.found.run(run).study
         yield from self.training(run, seed)
-        yield from (("prepare", (trained_on,), None), ("detector", (trained_on, detector), None),
-                    ("reference", (study["dataset"], detector), None))
-        yield from (("sample", (run,), seed), ("evaluate", (run,), seed))
+        yield "sample", (run,), seed
+        for detector in self.found.detectors(study):
+            trained_on = self.found.detector_dataset(study, detector)
+            weights = self.found.weights_of(detector)
+            yield from (("prepare", (trained_on,), None), ("detector", (trained_on, weights), None),
+                        ("reference", (self.found.study(study)["dataset"], detector), None),
+                        ("evaluate", (run,), (seed, detector)))
 
     def figure(self, name: str) -> Iterator[Job]:
         """A figure that belongs to no table."""

@@ -10,8 +10,8 @@ import torch
 
 from ambient import detector, evaluate, features, reference, spec, strict, tables
 from ambient.datasets import Dataset, read, write
-from ambient.files import read_arrays, write_arrays
-from ambient.frechet import Moments, frechet_distance, moments
+from ambient.files import read_arrays, sha256, write_arrays
+from ambient.frechet import Moments, frechet_distance, moments, stored
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
 NET = spec.DetectorSpec("classifier", features=6, channels=8, nimg=2560, batch=64, lr=3e-3)
@@ -55,8 +55,8 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
     assert len(kept) == 8
     for score in found["scores"]:
         at = f"{score['nimg']}/{score['seed']}"
-        stored = Moments(kept[f"{at}/mean"], kept[f"{at}/covariance"], 50)
-        assert frechet_distance(stored, target) == pytest.approx(score["value"], rel=1e-9)
+        drawn = Moments(kept[f"{at}/mean"], kept[f"{at}/covariance"], 50)
+        assert frechet_distance(drawn, target) == pytest.approx(score["value"], rel=1e-9)
 
 
 def test_snapshots_before_the_last_may_have_fewer_sampling_seeds(data, tmp_path):
@@ -88,39 +88,112 @@ class Layers(torch.nn.Module):
 
 
 class Fake(torch.nn.Module):
-    """The shape of clean-fid's TorchScript file: features come from its `layers`."""
+    """The shape of NVIDIA's TorchScript file: it resizes, and its `layers` take centred values."""
 
     def __init__(self):
         super().__init__()
         self.layers = Layers()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
+    def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        x = torch.nn.functional.interpolate(x, size=[299, 299], mode="bilinear")
+        found = self.layers((x[:, :, :200, :150] - 128) / 128)  # a corner, so that it matters who resizes
+        return found if return_features else found[:, :10]
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A network in Inception's place, in the format of its file, whose digest is the known one."""
+    import cleanfid.features
+    from cleanfid.inception_torchscript import InceptionV3W
+
+    path = tmp_path / "inception-2015-12-05.pt"
+    torch.jit.script(Fake()).save(path)
+    monkeypatch.setattr(features, "INCEPTION_SHA256", sha256(path))
+    monkeypatch.setattr(cleanfid.features, "InceptionV3W", lambda _, download, resize_inside: InceptionV3W(
+        str(tmp_path), download=False, resize_inside=resize_inside))
+    return path
+
+
+def clean_fids(mode, images):
+    """Features of uint8 images (N, 3, H, W) by clean-fid's own functions in a mode of its."""
+    from cleanfid.features import build_feature_extractor
+    from cleanfid.resize import build_resizer
+
+    model = build_feature_extractor(mode, torch.device("cpu"), use_dataparallel=False)
+    resize = build_resizer(mode)
+    ready = np.stack([resize(image.transpose(1, 2, 0)) for image in images]).transpose(0, 3, 1, 2)
+    return model(torch.from_numpy(ready.astype(np.float32))).numpy()
 
 
 @pytest.mark.parametrize("side", [28, 64, 512])
-def test_inception_route_is_clean_fids_resizing_and_scaling(tmp_path, side):
-    """With a stand-in network (the channel means) in the format of clean-fid's file."""
-    path = tmp_path / "inception-2015-12-05.pt"
-    torch.jit.script(Fake()).save(path)
-    made = spec.DetectorSpec("inception")
-    detector.main(made, RECORD, data=tmp_path, weights=path, state=tmp_path / "s",
+@pytest.mark.parametrize(("resize", "mode"), [("legacy", "legacy_tensorflow"), ("clean", "clean")])
+def test_each_resizing_has_the_features_of_clean_fids_mode(tmp_path, stand_in, resize, mode, side):
+    made = spec.DetectorSpec("inception", resize=resize)
+    detector.main(made, RECORD, data=tmp_path, weights=stand_in, state=tmp_path / "s",
                   out=tmp_path / "net.weights")
     images = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), dtype=np.uint8)
     found = features.extract(made, tmp_path / "net.weights", images, "t")
-
-    from cleanfid.inception_torchscript import InceptionV3W
-    from cleanfid.resize import build_resizer
-
-    wrapper, resize = InceptionV3W(str(tmp_path), download=False), build_resizer("clean")
-    large = np.stack([resize(image.transpose(1, 2, 0)) for image in images]).transpose(0, 3, 1, 2)
-    expected = wrapper(torch.from_numpy(large.copy())).numpy()
-    np.testing.assert_allclose(found, expected, atol=2e-6)
-    for made_large, one in zip(features.bicubic(side).T @ torch.from_numpy(images).float()
-                               @ features.bicubic(side), large, strict=True):  # every pixel, in grey levels
-        np.testing.assert_allclose(made_large.clamp(0, 255), one, atol=1e-3)
+    np.testing.assert_allclose(found, clean_fids(mode, images), atol=2e-6)
     grey = features.extract(made, tmp_path / "net.weights", images[:, :1], "t")
     assert grey.shape == (3, 2048) and np.ptp(grey[:, :3], axis=1).max() < 1e-5
+
+
+@pytest.mark.parametrize("side", [28, 64, 512])
+def test_bicubic_is_clean_fids_resizing_of_every_pixel(side):
+    from cleanfid.resize import make_resizer
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, side, side), dtype=np.uint8)
+    resize, matrix = make_resizer("PIL", False, "bicubic", (299, 299)), features.bicubic(side)
+    for made, image in zip(matrix.T @ torch.from_numpy(images).float() @ matrix, images, strict=True):
+        expected = resize(image.transpose(1, 2, 0)).transpose(2, 0, 1)
+        np.testing.assert_allclose(made.clamp(0, 255), expected, atol=1e-3)  # in grey levels
+
+
+def test_a_fid_is_the_distance_of_clean_fids_features(tmp_path, stand_in):
+    """From images to the score. The stand-in's features are 3 in 2,048 places."""
+    from cleanfid import fid
+
+    random = np.random.default_rng(2)
+    images = random.integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    samples = (random.integers(0, 200, (1, 30, 3, 16, 16)) + 40).astype(np.uint8)
+    write(tmp_path / "d.safetensors", Dataset(images, np.arange(40) % 2, np.arange(40)))
+    write_arrays(tmp_path / "samples.safetensors", {"64": samples})
+    made = spec.DetectorSpec("inception", resize="legacy")
+    reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=stand_in,
+                   out=tmp_path / "ref.safetensors")
+    evaluate.main(spec.EvaluationSpec("fid", made, (0,)), RECORD, samples=tmp_path / "samples.safetensors",
+                  detector=stand_in, reference=tmp_path / "ref.safetensors", out=tmp_path / "m.json",
+                  moments_out=tmp_path / "moments.safetensors")
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert {key: found[key] for key in ("metric", "resize", "weights_sha256", "reference_images")} == {
+        "metric": "fid", "resize": "legacy", "weights_sha256": spec.evaluation.INCEPTION_SHA256,
+        "reference_images": 40}
+    distances = []
+    for mode in ("legacy_tensorflow", "clean"):
+        one, other = (clean_fids(mode, part)[:, :3].astype(np.float64) for part in (samples[0], images))
+        distances.append(fid.frechet_distance(one.mean(0), np.cov(one, rowvar=False), other.mean(0),
+                                              np.cov(other, rowvar=False)) * 2048 / 3)
+    assert found["scores"][0]["value"] == pytest.approx(distances[0], rel=1e-3)
+    assert abs(distances[1] / distances[0] - 1) > 0.005  # by the other resizing it is another number
+
+
+def test_a_score_is_named_after_inception_only_where_it_is_inceptions():
+    legacy, clean = (spec.DetectorSpec("inception", resize=resize) for resize in ("legacy", "clean"))
+    assert spec.DetectorSpec("inception").resize == "clean"  # what specifications meant before they said it
+    for metric, made in (("fid", NET), ("fid-clean", NET), ("FID", NET), ("fid", clean),
+                         ("fid-clean", legacy), ("fd-net", clean)):
+        with pytest.raises(strict.SpecError, match="metric: got .* fid for Inception features"):
+            spec.EvaluationSpec(metric, made, (0,))
+    known, plain = spec.evaluation.INCEPTION_SHA256, strict.plain(spec.EvaluationSpec("fid", legacy, (0,)))
+    misnamed = spec.evaluation.misnamed
+    assert misnamed(plain, known) is None
+    assert misnamed(strict.plain(spec.EvaluationSpec("fid-clean", clean, (0,))), known) is None
+    assert misnamed(strict.plain(spec.EvaluationSpec("fd-net", NET, (0,))), "0" * 64) is None
+    assert "is not Inception's file" in misnamed(plain, "0" * 64)
+    assert "is not Inception's file" in misnamed({"metric": "fid", "detector": strict.plain(NET)}, known)
+    assert "resized as for fid-clean" in misnamed({"metric": "fid", "detector": {"kind": "inception"}}, known)
+    for broken in ({"metric": "fid"}, {"metric": "fid", "detector": 3}):
+        assert misnamed(broken, known)
 
 
 def test_missing_or_wrong_inception_weights_say_what_to_do(tmp_path, monkeypatch):
@@ -138,14 +211,67 @@ def test_missing_or_wrong_inception_weights_say_what_to_do(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="give them as --weights"):
         detector.main(spec.DetectorSpec("inception", weights="/w.pt"), RECORD, weights=None, **files)
     (tmp_path / "w.pt").write_bytes(b"other")
-    with pytest.raises(ValueError, match="sha256 is"):
-        detector.main(spec.DetectorSpec("inception", sha256="0" * 64), RECORD,
-                      weights=tmp_path / "w.pt", **files)
+    with pytest.raises(ValueError, match="sha256 is .*no other one is run"):
+        detector.main(spec.DetectorSpec("inception"), RECORD, weights=tmp_path / "w.pt", **files)
+    with pytest.raises(strict.SpecError, match="sha256: got '0000.*only this one is run"):
+        spec.DetectorSpec("inception", sha256="0" * 64)
 
 
-def test_only_inception_is_called_fid():
-    with pytest.raises(strict.SpecError, match="fid for Inception features"):
-        spec.EvaluationSpec("fid", NET, (0,))
+class Writer(torch.nn.Module):
+    """A program in a detector's file: it writes to a file of its choice."""
+
+    def __init__(self, victim: str):
+        super().__init__()
+        self.victim = victim
+
+    def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        torch.from_file(self.victim, True, 16, dtype=torch.float32).fill_(0.0)
+        return x
+
+
+@pytest.mark.parametrize("resize", ["legacy", "clean"])
+def test_no_other_torchscript_is_loaded_at_any_stage(tmp_path, resize, monkeypatch):
+    (tmp_path / "victim").write_text("A" * 64)
+    weights, made = tmp_path / "net.weights", spec.DetectorSpec("inception", resize=resize)
+    torch.jit.script(Writer(str(tmp_path / "victim"))).save(weights)
+    monkeypatch.setattr(torch.jit, "load", lambda *arguments, **more: pytest.fail("it was loaded"))
+    images = np.zeros((4, 3, 8, 8), np.uint8)
+    write(tmp_path / "d.safetensors", Dataset(images, np.zeros(4, int), np.arange(4)))
+    write_arrays(tmp_path / "samples.safetensors", {"1": images[None]})
+    write_arrays(tmp_path / "ref.safetensors", {"mean": np.zeros(2048), "covariance": np.eye(2048),
+                                                "count": np.array([4])})
+    with pytest.raises(ValueError, match="no other one is run"):
+        detector.main(made, RECORD, data=tmp_path, weights=weights, state=tmp_path / "s", out=tmp_path / "o")
+    with pytest.raises(ValueError, match="no other one is run"):
+        reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=weights, out=tmp_path / "o")
+    with pytest.raises(ValueError, match="no other one is run"):
+        evaluate.main(spec.EvaluationSpec(spec.evaluation.METRICS[resize], made, (0,)), RECORD,
+                      samples=tmp_path / "samples.safetensors", detector=weights,
+                      reference=tmp_path / "ref.safetensors", out=tmp_path / "o", moments_out=tmp_path / "m")
+    assert (tmp_path / "victim").read_text() == "A" * 64
+
+
+@pytest.mark.parametrize(("change", "match"), [
+    ({"covariance": np.eye(3) * np.inf}, "covariance .* no finite numbers"),
+    ({"mean": np.array([0, 1e200, 0.0])}, "mean .* beyond what float32 features can give"),
+    ({"mean": np.array([0, np.nan, 0])}, "mean .* no finite numbers"),
+    ({"covariance": np.eye(3) * 1e170}, "covariance .* beyond what float32"),
+    ({"covariance": np.eye(3) + np.eye(3, k=1) * 1e-3}, "not symmetric"),
+    ({"covariance": np.eye(4)}, r"mean has the shape \(3,\) and covariance \(4, 4\)"),
+    ({"mean": np.zeros((3, 1))}, r"allowed: \(D,\) and \(D, D\)"),
+    ({"count": np.array([1])}, "1 samples have no covariance"),
+    ({"count": np.array([1, 2])}, "moments"),
+    ({"mean": None}, "mean is missing")])
+def test_moments_that_can_not_be_are_refused_by_name_when_they_are_read(change, match):
+    arrays = {"mean": np.zeros(3), "covariance": np.eye(3), "count": np.array([9])} | change
+    with pytest.raises(ValueError, match=rf"ref\.safetensors: .*{match}"):
+        stored({name: values for name, values in arrays.items() if values is not None}, "ref.safetensors")
+
+
+def test_moments_of_different_detectors_do_not_compare():
+    one, other = (Moments(np.zeros(d), np.eye(d), 9) for d in (3, 4))
+    with pytest.raises(ValueError, match="moments of 3 and of 4 features"):
+        frechet_distance(one, other)
 
 
 # --- tables ---------------------------------------------------------------------------------------------

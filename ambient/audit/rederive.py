@@ -109,24 +109,26 @@ class Rederive:
         import numpy as np
 
         from ambient.files import read_arrays
-        from ambient.frechet import Moments, frechet_distance
+        from ambient.frechet import frechet_distance, stored
         from ambient.spec import EvaluationSpec
+        from ambient.spec.evaluation import misnamed
 
+        (detector,) = result.manifest["inputs"]["detector"]
+        if why := misnamed(result.manifest["spec"], detector["sha256"]):
+            raise Differs(why)
         spec = build(EvaluationSpec, result.manifest["spec"], "spec")
         found = read_json(result.key)
         (reference,) = self.inputs(result, "reference")["reference"]
-        stats = read_arrays(reference)
         kept = self.fellow(result, "moments_out")
-        target = Moments(stats["mean"], stats["covariance"], int(stats["count"][0]))
+        target = stored(read_arrays(reference), reference.name)
         compare({k: v for k, v in found.items() if k not in ("scores", "num_samples")},
-                {"metric": spec.metric, "reference_images": target.count,
-                 "resize": "clean" if spec.detector.kind == "inception" else "none"})
+                {"metric": spec.metric, "reference_images": target.count} | spec.detector.protocol())
         seeds: dict[int, list[int]] = {}
         for score in found["scores"]:
             seeds.setdefault(score["nimg"], []).append(score["seed"])
             at = f"{score['nimg']}/{score['seed']}"
             arrays = read_arrays(kept, (f"{at}/mean", f"{at}/covariance"))
-            drawn = Moments(arrays[f"{at}/mean"], arrays[f"{at}/covariance"], found["num_samples"])
+            drawn = stored(arrays, kept.name, f"{at}/", found["num_samples"])
             value, gap = frechet_distance(drawn, target), drawn.mean - target.mean
             scale = float(np.trace(drawn.covariance) + np.trace(target.covariance) + gap @ gap)
             if not abs(score["value"] - value) <= TOLERANCE * scale:

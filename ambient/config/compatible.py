@@ -35,22 +35,26 @@ def check_network(where: str, network: NetworkSpec, resolution: int) -> None:
 
 
 def check_study(found: Experiments, study: str) -> None:
-    """A study's detector against its images: features of other images than its own mean little."""
-    values = found.study(study)
-    dataset, other = found.dataset(values["dataset"]), found.detector_dataset(study)
-    check_dataset(values["dataset"], dataset)
-    detector, made_on = found.detector(values["detector"]), found.dataset(other)
-    if detector.kind == "inception":
-        return
-    where = f"studies.{study}.detector"
+    """A study's detectors against its images: features of other images than its own mean little."""
+    name = found.study(study)["dataset"]
+    check_dataset(name, found.dataset(name))
+    for detector in found.detectors(study):
+        if found.detector(detector).kind == "classifier":
+            check_detector(found, study, detector)
+
+
+def check_detector(found: Experiments, study: str, detector: str) -> None:
+    """A detector of kind classifier against the images of a study, and those that it is made on."""
+    name, other = found.study(study)["dataset"], found.detector_dataset(study, detector)
+    dataset, made_on, where = found.dataset(name), found.dataset(other), f"studies.{study}.detector"
     for key in ("channels", "resolution"):
         ours, its = getattr(dataset, key), getattr(made_on, key)
         if ours != its:
-            raise SpecError(f"{where}: got {values['detector']!r}, made on {other} with {key} {its}, "
-                            f"allowed: one made on images with {key} {ours}, as {values['dataset']} has")
-    require(made_on.resolution >= SMALLEST_DETECTED, where, values["detector"],
+            raise SpecError(f"{where}: got {detector!r}, made on {other} with {key} {its}, "
+                            f"allowed: one made on images with {key} {ours}, as {name} has")
+    require(made_on.resolution >= SMALLEST_DETECTED, where, detector,
             f"one on images of at least {SMALLEST_DETECTED} pixels")
-    require(made_on.source != "procedural" and len(made_on.classes or (0, 1)) > 1, where, values["detector"],
+    require(made_on.source != "procedural" and len(made_on.classes or (0, 1)) > 1, where, detector,
             f"one made on images of two or more classes ({other} has fewer)")
 
 
@@ -58,14 +62,16 @@ def check_run(found: Experiments, name: str) -> None:
     """A run's network, samples and added images against the images of its study."""
     run = found.run(name)
     study, values = f"studies.{run.study}", found.study(run.study)
-    dataset, detector = found.dataset(values["dataset"]), found.detector(values["detector"])
+    dataset = found.dataset(values["dataset"])
     check_study(found, run.study)
     training, sampling = found.training(name, values["training_seeds"][0]), found.sampling(name)
     check_network(f"{study}.training", training.network, dataset.resolution)
-    require(detector.kind != "inception" or sampling.num_samples > detector.features,
-            f"{study}.sampling.num_samples", sampling.num_samples,
-            f"more than the {detector.features} features of {values['detector']}: the covariance of fewer is "
-            "singular, and an FID of it no FID")
+    for detector in found.detectors(run.study):
+        spec = found.detector(detector)
+        require(spec.kind != "inception" or sampling.num_samples > spec.features,
+                f"{study}.sampling.num_samples", sampling.num_samples,
+                f"more than the {spec.features} features of {detector}: the covariance of fewer is singular, "
+                "and an FID of it no FID")
     for corruption, annotation in run.parts:
         check_corruption(found, run.study, corruption)
         names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]

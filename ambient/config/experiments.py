@@ -141,10 +141,11 @@ class Experiments(Stages):
         self.dataset(self.study(run.study)["dataset"])
         for corruption, annotation in run.parts:
             self.validate_part(name, run.study, corruption, annotation)
-        self.detector_dataset(run.study)
         for seed in self.study(run.study)["training_seeds"]:
             self.training(name, seed)
-        self.evaluation(name)
+        for detector in self.detectors(run.study):
+            self.detector_dataset(run.study, detector)
+            self.evaluation(name, detector)
         check_run(self, name)
 
     def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,23 +65,32 @@ class SamplingSpec:
         return self.num_samples * (len(self.seeds) + (snapshots - 1) * len(self.seeds_at(last=False)))
 
 
+# NVIDIA's inception-2015-12-05.pt, the TorchScript port of the FID network: 95,607,719 bytes. The published
+# FIDs of EDM and its successors, and clean-fid's, are of this very file; k-diffusion pins the same digest.
+INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
+METRICS = {"legacy": "fid", "clean": "fid-clean"}  # of Inception's features, by who resizes
+
+
 @dataclass(frozen=True)
 class DetectorSpec:
     """Features in which distances are measured.
 
-    kind `inception`: clean-fid's Inception-v3 (the metric is then called `fid`); `classifier`: a
-    small class classifier trained in the workflow on the clean dataset (`fd-<name>`).
+    kind `inception`: Inception-v3 in NVIDIA's port. `resize` says who brings its images to 299 x 299 pixels:
+    `legacy`, the network itself, from uint8 images, as for published FIDs (the metric is `fid`); `clean`,
+    clean-fid's bicubic resizing before it (`fid-clean`). kind `classifier`: a small class classifier trained
+    in the workflow on the clean dataset (`fd-<name>`).
     """
 
     kind: Literal["inception", "classifier"]
     weights: str | None = None  # inception: a local file, else clean-fid's download
-    sha256: str | None = None  # of that file
+    sha256: str | None = None  # inception: of that file; None: INCEPTION_SHA256, the only one allowed
     features: int = 2048
     channels: int = 0  # classifier: width of the first block
     nimg: int = 0
     batch: int = 0
     lr: float = 0.0
     seed: int = 0
+    resize: Literal["legacy", "clean"] = "clean"  # inception only
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -90,13 +100,22 @@ class DetectorSpec:
                 require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
             require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
             require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
+        elif self.sha256 is not None:
+            require(self.sha256 == INCEPTION_SHA256, "sha256", self.sha256,
+                    f"{INCEPTION_SHA256} or null: the file is a program, and only this one is run")
+
+    def protocol(self) -> dict:
+        """What a score in these features is recorded with: who resized, and Inception's digest."""
+        if self.kind == "classifier":
+            return {"resize": "none"}
+        return {"resize": self.resize, "weights_sha256": INCEPTION_SHA256}
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
     """How a run's samples are scored; `seeds` are the sampling seeds, in the samples' order."""
 
-    metric: str  # `fid`, or `fd-<detector>`
+    metric: str  # `fid`, `fid-clean`, or `fd-<detector>`
     detector: DetectorSpec
     seeds: tuple[int, ...]
     earlier_seeds: int | None = None  # of `seeds`, those of snapshots before the last; None: all
@@ -107,5 +126,25 @@ class EvaluationSpec:
 
     def __post_init__(self) -> None:
         require_seeds(self.seeds, "seeds")
-        require((self.metric == "fid") == (self.detector.kind == "inception"), "metric", self.metric,
-                "fid for Inception features, and only for those")
+        inception = METRICS[self.detector.resize] if self.detector.kind == "inception" else None
+        require(self.metric == inception if inception else self.metric.startswith("fd-"), "metric",
+                self.metric, "fid for Inception features of resize legacy, fid-clean for those of resize "
+                "clean, fd-<detector> for all others")
+
+
+def misnamed(spec: Mapping, detector_sha256: str) -> str | None:
+    """Why a score must not be called what it is called, in words; None where it may.
+
+    `spec` is the plain specification of the score's manifest, `detector_sha256` the digest of the detector
+    that it was measured with. A score named after Inception is one of INCEPTION_SHA256 and of nothing else.
+    """
+    detector = spec.get("detector")
+    detector = detector if isinstance(detector, Mapping) else {}
+    metric, kind = spec.get("metric"), detector.get("kind")
+    if kind != "inception" and metric not in METRICS.values():
+        return None
+    if kind != "inception" or detector_sha256 != INCEPTION_SHA256:
+        return (f"called {metric}, but its detector {detector_sha256[:12]}… is not Inception's file "
+                f"{INCEPTION_SHA256[:12]}…")
+    expected = METRICS.get(str(detector.get("resize", "clean")))
+    return None if metric == expected else f"called {metric}, but its images were resized as for {expected}"

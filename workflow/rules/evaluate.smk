@@ -92,3 +92,16 @@ rule evaluate:
         "{resources.run} ambient.evaluate --spec {params.spec:q} --samples {input.samples:q}"
         " --detector {input.detector:q} --reference {input.reference:q} --out {output.metrics:q}"
         " --moments-out {output.moments:q} 2>&1 | keep {log:q}"
+
+
+# By a study's other detectors; what it reads and runs is the same.
+
+
+use rule evaluate as evaluate_beside with:
+    output:
+        metrics="results/{scale}/runs/{run}/seed-{seed}/metrics-{detector}.json",
+        moments="results/{scale}/runs/{run}/seed-{seed}/moments-{detector}.safetensors",
+    log:
+        "results/{scale}/logs/evaluate/{run}-seed-{seed}-{detector}.log",
+    message:
+        "evaluate {wildcards.run}, seed {wildcards.seed}, by {wildcards.detector} ({wildcards.scale})"

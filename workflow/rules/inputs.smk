@@ -108,24 +108,31 @@ def run_annotations(wildcards):
     return annotation_path(wildcards.scale, wildcards.run, ".safetensors")
 
 
-def detector_path(wildcards):
-    """A study's detector, made on a dataset of its own or on the study's."""
+def detector_of(wildcards):
+    """The detector of a score: named in its path, or the study's first."""
     found = experiments(wildcards)
-    study = found.run(wildcards.run).study
-    folder = f"results/{wildcards.scale}/detectors/{found.detector_dataset(study)}"
-    return f"{folder}/{found.study(study)['detector']}.weights"
+    return wildcards.get("detector") or found.detectors(found.run(wildcards.run).study)[0]
+
+
+def detector_path(wildcards):
+    """Its weights, made on a dataset of its own or on the study's."""
+    found, name = experiments(wildcards), detector_of(wildcards)
+    folder = f"results/{wildcards.scale}/detectors"
+    dataset = found.detector_dataset(found.run(wildcards.run).study, name)
+    return f"{folder}/{dataset}/{found.weights_of(name)}.weights"
 
 
 def reference_detector(wildcards):
-    entry = experiments(wildcards).entry("detectors", wildcards.detector, "detectors")
-    name = entry.get("dataset", wildcards.dataset)
-    return f"results/{wildcards.scale}/detectors/{name}/{wildcards.detector}.weights"
+    found = experiments(wildcards)
+    name = found.weights_of(wildcards.detector)
+    dataset = found.entry("detectors", name, "detectors").get("dataset", wildcards.dataset)
+    return f"results/{wildcards.scale}/detectors/{dataset}/{name}.weights"
 
 
 def reference_path(wildcards):
-    study = experiments(wildcards).study(experiments(wildcards).run(wildcards.run).study)
-    folder = f"results/{wildcards.scale}/detectors/{study['dataset']}"
-    return f"{folder}/{study['detector']}-reference.safetensors"
+    found = experiments(wildcards)
+    dataset = found.study(found.run(wildcards.run).study)["dataset"]
+    return f"results/{wildcards.scale}/detectors/{dataset}/{detector_of(wildcards)}-reference.safetensors"
 
 
 def table_runs(name):
