@@ -6,10 +6,10 @@ standard deviations in units of the data, which lie in [-1, 1].
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from ambient.usage import buffer_factor
 
 
 def lognormal(count: int, P_mean: float, P_std: float, generator: torch.Generator) -> Tensor:
@@ -51,15 +51,6 @@ def ambient_weight(sigma: Tensor, sigma_tn: Tensor) -> Tensor:
     It grows without bound towards sigma_tn, and at sigma = sigma_tn is infinite: no sample is admitted there.
     """
     return sigma**4 / added_variance(sigma, sigma_tn) ** 2
-
-
-def buffer_factor(buffer: float | None) -> float:
-    """The b of the admission rule sigma > b sigma_min: b = sqrt(1 + 1/(L - 1)), L = `buffer` (C.2).
-
-    At sigma = b sigma_min the factor sigma^2 / (sigma^2 - sigma_min^2) is exactly L, so lambda_amb is
-    L^2 (the paper says L: see the notes on its inconsistencies in the README). None gives b = 1.
-    """
-    return 1.0 if buffer is None else math.sqrt(1 + 1 / (buffer - 1))
 
 
 def admits(sigma: Tensor, sigma_min: Tensor, sigma_max: Tensor, buffer: float | None) -> Tensor:

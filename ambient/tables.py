@@ -10,8 +10,8 @@ from ambient import stage
 from ambient.spec import TableSpec
 
 if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, TableSpec, inputs=("metrics", "annotations"), outputs=("out",),
-                      many=("metrics", "annotations"))
+    job = stage.begin(__doc__, TableSpec, inputs=("metrics", "annotations", "usable", "beside"),
+                      outputs=("out",), many=("metrics", "annotations", "usable", "beside"))
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ambient.files import atomic, read_json
+from ambient.files import atomic, read_arrays, read_json
 from ambient.spec import RowSpec
+from ambient.spec.evaluation import INCEPTION_SHA256, METRICS
 from ambient.strict import build, plain
+from ambient.usage import usage
 
 
 def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
@@ -53,7 +55,10 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
 
 
 # Columns that are there only where they say something.
-OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean")
+USED = ("clean_images", "added_images", "used_images", "used_levels", "used_draws")
+OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
+            "reference_dataset", "weights_sha256", "protocol", "paper_protocol", *USED)
+PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
 
 
 def tolerance(found: Mapping | None) -> str | None:
@@ -64,36 +69,96 @@ def tolerance(found: Mapping | None) -> str | None:
     return f"{found['absolute']:g}" + ("" if relative is None else f" and {relative:.0%}")
 
 
-def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict) -> dict:
+def protocol(spec: RowSpec, metrics: Sequence[dict]) -> dict:
+    """What scores of a run were measured by: their metric, and `PROTOCOL`.
+
+    Raises `ValueError` where training seeds differ in it, or where a score is named after Inception but was
+    not measured as that name says.
+    """
+    found = [{key: m.get(key) for key in ("metric", *PROTOCOL)} for m in metrics]
+    for other in found[1:]:
+        if other != found[0]:
+            raise ValueError(f"run {spec.run}: training seeds were scored differently: {found[0]}, {other}")
+    metric, resize = found[0]["metric"], found[0]["resize"]
+    inception = resize in METRICS and found[0]["weights_sha256"] == INCEPTION_SHA256
+    if metric in METRICS.values() and not (inception and METRICS[resize] == metric):
+        raise ValueError(f"run {spec.run}: its score is called {metric}, but is recorded with resize "
+                         f"{resize} and weights {found[0]['weights_sha256']}: evaluate it again")
+    return found[0]
+
+
+def other_metric(spec: RowSpec, metric: str, metrics: Sequence[dict]) -> dict:
+    """The columns of a metric that stands beside the table's own. Raises `ValueError` for another one."""
+    found = protocol(spec, metrics)
+    if found.pop("metric") != metric:
+        raise ValueError(f"run {spec.run}: {metrics[0]['metric']} where {metric} is expected")
+    numbers = summarise([m["scores"] for m in metrics])
+    return {metric: numbers["value"], f"{metric}_std": numbers["value_std"],
+            f"{metric}_best": numbers["value_best"]} | {f"{metric}_{k}": v for k, v in found.items()}
+
+
+def used(spec: RowSpec, annotation: dict, usable: Path | None) -> dict:
+    """How many images are clean, added, and added and usable at some level; and at how many levels.
+
+    `annotation` is the summary; `usable`, the annotations themselves, gives `used_levels` and `used_draws`
+    (`ambient.usage`).
+    """
+    if "samples" not in annotation:
+        return {}
+    clean = annotation["samples"] - annotation["corrupted"]
+    found = {"clean_images": clean, "added_images": annotation["corrupted"],
+             "used_images": annotation["used"]}
+    if usable is None or spec.noise is None or not annotation["corrupted"]:
+        return found
+    arrays = read_arrays(usable, ("sigma_min", "sigma_max"))
+    share = usage(arrays["sigma_min"], arrays["sigma_max"], clean, spec.noise, spec.buffer)
+    return found | {"used_levels": share.levels, "used_draws": share.draws}
+
+
+def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path | None = None) -> dict:
     """One row as column -> value. Raises `ValueError` where training seeds differ in protocol."""
-    protocols = {(m["metric"], m["num_samples"], m["reference_images"]) for m in metrics}
-    if len(protocols) != 1:
-        raise ValueError(f"run {spec.run}: training seeds were scored differently: {protocols}")
-    metric, num_samples, _ = protocols.pop()
+    found = protocol(spec, metrics)
     numbers = summarise([m["scores"] for m in metrics])
     return {
         "id": spec.id, "dataset": spec.dataset,
         "method": spec.method, "corruption": spec.corruption or "none", **spec.parameters, **spec.settings,
-        "metric": metric, "value": numbers.pop("value"), "value_std": numbers.pop("value_std"),
+        "metric": found.pop("metric"), "value": numbers.pop("value"), "value_std": numbers.pop("value_std"),
         "value_min": numbers.pop("value_min"), "value_best": numbers.pop("value_best"),
-        "num_samples": num_samples, **numbers,
+        **found, "reference_dataset": spec.reference, **numbers,
+        "protocol": spec.protocol, **dict.fromkeys(USED), **used(spec, annotation, usable),
         "sigma_min_mean": annotation.get("sigma_min_mean"),
         "sigma_min_lag": annotation.get("sigma_min_lag"),
         "sigma_max_mean": annotation.get("sigma_max_mean"),
         "crop_tolerance": tolerance(annotation.get("crop_tolerance")),
         "paper_metric": "fid", "paper_value": spec.paper.get("fid"),
         "paper_sigma_min_mean": spec.paper.get("sigma_min"),
-        "paper_sigma_max_mean": spec.paper.get("sigma_max"), "run_id": spec.run_id}
+        "paper_sigma_max_mean": spec.paper.get("sigma_max"), "paper_protocol": spec.paper_protocol,
+        "run_id": spec.run_id}
 
 
-def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path]) -> pd.DataFrame:
-    """The table. `metrics`: one file for each row and training seed; `annotations`: one a row."""
-    seeds = len(spec.training_seeds)
-    if len(metrics) != seeds * len(spec.rows) or len(annotations) != len(spec.rows):
-        raise ValueError(f"table {spec.name}: {len(metrics)} score files and {len(annotations)} "
-                         f"annotation summaries for {len(spec.rows)} rows x {seeds} training seeds")
-    rows = [row(one, [read_json(path) for path in metrics[i * seeds:(i + 1) * seeds]],
-                read_json(annotations[i])) for i, one in enumerate(spec.rows)]
+def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
+          usable: Sequence[Path] = (), others: Sequence[Path] = ()) -> pd.DataFrame:
+    """The table. `metrics`: one file for each row and training seed; `annotations` (summaries): one a row.
+
+    `usable`, the annotations themselves: one a row, or none at all. `others`: for each metric of
+    `spec.beside` as many as `metrics`. Raises `ValueError` for any other number of files.
+    """
+    seeds, count = len(spec.training_seeds), len(spec.rows)
+    if len(metrics) != seeds * count or len(annotations) != count or len(usable) not in (0, count):
+        raise ValueError(f"table {spec.name}: {len(metrics)} score files, {len(annotations)} annotation "
+                         f"summaries and {len(usable)} annotations for {count} rows x {seeds} training seeds")
+    if len(others) != len(spec.beside) * len(metrics):
+        raise ValueError(f"table {spec.name}: {len(others)} score files for {len(spec.beside)} other metrics "
+                         f"x {count} rows x {seeds} training seeds")
+
+    def scores(files: Sequence[Path], i: int) -> list[dict]:
+        return [read_json(path) for path in files[i * seeds:(i + 1) * seeds]]
+
+    rows = []
+    for i, one in enumerate(spec.rows):
+        rows.append(row(one, scores(metrics, i), read_json(annotations[i]), usable[i] if usable else None))
+        for k, metric in enumerate(spec.beside):
+            rows[-1] |= other_metric(one, metric, scores(others[k * len(metrics):], i))
     keys = list(dict.fromkeys(key for one in spec.rows for key in (*one.parameters, *one.settings)))
     table = pd.DataFrame(rows)
     table = table.drop(columns=[name for name in OPTIONAL if table[name].isna().all()])
@@ -105,14 +170,15 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path])
 def rebuild(spec: Mapping, inputs: Mapping[str, Sequence[Path]]) -> str:
     """The CSV text of a table from the plain specification and inputs that its manifest holds."""
     found = build(TableSpec, spec, "table")
-    return frame(found, inputs["metrics"], inputs["annotations"]).to_csv(
-        index=False, lineterminator="\n", float_format="%.6g")
+    return frame(found, inputs["metrics"], inputs["annotations"], inputs.get("usable", ()),
+                 inputs.get("beside", ())).to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
-def main(spec: TableSpec, record, *, metrics: list[Path], annotations: list[Path],
-         out: Path) -> None:
+def main(spec: TableSpec, record, *, metrics: list[Path], annotations: list[Path], out: Path,
+         usable: Sequence[Path] = (), beside: Sequence[Path] = ()) -> None:
     """`out` gets the table."""
-    text = rebuild(plain(spec), {"metrics": metrics, "annotations": annotations})
+    text = rebuild(plain(spec), {"metrics": metrics, "annotations": annotations, "usable": usable,
+                                 "beside": beside})
     with atomic(out) as temporary:
         temporary.write_text(text)
 

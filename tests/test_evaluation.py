@@ -1,5 +1,6 @@
 """Detectors, scores and tables."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -8,10 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from ambient import detector, evaluate, features, reference, spec, strict, tables
+from ambient import detector, evaluate, features, reference, spec, strict, tables, usage
+from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, write
 from ambient.files import read_arrays, sha256, write_arrays
 from ambient.frechet import Moments, frechet_distance, moments, stored
+from ambient.noise import admits
+from ambient.statistics import statistics
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
 NET = spec.DetectorSpec("classifier", features=6, channels=8, nimg=2560, batch=64, lr=3e-3)
@@ -352,3 +356,100 @@ def test_tables_say_what_an_annotation_rests_on(tmp_path):
     assert table["sigma_min_lag"].iloc[1] == 0.145 and table["crop_tolerance"].iloc[1] == "0.001 and 5%"
     assert table[["sigma_min_lag", "crop_tolerance"]].iloc[0].isna().all()
     assert tables.tolerance({"absolute": 1e-3, "relative": None}) == "0.001"
+
+
+def test_protocol_columns_stand_in_the_table(tmp_path):
+    """Two metrics of the same samples: the table's own beside the paper's number, the other in columns."""
+    made, metrics, annotations = make_table(tmp_path)
+    others = []
+    for path, value in zip(metrics, (3.0, 1.5), strict=True):
+        score = json.loads(path.read_text()) | {"reference_images": 5}
+        legacy, clean = (spec.DetectorSpec("inception", resize=r).protocol() for r in ("legacy", "clean"))
+        path.write_text(json.dumps(score | {"metric": "fid"} | legacy))
+        others.append(path.with_name(f"{path.stem}-clean.json"))
+        others[-1].write_text(json.dumps(score | {"metric": "fid-clean", "scores": scores({10: [value]})}
+                                         | clean))
+    about = {"reference": "cifar10", "protocol": "strict balanced",
+             "paper_protocol": "leaky uniform (clean fraction 0.5)"}
+    rows = tuple(dataclasses.replace(row, **about) for row in made.rows)
+    made = dataclasses.replace(made, rows=rows, beside=("fid-clean",))
+    files = {"metrics": metrics, "annotations": annotations}
+    tables.main(made, RECORD, **files, beside=others, out=tmp_path / "t.csv")
+    table = pd.read_csv(tmp_path / "t.csv")
+    known = spec.evaluation.INCEPTION_SHA256
+    assert table["metric"].eq("fid").all() and list(table["value"]) == [2.0, 1.0]
+    assert table["resize"].eq("legacy").all() and list(table["fid-clean"]) == [3.0, 1.5]
+    assert table["fid-clean_resize"].eq("clean").all() and table["fid-clean_num_samples"].eq(9).all()
+    assert table["weights_sha256"].eq(known).all() and table["fid-clean_weights_sha256"].eq(known).all()
+    assert table["reference_dataset"].eq("cifar10").all() and table["reference_images"].eq(5).all()
+    assert table["protocol"].eq("strict balanced").all()
+    assert table["paper_protocol"].eq("leaky uniform (clean fraction 0.5)").all()
+    assert tables.rebuild(strict.plain(made), files | {"beside": others}) == (tmp_path / "t.csv").read_text()
+    with pytest.raises(ValueError, match="2 score files for 0 other metrics"):
+        tables.frame(dataclasses.replace(made, beside=()), metrics, annotations, (), others)
+    with pytest.raises(ValueError, match="fid where fid-clean is expected"):
+        tables.frame(made, metrics, annotations, (), metrics)
+
+
+@pytest.mark.parametrize("wrong", [{"resize": "clean"}, {"resize": "none"}, {"weights_sha256": "0" * 64},
+                                   {"weights_sha256": None}])
+def test_a_table_has_no_fid_that_is_recorded_as_something_else(tmp_path, wrong):
+    made, _, annotations = make_table(tmp_path)
+    score = {"metric": "fid", "scores": scores({10: [2.0]}), "num_samples": 9, "reference_images": 5}
+    good = score | spec.DetectorSpec("inception", resize="legacy").protocol()
+    assert tables.row(made.rows[0], [good], {})["metric"] == "fid"
+    with pytest.raises(ValueError, match="run a: its score is called fid, but is recorded with"):
+        tables.row(made.rows[0], [good | wrong], {})
+
+
+# --- use of the added images --------------------------------------------------------------------------------
+
+
+def test_usage_against_every_draw_of_a_training():
+    """The shares against counts over many levels, by the rule that training admits images by."""
+    random = np.random.default_rng(3)
+    clean, count, noise = 5, 40, spec.NoiseSpec(-1.2, 1.2)
+    sigma_min = np.r_[np.zeros(clean), random.choice([0.0, 0.3, 1.0, np.inf], count)]
+    sigma_max = np.r_[np.zeros(clean), random.choice([0.0, 0.05, 0.4], count)]
+    found = usage.usage(sigma_min, sigma_max, clean, noise, 4.0)
+    sigma = np.exp(-1.2 + 1.2 * random.standard_normal(200_000))
+    admitted = admits(torch.from_numpy(sigma)[:, None], torch.from_numpy(sigma_min),
+                      torch.from_numpy(sigma_max), 4.0).numpy()
+    added = admitted[:, clean:]
+    assert found.levels == pytest.approx(added.mean(), abs=0.003)
+    assert found.draws == pytest.approx((added.sum(1) / admitted.sum(1)).mean(), abs=0.003)
+
+
+def test_usage_in_closed_form():
+    noise = spec.NoiseSpec(0.0, 1.0)  # half of all levels lie above 1
+    above = usage.usage(np.r_[0.0, 0.0, [1.0] * 8], np.zeros(10), 2, noise, None)
+    assert above.levels == pytest.approx(0.5) and above.draws == pytest.approx(0.5 * 0.8)
+    below = usage.usage(np.r_[0.0, 0.0, [np.inf] * 8], np.r_[0.0, 0.0, [1.0] * 8], 2, noise, 4.0)
+    assert below.levels == pytest.approx(0.5) and below.draws == pytest.approx(0.4)
+    never = usage.usage(np.r_[0.0, [np.inf] * 4], np.zeros(5), 1, noise, 4.0)
+    assert (never.levels, never.draws) == (0.0, 0.0)
+    always = usage.usage(np.zeros(10), np.zeros(10), 1, noise, 4.0)
+    assert always.levels == pytest.approx(1) and always.draws == pytest.approx(0.9)
+    assert usage.usage(np.zeros(3), np.zeros(3), 3, noise, 4.0) == usage.Usage(0.0, 0.0)
+
+
+def test_the_table_says_how_many_added_images_a_row_used(tmp_path):
+    made, metrics, _ = make_table(tmp_path)
+    noise, files, summaries = spec.NoiseSpec(0.0, 1.0), [], []
+    for name, sigma_max in (("unusable", 0.0), ("usable", 1.0)):
+        table, corrupted = tmp_path / f"{name}.safetensors", np.arange(10) >= 2
+        low, high = np.where(corrupted, np.inf, 0.0), np.where(corrupted, sigma_max, 0.0)
+        Annotations(np.arange(10), low, high).write(table)
+        summaries.append(table.with_suffix(".json"))
+        summaries[-1].write_text(json.dumps(statistics(low, corrupted, high)))
+        files.append(table)
+    rows = tuple(dataclasses.replace(row, noise=noise, buffer=4.0) for row in made.rows)
+    found = tables.frame(dataclasses.replace(made, rows=rows), metrics, summaries, files)
+    assert list(found["clean_images"]) == [2, 2] and list(found["added_images"]) == [8, 8]
+    assert list(found["used_images"]) == [0, 8]
+    assert list(found["used_levels"]) == pytest.approx([0, 0.5])
+    assert list(found["used_draws"]) == pytest.approx([0, 0.4])
+    alone = tables.frame(made, metrics, summaries)  # from summaries alone: their counts
+    assert list(alone["used_images"]) == [0, 8] and "used_levels" not in alone
+    with pytest.raises(ValueError, match="1 annotations for 2 rows"):
+        tables.frame(made, metrics, summaries, files[:1])

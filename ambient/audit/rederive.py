@@ -91,7 +91,8 @@ class Rederive:
         """Every cell of a table from raw scores and annotation summaries."""
         from ambient import tables
 
-        text = tables.rebuild(result.manifest["spec"], self.inputs(result, "metrics", "annotations"))
+        roles = ("metrics", "annotations", "usable", "beside")
+        text = tables.rebuild(result.manifest["spec"], self.inputs(result, *roles))
         compare_cells(result.key.read_text(), text)
 
     def summary(self, result: Result) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ambient.config.compatible import check_locality, check_run
@@ -51,7 +51,15 @@ class Experiments(Stages):
         require(all(found == seeds for found in others), f"tables.{name}.rows", ", ".join(studies),
                 "runs of studies with the same training_seeds: every row is trained with each")
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
-                                     "training_seeds": seeds}, f"tables.{name}")
+                                 "training_seeds": seeds, "beside": self.metrics_beside(name, rows)},
+                     f"tables.{name}")
+
+    def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
+        """The metrics by the studies' other detectors. Raises `SpecError` where the rows differ in them."""
+        found = {tuple(self.detectors(self.run(row.run).study)[1:]) for row in rows}
+        require(len(found) == 1, f"tables.{table}.rows", sorted(found),
+                "runs of studies with the same detectors after their first one")
+        return tuple(map(self.metric, found.pop()))
 
     def row(self, run: str, asked_by: str, key: str | None = None) -> RowSpec:
         """The table row of a run; `key` is the id of a number given in running text."""
@@ -66,8 +74,22 @@ class Experiments(Stages):
         parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
         crops = self.crop_classifiers(found.annotation)
         annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
-        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key,
-                       self.study(found.study)["dataset"], settings, entry.get("note"))
+        training, dataset = self.training(run, 0), self.study(found.study)["dataset"]
+        ours, theirs = self.protocols(found.study, found.annotation)
+        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key, dataset,
+                       settings, entry.get("note"), dataset, ours, theirs if paper else None,
+                       training.noise, training.loss.buffer)
+
+    def protocols(self, study: str, annotation: str) -> tuple[str | None, str | None]:
+        """How the classifiers of an annotation are trained, and the paper's; None where there is none.
+
+        The latter is that of the preset that `published` names in `classifiers`; without, it is the same.
+        """
+        one = self.classifier_of(annotation)
+        for name in [one] if one else self.crop_classifiers(annotation)[:1]:
+            theirs = self.entry("classifiers", name, "annotations").get("published", name)
+            return self.classifier(study, name).words(), self.classifier(study, theirs).words()
+        return None, None
 
     def settings(self, run: str, keys: list[str]) -> dict:
         """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""

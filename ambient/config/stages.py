@@ -232,7 +232,7 @@ class Stages:
 
     def classifier(self, study: str, name: str) -> ClassifierSpec:
         """The specification of the `classifier` stage."""
-        preset = self.entry("classifiers", name, "annotations")
+        preset = {k: v for k, v in self.entry("classifiers", name, "annotations").items() if k != "published"}
         return self.preset(ClassifierSpec, study, "classifier", preset, f"classifiers.{name}")
 
     def preset(self, cls: type[T], study: str, section: str, preset: Mapping, where: str) -> T:
@@ -334,7 +334,7 @@ class Stages:
         require(kinds == {"inception"} and "weights_of" not in lender, f"{where}.weights_of", other,
                 "another detector with weights of its own, both of kind inception")
         for key in ("weights", "dataset"):
-            require(key not in entry, f"{where}.{key}", entry.get(key), f"nothing: set detectors.{other}.{key}")
+            require(key not in entry, f"{where}.{key}", entry.get(key), f"none: set detectors.{other}'s")
         return other
 
     def detector_dataset(self, study: str, name: str | None = None) -> str:

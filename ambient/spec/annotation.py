@@ -46,6 +46,12 @@ class ClassifierSpec:
         require(self.evaluations > 0, "evaluations", self.evaluations, ">= 1")
         require(self.crop is None or self.crop > 0, "crop", self.crop, ">= 1 pixel, or null")
 
+    def words(self) -> str:
+        """The protocol in a table's words: which images it saw, and how batches were drawn from them."""
+        drawn = "balanced" if self.sampling == "balanced" else "uniform"
+        shown = f" (clean fraction {self.clean_fraction:g})" if self.protocol == "leaky" else ""
+        return f"{self.protocol} {drawn}{shown}"
+
 
 @dataclass(frozen=True)
 class AnnotationSpec:

@@ -27,6 +27,11 @@ class RowSpec:
     dataset: str | None = None  # of the target distribution, where a table holds several
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in which runs differ otherwise
     note: str | None = None  # what the paper says of this number elsewhere
+    reference: str | None = None  # the dataset that distances are to
+    protocol: str | None = None  # of the classifier that annotated it (ClassifierSpec.words)
+    paper_protocol: str | None = None  # the same of the paper's number
+    noise: NoiseSpec | None = None  # of the training: how often a level is drawn
+    buffer: float | None = None  # of the training's admission rule
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class TableSpec:
     scale: str
     rows: tuple[RowSpec, ...]
     training_seeds: tuple[int, ...]
+    beside: tuple[str, ...] = ()  # metrics by the studies' other detectors, a column each
 
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")

@@ -149,6 +149,20 @@ def table_runs(name):
     return paths
 
 
+def table_beside(wildcards):
+    """The same scores by the studies' other detectors, detector by detector."""
+    found, name = experiments(wildcards), wildcards.table
+    study = found.run(found.table(name).rows[0].run).study
+    files = [table_runs(f"metrics-{other}.json")(wildcards) for other in found.detectors(study)[1:]]
+    return [path for paths in files for path in paths]
+
+
+def table_usable(wildcards):
+    """The annotations of each row."""
+    rows = experiments(wildcards).table(wildcards.table).rows
+    return [annotation_path(scale_of(wildcards), row.run, ".safetensors") for row in rows]
+
+
 def table_samples(wildcards):
     """The first training seed's samples of each row."""
     table = experiments(wildcards).table(wildcards.table)

@@ -6,6 +6,8 @@ for place, logs, suffix, scale in PLACES:
         input:
             metrics=table_runs("metrics.json"),
             annotations=table_summaries,
+            usable=table_usable,
+            beside=table_beside,
         output:
             report(f"{place}/{{table}}.csv", caption="../report/table.rst", category="Tables"),
         log:
@@ -21,7 +23,8 @@ for place, logs, suffix, scale in PLACES:
             f"{{wildcards.table}} ({scale})"
         shell:
             "{resources.run} ambient.tables --spec {params.spec:q} --metrics {input.metrics:q}"
-            " --annotations {input.annotations:q} --out {output:q} 2>&1 | keep {log:q}"
+            " --annotations {input.annotations:q} --usable {input.usable:q} --beside {input.beside:q}"
+            " --out {output:q} 2>&1 | keep {log:q}"
 
     rule:
         name:
