@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ambient.config.compatible import check_locality, check_run
 from ambient.config.layers import lines
-from ambient.config.stages import Stages
+from ambient.config.scores import Scores
 from ambient.spec import FigureSpec, RowSpec, SummarySpec, TableSpec, TheorySpec
 from ambient.strict import SpecError, build, nearest, number, plain, require, require_distinct
 
 
-class Experiments(Stages):
+class Experiments(Scores):
     """All specifications of one scale. Everything is validated when this is made."""
 
     def __init__(self, folder: Path | str, scale: str) -> None:
