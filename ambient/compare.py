@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ambient import manifest, merkle
+from ambient import manifest, merkle, regular
+from ambient.audit.place import Tree
 from ambient.audit.rerun import first_difference
-from ambient.audit.words import printable
+from ambient.audit.words import first_line, printable, skipped
 
 # Columns compared, and what their uncertainty value_std is divided by: all scores, one, or there is none.
 MEASURED = {"value": "num_seeds", "value_best": "num_seeds", "value_min": "", "sigma_min_mean": None}
@@ -28,21 +30,26 @@ def tables_in(folder: Path) -> list[str]:
     """The tables of runs in a folder. Other CSV (summary, theory) has no columns `method` and `metric`."""
     found = []
     for path in sorted(folder.glob("*.csv")):
-        with open(path, newline="", errors="replace") as file:
-            if {"method", "metric"} <= set(next(csv.reader(file), ())):
+        try:
+            with regular.opened(path) as file:
+                header = file.readline(regular.SMALL).decode(errors="replace")
+            if {"method", "metric"} <= set(next(csv.reader([header]), ())):
                 found.append(path.name)
+        except (OSError, ValueError, csv.Error) as error:
+            skipped(str(error))
     return found
 
 
 def table(path: Path) -> dict[tuple, dict]:
     """Row key -> row. Raises `ValueError` for what is no table."""
     try:
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(regular.read(path).decode(), newline="")))
+    except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: not a table ({error})") from None
     if not rows:
         raise ValueError(f"{path}: a table without rows")
+    if None in rows[0] or "metric" not in rows[0]:
+        raise ValueError(f"{path}: not a table (no column metric, or more cells than columns)")
     names = list(rows[0])
     keys = names[:names.index("metric")]
     return {tuple((key, row[key]) for key in keys if row[key]): row for row in rows}
@@ -91,14 +98,16 @@ class Side:
 
     def __init__(self, top: Path) -> None:
         self.top = Path(os.path.abspath(top))
+        self.tree = Tree(self.top)
 
     def manifest(self, path: Path) -> dict | None:
         """The manifest of an artefact in this tree; None where it is missing, malformed or outside."""
         place = Path(os.path.abspath(self.top / path))
-        if not place.is_relative_to(self.top):
+        record = manifest.path_for(place)
+        if not place.is_relative_to(self.top) or self.tree.escape(record):
             return None
         try:
-            return manifest.read(manifest.path_for(place))
+            return manifest.read(record)
         except (OSError, ValueError):
             return None
 
@@ -185,16 +194,27 @@ def compare(a: Path, b: Path) -> list[dict]:
         raise ValueError(f"{a} and {b} have no table of the same name")
     sides, found = (Side(a), Side(b)), []
     for name in shared:
-        first, second = table(a / name), table(b / name)
-        for key in dict.fromkeys([*first, *second]):
-            entry = {"table": name, "row": ", ".join(value for _, value in key), "differences": []}
-            if key not in first or key not in second:
-                entry["differences"] = [f"only in {a if key in first else b}"]
-            else:
-                entry["differences"] = cells(first[key], second[key])
-                if entry["differences"] or first[key] != second[key]:
-                    entry["earliest"] = earliest(*sides, files_of(sides[0], Path(name), first[key]))
-            found.append(entry)
+        try:
+            found += rows_of(sides, name)
+        except Exception as error:  # whatever somebody wrote into one table must not hide the others
+            what = f"can't be compared: {first_line(error)}"
+            found.append({"table": name, "row": "", "differences": [what]})
+    return found
+
+
+def rows_of(sides: tuple[Side, Side], name: str) -> list[dict]:
+    """Every row of one table, and what differs in it."""
+    (a, b), found = (side.top for side in sides), []
+    first, second = table(a / name), table(b / name)
+    for key in dict.fromkeys([*first, *second]):
+        entry = {"table": name, "row": ", ".join(value for _, value in key), "differences": []}
+        if key not in first or key not in second:
+            entry["differences"] = [f"only in {a if key in first else b}"]
+        else:
+            entry["differences"] = cells(first[key], second[key])
+            if entry["differences"] or first[key] != second[key]:
+                entry["earliest"] = earliest(*sides, files_of(sides[0], Path(name), first[key]))
+        found.append(entry)
     return found
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ambient import manifest, merkle, sources
+from ambient import manifest, merkle, regular, shipped
+from ambient.audit.place import Tree
+from ambient.audit.words import printable, skipped
 from ambient.files import canonical_json, digest
 
 PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/workflow/0.5",
@@ -19,12 +22,11 @@ PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/
 SHA256 = "https://w3id.org/ro/terms/workflow-run#sha256"  # RO-Crate 1.1 has no word for it
 PAPER = "https://arxiv.org/abs/2506.10038"
 TITLE = "Ambient Diffusion Omni: Training Good Models with Bad Data"
+MAIN = "Snakefile"
 WORKFLOW = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 ORDER = ("prepare", "corrupt", "classifier", "locality", "annotate", "combine", "train", "sample", "detector",
          "reference", "evaluate", "tables", "summary", "figures", "galleries", "crops_figures", "theory",
          "theory_figure")
-SOURCES = ("Snakefile", "environment.yml", "pyproject.toml", "LICENSE", "README.md", "ambient", "workflow",
-           "config")
 DATA = {  # where raw data come from: name, address, and licence where its publisher states one
     "mnist": ("MNIST handwritten digits", "https://yann.lecun.com/exdb/mnist/", None),
     "cifar10": ("CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", None)}
@@ -38,12 +40,13 @@ MEDIA = {".csv": "text/csv", ".json": "application/json", ".png": "image/png", "
 class Export:
     """Builds the crate of one tree."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifests: Mapping[Path, Mapping], code: Path) -> None:
+        """`manifests` are of the folder's artefacts; in `code` lie the repository's files to go along."""
         from rocrate.rocrate import ROCrate
 
-        self.folder, self.crate = Path(os.path.abspath(folder)), ROCrate(version="1.1")
+        self.folder, self.code, self.tree = Path(os.path.abspath(folder)), code, Tree(folder)
+        self.crate, self.manifests = ROCrate(version="1.1"), manifests
         self.crate.metadata.extra_terms["sha256"] = SHA256
-        self.manifests = read_all(self.folder)
         self.files: dict[Path, object] = {}
         self.tools: dict[str, object] = {}
         self.steps: dict[str, object] = {}
@@ -83,17 +86,15 @@ class Export:
 
     def workflow(self):
         """The Snakefile with its code as the main entity, a tool and a step for each stage."""
-        for name in SOURCES[1:]:
-            path = sources.ROOT / name
-            for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                if one.is_file() and "__pycache__" not in one.parts and one.name != "local.yaml":
-                    place = one.relative_to(sources.ROOT).as_posix()
-                    entity = self.crate.add_file(one, place, properties=described(one))
-                    if place == "README.md":
-                        entity["about"] = self.crate.root_dataset
-        workflow = self.crate.add_workflow(sources.ROOT / "Snakefile", "Snakefile", main=True,
-                                           lang="snakemake", properties={"@type": WORKFLOW} | described(
-                                               sources.ROOT / "Snakefile"))
+        taken = {f"results/{path.relative_to(self.folder).as_posix()}" for path in self.manifests}
+        for one in sorted(path for path in self.code.rglob("*") if path.is_file()):
+            place = one.relative_to(self.code).as_posix()
+            if place != MAIN and place not in taken:
+                entity = self.crate.add_file(one, place, properties=described(one))
+                if place == "README.md":
+                    entity["about"] = self.crate.root_dataset
+        workflow = self.crate.add_workflow(self.code / MAIN, MAIN, main=True, lang="snakemake",
+                                           properties={"@type": WORKFLOW} | described(self.code / MAIN))
         versions = {found["stage"].removeprefix("ambient."): version(found)
                     for found in self.manifests.values()}
         workflow["url"], workflow["version"] = PAPER, versions["tables"]
@@ -116,7 +117,10 @@ class Export:
         properties = {"name": place, "sha256": found["sha256"], "contentSize": str(found["size"])}
         if path.suffix in MEDIA:
             properties["encodingFormat"] = MEDIA[path.suffix]
-        if not path.is_file():
+        kind = regular.kind(path)
+        if kind != regular.FILE or self.tree.escape(path):  # a link out of the tree may lead to anything
+            if kind != regular.MISSING:
+                skipped(f"{path}: {self.tree.escape(path) or kind}")
             self.files[path] = self.context(f"#pruned/{place}", "CreativeWork",
                                             **properties | {"description": "removed after use"})
             return
@@ -150,7 +154,7 @@ class Export:
     def raw(self, outside: Mapping, found: Mapping):
         """Raw data from outside the tree, by digest; not part of the crate."""
         name = f"#raw-{outside['sha256'][:12]}"
-        title, address, licence = DATA.get(found["spec"].get("source"), (outside["file"], None, None))
+        title, address, licence = DATA.get(str(found["spec"].get("source")), (outside["file"], None, None))
         properties = {"name": title, "alternateName": outside["file"], "sha256": outside["sha256"],
                       "url": address, "license": licence}
         return self.crate.get(name) or self.context(
@@ -190,9 +194,8 @@ def described(path: Path) -> dict:
 
 
 def read_all(folder: Path) -> dict[Path, dict]:
-    """Artefact -> manifest of everything below a folder; Raises `ValueError` where one can't be read."""
-    found = {manifest.artefact_of(path): manifest.read(path)
-             for path in sorted(folder.rglob(f"*{manifest.SUFFIX}"))}
+    """Artefact -> manifest of everything below a folder. Raises `ValueError` where there is no table."""
+    found = dict(manifest.read_below(Path(os.path.abspath(folder)), skipped))
     if not any(m["stage"] == "ambient.tables" for m in found.values()):
         raise ValueError(f"{folder}: no table with a manifest in it; give the folder of a finished scale")
     return found
@@ -215,15 +218,39 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ambient crate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of a scale, results/demo say")
-    parser.add_argument("--out", type=Path, help="new folder, or .zip (default: FOLDER-crate.zip)")
+    parser.add_argument("--out", type=Path,
+                        help="new folder, or .zip (default: NAME-crate.zip beside the results tree)")
     given = parser.parse_args(arguments)
-    out = given.out or given.folder.with_name(f"{given.folder.name}-crate.zip")
-    if out.exists():
-        parser.error(f"{out}: is there already; choose another --out")
+    top = Tree(given.folder).top
+    out = given.out or top.parent / f"{Path(os.path.abspath(given.folder)).name}-crate.zip"
     try:
-        crate = Export(given.folder).build()
-        crate.write_zip(out) if out.suffix == ".zip" else crate.write(out)
+        check_out(out, top)
+        count = export(given.folder, out)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
-    print(f"{out}: {len(list(crate.data_entities))} files; python -m ambient audit checks, this describes")
+        parser.error(printable(error))
+    print(f"{out}: {count} files; python -m ambient audit checks, this describes")
     return 0
+
+
+def check_out(out: Path, top: Path) -> None:
+    """Raise `ValueError` for a place that is taken, or in the tree, which a crate is no artefact of."""
+    if os.path.lexists(out):
+        raise ValueError(f"{out}: is there already; choose another --out")
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(top)):
+        raise ValueError(f"{out}: lies in the results tree {top}, whose audit knows no crate: choose another "
+                         "--out")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out.parent}: no such folder")
+
+
+def export(folder: Path, out: Path) -> int:
+    """Write the crate of a tree, whole or not at all; returns how many files it holds."""
+    manifests = read_all(folder)
+    with (tempfile.TemporaryDirectory() as code,
+          tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside):
+        shipped.unpack(manifests.values(), Path(code))
+        crate = Export(folder, manifests, Path(code)).build()
+        made = Path(beside, "crate.zip" if out.suffix == ".zip" else "crate")
+        crate.write_zip(made) if out.suffix == ".zip" else crate.write(made)
+        os.rename(made, out)
+        return len(list(crate.data_entities))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ambient import manifest
+from ambient import manifest, regular
 from ambient import site as sites
+from ambient.audit.words import first_line, skipped
 from ambient.cost import unet
 from ambient.site import Site
 from ambient.spec import TrainingSpec
@@ -47,11 +48,10 @@ HEADER = (f"{'stage':10} {'images':>12} {'images/s':>10} {'hours':>9} {'on':7} {
           f"{'repeated':>12}  job")
 
 
-def job(path: Path, folder: Path, site: Site) -> Job | None:
-    """The job behind a manifest, or None for a stage that is not counted."""
-    found = manifest.read(path)
+def job(path: Path, found: Mapping, folder: Path, site: Site) -> Job | None:
+    """The job behind an artefact and its manifest, or None for a stage that is not counted."""
     facts, stage = found["facts"], found["stage"].removeprefix("ambient.")
-    if stage not in STAGES or path.name == f"loss.jsonl{manifest.SUFFIX}" or "calibration" in path.name:
+    if stage not in STAGES or path.name == "loss.jsonl" or "calibration" in path.name:
         return None
     images, seconds = facts.get("images_seen", facts.get("samples")), found["execution"]["wall_sec"]
     last = images - facts.get("attempts", [{"from_nimg": 0}])[-1]["from_nimg"]
@@ -70,8 +70,13 @@ def job(path: Path, folder: Path, site: Site) -> Job | None:
 
 def jobs(folder: Path, site: Site) -> Iterator[Job]:
     """Every training and every set of samples below a folder."""
-    for path in sorted(folder.rglob(f"*{manifest.SUFFIX}")):
-        if found := job(path, folder, site):
+    for path, record in manifest.read_below(folder, skipped):
+        try:
+            found = job(path, record, folder, site)
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            skipped(f"{path}: its manifest does not say what its job did ({first_line(error)})")
+            continue
+        if found:
             yield found
 
 
@@ -82,6 +87,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="results/<scale>")
     parser.add_argument("--config", default="config", help="folder of the YAML files")
     given = parser.parse_args(arguments)
+    if regular.kind(given.folder) != regular.FOLDER:
+        parser.error(f"{given.folder}: no such folder")
     try:
         found = list(jobs(given.folder, sites.read(given.config)))
     except (SpecError, ValueError, OSError) as error:

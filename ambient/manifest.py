@@ -14,12 +14,12 @@ import re
 import resource
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from ambient import schema, sources
+from ambient import regular, schema, sources
 from ambient.files import canonical_json, digest, sha256
 
 FORMAT = 1
@@ -68,7 +68,8 @@ def json_text(found: Mapping) -> str:
 def code(module: str, spec: Mapping | None = None) -> dict:
     """The source code behind a job of specification `spec`, one digest of it all, the repository's state."""
     files = sources.digests(module, spec)
-    return {"module": module, "files": files, "sha256": digest(files), **sources.commit()}
+    return {"module": module, "files": files, "sha256": digest(files),
+            "bookkeeping": sources.bookkeeping_digests(module), **sources.commit()}
 
 
 def environment() -> dict:
@@ -191,22 +192,6 @@ def build(artefact: Path, stage: str, spec: Mapping,
     return found
 
 
-def refuse_early(targets: Mapping[str, Path], stage: str, spec: Mapping,
-                 inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]], clock: Clock, made_by: Mapping,
-                 interrupted: Sequence[Mapping]) -> None:
-    """Raise `ValueError` for what the manifests of a job must not hold, as far as it is known at its begin.
-
-    `build` would say so at its end: of a text in the specification, a file's name, or the scheduler's words.
-    """
-    known = {"stage": stage, "spec": dict(spec), "code": dict(made_by), "environment": environment(),
-             "execution": clock.execution() | {"interrupted": list(interrupted)}}
-    for artefact in targets.values():
-        schema.BEGUN(known | {
-            "artefact": artefact.name,
-            "inputs": {role: [entry(artefact, *one) for one in entries] for role, entries in inputs.items()},
-            "outputs": {role: entry(artefact, path, "0" * 64, None) for role, path in targets.items()}}, "")
-
-
 def entry(artefact: Path, path: Path, value: str, seal: str | None) -> dict:
     """An input: its path from the artefact's folder, its digest, and the seal of its own manifest.
 
@@ -240,12 +225,26 @@ def describes(artefact: Path, stage: str, spec: Mapping,
 def read(path: Path) -> dict:
     """Read a manifest. Raises `ValueError` naming the file and what is wrong with it."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"larger than {LARGEST} bytes")
-        return parse(path.read_bytes())
+        return parse(regular.read(path, LARGEST))
     except (ValueError, RecursionError) as error:
         what = "not valid JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
-        raise ValueError(f"{path}: {what}") from None
+        raise ValueError(f"{path}: {str(what).removeprefix(f'{path}: ')}") from None
+
+
+def read_below(folder: Path, skipped: Callable[[str], None]) -> Iterator[tuple[Path, dict]]:
+    """(artefact, manifest) for every manifest below a folder, by path.
+
+    `skipped` gets a line for each unsound one. Links are skipped too: they may lead out of the folder.
+    """
+    for path, kind in regular.below(folder):
+        if not path.name.endswith(SUFFIX):
+            continue
+        try:
+            if kind != regular.FILE:
+                raise ValueError(f"{path}: {kind}, not a regular file")
+            yield artefact_of(path), read(path)
+        except (OSError, ValueError) as error:
+            skipped(str(error))
 
 
 def parse(content: bytes) -> dict:

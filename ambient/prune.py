@@ -11,13 +11,15 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ambient import manifest
-from ambient.files import sha256, write_json
+from ambient import manifest, regular
+from ambient.audit.words import printable, skipped
+from ambient.files import write_json
 
 PRUNED = ".pruned.json"
 STAGES = ("train", "classifier", "sample", "evaluate", "corrupt", "prepare")
 DEFAULT = ("train", "classifier")  # the weights
 SUFFIX = ".safetensors"
+RECORDED = ("artefact", "sha256", "size", "seal")  # of the manifest, in the record of a removal
 
 
 def pruned_path(artefact: Path) -> Path:
@@ -25,22 +27,27 @@ def pruned_path(artefact: Path) -> Path:
     return artefact.with_name(artefact.name + PRUNED)
 
 
+def prunable(artefact: Path, found: Mapping) -> bool:
+    """Whether an artefact with this manifest is of a kind that is ever removed: arrays, of some stages."""
+    return artefact.suffix == SUFFIX and found["stage"].removeprefix("ambient.") in STAGES
+
+
 def pruned_record(artefact: Path, found: Mapping) -> bool:
     """Whether the removal of an artefact, with this manifest, is on record."""
     try:
-        record = json.loads(pruned_path(artefact).read_text())
+        record = json.loads(regular.read(pruned_path(artefact)))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(record, dict) and record.get("seal") == found["seal"]
+    return prunable(artefact, found) and isinstance(record, dict) and all(
+        record.get(key) == found[key] for key in RECORDED)
 
 
 def remove(artefact: Path, found: Mapping) -> int:
     """Record the removal, then remove; returns the bytes freed. Only what is intact is removed."""
-    if sha256(artefact) != found["sha256"]:
+    if regular.sha256(artefact) != found["sha256"]:
         raise ValueError(f"{artefact}: not what its manifest says; see `python -m ambient audit`")
     write_json(pruned_path(artefact), {
-        "artefact": artefact.name, "sha256": found["sha256"], "size": found["size"],
-        "seal": found["seal"], "pruned": manifest.now().isoformat(timespec="seconds")})
+        **{key: found[key] for key in RECORDED}, "pruned": manifest.now().isoformat(timespec="seconds")})
     artefact.unlink()
     return found["size"]
 
@@ -57,18 +64,17 @@ def main(arguments: list[str]) -> int:
     if not given.folder.is_dir():
         parser.error(f"{given.folder}: no such folder")
     stages, total, count = {f"ambient.{name}" for name in given.stages}, 0, 0
-    for record in sorted(given.folder.rglob(f"*{SUFFIX}{manifest.SUFFIX}")):
-        artefact = manifest.artefact_of(record)
+    for artefact, found in manifest.read_below(given.folder, skipped):
+        if not (found["stage"] in stages and prunable(artefact, found)
+                and regular.kind(artefact, follow=False) == regular.FILE):
+            continue
         try:
-            found = manifest.read(record)
-            if found["stage"] not in stages or not artefact.is_file() or artefact.is_symlink():
-                continue
             total += found["size"] if given.dry_run else remove(artefact, found)
         except (OSError, ValueError) as error:
-            print(f"kept: {error}")
+            print(printable(f"kept: {error}"))
             continue
         count += 1
-        print(f"{artefact}: {found['size']:,} bytes")
+        print(printable(f"{artefact}: {found['size']:,} bytes"))
     what = "would be removed" if given.dry_run else "removed; the manifests stay"
     print(f"{count} files, {total:,} bytes {what}")
     return 0

@@ -24,7 +24,7 @@ ROOT = PACKAGE.parent
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema", "ambient.merkle",
                "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
                "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch",
-               "ambient.memory", "ambient.parts", "ambient.records", "ambient.identity", "ambient.guard"}
+               "ambient.memory", "ambient.parts", "ambient.regular"}
 BOOKKEEPING_PACKAGES = ("ambient.spec.", "ambient.config.")
 
 
@@ -123,8 +123,20 @@ def closure(module: str, picked: frozenset[str] | None = None) -> tuple[str, ...
     if path_of(module) is None:
         raise ValueError(f"no module {module} under {PACKAGE.name}/")
     found = Reach(module, picked)
-    kept = (name for name in found.roots.keys() - BOOKKEEPING if not name.startswith(BOOKKEEPING_PACKAGES))
-    return tuple(sorted(map(found.name, kept)))
+    return tuple(sorted(found.name(name) for name in found.roots if not keeps_books(name)))
+
+
+def keeps_books(name: str) -> bool:
+    """Whether a module only checks, records or keeps."""
+    return name in BOOKKEEPING or name.startswith(BOOKKEEPING_PACKAGES)
+
+
+@cache
+def bookkeeping(module: str) -> tuple[str, ...]:
+    """The files that a module reaches and that its closure leaves out, though they run with it."""
+    reached = set(Reach(module, None).roots)
+    reached |= {name.rpartition(".")[0] for name in reached} - {""}  # a package's own file runs too
+    return tuple(sorted(path_of(name).relative_to(ROOT).as_posix() for name in reached if keeps_books(name)))
 
 
 def digests(module: str, spec: Mapping | None = None) -> dict[str, str]:
@@ -133,20 +145,14 @@ def digests(module: str, spec: Mapping | None = None) -> dict[str, str]:
     return {name: parts.sha256(name, (ROOT / name.partition(":")[0]).read_bytes()) for name in names}
 
 
-def meanings(module: str, spec: Mapping | None = None) -> dict[str, str]:
-    """As `digests`, of what the code means: comments, docstrings and layout don't count."""
-    names = closure(module, None if spec is None else words(spec))
-    return {name: parts.meaning(name, (ROOT / name.partition(":")[0]).read_bytes()) for name in names}
+def bookkeeping_digests(module: str) -> dict[str, str]:
+    """The same of the files that the closure leaves out: for the audit, nothing is made again for them."""
+    return {name: parts.sha256(name, (ROOT / name).read_bytes()) for name in bookkeeping(module)}
 
 
 def git(*arguments: str) -> bytes:
-    """Output of a git command in the repository; bytes, since a diff may hold any encoding.
-
-    Git refuses a repository of another owner ("dubious ownership"), whose settings could run commands.
-    Whoever runs this code trusts that folder already; on a cluster it often is a colleague's.
-    """
-    trusted = ["-c", f"safe.directory={ROOT.resolve()}"]
-    return subprocess.run(["git", *trusted, *arguments], cwd=ROOT, check=True, capture_output=True).stdout
+    """Output of a git command in the repository; bytes, since a diff may hold any encoding."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
 def commit() -> dict:

@@ -82,16 +82,19 @@ def test_a_manifest_has_one_text(tree):
 
 
 def test_a_chain_as_long_as_it_likes_is_walked(tmp_path):
-    folder, code = tmp_path / "results/x/data", {"module": "m", "files": {}, "sha256": digest({})}
+    folder = tmp_path / "results/x/data"
     folder.mkdir(parents=True)
-    template = manifest.environment()
+    template, codes = manifest.environment(), [manifest.code(f"ambient.{s}") for s in ("prepare", "corrupt")]
+    raw = {"file": "raw.zip", "sha256": "f" * 64}
     seal, last, count = None, None, 3000
     for i in range(count):
         path = folder / f"{i}.bin"
         path.write_text(str(i))
         entry = {"path": last.name, "sha256": sha256(last), "seal": seal} if last else None
-        found = {"format": 1, "stage": "ambient.corrupt", "artefact": path.name, "sha256": sha256(path),
-                 "size": 1, "inputs": {"data": [entry]} if entry else {}, "external": [], "spec": {},
+        code = codes[i > 0]
+        found = {"format": 1, "stage": code["module"], "artefact": path.name, "sha256": sha256(path),
+                 "size": 1, "inputs": {"data": [entry]} if entry else {}, "external": [] if entry else [raw],
+                 "outputs": {"out": {"path": path.name, "sha256": sha256(path)}}, "spec": {},
                  "spec_sha256": digest({}), "code": code, "environment": template,
                  "execution": {"started": "a", "ended": "b", "wall_sec": 0, "cpu_sec": 0,
                                "peak_memory_bytes": 0},

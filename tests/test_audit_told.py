@@ -1,14 +1,17 @@
 """What the audit tells: one number's story, JSON, the page, the root and its signature."""
 
 import json
+import os
 
 import pytest
 from results_tree import audit, problems, refit
 
-from ambient import manifest, merkle
+from ambient import manifest, merkle, sign, sources
 from ambient.audit import cli
 from ambient.audit.chain import artefacts_in
+from ambient.config import Experiments
 from ambient.files import read_json, write_json
+from ambient.strict import plain
 
 
 def test_one_numbers_story_reaches_the_raw_data(original, capsys):
@@ -102,3 +105,72 @@ def test_a_signature_holds_for_this_tree_and_key_only(tree, tmp_path, capsys):
         with pytest.raises(SystemExit):
             cli.main([str(tree), "--sign", str(wrong)])
         assert "openssl" in capsys.readouterr().err
+
+
+def test_a_signature_covers_every_file_and_names_what_it_can_not_cover(tree, tmp_path, capsys):
+    private, public = keys(tmp_path)
+    names = ("report.html", "README.md", "logs/a.log", ".hidden", "runs/ambient/seed-0/t-audit.html")
+    for name in names:
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text("as it was")
+    (tree / "near.csv").symlink_to("t.csv")
+    os.mkfifo(tree / ".fifo")
+    found = audit(tree)
+
+    def changed():
+        content = sign.content(tree, found.digest)
+        return sign.differences(statement, found.root(tree), content, lambda name, digest: False), content
+
+    content = sign.content(tree, found.digest)
+    written = sign.sign(tree, private, sign.statement(found.root(tree), content, {}, 0))
+    statement = sign.signed(tree, public)
+    assert changed()[0] == [] and set(names) <= content.files.keys() and written.name not in content.files
+    assert {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file() and
+            not path.is_symlink()} == content.files.keys() | {written.name}
+    assert statement["predicate"]["not_covered"] == {".fifo": "a FIFO"}
+    for name in names:
+        found.digests.clear()
+        (tree / name).write_text("FID 0.1")
+        assert changed()[0] == [(name, "edited since the tree was signed")]
+        (tree / name).unlink()
+        assert changed()[0] == [(name, "removed since the tree was signed")]
+        (tree / name).write_text("as it was")
+        found.digests.clear()
+    (tree / "new.csv").write_text("x")
+    (tree / "near.csv").unlink()
+    (tree / "near.csv").symlink_to("summary.csv")
+    assert changed()[0] == [("new.csv", "added since the tree was signed"),
+                            ("near.csv", "edited since the tree was signed")]
+    assert cli.main([str(tree), "--verify", str(public)]) == 1
+    out = capsys.readouterr().out
+    assert "new.csv: unsigned: added since" in out and "does not hold: 2 differences" in out
+    assert "not covered by the signature: .fifo (a FIFO)" in out
+
+
+def test_a_signature_replaces_a_signature_only(tree, tmp_path):
+    private, _ = keys(tmp_path)
+    (tree / sign.SIGNATURE).write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="no signature, so not written over"):
+        sign.sign(tree, private, {})
+    assert (tree / sign.SIGNATURE).read_text() == '{"mine": 1}'
+
+
+def test_a_setting_that_is_another_now_is_named(tmp_path, capsys):
+    made = tmp_path / "results/demo/theory.csv"
+    made.parent.mkdir(parents=True)
+    made.write_text("a\n")
+    spec = plain(Experiments(sources.ROOT / "config", "demo").theory("theory"))
+
+    def recorded(**changes):
+        manifest.path_for(made).write_text(manifest.json_text(manifest.build(
+            made, "ambient.theory", spec | changes, {}, [], {}, manifest.Clock(),
+            outputs={"out": (made, manifest.sha256(made))})))
+
+    recorded()
+    assert cli.main([str(made)]) == 0
+    recorded(n_clean=7)
+    capsys.readouterr()
+    assert cli.main([str(made)]) == 1
+    assert ("theory.csv: other settings: spec.n_clean: made with 7, the configuration asks for "
+            f"{spec['n_clean']}") in capsys.readouterr().out
+    assert cli.main([str(made), "--allow-other-settings"]) == 0

@@ -30,7 +30,8 @@ def made(path, stage="ambient.corrupt", inputs=(), spec=None, facts=None, extern
         path.write_text(f"content of {path.name}\n")
     recorded = {"data": [manifest.identify(p) for p in inputs]}
     write_json(manifest.path_for(path), manifest.build(
-        path, stage, spec or {"a": 1}, recorded, external, facts or {}, manifest.Clock()))
+        path, stage, spec or {"a": 1}, recorded, external, facts or {}, manifest.Clock(),
+        outputs={"out": (path, manifest.sha256(path))}))
     return path
 
 
@@ -110,16 +111,53 @@ def test_other_code_names_the_file(chain):
 @pytest.mark.skipif(not sources.commit(), reason="no git repository")
 def test_code_in_the_history_is_known_and_a_false_commit_is_not(chain):
     head = sources.git("rev-parse", "HEAD").decode().strip()
-    kept = sources.git("show", "HEAD:ambient/files.py")
-    code = {"module": "ambient.corrupt", "sha256": "", "commit": head, "dirty": False}
-    rewritten(chain[2], code=code | {"files": {"ambient/files.py": hashlib.sha256(kept).hexdigest()}})
-    assert not words(chain[2])
-    rewritten(chain[2], code=code | {"files": {"ambient/files.py": "0" * 64}})
+    names = sources.closure("ambient.corrupt")
+    files = {name: hashlib.sha256(sources.git("show", f"HEAD:{name}")).hexdigest() for name in names}
+    code = {"module": "ambient.corrupt", "sha256": "", "commit": head, "dirty": False, "files": files}
+    rewritten(chain[2], code=code)
+    found = Audit(chain[2], allow_other_code=True).artefact(chain[2])  # an edit of today is no matter here
+    assert not found.problems and found.level == 2
+    rewritten(chain[2], code=code | {"files": files | {"ambient/files.py": "0" * 64}})
     assert ("c.bin", "contradicted") in words(chain[2])
-    rewritten(chain[2], code=code | {"files": {}, "commit": "0" * 40})
-    assert words(chain[2]) == {("c.bin", "unknown commit")}
-    rewritten(chain[2], code=code | {"files": {}, "dirty": True, "diff_sha256": "d" * 64})
+    rewritten(chain[2], code=code | {"commit": "0" * 40})
+    assert ("c.bin", "unknown commit") in words(chain[2])
+    rewritten(chain[2], code=code | {"dirty": True, "diff_sha256": "d" * 64})
     assert "digest of the diff dddddddddddd" in Audit(chain[2]).artefact(chain[2]).notes[0]
+
+
+def test_code_that_leaves_out_a_file_or_is_of_another_stage_is_not_known(chain):
+    code = read_json(manifest.path_for(chain[2]))["code"]
+    assert set(code["bookkeeping"]) >= {"ambient/stage.py", "ambient/manifest.py", "ambient/strict.py"}
+    for change, what in (
+            ({"files": {}}, "its code leaves out ambient/corrupt.py"),
+            ({"files": {k: v for k, v in code["files"].items() if k != "ambient/files.py"}},
+             "its code leaves out ambient/files.py"),
+            ({"module": "ambient.train"}, "by the code of ambient.train"),
+            ({"bookkeeping": code["bookkeeping"] | {"ambient/strict.py": "0" * 64}, "dirty": True},
+             "ambient/strict.py, which ran too")):
+        rewritten(chain[2], code=code | change)
+        found = Audit(chain[2]).artefact(chain[2])
+        assert found.level == 1 and any(what in str(p) for p in found.problems), change
+
+
+def test_an_artefact_from_nothing_or_with_roles_that_its_stage_has_not_is_no_result(chain):
+    entry = read_json(manifest.path_for(chain[2]))["inputs"]["data"][0]
+    outputs = read_json(manifest.path_for(chain[2]))["outputs"]
+    for changes, what in (
+            ({"inputs": {}, "facts": {"raw_checksum_verified": True}}, "made without 'data'"),
+            ({"inputs": {"data": [entry], "out": [entry]}}, "read by its job as 'out'"),
+            ({"inputs": {"data": [entry, entry]}}, "2 files as 'data'"),
+            ({"outputs": outputs | {"state": outputs["out"]}}, "written by its job as 'state'"),
+            ({"outputs": {"out": outputs["out"] | {"path": "b.bin"}}}, "its job made other files")):
+        made(chain[2], inputs=[chain[1]])
+        rewritten(chain[2], **changes)
+        found = Audit(chain[2]).artefact(chain[2])
+        assert found.level == 1 and any(what in str(p) for p in found.problems), what
+    made(chain[2], inputs=[chain[1]])
+    path = manifest.path_for(chain[2])
+    write_json(path, {k: v for k, v in read_json(path).items() if k != "outputs"})
+    rewritten(chain[2])
+    assert words(chain[2]) == {("c.bin", "incomplete")}
 
 
 def test_a_manifest_rewritten_with_all_its_digests_is_found_by_what_was_made_from_it(chain):
@@ -245,15 +283,15 @@ def test_a_stage_writes_its_manifest(toy):
     ({"spec": '{"P_mean": 0, "P_sdt": 1}'}, "unknown key 'P_sdt' (did you mean 'P_std'?)"),
     ({"spec": "{"}, "not valid JSON"), ({"data": "gone.txt"}, "--data: no such file gone.txt"),
     ({"spec": '{"P_mean": 2, "P_std": 1}'}, "P_mean is too large here")])
-def test_a_stage_fails_with_one_line_and_leaves_what_was_there(toy, arguments, words):
+def test_a_stage_fails_with_one_line_and_leaves_no_manifest(toy, arguments, words):
     folder, run = toy
     run()
-    before = [(folder / name).read_bytes() for name in ("out.txt", "out.txt.manifest.json")]
     done = run(**arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("ambient.toy: error: ") and words in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert before == [(folder / name).read_bytes() for name in ("out.txt", "out.txt.manifest.json")]
+    if "too large" in words:  # it had begun to replace the output
+        assert not (folder / "out.txt.manifest.json").exists()
 
 
 # --- chains and manifests that no job writes, and what a job meets -------------------------------
@@ -291,7 +329,8 @@ def test_bad_inputs_are_malformed_and_no_crash(chain, entry):
 @pytest.mark.parametrize("spec", [{"old": 1}, {"name": "t", "scale": "s", "rows": [],
                                                "training_seeds": [0]}])
 def test_a_table_that_cannot_be_rebuilt_is_named(chain, spec):
-    table = made(chain[0].parent / "t.csv", "ambient.tables", inputs=[chain[1]], spec=spec)
+    table = made(chain[0].parent / "t.csv", "ambient.tables", spec=spec)
+    rewritten(table, inputs={"metrics": read_json(manifest.path_for(chain[2]))["inputs"]["data"]})
     assert words(table) == {("t.csv", "differs")}
 
 
@@ -300,7 +339,7 @@ def test_each_file_is_hashed_once(chain, monkeypatch):
 
     seen = []
     monkeypatch.setattr(module, "sha256", lambda p: seen.append(Path(p).resolve()) or manifest.sha256(p))
-    deep = made(chain[0].parent / "p/q/d.bin", inputs=[chain[0], chain[1]])
+    deep = made(chain[0].parent / "p/q/d.bin", "ambient.combine", inputs=[chain[0], chain[1]])
     assert main([str(deep), str(chain[2]), str(chain[0].parent)]) == 0
     assert len(seen) == len(set(seen))
 
@@ -314,6 +353,12 @@ def test_the_code_recorded_is_that_from_before_the_job(toy):
     assert run().returncode == 0 and manifest.sha256(path) != before
     found = manifest.read(folder / "out.txt.manifest.json")
     assert found["code"]["files"]["ambient/toy.py"] == before
+
+
+def test_only_rank_0_records(toy, monkeypatch):
+    folder, run = toy
+    monkeypatch.setenv("RANK", "1")
+    assert run().returncode == 0 and not (folder / "out.txt.manifest.json").exists()
 
 
 def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):
@@ -338,19 +383,16 @@ def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):
 def test_interrupted_attempts_are_kept(tmp_path, monkeypatch):
     state, code = tmp_path / "state/train", {"commit": "c" * 40}
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    Journal(state, ["a"]).begin(manifest.Clock(), code)
+    assert Journal(state, ["a"]).begin(manifest.Clock(), code) == []
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    other, journal = Journal(state, ["other"]), Journal(state, ["a"])
-    other.begin(manifest.Clock(), code, [Path("x.bin")])
-    (earlier,) = journal.earlier()
+    assert Journal(state, ["other"]).begin(manifest.Clock(), code) == []
+    journal = Journal(state, ["a"])
+    (earlier,) = journal.begin(manifest.Clock(), code)
     assert earlier["scheduler"] == {"job_id": "17"} and earlier["commit"] == "c" * 40
-    assert journal.outputs() == set() and other.outputs() == {"x.bin"}
     path = tmp_path / "x.bin"
     path.write_text("x")
     found = manifest.build(path, "ambient.train", {}, {}, [], {}, manifest.Clock(), interrupted=[earlier])
     assert found["execution"]["interrupted"] == [earlier]
     assert found["execution"]["scheduler"] == {"job_id": "17", "restarts": "1"}
     journal.remove()
-    assert journal.earlier() == [] and len(other.earlier()) == 1
-    other.remove()
     assert list((tmp_path / "state").iterdir()) == []

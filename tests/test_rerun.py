@@ -1,14 +1,18 @@
 """Jobs run again by the audit: which are drawn, what counts as equal, the first difference."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
-from results_tree import audit
+import pytest
+from results_tree import audit, refit
 
-from ambient import manifest
-from ambient.audit import rerun
+from ambient import manifest, prune, sources
+from ambient.audit import cli, rerun
 from ambient.audit.chain import shown
-from ambient.files import read_json, write_arrays
+from ambient.files import digest, read_arrays, read_json, sha256, write_arrays, write_json
 
 
 def test_jobs_are_drawn_across_stages_and_by_the_root(original):
@@ -54,3 +58,90 @@ def test_the_first_difference_is_named(tree):
     assert rerun.first_difference(old, new).startswith("no recorded difference")
     new["environment"]["packages"]["numpy"] = "1.0"
     assert rerun.first_difference(old, new) == f"numpy was {np.__version__}, is 1.0"
+
+
+def reseal(found):
+    """A manifest with a seal that fits."""
+    found = {key: value for key, value in found.items() if key != "seal"}
+    return found | {"seal": digest(found)}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Two real jobs: procedural images, and a mixture of them."""
+    data, mixture = tmp_path / "results/x/data/p.safetensors", tmp_path / "results/x/mixtures/m.safetensors"
+    for words in (
+            ["prepare", {"source": "procedural", "resolution": 16, "channels": 1, "num_images": 12}],
+            ["corrupt", {"clean_fraction": 0.5, "seed": 0, "op": "gaussian_blur", "params": {"sigma_px": 1}},
+             "--data", data]):
+        stage, spec, *inputs = words
+        subprocess.run([sys.executable, "-m", f"ambient.{stage}", "--spec", json.dumps(spec), *inputs,
+                        "--out", mixture if inputs else data], cwd=sources.ROOT, check=True)
+    return data, mixture
+
+
+def test_what_was_pruned_is_made_again_before_what_reads_it(made, capsys):
+    data, mixture = made
+    top = mixture.parents[1]
+    assert prune.main([str(top), "--stages", "prepare", "corrupt"]) == 0 and not mixture.exists()
+    assert cli.main([str(top), "--rerun", "9"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("re-executed")]
+    assert [line.split()[1] for line in lines] == ["prepare", "corrupt"]
+    assert all(line.endswith(": identical") for line in lines)
+    assert not data.exists() and not mixture.exists()
+    assert cli.main([str(top), "--rerun", "1"]) == 0
+    assert "not run again: 1 " in capsys.readouterr().out
+
+
+def test_images_made_up_are_found_by_running_their_job_again(made, capsys):
+    data, mixture = made
+    arrays = read_arrays(mixture)
+    write_arrays(mixture, arrays | {"images": arrays["images"][::-1].copy()})
+    refit(mixture)
+    assert cli.main([str(mixture)]) == 0
+    assert cli.main([str(mixture), "--rerun", "9"]) == 1
+    out = capsys.readouterr().out
+    assert "m.safetensors: not repeated: different (no recorded difference" in out
+    record = read_json(manifest.path_for(mixture))  # and can't be hidden by a manifest that names no outputs
+    write_json(manifest.path_for(mixture), reseal({k: v for k, v in record.items() if k != "outputs"}))
+    assert cli.main([str(mixture), "--rerun", "9"]) == 1
+    out = capsys.readouterr().out
+    assert "m.safetensors: incomplete: " in out and "not run again: corrupt of " in out
+
+
+def test_a_job_is_never_told_to_write_into_the_tree(made, capsys):
+    """An input called `out` would be an option that the stage writes to."""
+    data, mixture = made
+    victim = data.with_name("victim.safetensors")
+    shutil.copy(data, victim)
+    shutil.copy(manifest.path_for(data), manifest.path_for(victim))
+    refit(victim, artefact=victim.name, outputs={"out": {"path": victim.name, "sha256": sha256(victim)}})
+    before = victim.read_bytes()
+    record = read_json(manifest.path_for(mixture))
+    entry = {"path": "../data/victim.safetensors", "sha256": sha256(victim)}
+    write_json(manifest.path_for(mixture), reseal(record | {"inputs": record["inputs"] | {"out": [entry]}}))
+    assert cli.main([str(mixture), "--rerun", "9", "--allow-other-code"]) == 1
+    assert victim.read_bytes() == before
+    out = capsys.readouterr().out
+    assert "contradicted: read by its job as 'out'" in out and "not run again: corrupt of " in out
+
+
+def test_each_table_says_what_of_its_jobs_was_run_again(original):
+    found = audit(original)
+    table = found.results[original / "t.csv"]
+    for result in found.results.values():
+        result.repeated = result.stage in ("tables", "evaluate")
+    assert rerun.reach(found, table).endswith(
+        "4 of the 17 jobs behind it were run again with the same result, not so: 3 annotate, 1 corrupt, "
+        "1 detector, 1 prepare, 1 reference, 3 sample, 3 train")
+
+
+def test_nothing_is_downloaded_or_looked_for(original):
+    result = audit(original).results[original / "data/digits.safetensors"]
+    for source, at_hand in (("mnist", True), ("procedural", True), ("cifar10", False), ("images", False)):
+        result.manifest["spec"]["source"], result.manifest["external"] = source, []
+        assert rerun.available(result) == at_hand
+    weights = audit(original).results[original / "detectors/digits/net.weights"]
+    assert rerun.available(weights)
+    weights.manifest["spec"]["kind"] = "inception"
+    assert not rerun.available(weights)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from results_tree import audit, problems, refit
 
-from ambient import compare, crate, prune
+from ambient import compare, crate, manifest, prune
 from ambient.audit import cli
 from ambient.files import read_arrays, read_json, sha256, write_arrays, write_json
 
@@ -83,7 +83,8 @@ def test_the_crate_describes_every_file_and_job(original, tmp_path):
     assert {"@id": "https://w3id.org/ro/crate/1.1"} in graph["ro-crate-metadata.json"]["conformsTo"]
     assert {p["@id"] for p in graph["./"]["conformsTo"]} == set(crate.PROFILES)
     (action,) = [e for e in graph.values() if e.get("name") == "tables of t.csv"]
-    assert len(action["object"]) == 6 + 4 + 1 and action["result"] == [{"@id": "results/t.csv"}]
+    settings = read_json(manifest.path_for(original / "t.csv"))["spec"]
+    assert len(action["object"]) == 6 + len(settings) + 1 and action["result"] == [{"@id": "results/t.csv"}]
     for entity in graph.values():  # every reference leads somewhere
         for value in entity.values():
             for one in value if isinstance(value, list) else [value]:

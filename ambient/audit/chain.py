@@ -7,18 +7,21 @@ each artefact judged once, parents first.
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
 
-from ambient import manifest, merkle
-from ambient.audit.code import Code, converted
+from ambient import manifest, merkle, regular
+from ambient.audit import bind, roles
+from ambient.audit.code import MANY, Code, converted
 from ambient.audit.place import Tree
 from ambient.audit.rederive import Rederive
-from ambient.audit.words import Result
-from ambient.files import sha256
-from ambient.prune import PRUNED, pruned_record
+from ambient.audit.words import Result, first_line
+from ambient.prune import PRUNED, pruned_path, pruned_record
+from ambient.regular import sha256
 from ambient.sign import SIGNATURE
 
 TEXTS = (".csv", ".json", ".jsonl")
+LEAVES = ("prepare", "theory")  # stages that read no file of the tree
 SUMMARIES = {"ambient.evaluate", "ambient.annotate"}  # JSON computed from what its job wrote beside it
 IGNORED = {"README.md", "report.html", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
@@ -32,6 +35,7 @@ class Audit:
         self.code = Code(allow_other_code)
         self.digests: dict[str, str] = {}
         self.results: dict[Path, Result] = {}
+        self.judged: list[Path] = []  # in this order: what an artefact was made from comes before it
         self.open: set[Path] = set()  # being judged: meeting one again is a cycle
         self.rederive = Rederive(self)
 
@@ -42,7 +46,8 @@ class Audit:
         while stack:
             key, judged = stack.pop()
             if judged:
-                self.judge(self.results[key])
+                self.judge_any(self.results[key])
+                self.judged.append(key)
                 self.open.remove(key)
             elif key not in self.results:
                 result = self.results[key] = self.load(key)
@@ -61,10 +66,9 @@ class Audit:
         if (how := self.tree.escape(key) or self.tree.escape(record)):
             result.problem("outside", how)
             return result
-        present, recorded = key.is_file(), record.is_file()
-        if not recorded:
-            result.problem("unrecorded" if present else "missing",
-                           f"no {record.name}" if present else "no such file")
+        present, recorded = regular.kind(key), regular.kind(record)
+        if recorded != regular.FILE or present not in (regular.FILE, regular.MISSING):
+            self.not_there(result, present, recorded)
             return result
         try:
             result.manifest = manifest.read(record)
@@ -75,14 +79,27 @@ class Audit:
             result.problem("unreadable", str(error.strerror), shown(record))
             return result
         result.parents = merkle.parents(key, result.manifest)
-        if present:
+        if present == regular.FILE:
             result.level = 0
-        elif pruned_record(key, result.manifest):
+        elif self.tree.escape(pruned_path(key)) is None and pruned_record(key, result.manifest):
             result.pruned = True
             result.notes.append("pruned: removed on purpose, known by its manifest alone")
         else:
             result.problem("orphaned", "no such file")
         return result
+
+    def not_there(self, result: Result, present: str, recorded: str) -> None:
+        """Say what lies in the place of an artefact or of its manifest."""
+        record = manifest.path_for(result.key)
+        if present not in (regular.FILE, regular.MISSING):
+            unreadable = present == regular.FOLDER and not os.access(result.key, os.R_OK | os.X_OK)
+            result.problem("unreadable" if unreadable else "not a file", present)
+        elif recorded != regular.MISSING:
+            result.problem("not a file", recorded, shown(record))
+        elif present == regular.FILE:
+            result.problem("unrecorded", f"no {record.name}")
+        else:
+            result.problem("missing", "no such file")
 
     def links(self, result: Result) -> list[Path]:
         """What is to be judged before an artefact. A cycle is noted, and not followed."""
@@ -105,11 +122,19 @@ class Audit:
             self.digests[real] = sha256(real)
         return self.digests[real]
 
+    def judge_any(self, result: Result) -> None:
+        """Judge an artefact, whatever somebody wrote into its files: one must not hide the others."""
+        try:
+            self.judge(result)
+        except Exception as error:  # the kinds that a file can raise are not known beforehand
+            result.level, result.closed = min(result.level, 1), False
+            result.problem("unreadable", first_line(error))
+
     def judge(self, result: Result) -> None:
         """Raise the level as far as the evidence goes."""
         if result.level == 0:
             self.check_digest(result)
-        problems, notes, known = self.code.judge(result.manifest["code"])
+        problems, notes, known = self.code.judge(result.manifest)
         for word, detail in problems:
             result.problem(word, detail)
         result.notes += notes
@@ -117,27 +142,29 @@ class Audit:
             result.reason = result.reason or "its code is neither here nor in the repository's history"
         self.check_fellows(result)
         below = self.check_inputs(result)
-        whole = all([below, self.check_raw(result), self.check_root(result), known])
+        whole = all([below, self.check_roles(result), self.check_raw(result), self.check_root(result), known])
         result.closed = whole and (result.level == 1 or result.pruned)
         if result.level == 1 and result.closed:
             result.level, result.reason = 2, ""
-            self.rederive(result)
+            if self.is_bound(result):
+                self.rederive(result)
         if not result.reason and result.problems:
             result.reason = f"{result.problems[0].word}: {result.problems[0].detail}"
 
     def check_digest(self, result: Result) -> None:
         """Level 1: the artefact is what the job wrote."""
         found, key = result.manifest, result.key
-        try:
-            present = self.digest(key)
-        except OSError as error:
-            result.problem("unreadable", str(error.strerror))
-            return
         if found["artefact"] != key.name:
             result.problem("changed", f"its manifest is of {found['artefact']}")
-        elif present == found["sha256"]:
+            return
+        size = os.stat(key).st_size
+        if size > max(2 * found["size"], regular.SMALL):  # a sparse file would take days to read
+            result.problem("changed", f"{size} bytes, recorded {found['size']}")
+            return
+        present = self.digest(key)
+        if present == found["sha256"]:
             result.level = 1
-        elif key.suffix in TEXTS and converted(key.read_bytes()) == found["sha256"]:
+        elif key.suffix in TEXTS and converted(regular.read(key, size)) == found["sha256"]:
             result.level = 1
             result.notes.append("line ends were converted to CRLF since; the content is the same")
             self.digests[self.tree.real_path(key)] = found["sha256"]
@@ -184,16 +211,53 @@ class Audit:
             if other and other.manifest and other.manifest["sha256"] != recorded:
                 result.problem("mismatched", f"its job made another {path.name} than the one beside it")
 
+    def check_roles(self, result: Result) -> bool:
+        """Whether a job read and wrote what its stage does, as far as that is known here."""
+        outputs, stage = result.manifest.get("outputs"), result.manifest["stage"]
+        if outputs is None:
+            result.problem("incomplete", "its manifest does not name all outputs of its job")
+            return False
+        known = roles.of(stage) if self.code.is_here(result.manifest["code"]) else None
+        if wrong := known and known.wrong(result.manifest):
+            result.problem("contradicted", wrong)
+            return False
+        if all(entry["path"] != result.key.name for entry in outputs.values()):
+            result.problem("contradicted", "its job made other files, it says")
+            return False
+        return True
+
+    def is_bound(self, result: Result) -> bool:
+        """Whether a score or a table is of the runs, seeds and detector that it names."""
+        check = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table}.get(result.manifest["stage"])
+        if check is None or result.stage == "evaluate" and result.key.suffix != ".json":
+            return True
+        try:
+            wrong = list(islice(check(self.results, result), MANY))
+        except ImportError as error:
+            result.reason = f"telling whose runs these are needs {error.name}, which is not installed here"
+            return False
+        for one in wrong:
+            result.problem("misattributed", one)
+        return not wrong
+
     def check_raw(self, result: Result) -> bool:
-        """What comes from outside the tree must have a digest that is known beforehand."""
-        found = result.manifest
-        if not found["external"] and any(found["inputs"].values()):
+        """What comes from outside the tree must have a digest that is known beforehand.
+
+        Only stages that make or read raw data may have no inputs: anything else would be out of thin air.
+        """
+        found, stage = result.manifest, result.stage
+        if not any(found["inputs"].values()):
+            if stage not in LEAVES:
+                result.problem("contradicted", f"made from nothing, which {stage} can't do")
+                return False
+            if not found["external"] and (stage == "theory" or found["spec"].get("source") == "procedural"):
+                return True
+        elif not found["external"]:
             return True
         pinned = found["spec"].get("sha256")
-        facts, made = found["facts"], found["spec"].get("source") == "procedural"
-        none = facts.get("raw") == "none" and (made or found["stage"] == "ambient.theory")
-        known = none or facts.get("raw_checksum_verified") is True or (
-            bool(found["external"]) and all(e["sha256"] == pinned for e in found["external"]))
+        known = bool(found["external"]) and (
+            found["facts"].get("raw_checksum_verified") is True
+            or all(e["sha256"] == pinned for e in found["external"]))
         if not known:
             what = ", ".join(f"{e['file']} {e['sha256'][:12]}…" for e in found["external"])
             result.problem("unpinned", what or "no raw file recorded")
@@ -233,20 +297,20 @@ def shown(path: Path) -> Path:
 
 
 def artefacts_in(folder: Path) -> list[Path]:
-    """Every file that should have a manifest, and every file that a manifest describes.
+    """Every file that should have a manifest, and every file that a manifest or a removal's record describes.
 
-    Symlinked folders are listed, not entered.
+    Symlinked folders are listed, not entered; so are folders that can't be read.
     """
-    found = set()
-    for place, folders, names in os.walk(folder):
-        for name in list(folders):
-            if name.startswith(".") or name == "logs":
-                folders.remove(name)
-            elif os.path.islink(os.path.join(place, name)):
-                found.add(Path(place, name))
-        for name in names:
-            if name.endswith(manifest.SUFFIX):
-                found.add(manifest.artefact_of(Path(place, name)))
-            elif not name.startswith(".") and name not in IGNORED and not name.endswith((PRUNED, VIEWS)):
-                found.add(Path(place, name))
-    return sorted(found)
+    walk = regular.below(folder, enter=lambda name: not name.startswith("."))
+    return sorted({described(path) for path, _ in walk if is_listed(path)})
+
+
+def described(path: Path) -> Path:
+    """The artefact that a file is a record of, or the file itself."""
+    return path.with_name(path.name.removesuffix(manifest.SUFFIX).removesuffix(PRUNED))
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a file is an artefact or a record of one: not hidden, no page, no log."""
+    log = path.suffix == ".log" and "logs" in path.parts
+    return not (log or path.name.startswith(".") or path.name in IGNORED or path.name.endswith(VIEWS))

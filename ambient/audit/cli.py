@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import ambient.audit
-from ambient import manifest, sign
+from ambient import manifest, regular, sign, sources
 from ambient.audit import why
-from ambient.audit.chain import Audit, artefacts_in
-from ambient.audit.words import Problem, Result, level_word, printable
+from ambient.audit.chain import TEXTS, Audit, artefacts_in
+from ambient.audit.code import MANY, converted
+from ambient.audit.target import check_page
+from ambient.audit.words import Problem, Result, first_line, level_word, printable
 from ambient.files import atomic
 
 
@@ -23,6 +26,8 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--allow-other-code", action="store_true",
                         help="accept artefacts made by code that differs from the present")
+    parser.add_argument("--allow-other-settings", action="store_true",
+                        help="accept artefacts made with other settings than the present configuration's")
     parser.add_argument("--why", type=Path, metavar="FILE", help="an artefact's story down to raw data")
     parser.add_argument("--row", help="with --why TABLE: one row, by number from 1, run or method")
     parser.add_argument("--rerun", type=int, default=0, metavar="N",
@@ -44,19 +49,43 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
 
 
 def audited(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[Audit]:
-    """One audit for each results tree that the paths lie in."""
+    """One audit for each results tree that the paths lie in. What can't be done is refused before."""
     audits: dict[Path, Audit] = {}
+    waiting: list[tuple[Audit, list[Path]]] = []
     for path in given.paths:
-        if not path.exists() and not path.is_symlink() and not manifest.path_for(path).exists():
-            parser.error(f"{path}: no such file or folder")
+        if not os.path.lexists(path) and not os.path.lexists(manifest.path_for(path)):
+            parser.error(printable(f"{path}: no such file or folder"))
         audit = Audit(path, given.allow_other_code)
-        audit = audits.setdefault(audit.tree.top, audit)
         asked = artefacts_in(path) if path.is_dir() else [path]
         if not asked:
-            parser.error(f"no artefacts in {path}")
+            parser.error(printable(f"no artefacts in {path}"))
+        waiting.append((audits.setdefault(audit.tree.top, audit), asked))
+    if given.html:
+        try:
+            check_page(given.html, list(audits))
+        except (ValueError, OSError) as error:
+            parser.error(printable(error))
+    for audit, asked in waiting:
         for one in asked:
             audit.artefact(one)
+    for audit in audits.values() if not given.allow_other_settings else ():
+        compare_settings(audit)
     return list(audits.values())
+
+
+def compare_settings(audit: Audit) -> None:
+    """Hold each manifest of a results tree against what the configuration here would ask of its job now."""
+    config = sources.ROOT / "config"
+    for result in audit.results.values():
+        if not result.manifest or "results" not in result.key.parts or not config.is_dir():
+            continue
+        try:
+            from ambient import asked  # reads YAML, which an audit of no results tree can do without
+
+            for one in (asked.of_file(result.key, config) or [])[:MANY]:
+                result.problem("other settings", str(one))
+        except Exception as error:  # whatever is written into a manifest, or into the configuration
+            result.notes.append(f"its settings were not compared: {first_line(error)}")
 
 
 def main(arguments: list[str]) -> int:
@@ -75,45 +104,73 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
     if given.rerun:
         from ambient.audit.rerun import rerun
 
-        reruns = rerun(audits[0], given.rerun, quiet=given.json)
+        reruns = [line for audit in audits for line in rerun(audit, given.rerun, quiet=given.json)]
     results = [result for audit in audits for result in audit.results.values()]
     problems = [problem for result in results for problem in result.problems]
     roots = {path: audits[0].root(path) for path in given.paths if path.is_dir() and len(audits) == 1}
     levels = Counter(level_word(result) for result in results)
-    signature = None
-    if given.sign:
-        (folder,) = roots
-        written = sign.sign(folder, given.sign, sign.statement(roots[folder], levels, len(problems)))
-        signature = f"signed: {written}"
+    signature: list[str] = []
     if given.verify:
-        (folder,) = roots
-        wrong = sign.verify(folder, given.verify, roots[folder])
-        signature = wrong or f"signature of {folder / sign.SIGNATURE} holds"
-    failed = bool(problems) or bool(given.verify and wrong)
-    if given.html:
+        signature, unsigned = verified(audits[0], given.verify, *roots.items())
+        problems += unsigned
+    if given.html:  # before signing, which covers the page too
         from ambient.audit.html import page
 
         with atomic(given.html) as temporary:
             temporary.write_text(page(audits[0], roots))
+    if given.sign:
+        ((folder, root),) = roots.items()
+        content = sign.content(folder, audits[0].digest)
+        written = sign.sign(folder, given.sign, sign.statement(root, content, levels, len(problems)))
+        signature = [f"signed: {written}, {len(content.files)} files", *uncovered(content)]
     if given.json:
         print(json.dumps(plain(results, problems, roots, reruns, signature), indent=1, sort_keys=True))
-        return int(failed)
+        return int(bool(problems))
     show_chains(audits, given)
     lines = [str(problem) for problem in problems] + notes(results) + reruns
     lines += [f"root of {path}: sha256 {root['sha256']} over {root['manifests']} manifests"
               for path, root in roots.items()]
-    lines += [signature] if signature else []
+    lines += signature
     counts = ", ".join(f"{word}: {count}" for word, count in sorted(levels.items(), reverse=True))
     lines.append(f"{len(results)} artefacts, {counts}; {len(problems)} problems")
     print("\n".join(map(printable, lines)))
-    return int(failed)
+    return int(bool(problems))
+
+
+def verified(audit: Audit, key: Path, signed: tuple[Path, dict]) -> tuple[list[str], list[Problem]]:
+    """What to say of a folder's signature, and each file that is not as it was when the folder was signed."""
+    folder, root = signed
+    try:
+        found = sign.signed(folder, key)
+    except sign.BadKey:
+        raise
+    except ValueError as error:
+        path, _, why = str(error).partition(": ")
+        return [], [Problem(Path(path), "unsigned", why)]
+
+    def same(name: str, digest: str) -> bool:
+        path = folder / name
+        return path.suffix in TEXTS and converted(regular.read(path, sign.LARGEST)) == digest
+
+    content = sign.content(folder, audit.digest)
+    changed = sign.differences(found, root, content, same)
+    verdict = f"does not hold: {len(changed)} differences" if changed else \
+        f"holds: {len(content.files)} files are as they were signed"
+    said = [f"signature of {folder / sign.SIGNATURE} {verdict}", *uncovered(content)]
+    return said, [Problem(folder / name, "unsigned", what) for name, what in changed]
+
+
+def uncovered(content: sign.Content) -> list[str]:
+    """A line for what no signature can cover."""
+    what = [f"{name} ({kind})" for name, kind in content.others.items()]
+    return [f"not covered by the signature: {', '.join(what)}"] if what else []
 
 
 def show_chains(audits: list[Audit], given: argparse.Namespace) -> None:
     """The story asked for, or the tree below each file."""
     by_key = {key: audit for audit in audits for key in audit.results}
     for path in [given.why] if given.why else [p for p in given.paths if not p.is_dir()]:
-        key = path.absolute().resolve() if path.absolute().resolve() in by_key else path.absolute()
+        key = Path(os.path.abspath(path))
         audit = by_key[key]
         lines = why.story(audit, audit.results[key], given.row) if given.row else why.tree(audit, [key])
         print("\n".join(lines))
@@ -130,7 +187,7 @@ def notes(results: list[Result]) -> list[str]:
 
 
 def plain(results: list[Result], problems: list[Problem], roots: dict, reruns: list[str],
-          signature: str | None) -> dict:
+          signature: list[str]) -> dict:
     """The report for machines."""
     found = {"artefacts": {str(r.path): {
         "level": r.level, "next": r.reason, **({"pruned": True} if r.pruned else {}),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
-from ambient import parts, sources
+from ambient import parts, regular, sources
+
+MANY = 10  # files of an artefact that are named one by one
+MODULE = re.compile(r"ambient\.[a-z_]+")
 
 
 def converted(content: bytes) -> str:
@@ -25,11 +30,15 @@ class Code:
         self.commits: dict[str, str] = {}
         self.stored: dict[tuple[str, str], str] = {}
 
-    def judge(self, recorded: Mapping) -> tuple[list[tuple[str, str]], list[str], bool]:
-        """(problems as (word, detail), notes, whether the code is known) of a manifest's `code`."""
-        differing = [name for name, value in recorded["files"].items() if value not in self.here(name)]
-        problems = [] if self.allow_other else [("other code", f"{name} differs") for name in differing]
-        known, notes, commit = not differing, [], recorded.get("commit")
+    def judge(self, found: Mapping) -> tuple[list[tuple[str, str]], list[str], bool]:
+        """(problems as (word, detail), notes, whether the code is known) of a manifest."""
+        recorded = found["code"]
+        files, commit = recorded["files"], recorded.get("commit")
+        differing = [name for name, value in files.items() if value not in self.here(name)]
+        problems = [("other code", f"{name} differs") for name in differing[:MANY] if not self.allow_other]
+        gaps = self.gaps(recorded, found["stage"], found["spec"])
+        problems += [("contradicted", gap) for gap in gaps]
+        known, notes = not differing and not gaps, []
         if commit is None:
             notes.append("no commit recorded: its code is known by digests alone")
         elif self.standing(commit) == "no repository":
@@ -43,11 +52,47 @@ class Code:
                 notes.append(f"made with uncommitted changes to {commit[:12]}, digest of the diff "
                              f"{recorded.get('diff_sha256', 'unknown')[:12]}")
             else:
-                wrong = [n for n, value in recorded["files"].items() if self.at(commit, n) != value]
+                wrong = self.not_at(commit, files | recorded.get("bookkeeping", {}))
                 problems += [("contradicted", f"made by commit {commit[:12]} without changes, it says, but "
                               f"{name} is another there") for name in wrong]
-                known |= not wrong
-        return problems, notes, known
+                known |= not wrong and not gaps
+        strange = self.strange(recorded)
+        problems += [("other code", f"{name}, which ran too, is neither the present one nor its commit's")
+                     for name in strange if not self.allow_other]
+        return problems, notes, known and not strange
+
+    def is_here(self, recorded: Mapping) -> bool:
+        """Whether all source files of an artefact are as they are here."""
+        return all(value in self.here(name) for name, value in recorded["files"].items())
+
+    def gaps(self, recorded: Mapping, stage: str, spec: Mapping) -> list[str]:
+        """What the list of a stage's source files lacks: of all that it reaches, where they are as here."""
+        whole, files = self.is_here(recorded), recorded["files"]
+        if recorded["module"] != stage:
+            return [f"made by {stage}, it says, and by the code of {recorded['module']}"]
+        own = sources.path_of(stage) if MODULE.fullmatch(stage) else None
+        if own is None:
+            return [f"there is no stage {stage}"] if whole else []
+        needed = sources.closure(stage, sources.words(spec)) if whole else [
+            own.relative_to(sources.ROOT).as_posix()]
+        lacking = [one for one in needed if not files.keys() & {one, one.partition(":")[0]}
+                   and (whole or not any(name.startswith(f"{one}:") for name in files))]
+        return [f"its code leaves out {lacking[0]}"] if lacking else []
+
+    def strange(self, recorded: Mapping) -> list[str]:
+        """Bookkeeping code that ran in the job and is known from nowhere."""
+        commit = recorded.get("commit")
+        differing = {name: value for name, value in recorded.get("bookkeeping", {}).items()
+                     if value not in self.here(name)}
+        if commit is None or not differing:
+            return list(differing)[:MANY]
+        if self.standing(commit) in ("no repository", "unknown"):  # said already
+            return []
+        return self.not_at(commit, differing)
+
+    def not_at(self, commit: str, files: Mapping[str, str]) -> list[str]:
+        """The first few files that are others at a commit: who forges a million of them learns no more."""
+        return list(islice((name for name, value in files.items() if self.at(commit, name) != value), MANY))
 
     def here(self, name: str) -> set[str]:
         """Digests that a source file or its parts have here, with line ends converted back too."""
@@ -55,7 +100,7 @@ class Code:
             file, _, some = name.partition(":")
             path = sources.ROOT / file
             good = Path(file).parts[:1] == (sources.PACKAGE.name,) and ".." not in Path(file).parts
-            content = path.read_bytes() if good and path.is_file() else None
+            content = regular.read(path) if good and regular.kind(path) == regular.FILE else None
             self.present[name] = set() if content is None else {
                 parts.sha256(name, content), *(() if some else (converted(content),))}
         return self.present[name]

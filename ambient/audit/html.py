@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ambient.audit import why
-from ambient.audit.words import Result, level_word, printable
+from ambient.audit.words import Result, first_line, level_word, printable
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
@@ -19,6 +19,7 @@ SHOWN, SCALE = 16, 3  # samples shown of a row, and their magnification
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</title>
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="generator" content="ambient audit">
 <style>body{font:14px/1.4 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse;font-size:12px;display:block;overflow-x:auto}
 td,th{border:1px solid #ccc;padding:.2em .4em;text-align:right}
@@ -42,7 +43,10 @@ def page(audit: Audit, roots: Mapping[Path, Mapping]) -> str:
               "Unsigned and uncommitted, it does not prove that nobody rewrote artefacts and manifests "
               "together.</p>" for path, root in roots.items()]
     for number, result in enumerate(r for r in results if r.stage == "tables"):
-        parts += table(audit, result, f"t{number}")
+        try:
+            parts += table(audit, result, f"t{number}")
+        except Exception as error:  # whatever somebody wrote into one table must not hide the others
+            parts.append(f'<p class="bad">{clean(result.path)} is not shown: {clean(first_line(error))}</p>')
     return "\n".join(parts) + "</html>\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ambient import manifest
+from ambient import manifest, regular
 
 DEPTH = 8  # folders looked upwards for the top of a tree
 FOLDERS = ("data", "mixtures", "classifiers", "annotations", "runs", "detectors")  # of one scale
@@ -59,13 +59,13 @@ def within(path: str, folder: str) -> bool:
 
 def is_scale(folder: Path) -> bool:
     """Whether a folder holds the artefacts of one scale."""
-    return any((folder / name).is_dir() for name in FOLDERS)
+    return any(regular.kind(folder / name) == regular.FOLDER for name in FOLDERS)
 
 
 def top_of(path: Path) -> Path:
     """The top of the tree around an absolute path: the nearest folder named `results`, else the highest
     one that holds manifests or a scale's folders, else the path's own folder."""
-    start = path if path.is_dir() else path.parent
+    start = path if regular.kind(path) == regular.FOLDER else path.parent
     candidates = [start, *start.parents][:DEPTH]
     for folder in candidates:
         if folder.name == "results":

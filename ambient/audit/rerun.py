@@ -8,26 +8,25 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ambient import manifest, sources
-from ambient.audit.words import Result
+from ambient import manifest, merkle, sources
+from ambient.audit import roles
+from ambient.audit.words import Result, printable
 from ambient.files import canonical_json, digest
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
 
-# Stages that may be run, and their options beside inputs and outputs.
-STAGES = {"prepare": (), "corrupt": (), "classifier": ("state",), "annotate": ("state",),
-          "train": ("state",), "sample": ("state",), "detector": ("state",), "reference": (),
-          "evaluate": (), "tables": (), "figures": (), "combine": (), "locality": (), "galleries": (),
-          "crops_figures": (), "summary": (), "theory": (), "theory_figure": ()}
 # Bits are promised for equal libraries, kind of CPU and threads. Elsewhere: of uint8 pixels the largest
 # difference and the share of pixels that may have any, of other numbers the largest relative difference.
 PIXEL_STEPS, PIXEL_SHARE, RELATIVE = 2, 0.01, 1e-3
+NOTHING = "no recorded difference of inputs, code, libraries or machine"
 
 
 @dataclass
@@ -44,31 +43,52 @@ class Job:
         return f"{self.one.stage} of {self.one.path}"
 
 
+def place(result: Result) -> str:
+    """What the outputs of one job have in common."""
+    outputs = result.manifest.get("outputs") or {"": {"path": result.key.name}}
+    return digest([result.stage, str(result.key.parent), sorted(e["path"] for e in outputs.values())])
+
+
 def jobs(audit: Audit) -> tuple[dict[str, list[Job]], list[str]]:
-    """Stage -> the jobs that can be run again, sorted by name; and in words why others can't."""
+    """Stage -> the jobs that can be run again, sorted by name; and in words why each other one can't."""
     found: dict[str, dict[str, Job]] = {}
-    refused = set()
+    refused: dict[str, str] = {}
     for key, result in sorted(audit.results.items()):
         outputs = result.manifest.get("outputs", {})
         fellows = {role: audit.results.get(key.parent / e["path"]) for role, e in outputs.items()}
-        if result.level < 2 or result.stage not in STAGES or not outputs:
-            continue
-        if any(other is None or other.level < 2 for other in fellows.values()):
-            continue
-        if any(audit.results[parent].level < 1 for parent in result.parents):
-            refused.add(f"not run again: {result.stage} of {result.path}: an input was pruned")
-            continue
-        if not available(result):
-            refused.add(f"not run again: {result.stage} of {result.path}: its raw data are not at hand")
-            continue
-        place = digest([result.stage, str(key.parent), outputs])
-        found.setdefault(result.stage, {}).setdefault(place, Job(fellows))
-    return {stage: list(of.values()) for stage, of in found.items()}, sorted(refused)
+        if why := obstacle(audit, result, fellows):
+            refused.setdefault(place(result), f"not run again: {result.stage} of {result.path}: {why}")
+        else:
+            found.setdefault(result.stage, {}).setdefault(place(result), Job(fellows))
+    return {stage: list(of.values()) for stage, of in found.items()}, sorted(refused.values())
+
+
+def obstacle(audit: Audit, result: Result, fellows: Mapping[str, Result | None]) -> str | None:
+    """Why the job of an artefact can't be run again; None if it can be. What was pruned can be made again."""
+    if not result.closed:
+        return f"it is not closed ({result.reason or 'no sound manifest'})"
+    known = roles.of(result.manifest["stage"])
+    if known is None:
+        return "there is no such stage here"
+    if wrong := known.wrong(result.manifest):
+        return wrong
+    if lacking := [role for role in known.outputs if role not in fellows]:
+        return f"its manifest does not name the stage's {lacking[0]!r}"
+    for role, other in fellows.items():
+        if other is None or not other.closed:
+            return f"its {role!r} is not here, or is not closed"
+    if any(not audit.results[parent].closed for parent in result.parents):
+        return "an input is not closed"
+    return None if available(result) else "its raw data are not at hand"
 
 
 def available(result: Result) -> bool:
-    """Whether the raw files of a job can be had here: those of a package are, local ones may not be."""
-    return not result.manifest["external"] or result.manifest["spec"].get("source") == "mnist"
+    """Whether a job's raw data can be had here without a download or a path: those of a package, or none."""
+    spec = result.manifest["spec"]
+    if result.stage == "prepare":
+        return spec.get("source") in ("mnist", "procedural")
+    own = result.stage != "detector" or spec.get("kind") == "classifier"
+    return own and not result.manifest["external"]
 
 
 def draw(found: Mapping[str, list[Job]], count: int, seed: str) -> list[Job]:
@@ -84,37 +104,76 @@ def draw(found: Mapping[str, list[Job]], count: int, seed: str) -> list[Job]:
 
 
 def rerun(audit: Audit, count: int, quiet: bool = False) -> list[str]:
-    """Run `count` jobs again; raise levels or note problems; return a line each.
+    """Run `count` jobs again; raise levels or note problems; return a line each, and what was left out.
 
-    Anyone can predict the draw from the root; who wants a surprise gives a large N.
+    Anyone can predict the draw from the root; who wants a surprise gives a large N. What was pruned is made
+    again before the jobs that read it.
     """
-    found, lines = jobs(audit)
-    for job in draw(found, count, audit.root(audit.tree.top)["sha256"]):
-        if not quiet:
-            print(f"running again: {job.name()}", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(prefix="ambient-rerun-") as folder:
-            lines.append(again(job, Path(folder)))
-    return lines
+    found, refused = jobs(audit)
+    drawn = draw(found, count, audit.root(audit.tree.top)["sha256"])
+    drawn.sort(key=lambda job: audit.judged.index(job.one.key))
+    lines: list[str] = []
+    remade: dict[Path, Path] = {}  # what was pruned, and where it lies now
+    with tempfile.TemporaryDirectory(prefix="ambient-rerun-") as scratch:
+        for number, job in enumerate(drawn):
+            if not quiet:
+                print(f"running again: {printable(job.name())}", file=sys.stderr, flush=True)
+            lines.append(again(job, Path(scratch, str(number)), remade))
+            made = targets(job, Path(scratch, str(number)))
+            remade |= {other.key: made[role] for role, other in job.outputs.items()
+                       if other.pruned and other.repeated}
+    left = Counter(job.one.stage for of in found.values() for job in of if job not in drawn)
+    if left:
+        refused.append(f"not run again: {counted(left)}: not drawn, a larger N draws more")
+    return lines + refused + [reach(audit, result) for result in audit.results.values()
+                              if result.stage == "tables" and result.level >= 1]
 
 
-def again(job: Job, folder: Path) -> str:
-    """Run one job into `folder` and compare each output."""
-    recorded = job.one.manifest
-    targets = {role: folder / other.key.name for role, other in job.outputs.items()}
+def counted(stages: Mapping[str, int]) -> str:
+    """`3 train, 1 sample`."""
+    return ", ".join(f"{count} {stage}" for stage, count in sorted(stages.items()))
+
+
+def reach(audit: Audit, table: Result) -> str:
+    """How many of the jobs behind a table were run again, and which were not."""
+    below = merkle.below([table.key], lambda path: (audit.results[path].manifest or None)
+                         if path in audit.results else None)
+    behind = {place(audit.results[path]): audit.results[path] for path in below}
+    rest = Counter(result.stage for result in behind.values() if not result.repeated)
+    done = len(behind) - sum(rest.values())
+    return (f"{table.path}: {done} of the {len(behind)} jobs behind it were run again with the same result"
+            + (f", not so: {counted(rest)}" if rest else ""))
+
+
+def targets(job: Job, folder: Path) -> dict[str, Path]:
+    """Where a job that is run again writes, by role."""
+    return {role: folder / role / other.key.name for role, other in job.outputs.items()}
+
+
+def again(job: Job, folder: Path, remade: Mapping[Path, Path] = MappingProxyType({})) -> str:
+    """Run one job into `folder` and compare each output; inputs in `remade` are read from there."""
+    recorded, made = job.one.manifest, targets(job, folder)
     command = [sys.executable, "-m", f"ambient.{job.one.stage}", "--spec", canonical_json(recorded["spec"])]
     for role, entries in recorded["inputs"].items():
-        paths = [os.path.normpath(job.one.key.parent / entry["path"]) for entry in entries]
-        command += [option(role), *paths] if paths else []
-    command += [word for name in STAGES[job.one.stage] for word in (option(name), str(folder / name))]
-    command += [word for role, path in targets.items() for word in (option(role), str(path))]
+        paths = [Path(os.path.normpath(job.one.key.parent / entry["path"])) for entry in entries]
+        paths = [remade.get(path, path) for path in paths]
+        if gone := [path for path in paths if not path.exists()]:
+            return f"not run again: {job.name()}: {gone[0].name} was pruned, and its job was not run before"
+        command += [option(role), *map(str, paths)] if paths else []
+    state = [name for name in roles.of(recorded["stage"]).options if name == "state"]
+    command += [word for name in state for word in (option(name), str(folder / name))]
+    command += [word for role, path in made.items() for word in (option(role), str(path))]
+    for path in made.values():
+        path.parent.mkdir(parents=True)
     threads = str(recorded["environment"].get("threads", os.cpu_count()))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    done = subprocess.run(command, cwd=sources.ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=sources.ROOT, env=environment, capture_output=True, text=True,
+                          errors="replace")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         job.one.problem("not repeated", f"its job failed: {last}")
         return f"re-executed {job.name()}: failed: {last}"
-    verdicts = [judge(other, targets[role]) for role, other in job.outputs.items()]
+    verdicts = [judge(other, made[role]) for role, other in job.outputs.items()]
     return f"re-executed {job.name()}: {', '.join(dict.fromkeys(verdicts))}"
 
 
@@ -131,12 +190,15 @@ def judge(result: Result, path: Path) -> str:
     elif "content_sha256" in new and new["content_sha256"] == result.manifest.get("content_sha256"):
         verdict = "identical arrays, another container"
     else:
-        verdict = within(result.key, path)
+        verdict = None if result.pruned else within(result.key, path)
+    if verdict is None and result.pruned and (why := first_difference(result.manifest, new)) != NOTHING:
+        return f"not comparable: pruned, and {why}"  # bits may differ, and there are no others to hold it to
     if verdict is None:
         verdict = f"different ({first_difference(result.manifest, new)})"
         result.problem("not repeated", verdict)
     else:
-        result.level, result.reason = 4, ""
+        result.repeated = True
+        result.level, result.reason = (result.level, "") if result.pruned else (4, "")
     return verdict
 
 
@@ -211,4 +273,4 @@ def first_difference(old: Mapping, new: Mapping) -> str:
     for key, one, other in pairs:
         if one != other:
             return f"{key} was {one}, is {other}"
-    return "no recorded difference of inputs, code, libraries or machine"
+    return NOTHING

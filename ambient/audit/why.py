@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ambient.audit.words import Result, level_word, printable
+from ambient import regular
+from ambient.audit.words import Result, first_line, level_word, printable
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
@@ -42,8 +43,7 @@ def described(result: Result) -> str:
     """Stage, level, and the numbers that matter."""
     state = level_word(result)
     facts, spec = result.manifest.get("facts", {}), result.manifest.get("spec", {})
-    words = [pattern.format(facts[key]) for key, pattern in FACTS.items()
-             if isinstance(facts.get(key), int | float | str)]
+    words = [in_words(pattern, facts[key]) for key, pattern in FACTS.items() if key in facts]
     seed = spec.get("seed", spec.get("seeds"))
     words += [f"seed {seed}"] if isinstance(seed, int) else [f"seeds {seed}"] if seed else []
     made = result.manifest.get("execution", {}).get("wall_sec")
@@ -51,11 +51,19 @@ def described(result: Result) -> str:
     return ", ".join([result.stage, state, *words])
 
 
+def in_words(pattern: str, value: object) -> str:
+    """A fact in its pattern; as it stands where somebody wrote another kind of value into a manifest."""
+    try:
+        return pattern.format(value)
+    except (ValueError, TypeError):
+        return f"{value!r:.60}"
+
+
 def rows_of(path: Path) -> list[dict]:
     """The rows of a table. Raises `ValueError` where it is none."""
     try:
-        return list(csv.DictReader(path.read_text().splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return list(csv.DictReader(regular.read(path).decode().splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: not a table ({error})") from None
 
 
@@ -102,8 +110,12 @@ def scores(result: Result) -> list[str]:
     """The scores of a metrics file, a line a snapshot."""
     if result.manifest.get("stage") != "ambient.evaluate" or result.level < 1:
         return []
-    found, by = json.loads(result.key.read_text()), {}
-    for score in found["scores"]:
-        by.setdefault(score["nimg"], []).append(f"{score['value']:.6g} (sampling seed {score['seed']})")
-    return [f"  after {nimg:,} training images, {found['metric']} of {found['num_samples']} samples: "
-            + ", ".join(values) for nimg, values in sorted(by.items())]
+    by: dict[int, list[str]] = {}
+    try:
+        found = json.loads(regular.read(result.key))
+        for score in found["scores"]:
+            by.setdefault(score["nimg"], []).append(f"{score['value']:.6g} (sampling seed {score['seed']})")
+        return [f"  after {nimg:,} training images, {found['metric']} of {found['num_samples']} samples: "
+                + ", ".join(values) for nimg, values in sorted(by.items())]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        return [f"  {result.path}: no scores in it ({first_line(error)})"]

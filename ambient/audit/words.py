@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,16 +14,21 @@ ADVICE = {
                  "the workflow",
     "other code": "made by code that differs from the present: run the workflow, check out that code, or "
                   "accept it with --allow-other-code",
+    "other settings": "run the workflow, put the setting back, or accept it with --allow-other-settings",
     "unknown commit": "fetch the branch that holds it, or run the workflow from a committed tree",
     "contradicted": "no job writes this: delete it and run the workflow",
+    "misattributed": "what stands here is of something else than it says: delete it and run the workflow",
+    "incomplete": "made by an earlier version, or edited: delete it and run the workflow",
     "mismatched": "outputs of one job belong together: delete them and run the workflow",
     "mixed scales": "scales must not share artefacts: delete it and run the workflow",
     "outside": "nothing outside the results tree is read: copy the file into the tree, or run the workflow",
     "malformed": "not a manifest that this version reads: delete the artefact and run the workflow",
+    "not a file": "remove it: whoever reads it could be hung or led elsewhere",
     "orphaned": "a manifest without its artefact: run the workflow, or delete it",
     "unrecorded": "no manifest: nobody can say how it was made; delete it, or move it elsewhere",
     "unreadable": "see to its permissions",
     "unpinned": "raw data without a known checksum: set sha256 of the dataset in config/",
+    "unsigned": "find out who did it and why; who vouches for the tree as it is signs it again: --sign",
     "differs": "not what its inputs give: delete it and run the workflow",
     "not repeated": "its job gives another result here: see the first difference; equal bits need equal "
                     "libraries, kind of CPU and threads"}
@@ -31,6 +37,16 @@ ADVICE = {
 def printable(text: object) -> str:
     """Text for a terminal: control characters, which a hostile name may hold, become ?."""
     return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def skipped(why: str) -> None:
+    """Tell of a file that a walk through a tree passes over."""
+    print(printable(f"skipped: {why}"), file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -55,8 +71,8 @@ class Result:
     """What is known of one artefact.
 
     key: its absolute path. closed: everything below it is sound, and its own code and raw data are known;
-    of a pruned artefact too, whose bytes nobody can check. reason: the first thing that keeps it from the
-    next level.
+    of a pruned artefact too, whose bytes nobody can check. repeated: its job was run again and made the same.
+    reason: the first thing that keeps it from the next level.
     """
 
     path: Path
@@ -67,6 +83,7 @@ class Result:
     parents: list[Path] = field(default_factory=list)
     manifest: dict = field(default_factory=dict)
     pruned: bool = False
+    repeated: bool = False
     closed: bool = False
     reason: str = ""
 

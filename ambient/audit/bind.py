@@ -1,0 +1,245 @@
+"""A score is bound to its own samples and detector, a table's row to its own run, seeds and mixture.
+
+Digests say that a file is the one that was read; they do not say that it was the right one to read. Here the
+specifications and places along the chain of a row are held against what the row says of itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ambient.audit.words import Result
+from ambient.spec import DetectorSpec, EvaluationSpec, RowSpec, SamplingSpec, TableSpec, TrainingSpec
+from ambient.strict import build, plain
+
+Results = Mapping[Path, Result]
+
+
+class Loose(Exception):
+    """A chain that does not lead where it should: the message says how."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files behind one score file: of one run and training seed."""
+
+    row: int
+    seed: int
+    run_id: str
+    scores: Result
+    samples: Result
+    denoiser: Result
+
+    def __str__(self) -> str:
+        return f"row {self.row + 1} ({self.run_id}), training seed {self.seed}"
+
+
+def parent(results: Results, result: Result, role: str, *stages: str) -> Result:
+    """The first file that a job read as `role`. Raises `Loose` unless one of `stages` made it."""
+    entries = result.manifest["inputs"].get(role)
+    if not entries:
+        raise Loose(f"{result.path} was made from no {role}")
+    found = results.get(Path(os.path.normpath(result.key.parent / entries[0]["path"])))
+    if found is None or found.stage not in stages:
+        raise Loose(f"{result.path} was made from a {role} that is no output of {' or '.join(stages)}")
+    return found
+
+
+def setting(result: Result, key: str) -> Any:
+    """A setting of the job that made an artefact. Raises `Loose` where its specification has none."""
+    try:
+        return result.manifest["spec"][key]
+    except (KeyError, TypeError):
+        raise Loose(f"the specification of {result.path} has no {key}") from None
+
+
+def content(result: Result) -> str:
+    """What makes an artefact the same: its arrays, or its bytes."""
+    return result.manifest.get("content_sha256", result.manifest["sha256"])
+
+
+def meaning(spec: Mapping, kind: type, **without: Any) -> dict:
+    """A specification with its defaults: one that was written before a setting existed means the same.
+
+    `without`: settings that don't count, with any allowed value. What `kind` does not take stays as it is.
+    """
+    try:
+        return plain(build(kind, {**spec, **without}, "spec"))
+    except ValueError:
+        return {**spec, **without}
+
+
+def scores(results: Results, result: Result) -> Iterator[str]:
+    """What is wrong with the files that a score file was made from: seeds, detector, reference."""
+    try:
+        samples = parent(results, result, "samples", "sample")
+        for key in ("seeds", "earlier_seeds"):
+            drawn, scored = samples.manifest["spec"].get(key), result.manifest["spec"].get(key)
+            if drawn != scored:
+                yield f"{key} of its samples are {drawn}, its own are {scored}"
+        weights = parent(results, result, "detector", "detector")
+        reference = parent(results, result, "reference", "reference")
+        if parent(results, reference, "detector", "detector") is not weights:
+            yield f"{reference.path} was measured by another detector than {weights.path}"
+        own = meaning(setting(result, "detector"), DetectorSpec, weights=None)
+        for other in (weights, reference):
+            if meaning(other.manifest["spec"], DetectorSpec, weights=None) != own:
+                yield f"{other.path} is of another detector than its own specification says"
+    except Loose as error:
+        yield str(error)
+
+
+def table(results: Results, result: Result) -> Iterator[str]:
+    """What is wrong with the files that a table was made from. Nothing where it can't be built at all: its
+    derivation says so."""
+    try:
+        spec = build(TableSpec, result.manifest["spec"], "spec")
+    except ValueError:
+        return
+    inputs = result.manifest["inputs"]
+    metrics, annotations = ([results[Path(os.path.normpath(result.key.parent / entry["path"]))]
+                             for entry in inputs.get(role, ())] for role in ("metrics", "annotations"))
+    if len(metrics) != len(spec.rows) * len(spec.training_seeds) or len(annotations) != len(spec.rows):
+        return
+    runs = []
+    asked = itertools.product(enumerate(spec.rows), spec.training_seeds)
+    for ((i, row), seed), scored in zip(asked, metrics, strict=True):
+        try:
+            run = found_run(results, scored, i, row, seed)
+            check_place(result.key, spec.scale, run)
+            check_training(results, run, row, annotations[i])
+            runs.append(run)
+        except Loose as error:
+            yield f"row {i + 1} ({row.run_id}), training seed {seed}: {error}"
+    try:
+        yield from unequal(results, runs, spec.rows)
+        yield from copied(results, runs)
+    except Loose as error:
+        yield str(error)
+
+
+def found_run(results: Results, metrics: Result, number: int, row: RowSpec, seed: int) -> Run:
+    """The chain of a score file up to its weights. Raises `Loose`."""
+    if metrics.stage != "evaluate":
+        raise Loose(f"{metrics.path} is no output of evaluate")
+    samples = parent(results, metrics, "samples", "sample")
+    return Run(number, seed, row.run_id, metrics, samples, parent(results, samples, "denoiser", "train"))
+
+
+def check_place(table_key: Path, scale: str, run: Run) -> None:
+    """Raise `Loose` unless the files of a run lie in the folder of that run and training seed."""
+    own = PurePosixPath(run.run_id, f"seed-{run.seed}")
+    places = [(table_key.parent / folder / own).as_posix() for folder in ("", scale)]
+    for file in (run.scores, run.samples, run.denoiser):
+        if file.key.parent.as_posix() not in places:
+            raise Loose(f"{file.path} does not lie in {own}")
+
+
+def check_training(results: Results, run: Run, row: RowSpec, summary: Result) -> None:
+    """Raise `Loose` unless a training is of the seed, annotation, mixture and loss that its row says."""
+    if (seed := setting(run.denoiser, "seed")) != run.seed:
+        raise Loose(f"{run.denoiser.path} was trained with seed {seed}")
+    annotations = parent(results, run.denoiser, "annotations", "annotate", "combine")
+    data = parent(results, run.denoiser, "data", "corrupt", "combine")
+    outputs = summary.manifest.get("outputs", {}).values()
+    made = [summary.key.parent / entry["path"] for entry in outputs]
+    if annotations.key not in made:
+        raise Loose(f"trained on {annotations.path}, its row shows the annotations of {summary.path}")
+    if annotations.stage == "combine":
+        if data.key not in made:
+            raise Loose(f"trained on {data.path} with the annotations of other images")
+    elif parent(results, annotations, "data", "corrupt") is not data:
+        raise Loose(f"trained on {data.path}, which {annotations.path} does not annotate")
+    mixture = parent(results, annotations, "data", "corrupt")
+    check_mixture(results, mixture, row)
+    target = parent(results, parent(results, run.scores, "reference", "reference"), "data", "prepare")
+    if parent(results, mixture, "data", "prepare") is not target:
+        raise Loose(f"measured against {target.path}, which {mixture.path} was not made from")
+    for key, value in plain(row.settings).items():
+        if (found := setting(run.denoiser, "loss").get(key)) != value:
+            raise Loose(f"trained with {key} {found}, its row says {value}")
+
+
+def check_mixture(results: Results, mixture: Result, row: RowSpec) -> None:
+    """Raise `Loose` unless a mixture is of the dataset and corruption that a row says."""
+    op, params = setting(mixture, "op"), setting(mixture, "params")
+    if op == "add":
+        params = {"added": params.get("dataset")}
+        added = parent(results, mixture, "added", "prepare").key.stem
+        if added != params["added"]:
+            raise Loose(f"{added} is added to {mixture.path}, its specification says {params['added']}")
+    if (op, params) != (row.corruption, plain(row.parameters)):
+        raise Loose(f"{mixture.path} is of {op} {params}, its row says {row.corruption} {row.parameters}")
+    name = parent(results, mixture, "data", "prepare").key.stem
+    if row.dataset is not None and name != row.dataset:
+        raise Loose(f"{mixture.path} is of {name}, its row says {row.dataset}")
+
+
+def unequal(results: Results, runs: Sequence[Run], rows: Sequence[RowSpec]) -> Iterator[str]:
+    """Rows of one dataset share the protocol of their scores, training seeds of one row all settings but the
+    seed."""
+    first: dict[tuple, Run] = {}
+    for run in runs:
+        one = first.setdefault(("protocol", rows[run.row].dataset), run)
+        for what, kind, own, other in (
+                ("sampler, seeds or number of samples", SamplingSpec, run.samples, one.samples),
+                ("metric or detector", EvaluationSpec, run.scores, one.scores)):
+            if meaning(own.manifest["spec"], kind) != meaning(other.manifest["spec"], kind):
+                yield f"{run} differs from {one} in {what}"
+        for role in ("detector", "reference"):
+            if parent(results, run.scores, role, role) is not parent(results, one.scores, role, role):
+                yield f"{run} was scored with another {role} than {one}"
+        one = first.setdefault(("training", run.row), run)
+        if training_of(run.denoiser, seed=0) != training_of(one.denoiser, seed=0):
+            yield f"{run} was trained with other settings than {one}"
+
+
+def copied(results: Results, runs: Sequence[Run]) -> Iterator[str]:
+    """Two trainings, two sets of samples or two score files of one content, where the work behind differs."""
+    first: dict[str, Run] = {}
+    for run in {(run.run_id, run.seed): run for run in runs}.values():  # a run may stand in several rows
+        weights, samples, score = (first.setdefault(content(one), run)
+                                   for one in (run.denoiser, run.samples, run.scores))
+        if weights is not run and not (weights.seed == run.seed
+                                       and same_work(results, weights.denoiser, run.denoiser)):
+            yield f"{weights} and {run} have the same weights: one training, counted twice"
+        elif samples is not run and content(samples.denoiser) != content(run.denoiser):
+            yield f"{samples} and {run} have the same samples, of different weights"
+        elif score is not run and content(score.samples) != content(run.samples):
+            yield f"{score} and {run} have the same scores, of different samples"
+
+
+def same_work(results: Results, one: Result, other: Result) -> bool:
+    """Whether two trainings had to end in the same weights: equal settings, and equal images to learn from.
+
+    Another mixture may hold the same usable images: the clean ones, where no corrupted one is ever used.
+    """
+    if training_of(one) != training_of(other):
+        return False
+    digests = [[[entry["sha256"] for entry in entries] for _, entries in sorted(o.manifest["inputs"].items())]
+               for o in (one, other)]
+    return digests[0] == digests[1] or usable(results, one) == usable(results, other)
+
+
+def training_of(result: Result, **without: Any) -> dict:
+    """How a denoiser was trained."""
+    return meaning(result.manifest["spec"], TrainingSpec, **without)
+
+
+def usable(results: Results, training: Result) -> list[tuple]:
+    """(id, sigma_min, sigma_max) of each image that is used at any noise level."""
+    import numpy as np
+
+    from ambient.files import read_arrays
+
+    annotations = parent(results, training, "annotations", "annotate", "combine")
+    if annotations.level < 1:
+        return [annotations.key]  # pruned: nothing is known of it, so it equals no other
+    arrays = read_arrays(annotations.key, ("ids", "sigma_min", "sigma_max"))
+    used = np.isfinite(arrays["sigma_min"]) | (arrays["sigma_max"] > 0)
+    return [tuple(values[used].tolist()) for _, values in sorted(arrays.items())]
