@@ -137,10 +137,12 @@ class Costs:
         return images * channels * resolution**2 * 4 / 1e6
 
     def prepare(self, dataset: str) -> Work:
+        """Libraries and a few raw images (or all of CIFAR-10's), and the images that are kept, prepared."""
         spec = self.experiments.dataset(dataset)
         images = spec.num_images or 50_000
         return Work(cpu_minutes=images / 500 / 60,
-                    memory_mb=1000 + 4 * images * spec.channels * spec.resolution**2 / 1e6)
+                    memory_mb=1000 + 1.1 * (spec.max_images or images) * spec.channels
+                    * spec.resolution**2 / 1e6)
 
     def corrupt(self, study: str) -> Work:
         images = self.data(study)[0]

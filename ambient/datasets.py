@@ -9,6 +9,8 @@ import numpy as np
 
 from ambient.files import read_arrays, write_arrays
 
+MAX_CLASSES = 100_000  # networks are told a class by a vector of so many numbers
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -37,6 +39,8 @@ class Dataset:
         for name in ("labels", "ids"):
             if getattr(self, name).dtype.kind not in "iu":
                 raise ValueError(f"{name} are {getattr(self, name).dtype}, allowed: whole numbers")
+        if (self.labels >= MAX_CLASSES).any():
+            raise ValueError(f"a label is {self.labels.max()}, allowed: below {MAX_CLASSES}")
         if (self.labels < -1).any():
             raise ValueError(f"a label is {self.labels.min()}, allowed: >= 0, or -1 for none")
         if (np.diff(self.ids) <= 0).any():

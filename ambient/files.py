@@ -78,11 +78,36 @@ def sha256_of_raw(path: Path) -> tuple[str, int]:
     """
     if not path.is_dir():
         return sha256(path), path.stat().st_size
-    names = {found.relative_to(path): found for found in path.rglob("*") if found.is_file()}
-    files = {name.as_posix(): found for name, found in names.items()
-             if not any(part.startswith(".") for part in name.parts)}
+    files = files_below(path)
     size = sum(found.stat().st_size for found in files.values())
     return digest({name: sha256(found) for name, found in files.items()}), size
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Relative name (with /) -> path of every file below a folder but hidden ones, sorted by name.
+
+    Links are followed. Raises `ValueError` naming a link that leads nowhere, a folder that links lead into
+    twice (which a circle does too), and what is neither file nor folder.
+    """
+    found, waiting, seen = {}, [folder], {}
+    while waiting:
+        here = waiting.pop()
+        key = here.stat().st_dev, here.stat().st_ino
+        if key in seen:
+            raise ValueError(f"{here}: leads to {seen[key]}, which is read already: take one of the two away")
+        seen[key] = here
+        for path in sorted(here.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                waiting.append(path)
+            elif path.is_file():
+                found[path.relative_to(folder).as_posix()] = path
+            elif path.is_symlink():
+                raise ValueError(f"{path}: a link that leads nowhere (to {os.readlink(path)}): take it away")
+            else:
+                raise ValueError(f"{path}: neither a file nor a folder: take it away")
+    return dict(sorted(found.items()))
 
 
 def canonical_json(value: Any) -> str:

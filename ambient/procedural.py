@@ -65,7 +65,7 @@ NUMBERS = LAYERS + 3 + 2 + 4 * WAVES + 3 + 12 + 1  # uniforms that a program tak
 
 def make(ids: np.ndarray, side: int, channels: int, seed: int) -> np.ndarray:
     """uint8 images (N, channels, side, side); image i is a function of (seed, i) only."""
-    parts = []
+    images = np.empty((len(ids), channels, side, side), np.uint8)
     for first in range(0, len(ids), BATCH):
         chunk = ids[first:first + BATCH]
         u = np.stack([randomness.numpy_generator("program", seed, int(i)).random(NUMBERS) for i in chunk])
@@ -73,5 +73,5 @@ def make(ids: np.ndarray, side: int, channels: int, seed: int) -> np.ndarray:
         rgb = programs(len(chunk), u, white)
         if channels == 1:
             rgb = rgb.mean(axis=1, keepdims=True)
-        parts.append(np.rint(rgb * 255).astype(np.uint8))
-    return np.concatenate(parts)
+        images[first:first + BATCH] = np.rint(rgb * 255)
+    return images

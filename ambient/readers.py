@@ -1,7 +1,7 @@
 """Readers of raw data. Whatever can't be meant is refused here, naming the file.
 
-Each returns (images uint8 (N, C, H, W), labels int64 (N,)); an image's id is its place in the source's
-own order, or in the sorted list of file names.
+Each returns a `Reading`; an image's id is its place in the source's own order, or in the sorted list of file
+names.
 """
 
 from __future__ import annotations
@@ -9,25 +9,70 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import os
 import pickle
 import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+from filelock import FileLock
+
+from ambient.files import atomic
+from ambient.image_files import Images
+from ambient.raw import Raw
 
 Arrays = tuple[np.ndarray, np.ndarray]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-MODES = {1: "L", 3: "RGB"}
 CIFAR_NAME, CIFAR_MD5 = "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"
 CIFAR_FOLDER = "cifar-10-batches-py"
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LARGEST_BATCH = 2**26  # bytes of one of CIFAR-10's files, which have 31 million
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found: `images(rows)` yields those of rising rows one by one, uint8 (C, H, W).
+
+    labels: int64 (N,), -1 for none; names: of classes that have one; side: pixels. converted and left_out
+    count images or files by what was done, and are complete once the images were read.
+    """
+
+    labels: np.ndarray
+    names: Mapping[int, str]
+    labels_from: str
+    side: int
+    channels: int
+    images: Callable[[np.ndarray], Iterator[np.ndarray]]
+    converted: Counter = field(default_factory=Counter)
+    left_out: Counter = field(default_factory=Counter)
+
+
+def in_memory(batches: Sequence[Arrays], names: Mapping[int, str]) -> Reading:
+    """A reading of a source that is small enough to be held as a whole."""
+    every = [image for images, _ in batches for image in images]
+    return Reading(np.concatenate([labels for _, labels in batches]), names, "the source", every[0].shape[-1],
+                   len(every[0]), lambda rows: (every[row] for row in rows))
+
+
+def mnist(raw: Raw) -> Reading:
+    """The digits of `mnist_file`, or a file like it."""
+    return in_memory([read_mnist(raw.path)], {i: str(i) for i in range(10)})
+
+
+def cifar10(raw: Raw) -> Reading:
+    """CIFAR-10's training images from its archive or folder."""
+    return in_memory(cifar_batches(raw), dict(enumerate(CIFAR_CLASSES)))
+
+
+def image_files(raw: Raw, channels: int, way: str | None) -> Reading:
+    """A zip or folder of images; `way` to their labels as in `ambient.image_labels`."""
+    found = Images(raw, channels, way)
+    labels = found.labels
+    return Reading(labels.values, labels.names, labels.origin, found.size, channels, found.read,
+                   found.converted, found.left_out)
 
 
 def mnist_file() -> Path:
@@ -44,12 +89,15 @@ def read_mnist(path: Path) -> Arrays:
     try:
         with gzip.open(path) as file:
             rows = np.loadtxt(file, delimiter=",", dtype=np.int64)
-    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
-        raise ValueError(f"{path}: not a readable .csv.gz of numbers ({error})") from None
+    except Exception as error:  # gzip's, zlib's, numpy's
+        what = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a readable .csv.gz of numbers ({what})") from None
     if rows.ndim != 2 or rows.shape[1] != 785:
         raise ValueError(f"{path}: rows have {rows.shape[-1]} columns, 784 pixels and a label belong there")
     if rows.min() < 0 or rows[:, :-1].max() > 255:
         raise ValueError(f"{path}: values from {rows.min()} to {rows.max()}, pixels are 0 to 255")
+    if rows[:, -1].max() > 9:
+        raise ValueError(f"{path}: a label is {rows[:, -1].max()}, digits are 0 to 9")
     return rows[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), rows[:, -1]
 
 
@@ -69,150 +117,77 @@ class PlainUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def cifar_batches(path: Path) -> Iterable[tuple[str, bytes]]:
+def cifar_files(raw: Raw) -> Iterable[tuple[str, bytes]]:
     """(name, bytes) of the five training batches, from the archive or its extracted folder."""
     names = [f"{CIFAR_FOLDER}/data_batch_{i}" for i in range(1, 6)]
-    if path.is_dir():
-        folder = path if path.name == CIFAR_FOLDER else path / CIFAR_FOLDER
+    if raw.is_folder:
         for name in names:
-            yield str(folder / Path(name).name), (folder / Path(name).name).read_bytes()
+            inside = name if name in raw.files else Path(name).name
+            if inside not in raw.files or raw.seen[inside][0] > LARGEST_BATCH:
+                raise ValueError(f"{raw.path}: {name} is missing or larger than {LARGEST_BATCH:,} bytes")
+            yield str(raw.files[inside]), raw.read(inside)
         return
-    with tarfile.open(path) as archive:
+    with tarfile.open(raw.path) as archive:
         for name in names:
-            yield f"{path}:{name}", archive.extractfile(name).read()
+            yield f"{raw.path}:{name}", archive.extractfile(name).read()
+
+
+def cifar_arrays(content: bytes) -> Arrays:
+    """Images and labels of one batch. Raises whatever a damaged one leads to."""
+    batch = PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+    data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+    if data.dtype != np.uint8 or labels.dtype.kind not in "iu" or labels.shape != data.shape[:1]:
+        raise ValueError(f"images {data.dtype} {data.shape}, labels {labels.dtype} {labels.shape}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(CIFAR_CLASSES):
+        raise ValueError(f"labels from {labels.min()} to {labels.max()}, allowed: 0 to 9")
+    return data.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 
 def read_cifar10(path: Path, md5: str = CIFAR_MD5) -> Arrays:
     """The 50,000 training images in their original order. Raises `ValueError` for a wrong checksum."""
+    images, labels = zip(*cifar_batches(Raw(path), md5), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def cifar_batches(raw: Raw, md5: str = CIFAR_MD5) -> list[Arrays]:
+    """Images and labels of the five training batches. Raises `ValueError` for a wrong checksum."""
+    path = raw.path
     if path.is_file():
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "md5").hexdigest()
         if found != md5:
             raise ValueError(f"{path}: md5 is {found}, the published {CIFAR_NAME} has {md5}")
-    images, labels = [], []
+    batches = []
     try:
-        for name, content in cifar_batches(path):
+        for name, content in cifar_files(raw):
             try:
-                batch = PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
-                images.append(np.asarray(batch[b"data"], np.uint8).reshape(-1, 3, 32, 32))
-                labels.append(np.asarray(batch[b"labels"], np.int64))
-                if labels[-1].shape != images[-1].shape[:1]:
-                    raise ValueError(f"{len(images[-1])} images, {labels[-1].shape} labels")
-            except (pickle.UnpicklingError, KeyError, ValueError, EOFError, TypeError) as error:
-                raise ValueError(f"{name}: not a CIFAR-10 batch ({error})") from None
-    except (tarfile.TarError, KeyError, EOFError) as error:
+                batches.append(cifar_arrays(content))
+            except Exception as error:  # a damaged pickle raises nearly anything
+                what = " ".join(str(error).split())
+                raise ValueError(f"{name}: not a CIFAR-10 batch ({what})") from None
+    except (tarfile.TarError, KeyError, EOFError, AttributeError) as error:
         raise ValueError(f"{path}: not a readable CIFAR-10 archive ({error})") from None
-    return np.concatenate(images), np.concatenate(labels)
+    return batches
 
 
 def download_cifar10() -> Path:
-    """The archive by torchvision's downloader, checksum verified, in AMBIENT_DATA (default `data/`)."""
+    """The archive by torchvision's downloader, checksum verified, once, in AMBIENT_DATA (`data/`)."""
     from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import download_url
+    from torchvision.datasets.utils import check_integrity, download_url
 
-    folder = Path(os.environ.get("AMBIENT_DATA", "data"))
+    folder = Path(os.environ.get("AMBIENT_DATA", "data")).expanduser()
+    path = folder / CIFAR_NAME
     try:
-        download_url(CIFAR10.url, str(folder), CIFAR_NAME, CIFAR_MD5)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):  # of jobs that start together one downloads
+            if not check_integrity(path, CIFAR_MD5):
+                with atomic(path) as temporary:
+                    download_url(CIFAR10.url, str(folder), temporary.name, CIFAR_MD5)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"CIFAR-10 could not be downloaded ({error}). Without network: put {CIFAR_NAME}, an "
             "EDM-format zip or an image folder on this machine and set datasets.cifar10.path to it in "
             "config/local.yaml (see config/local.example.yaml)") from None
-    return folder / CIFAR_NAME
+    return path
 
 
-class Source:
-    """The files of an image folder or zip, by sorted relative name."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if path.is_dir():
-            self.names = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
-            self.open: Callable[[str], bytes] = lambda name: (path / name).read_bytes()
-        elif path.is_file() and zipfile.is_zipfile(path):
-            archive = zipfile.ZipFile(path)
-            self.names = sorted(name for name in archive.namelist() if not name.endswith("/"))
-            self.open = archive.read
-        else:
-            raise ValueError(f"{path}: neither a folder nor a zip file")
-        for name, after in zip(self.names, self.names[1:], strict=False):
-            if name == after:
-                raise ValueError(f"{path}: {name} is in it twice; take one out")
-        visible = [name for name in self.names
-                   if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)]
-        self.images = [name for name in visible if name.lower().endswith(SUFFIXES)]
-        for name in visible:
-            if name not in self.images and name != "dataset.json":
-                raise ValueError(f"{path}: {name} is not an image (allowed: {', '.join(SUFFIXES)}) and "
-                                 "not dataset.json; take it out")
-        if not self.images:
-            raise ValueError(f"{path}: no images in it (allowed: {', '.join(SUFFIXES)})")
-
-    def labels(self) -> np.ndarray:
-        """From `dataset.json`, or the sub-folders' sorted names, or -1 for none."""
-        if "dataset.json" in self.names:
-            return self.listed_labels()
-        folders = [Path(name).parent.as_posix() for name in self.images]
-        classes = sorted(set(folders))
-        if classes == ["."]:
-            return np.full(len(folders), -1)
-        return np.array([classes.index(folder) for folder in folders])
-
-    def listed_labels(self) -> np.ndarray:
-        try:
-            listed = json.loads(self.open("dataset.json")).get("labels")
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-            raise ValueError(f"{self.path}: dataset.json is not a JSON object ({error})") from None
-        if listed is None:
-            return np.full(len(self.images), -1)
-        try:
-            table = dict(listed)
-            if not all(isinstance(name, str) for name in table):
-                raise TypeError
-        except (TypeError, ValueError):
-            raise ValueError(f"{self.path}: dataset.json: labels must be [name, class] pairs") from None
-        if len(table) != len(listed):
-            names = [name for name, _ in listed]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{self.path}: dataset.json names {twice} twice; take one out")
-        for name in sorted(set(table) ^ set(self.images))[:1]:
-            where = "names {}, which is not among the images" if name in table else "has no label for {}"
-            raise ValueError(f"{self.path}: dataset.json {where.format(name)} "
-                             f"({len(table)} labels, {len(self.images)} images)")
-        for name, label in table.items():
-            if isinstance(label, bool) or not isinstance(label, int) or label < 0:
-                raise ValueError(f"{self.path}: dataset.json: the label of {name} is {label!r}, allowed: "
-                                 "a whole number >= 0")
-        return np.array([table[name] for name in self.images])
-
-    def decode(self, name: str, channels: int) -> np.ndarray:
-        """One image as uint8 (C, H, W). Raises `ValueError` naming it."""
-        try:
-            with Image.open(io.BytesIO(self.open(name))) as picture:
-                picture.load()
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.path}: {name} can't be decoded, it may be truncated "
-                             f"({error})") from None
-        if picture.mode != MODES[channels]:
-            raise ValueError(f"{self.path}: {name} has the mode {picture.mode}, the dataset's channels "
-                             f"are {channels} ({MODES[channels]}): convert the image, or set channels")
-        pixels = np.asarray(picture)
-        return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def read_images(path: Path, channels: int) -> Arrays:
-    """An EDM-format zip, or a folder; all images of one square size."""
-    source = Source(path)
-    labels, first, images = source.labels(), None, []
-    for name in tqdm(source.images, desc="decode", unit="image", disable=None):
-        image = source.decode(name, channels)
-        if first is None:
-            first = (name, image.shape)
-            if image.shape[1] != image.shape[2]:
-                raise ValueError(f"{path}: {name} is {image.shape[2]}x{image.shape[1]}, images must be "
-                                 "square: crop them first")
-        if image.shape != first[1]:
-            raise ValueError(f"{path}: {name} is {image.shape[2]}x{image.shape[1]}, but {first[0]} is "
-                             f"{first[1][2]}x{first[1][1]}: images must have one size")
-        images.append(image)
-    return np.stack(images), labels

@@ -24,9 +24,12 @@ class Record:
         self.facts: dict[str, Any] = {}
         self.outside: list[dict] = []
 
-    def external(self, name: str, path: Path, origin: str) -> str:
-        """Note a file or folder from outside the tree, without its path; returns its SHA-256."""
-        found, size = sha256_of_raw(path)
+    def external(self, name: str, path: Path, origin: str, seen: tuple[str, int] | None = None) -> str:
+        """Note a file or folder from outside the tree, without its path; returns its SHA-256.
+
+        `seen`: digest and bytes of what was read, where the reader knows them.
+        """
+        found, size = seen or sha256_of_raw(path)
         self.outside.append({"name": name, "file": path.name, "origin": origin, "size": size,
                              "sha256": found})
         return found

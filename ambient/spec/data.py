@@ -27,6 +27,9 @@ class DatasetSpec:
     sha256: str | None = None  # of the raw file or folder (files.sha256_of_raw), where it is pinned
     classes: tuple[int, ...] | None = None  # only the images of these classes
     about: str | None = None  # where the raw data come from, and on which terms
+    # From image folders: none; of the folder that an image lies in; of the first one. None: a dataset.json,
+    # or what can be told without a guess.
+    labels: Literal["none", "folder", "top"] | None = None
 
     def __post_init__(self) -> None:
         require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
