@@ -22,35 +22,32 @@ import numpy as np
 import torch
 
 from ambient import crops as crop_rules
-from ambient import ranks, stopping
+from ambient import ranks
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, to_float
-from ambient.files import read_arrays, read_json, write_arrays, write_json
+from ambient.files import read_json, write_json
+from ambient.identity import identity
 from ambient.loading import Classifier
-from ambient.progress import Progress
-from ambient.runtime import State, autocast, compile_for, device, identity
+from ambient.runtime import autocast, compile_for, device
+from ambient.shards import collect
+from ambient.state import State
 from ambient.statistics import statistics
+from ambient.stopping import patiently
 from ambient.trajectories import CHUNK, PROTOCOLS, Dense
 
 PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 
 
-def classify(asked: Dense, data: Dataset, keep: State) -> np.ndarray:
-    """P(corrupted) of every corrupted image along the levels, from shards that survive a kill."""
+def classify(asked: Dense, data: Dataset, keep: State) -> np.ndarray | None:
+    """P(corrupted) of every corrupted image along the levels; None but on the first rank."""
     rows = np.flatnonzero(data.corrupted)
     step = CHUNK * min(max(PASSES // (CHUNK * asked.spec.num_sigmas * asked.spec.num_trials), 1), 16)
-    progress = Progress("annotate", len(rows))
+    parts = [rows[first:first + step] for first in range(0, len(rows), step)]
     compile_for(asked.classifier.network.model, len(rows) * asked.spec.num_sigmas // (CHUNK * ranks.size()))
-    for number, first in enumerate(range(0, len(rows), step)):
-        shard, part = keep.folder / f"trajectories-{first}.safetensors", rows[first:first + step]
-        if number % ranks.size() == ranks.rank() and not shard.exists():
-            if why := stopping.reason():
-                stopping.leave(f"annotate: stopped after {first:,} images ({why}), shards saved")
-            write_arrays(shard, {"p": asked.of(data.images[part], data.ids[part])})
-            progress.update(first + len(part))
-    ranks.barrier()
-    return np.concatenate([read_arrays(keep.folder / f"trajectories-{first}.safetensors")["p"]
-                           for first in range(0, len(rows), step)])
+    pieces = [(f"trajectories-{k * step}", len(part)) for k, part in enumerate(parts)]
+    found = collect("annotate", keep, pieces,
+                    lambda k: {"p": asked.of(data.images[parts[k]], data.ids[parts[k]])})
+    return None if found is None else np.concatenate([shard["p"] for shard in found])
 
 
 @torch.no_grad()
@@ -69,25 +66,31 @@ def patch_probability(spec: AnnotationSpec, images: np.ndarray, classifier: Clas
     return p
 
 
+def classify_crops(spec: AnnotationSpec, data: Dataset, classifier: Classifier,
+                   keep: State) -> np.ndarray | None:
+    """Mean P(target) over the patches of each image that is not clean; None but on the first rank."""
+    rows, size, where = np.flatnonzero(data.corrupted), classifier.spec.crop, device()
+    parts = [rows[first:first + CHUNK * 4] for first in range(0, len(rows), CHUNK * 4)]
+    pieces = [(f"crops-{size}-{k * CHUNK * 4}", len(part)) for k, part in enumerate(parts)]
+    found = collect(f"annotate, {size}-pixel crops", keep, pieces, lambda k: {
+        "p": patch_probability(spec, data.images[parts[k]], classifier, where).mean(axis=1)})
+    return None if found is None else np.concatenate([shard["p"] for shard in found])
+
+
 def annotate_crops(spec: AnnotationSpec, data: Dataset, files: Sequence[Path], locality: Path | None,
-                   keep: State) -> tuple[np.ndarray, dict]:
-    """(sigma_max of each sample that is not clean, what the summary says of it)."""
-    where, probability = device(), {}
-    rows = np.flatnonzero(data.corrupted)
+                   keep: State) -> tuple[np.ndarray, dict] | None:
+    """(sigma_max of each sample that is not clean, what the summary says); None but on the first rank."""
+    classifiers = {}
     for file in files:
-        classifier, parts = Classifier(file, where), []
+        classifier = Classifier(file, device())
         if classifier.spec.crop is None:
             raise ValueError(f"{file}: is a classifier of whole images, not of crops")
-        progress = Progress(f"annotate, {classifier.spec.crop}-pixel crops", len(rows))
-        for first in range(0, len(rows), CHUNK * 4):
-            shard = keep.folder / f"crops-{classifier.spec.crop}-{first}.safetensors"
-            if not shard.exists():
-                images = data.images[rows[first:first + CHUNK * 4]]
-                write_arrays(shard, {"p": patch_probability(spec, images, classifier, where).mean(axis=1)})
-            parts.append(read_arrays(shard)["p"])
-            progress.update(min(first + CHUNK * 4, len(rows)))
-        probability[classifier.spec.crop] = np.concatenate(parts)
-    levels, tolerance = crop_levels(spec, sorted(probability), locality)
+        classifiers[classifier.spec.crop] = classifier
+    levels, tolerance = crop_levels(spec, sorted(classifiers), locality)
+    probability = {size: classify_crops(spec, data, classifier, keep)
+                   for size, classifier in classifiers.items()}
+    if not ranks.first():
+        return None
     found = crop_rules.sigma_max(probability, spec.crop_threshold, levels)
     return found, {"crop_tolerance": tolerance,
                    "crop_map": {str(size): level for size, level in levels.items()},
@@ -116,10 +119,22 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, s
     mixture = read(data)
     if mixture.corrupted is None:
         raise ValueError(f"{data}: not a mixture, it says of no image whether it is corrupted")
+    record.state = keep = State(state, identity(
+        "ambient.annotate", spec, *(path for path in (data, classifier, *crops, locality) if path)))
+    found = annotate(spec, mixture, classifier, crops, locality, keep)
+    if found is None:
+        return
+    sigma_min, sigma_max, about = found
+    patiently(Annotations(mixture.ids, sigma_min, sigma_max).write, out)
+    patiently(write_json, summary, statistics(sigma_min, mixture.corrupted == 1, sigma_max) | about)
+    record.facts |= {"samples": len(sigma_min), "corrupted": int((mixture.corrupted == 1).sum())}
+
+
+def annotate(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, crops: Sequence[Path],
+             locality: Path | None, keep: State) -> tuple[np.ndarray, np.ndarray, dict] | None:
+    """(sigma_min, sigma_max, what else the summary says) of the samples; None but on the first rank."""
     corrupted = mixture.corrupted == 1
     sigma_min, sigma_max, about = np.zeros(len(mixture.ids)), np.zeros(len(mixture.ids)), {}
-    keep = State(state, identity("ambient.annotate", spec, data,
-                                 *([classifier] if classifier else []), *crops))
     if spec.method == "clean":
         sigma_min[corrupted] = np.inf
     elif spec.method == "fixed":
@@ -127,26 +142,24 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, s
     elif spec.method == "crops":
         if not crops:
             raise ValueError("annotation method crops needs --crops, a classifier for each size")
+        if (found := annotate_crops(spec, mixture, crops, locality, keep)) is None:
+            return None
         sigma_min[corrupted] = np.inf
-        sigma_max[corrupted], about = annotate_crops(spec, mixture, crops, locality, keep)
+        sigma_max[corrupted], about = found
     elif classifier is None:
         raise ValueError(f"annotation method {spec.method} needs --classifier")
     else:
         where = device()
         asked = PROTOCOLS[spec.protocol](spec, Classifier(classifier, where), where)
-        curves = asked.curves(classify(asked, mixture, keep), mixture.images[corrupted])
+        if (p := classify(asked, mixture, keep)) is None:
+            return None
+        curves = asked.curves(p, mixture.images[corrupted])
         if spec.method == "population":
             curves = curves.mean(axis=0, keepdims=True)
         sigma_min[corrupted] = asked.crossing(curves)
-        found = sigma_min[corrupted & np.isfinite(sigma_min)]
-        about = {"sigma_min_lag": asked.lag(found.mean())} if len(found) else {}
-    ranks.barrier()  # the shards are read: the first rank may remove them
-    if not ranks.first():
-        return
-    Annotations(mixture.ids, sigma_min, sigma_max).write(out)
-    write_json(summary, statistics(sigma_min, corrupted, sigma_max) | about)
-    record.facts |= {"samples": len(sigma_min), "corrupted": int(corrupted.sum())}
-    keep.remove()
+        crossed = sigma_min[corrupted & np.isfinite(sigma_min)]
+        about = {"sigma_min_lag": asked.lag(crossed.mean())} if len(crossed) else {}
+    return (sigma_min, sigma_max, about) if ranks.first() else None
 
 
 if __name__ == "__main__":

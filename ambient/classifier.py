@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
@@ -30,11 +29,14 @@ from ambient import crops, randomness, ranks
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import NoiseClassifier, build_unet, save_weights
-from ambient.files import atomic, read_json, write_json
+from ambient.files import write_json
 from ambient.fit import fit
+from ambient.identity import identity
 from ambient.noise import lognormal
 from ambient.nuisances import varied
-from ambient.runtime import State, autocast, compile_for, device, identity
+from ambient.runtime import autocast, compile_for, device
+from ambient.state import State
+from ambient.stopping import patiently
 from ambient.strict import plain
 
 LEVELS = 17  # noise levels of the calibration report
@@ -217,36 +219,32 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
     network = NoiseClassifier(encoder, init).to(where)
     compile_for(encoder, spec.optimiser.nimg // spec.optimiser.batch)
     batches = ClassifierBatches(spec, mixture, network, where)
-    keep = State(state, identity("ambient.classifier", spec, data))
+    record.state = keep = State(state, identity("ambient.classifier", spec, data))
 
     def evaluate(nimg: int, weights: dict[str, Tensor]) -> None:
         levels = batches.calibration(weights)
         score = sum(level["weight"] * level["cross_entropy"] for level in levels)
-        with atomic(keep.folder / f"weights-{nimg}.safetensors") as temporary:
-            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
-        write_json(keep.folder / f"held-out-{nimg}.json",
-                   {"nimg": nimg, "cross_entropy": score, "levels": levels})
+        keep.put(f"weights-{nimg}", weights, {"nimg": nimg, "cross_entropy": score, "levels": levels})
 
-    fit("classifier", network, spec.optimiser, batches.loss, keep, marks(spec), evaluate)
+    fit("classifier", network, spec.optimiser, batches.loss, keep, marks(spec), evaluate, piece="weights")
     if not ranks.first():
         return
-    reports = [read_json(keep.folder / f"held-out-{nimg}.json") for nimg in marks(spec)]
+    reports = [keep.get(f"weights-{nimg}")[1] for nimg in marks(spec)]
     chosen = reports[-1]
     if spec.select == "best":
         chosen = min(reports, key=lambda report: report["cross_entropy"])
     print(verdict(chosen), flush=True)
-    write_json(calibration, {
+    patiently(write_json, calibration, {
         "chosen_nimg": chosen["nimg"], "levels": chosen["levels"],
         "held_out": {"clean": len(batches.split.held_out[0]),
                      "corrupted": len(batches.split.held_out[1])},
         "history": [{k: r[k] for k in ("nimg", "cross_entropy")} for r in reports]})
-    save_weights(out, load_file(keep.folder / f"weights-{chosen['nimg']}.safetensors"),
-                 {"spec": plain(spec), "resolution": resolution, "channels": channels,
-                  "offsets": [[level["sigma"], level["offset"]] for level in chosen["levels"]]})
+    patiently(save_weights, out, keep.get(f"weights-{chosen['nimg']}")[0],
+              {"spec": plain(spec), "resolution": resolution, "channels": channels,
+               "offsets": [[level["sigma"], level["offset"]] for level in chosen["levels"]]})
     record.facts |= {"images_seen": spec.optimiser.nimg, "chosen_nimg": chosen["nimg"],
                      "protocol": spec.protocol,
                      "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
-    keep.remove()
 
 
 if __name__ == "__main__":

@@ -29,8 +29,11 @@ from ambient.denoiser import save_weights
 from ambient.features import ClassNet, inception_bytes
 from ambient.files import atomic
 from ambient.fit import fit
-from ambient.runtime import State, autocast, device, identity
+from ambient.identity import identity
+from ambient.runtime import autocast, device
 from ambient.spec import OptimiserSpec
+from ambient.state import State
+from ambient.stopping import patiently
 
 CHECKED = 10  # one image in so many is kept out of training, to report the accuracy
 AUGMENT = ("scale", "rotate", "translate")
@@ -108,7 +111,7 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
             nn.init.zeros_(layer.bias)
     network.to(where)
     batches = ClassBatches(spec, dataset, network, where)
-    keep = State(state, identity("ambient.detector", spec, data))
+    record.state = keep = State(state, identity("ambient.detector", spec, data))
     optimiser = OptimiserSpec(nimg=spec.nimg, batch=spec.batch, lr=spec.lr, ramp_nimg=0,
                               decay="cosine", clip=1.0, ema_halflife_nimg=spec.batch,
                               ema_ramp=1.0, precision="bfloat16")
@@ -116,10 +119,9 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
     network.eval()
     record.facts |= {"images_seen": spec.nimg, "accuracy": batches.accuracy(),
                      "checked_images": len(batches.check)} | keep.history()
-    save_weights(out, network.state_dict(), {
+    patiently(save_weights, out, network.state_dict(), {
         "channels_in": dataset.images.shape[1], "channels": spec.channels,
         "features": spec.features, "classes": dataset.num_classes})
-    keep.remove()
 
 
 if __name__ == "__main__":

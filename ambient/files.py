@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new, empty file with a name of its own in the folder of `path`, which is made where it is missing.
+
+    Not by mkstemp, which makes 0600: whom a result is for is said by the umask and the folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return temporary
 
 
 @contextmanager
@@ -28,13 +39,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
     library found out.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = temporary_beside(path)
+    mode = temporary.stat().st_mode & 0o777
     try:
         yield temporary
-        os.chmod(temporary, 0o644)  # mkstemp makes 0600, which hides results from colleagues
+        os.chmod(temporary, mode)  # some writers (safetensors) put a file of their own in its place
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -120,10 +129,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write text, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write a value as readable JSON (sorted, indented), atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

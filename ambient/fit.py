@@ -7,20 +7,22 @@ to an uninterrupted one, on the same machine type and thread count.
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from ambient import ranks, stopping
+from ambient import launch, ranks, records, stopping
 from ambient.denoiser import not_finite
+from ambient.files import sync_folder, write_text
 from ambient.progress import Progress
-from ambient.runtime import State, last_logged, line_log, patiently
 from ambient.spec import OptimiserSpec
+from ambient.state import State
+from ambient.stopping import patiently
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
@@ -80,14 +82,14 @@ class Fit:
         averaged = dict(zip(self.names, self.ema, strict=True))
         return {name: averaged.get(name, tensor) for name, tensor in self.network.state_dict().items()}
 
-    def check(self, nimg: int, saved: list[int]) -> None:
+    def check(self, name: str, nimg: int, saved: list[int]) -> None:
         """Raise `FloatingPointError` where weights, their average or Adam's moments are not finite.
 
         A gradient that was finite may still have led there. `saved`: the checkpoints, newest first.
         """
         if bad := not_finite(self.tensors()):
             last = f"the last good checkpoint is after {saved[0]:,}" if saved else "no checkpoint came before"
-            raise FloatingPointError(f"after {nimg:,} images {bad}; {last}. Lower lr (it is "
+            raise FloatingPointError(f"{name}: after {nimg:,} images {bad}; {last}. Lower lr (it is "
                                      f"{self.spec.lr:g}) or raise ramp_nimg, and run it again")
 
     def gradient(self, loss_of: Callable[[int], Tensor], nimg: int) -> Tensor | None:
@@ -134,51 +136,113 @@ class Fit:
         return loss.item()
 
 
+class Run:
+    """A training on its way: images seen, and the losses since the last line of the log."""
+
+    def __init__(self, name: str, fitting: Fit, state: State) -> None:
+        self.name, self.fitting, self.spec, self.state = name, fitting, fitting.spec, state
+        self.nimg, self.total, self.steps = 0, 0.0, 0
+        self.lines: list[str] = []  # of the loss log, all of them
+        self.every = max(self.spec.nimg // LOG_LINES // self.spec.batch, 1) * self.spec.batch
+        self.saved = time.monotonic()
+
+    def resume(self, position: int) -> None:
+        """Go on from the checkpoint at a position (0: from the beginning)."""
+        if not position:
+            return
+        tensors, facts = self.state.get(f"checkpoint-{position}")
+        self.nimg, self.lines, self.fitting.parts = position, facts["log"], facts["parts"]
+        self.total, self.steps = facts["total"], facts["steps"]
+        self.fitting.restore(tensors)
+        print(f"{self.name}: resuming after {position:,} images", flush=True)
+
+    def save(self) -> None:
+        """Write a checkpoint. The log goes with it: a file of its own could be lost or altered alone."""
+        patiently(self.state.save, self.nimg, self.fitting.tensors(), {
+            "total": self.total, "steps": self.steps, "parts": self.fitting.parts, "log": self.lines})
+        self.saved = time.monotonic()
+
+    def step(self, loss_of: Callable[[int], Tensor]) -> str | None:
+        """One step; returns the line of the log that it completes."""
+        self.total, self.steps = self.total + self.fitting.step(loss_of, self.nimg), self.steps + 1
+        self.nimg += self.spec.batch
+        if self.nimg % self.every and self.nimg != self.spec.nimg:
+            return None
+        mean, self.total, self.steps = self.total / self.steps, 0.0, 0
+        self.lines.append(json.dumps({"nimg": self.nimg, "loss": mean,
+                                      "lr": learning_rate(self.spec, self.nimg)}))
+        return self.lines[-1]
+
+
 def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[int], Tensor],
-        state: State, marks: tuple[int, ...], at_mark: Callable[[int, dict[str, Tensor]], None]) -> Path:
-    """Train `network` to the end, from the newest checkpoint of `state` if there is one.
+        state: State, marks: tuple[int, ...], at_mark: Callable[[int, dict[str, Tensor]], None],
+        piece: str = "snapshot") -> list[str]:
+    """Train `network` to the end, from the newest sound checkpoint of `state` if there is one.
 
     `loss_of(nimg)` is the loss of the batch that begins after `nimg` images; `at_mark(nimg, ema)` is
     called with the averaged weights when the images seen reach each mark, before the checkpoint of
-    that mark, so after an interruption it may be called again with the same arguments. Returns the
-    file of mean losses (JSON lines). Of several ranks the first writes everything. Told to stop
-    (`stopping.reason`), it finishes the step, saves and leaves with status `stopping.RESUME`.
+    that mark, and puts `<piece>-<nimg>` into the state; after an interruption it may be called again with the
+    same arguments. Returns the lines of the log of mean losses (JSON). Of several ranks the first writes
+    everything. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with status
+    `stopping.RESUME`. The state holds the end of the training when it returns.
     """
-    fitting = Fit(network, spec)
-    found = state.load()
-    nimg, total, steps = 0, 0.0, 0
-    if found:
-        nimg, tensors, facts = found
-        total, steps, fitting.parts = facts["total"], facts["steps"], facts["parts"]
-        fitting.restore(tensors)
-        print(f"{name}: resuming after {nimg:,} images", flush=True)
-    progress = Progress(name, spec.nimg, nimg)
-    saved = time.monotonic()
-    every = max(spec.nimg // LOG_LINES // spec.batch, 1) * spec.batch
+    run = Run(name, Fit(network, spec), state)
+    run.resume(launch.agreed(ranks.first() and state.newest(marks, piece)))
     network.train()
-    log = state.folder / "loss.jsonl"
-    if ranks.first():
-        state.begin(nimg, last_logged(log))
-    with line_log(log, nimg) if ranks.first() else nullcontext(lambda record: None) as write:
-        while nimg < spec.nimg:
-            total, steps = total + fitting.step(loss_of, nimg), steps + 1
-            nimg += spec.batch
-            if nimg % every == 0 or nimg == spec.nimg:
-                write({"nimg": nimg, "loss": total / steps, "lr": learning_rate(spec, nimg)})
+    progress = Progress(name, spec.nimg, run.nimg)
+    with logged(run) if ranks.first() else nullcontext(lambda line: None) as write:
+        if ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None:
+            patiently(at_mark, run.nimg, run.fitting.ema_weights())
+        while run.nimg < spec.nimg:
+            if line := run.step(loss_of):
+                write(line)
                 if ranks.first():
-                    progress.update(nimg, loss=total / steps)
-                total, steps = 0.0, 0
+                    progress.update(run.nimg, loss=json.loads(line)["loss"])
             why = ranks.agree(stopping.reason())
-            due = why or nimg in marks or time.monotonic() - saved > stopping.setting(SAVE_SECONDS)
-            if due or nimg == spec.nimg:
-                fitting.check(nimg, state.checkpoints())
-            if nimg in marks and ranks.first():
-                patiently(at_mark, nimg, fitting.ema_weights())
+            due = (why or run.nimg in marks or run.nimg == spec.nimg
+                   or time.monotonic() - run.saved > stopping.setting(SAVE_SECONDS))
+            if due:
+                run.fitting.check(name, run.nimg, state.checkpoints())
+            if run.nimg in marks and ranks.first():
+                patiently(at_mark, run.nimg, run.fitting.ema_weights())
             if due and ranks.first():
-                patiently(state.save, nimg, fitting.tensors(),
-                          {"total": total, "steps": steps, "parts": fitting.parts})
-                saved = time.monotonic()
-            if why and nimg < spec.nimg:
+                run.save()
+            if why and run.nimg < spec.nimg:
                 ranks.barrier()
-                stopping.leave(f"{name}: stopped after {nimg:,} images ({why}), state saved")
-    return log
+                stopping.leave(f"{name}: stopped after {run.nimg:,} images ({why}), state saved")
+    return run.lines
+
+
+@contextmanager
+def logged(run: Run) -> Iterator[Callable[[str], None]]:
+    """Note an attempt, and append lines to a log in the state, for whoever watches: the run has its own."""
+    path = run.state.folder / "loss.jsonl"
+    found = path.read_bytes().splitlines() if path.is_file() else []
+    places = [position(line) for line in found]
+    run.state.begin(run.nimg, max(places, default=0))
+    expected = [line.encode() for line in run.lines]
+    if path.exists() and (found[:len(expected)] != expected or not path.is_file()):
+        records.set_aside(path, "damaged (not what the checkpoint says)")
+    write_text(path, "".join(line + "\n" for line in run.lines))
+    with open(path, "ab", buffering=0) as file:
+        def append(line: str) -> None:
+            rest = line.encode() + b"\n"
+
+            def some() -> None:
+                nonlocal rest
+                rest = rest[file.write(rest):]
+
+            while rest:  # a full disk takes part of a line
+                patiently(some)
+
+        yield append
+    sync_folder(path.parent)
+
+
+def position(line: bytes) -> int:
+    """The `nimg` of a line of the log; 0 for one that was cut short or is damaged."""
+    try:
+        found = json.loads(line)["nimg"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return found if isinstance(found, int) else 0

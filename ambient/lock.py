@@ -45,7 +45,7 @@ def content(path: Path) -> dict:
 def taken(path: Path) -> tuple[int, bool] | None:
     """(descriptor, whether the kernel's lock is on it), or None where another process has that lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.stat(path).st_ino == os.fstat(descriptor).st_ino:  # not one just removed by its holder

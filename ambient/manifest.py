@@ -192,6 +192,22 @@ def build(artefact: Path, stage: str, spec: Mapping,
     return found
 
 
+def refuse_early(targets: Mapping[str, Path], stage: str, spec: Mapping,
+                 inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]], clock: Clock, made_by: Mapping,
+                 interrupted: Sequence[Mapping]) -> None:
+    """Raise `ValueError` for what the manifests of a job must not hold, as far as it is known at its begin.
+
+    `build` would say so at its end: of a text in the specification, a file's name, or the scheduler's words.
+    """
+    known = {"stage": stage, "spec": dict(spec), "code": dict(made_by), "environment": environment(),
+             "execution": clock.execution() | {"interrupted": list(interrupted)}}
+    for artefact in targets.values():
+        schema.BEGUN(known | {
+            "artefact": artefact.name,
+            "inputs": {role: [entry(artefact, *one) for one in entries] for role, entries in inputs.items()},
+            "outputs": {role: entry(artefact, path, "0" * 64, None) for role, path in targets.items()}}, "")
+
+
 def entry(artefact: Path, path: Path, value: str, seal: str | None) -> dict:
     """An input: its path from the artefact's folder, its digest, and the seal of its own manifest.
 

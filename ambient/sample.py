@@ -12,20 +12,24 @@ from ambient.spec import SamplingSpec
 if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
     job = stage.begin(__doc__, SamplingSpec, inputs=("denoiser",), outputs=("out",), options=("state",))
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ambient import randomness, ranks, stopping
+from ambient import randomness, ranks
 from ambient.datasets import to_uint8
 from ambient.denoiser import Denoiser, read_description
-from ambient.files import read_arrays, write_arrays
+from ambient.files import write_arrays
+from ambient.identity import identity
 from ambient.loading import load_denoiser
-from ambient.progress import Progress
-from ambient.runtime import State, autocast, compile_for, device, identity
+from ambient.runtime import autocast, compile_for, device
 from ambient.sampler import heun
+from ambient.shards import collect
+from ambient.state import State
+from ambient.stopping import patiently
 
 BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
@@ -72,7 +76,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
     The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them.
     """
     where = device()
-    keep = State(state, identity("ambient.sample", spec, denoiser))
+    record.state = keep = State(state, identity("ambient.sample", spec, denoiser))
     snapshots = read_description(denoiser)["spec"]["snapshots"]
     seeds = {nimg: spec.seeds_at(last=nimg == snapshots[-1]) for nimg in snapshots}
     total = spec.images(len(snapshots))
@@ -80,28 +84,27 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in snapshots for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
     size, nfe = BATCH[where.type], 2 * spec.sampler.num_steps - 1
-    progress, done, loaded = Progress("sample", total), 0, None
-    for number, (nimg, seed, ids) in enumerate(parts):
-        done += len(ids)
-        shard = keep.folder / f"{nimg}-{seed}-{ids.start}.safetensors"
-        if number % ranks.size() == ranks.rank() and not shard.exists():
-            if why := stopping.reason():
-                stopping.leave(f"sample: stopped after {done - len(ids):,} images ({why}), shards saved")
-            if loaded != nimg:
-                draw, loaded = Draw(*load_denoiser(denoiser, nimg, where), spec, where), nimg
-                compile_for(draw.denoiser.model, nfe * total // (size * ranks.size()))
-            batches = [ids[first:first + size] for first in range(0, len(ids), size)]
-            write_arrays(shard, {"images": np.concatenate([draw.images(seed, batch) for batch in batches])})
-            progress.update(done)
-    ranks.barrier()
-    if not ranks.first():
+
+    @lru_cache(1)
+    def drawer(nimg: int) -> Draw:
+        draw = Draw(*load_denoiser(denoiser, nimg, where), spec, where)
+        compile_for(draw.denoiser.model, nfe * total // (size * ranks.size()))
+        return draw
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        nimg, seed, ids = parts[number]
+        return {"images": np.concatenate([drawer(nimg).images(seed, ids[first:first + size])
+                                          for first in range(0, len(ids), size)])}
+
+    pieces = [(f"{nimg}-{seed}-{ids.start}", len(ids)) for nimg, seed, ids in parts]
+    found = collect("sample", keep, pieces, make)
+    if found is None:
         return
     arrays = {str(nimg): np.stack([np.concatenate([
-        read_arrays(keep.folder / f"{nimg}-{s}-{ids.start}.safetensors")["images"]
-        for n, s, ids in parts if (n, s) == (nimg, seed)]) for seed in seeds[nimg]]) for nimg in snapshots}
-    write_arrays(out, arrays)
+        shard["images"] for (n, s, _), shard in zip(parts, found, strict=True) if (n, s) == (nimg, seed)])
+        for seed in seeds[nimg]]) for nimg in snapshots}
+    patiently(write_arrays, out, arrays)
     record.facts |= {"samples": total, "nfe": nfe}
-    keep.remove()
 
 
 if __name__ == "__main__":

@@ -130,21 +130,20 @@ ENVIRONMENT = record(
      "driver": text})
 ATTEMPT = record({"started": text, "environment": ENVIRONMENT},
                  {"scheduler": SCHEDULER, "commit": COMMIT})
+PARENTS = named(several(record({"path": path, "sha256": SHA256}, {"seal": SHA256})))
+OUTPUTS = named(record({"path": path, "sha256": SHA256}, {}))
+CODE = record({"module": text, "files": named(SHA256, path), "sha256": SHA256},
+              {"bookkeeping": named(SHA256, path), "commit": COMMIT, "dirty": flag, "diff_sha256": SHA256})
+EXECUTION = record(
+    {"started": text, "ended": text, "wall_sec": number, "cpu_sec": number, "peak_memory_bytes": whole},
+    {"gpu_sec": number, "peak_gpu_bytes": whole, "scheduler": SCHEDULER, "interrupted": several(ATTEMPT)})
+KNOWN = {"stage": text, "artefact": name, "inputs": PARENTS, "spec": table, "code": CODE,
+         "environment": ENVIRONMENT, "execution": EXECUTION}
+BEGUN = record(KNOWN | {"outputs": OUTPUTS}, {})  # what is known of a manifest when its job begins
 MANIFEST = record(
-    {"format": whole, "stage": text, "artefact": name, "sha256": SHA256, "size": whole,
-     "inputs": named(several(record({"path": path, "sha256": SHA256}, {"seal": SHA256}))),
-     "external": several(record({"file": name, "sha256": SHA256},
-                                {"name": text, "origin": text, "size": whole})),
-     "spec": table, "spec_sha256": SHA256,
-     "code": record({"module": text, "files": named(SHA256, path), "sha256": SHA256},
-                    {"bookkeeping": named(SHA256, path), "commit": COMMIT, "dirty": flag,
-                     "diff_sha256": SHA256}),
-     "environment": ENVIRONMENT,
-     "execution": record(
-         {"started": text, "ended": text, "wall_sec": number, "cpu_sec": number,
-          "peak_memory_bytes": whole},
-         {"gpu_sec": number, "peak_gpu_bytes": whole, "scheduler": SCHEDULER,
-          "interrupted": several(ATTEMPT)}),
-     "facts": table, "seal": SHA256},
-    {"content_sha256": SHA256, "outputs": named(record({"path": path, "sha256": SHA256}, {})),
+    KNOWN | {"format": whole, "sha256": SHA256, "size": whole, "spec_sha256": SHA256, "facts": table,
+             "external": several(record({"file": name, "sha256": SHA256},
+                                        {"name": text, "origin": text, "size": whole})),
+             "seal": SHA256},
+    {"content_sha256": SHA256, "outputs": OUTPUTS,
      "root": record({"sha256": SHA256, "manifests": whole}, {})})

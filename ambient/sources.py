@@ -24,7 +24,8 @@ ROOT = PACKAGE.parent
 BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema", "ambient.merkle",
                "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
                "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch",
-               "ambient.memory", "ambient.parts", "ambient.regular"}
+               "ambient.memory", "ambient.parts", "ambient.regular", "ambient.records", "ambient.identity",
+               "ambient.guard"}
 BOOKKEEPING_PACKAGES = ("ambient.spec.", "ambient.config.")
 
 
@@ -150,9 +151,20 @@ def bookkeeping_digests(module: str) -> dict[str, str]:
     return {name: parts.sha256(name, (ROOT / name).read_bytes()) for name in bookkeeping(module)}
 
 
+def meanings(module: str, spec: Mapping | None = None) -> dict[str, str]:
+    """As `digests`, of what the code means: comments, docstrings and layout don't count."""
+    names = closure(module, None if spec is None else words(spec))
+    return {name: parts.meaning(name, (ROOT / name.partition(":")[0]).read_bytes()) for name in names}
+
+
 def git(*arguments: str) -> bytes:
-    """Output of a git command in the repository; bytes, since a diff may hold any encoding."""
-    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
+    """Output of a git command in the repository; bytes, since a diff may hold any encoding.
+
+    Git refuses a repository of another owner ("dubious ownership"), whose settings could run commands.
+    Whoever runs this code trusts that folder already; on a cluster it often is a colleague's.
+    """
+    trusted = ["-c", f"safe.directory={ROOT.resolve()}"]
+    return subprocess.run(["git", *trusted, *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
 def commit() -> dict:

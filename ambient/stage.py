@@ -11,34 +11,32 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ambient import launch, lock, manifest, memory, merkle, stopping
+from ambient import guard, launch, lock, manifest, memory, merkle, schema, stopping
 from ambient.attempts import Journal
 from ambient.files import sha256, sha256_of_raw, write_json
+from ambient.identity import Identity, identity
 from ambient.strict import from_json, plain
 
 
 class Record:
-    """What a stage adds to the manifests of its outputs."""
+    """What a stage adds to the manifests of its outputs, and the state that leads to them."""
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.outside: list[dict] = []
+        self.state: Any = None  # the `ambient.state.State` of a stage that keeps one
 
     def external(self, name: str, path: Path, origin: str, seen: tuple[str, int] | None = None) -> str:
         """Note a file or folder from outside the tree, without its path; returns its SHA-256.
 
-        `seen`: digest and bytes of what was read, where the reader knows them.
+        `seen`: digest and bytes of what was read, where the reader knows them. Raises `ValueError` for a
+        name that a manifest can't hold.
         """
+        schema.name(path.name, f"--{name}: name of the file")
         found, size = seen or sha256_of_raw(path)
         self.outside.append({"name": name, "file": path.name, "origin": origin, "size": size,
                              "sha256": found})
         return found
-
-
-def fingerprint(path: Path) -> tuple[int, int]:
-    """Size and time of a file: cheap signs that it changed while it was read."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def begin(description: str, spec_type: type, *, inputs: Sequence[str], outputs: Sequence[str],
@@ -84,12 +82,21 @@ class Job:
             if "AMBIENT_TRACEBACK" in os.environ:
                 raise
             raise SystemExit(f"{self.name}: error: {error}") from None
+        except KeyboardInterrupt:  # in a stage without a state: there is nothing to save
+            stopping.say(f"{self.name}: interrupted")
+            raise SystemExit(128 + signal.SIGINT) from None
 
     def run(self, main: Callable) -> None:
         """Call `main(spec, record, **paths)` and write a manifest for each output, or fail."""
-        # Rules shield their shell from SIGTERM, so that its log outlives it; a stage without a state ends.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with self.told(), ExitStack() as stack:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever it was started under
+        with self.told():
+            ranks = launch.size()
+            if ranks > 1 and not self.resumes:
+                raise ValueError(f"{ranks} ranks were started, and this stage runs on one")
+        for name in launch.left_over():
+            stopping.say(f"{self.name}: {name}={os.environ[name]} in the environment is ignored: no launcher "
+                         "of ranks set it")
+        with launch.departure(ranks), self.told(), ExitStack() as stack:
             if self.resumes:
                 memory.keep_freed()
                 stack.enter_context(stopping.watch())
@@ -97,48 +104,83 @@ class Job:
             self.execute(main, stack)
 
     def execute(self, main: Callable, stack: ExitStack) -> None:
-        """Wait for another copy of the job, or do it: between two looks at the inputs, then the manifests."""
-        before = {path: fingerprint(path) for paths in self.inputs.values() for path in paths}
-        recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
-        spec, targets = plain(self.spec), [self.files[name] for name in self.outputs]
-        writer = launch.first()  # of several ranks one records
-        # Of now, not of the end: a long job runs the code that was there when it began.
-        made_by = manifest.code(self.name, spec)
-        if self.resumes:
-            state = self.files["state"]
-            waited = writer and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))
-            if launch.agreed(waited and all(manifest.describes(target, self.name, spec, recorded, made_by)
-                                            for target in targets)):
-                stopping.say(f"{self.name}: another copy of this job has just made {targets[0]}; "
-                             "nothing left to do")
-                return
-        # What is about to be replaced must not keep its old manifest.
-        for target in targets if writer else ():
-            manifest.path_for(target).unlink(missing_ok=True)
-        record, journal = Record(), Journal(self.files.get("state") if writer else None, [
-            self.name, spec, [value for entries in recorded.values() for _, value, _ in entries],
-            made_by["sha256"]])
-        interrupted = journal.begin(self.clock, made_by)
-        main(self.spec, record, **self.files)
-        for path, seen in before.items():
-            if fingerprint(path) != seen:
-                raise ValueError(f"{path} changed while it was read: run the job again")
-        if writer:
-            self.record(record, spec, targets, recorded, before, made_by, interrupted)
-        journal.remove()
+        """Do the job between two looks at what it reads, then write its manifests.
 
-    def record(self, record: Record, spec: Any, targets: list[Path], recorded: dict, before: dict,
-               made_by: dict, interrupted: list) -> None:
+        The state goes last: until they are on disk it is all that a killed job can go on from.
+        """
+        before = {path: guard.fingerprint(path) for path in self.read() if path != self.files.get("state")}
+        recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
+        guard.sound(recorded)
+        # Of now, not of the end: a long job runs the code that was there when it began.
+        made_by = manifest.code(self.name, plain(self.spec))
+        writer = launch.first()  # of several ranks one records
+        owner = identity(self.name, self.spec, *self.given()) if self.resumes else None
+        journal = Journal(self.files.get("state") if writer else None, owner and owner.name)
+        if self.resumes and self.made(recorded, made_by, stack):
+            self.forget(owner, journal)
+            return
+        targets, interrupted = {role: self.files[role] for role in self.outputs}, journal.earlier()
+        if writer:
+            guard.writable(targets, self.read(), journal.outputs())
+            manifest.refuse_early(targets, self.name, plain(self.spec), recorded, self.clock, made_by,
+                                  interrupted)
+        journal.begin(self.clock, made_by, list(targets.values()))
+        record = Record()
+        main(self.spec, record, **self.files)
+        guard.unchanged(before, recorded)
+        if writer:
+            self.record(record, targets, recorded, made_by, interrupted)
+        self.forget(record.state.owner if record.state else owner, journal)
+
+    def given(self) -> list[Path]:
+        """The input files, in the order of their roles."""
+        return [path for paths in self.inputs.values() for path in paths]
+
+    def read(self) -> list[Path]:
+        """All that the job reads: inputs, raw data and weights from outside, its state."""
+        return [path for name, found in self.files.items() if name not in self.outputs
+                for path in as_list(found)]
+
+    def made(self, recorded: dict, made_by: dict, stack: ExitStack) -> bool:
+        """Wait for another copy of the job; whether its outputs are there by now, whole and of this very job.
+
+        Where raw data or weights come from outside it is not said: nothing tells whether those are the same.
+        """
+        state, first = self.files["state"], self.files[self.outputs[0]]
+        waited = launch.first() and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))
+        found = launch.first() and set(self.read()) == {*self.given(), state} and all(
+            manifest.describes(self.files[role], self.name, plain(self.spec), recorded, made_by)
+            for role in self.outputs)
+        if found:
+            stopping.say(f"{self.name}: " + (
+                f"another copy of this job has just made {first}" if waited else
+                f"{first} is whole and was made by this very job") + "; nothing left to do")
+        return launch.agreed(found)
+
+    def forget(self, owner: Identity | None, journal: Journal) -> None:
+        """Remove this job's state and attempts, which its manifests make superfluous, and no other job's."""
+        if owner and launch.first():
+            owner.forget(self.files["state"])
+            journal.remove()
+
+    def record(self, record: Record, targets: dict[str, Path], recorded: dict, made_by: dict,
+               interrupted: list) -> None:
         """Write the manifests. Raises `ValueError` where the stage left an output out."""
-        for target in targets:
+        for target in targets.values():
             if not target.is_file():
                 raise ValueError(f"the stage did not write {target}")
-        made = {role: (path, sha256(path)) for role, path in zip(self.outputs, targets, strict=True)}
-        root = merkle.of_inputs(targets[0], before) if self.name == "ambient.tables" else None
-        for target in targets:
-            write_json(manifest.path_for(target), manifest.build(
-                target, self.name, spec, recorded, record.outside, record.facts, self.clock, made_by,
-                interrupted, root, made))
+        made = {role: (path, sha256(path)) for role, path in targets.items()}
+        root = (merkle.of_inputs(next(iter(targets.values())), self.given())
+                if self.name == "ambient.tables" else None)
+        facts = record.facts | (record.state.remarks() if record.state else {})
+        found = {manifest.path_for(path): manifest.build(
+            path, self.name, plain(self.spec), recorded, record.outside, facts, self.clock, made_by,
+            interrupted, root, made) for path in targets.values()}
+        for path, content in found.items():
+            if self.resumes:
+                stopping.patiently(write_json, path, content)
+            else:
+                write_json(path, content)
 
 
 def as_list(value: Path | list[Path] | None) -> list[Path]:

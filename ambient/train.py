@@ -13,12 +13,10 @@ if __name__ == "__main__":  # a wrong command line is refused before anything he
     job = stage.begin(__doc__, TrainingSpec, inputs=("data", "annotations"), outputs=("out", "log"),
                       options=("state",))
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ambient import randomness, ranks
@@ -26,10 +24,13 @@ from ambient.annotations import Annotations, EligibleSampler
 from ambient.augment import augment, flipped
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import Denoiser, ambient_loss, build_unet, per_sample, save_weights
-from ambient.files import atomic
+from ambient.files import write_text
 from ambient.fit import fit
+from ambient.identity import identity
 from ambient.noise import added_variance, buffer_factor, lognormal
-from ambient.runtime import State, autocast, compile_for, device, identity
+from ambient.runtime import autocast, compile_for, device
+from ambient.state import State
+from ambient.stopping import patiently
 from ambient.strict import plain
 
 
@@ -139,26 +140,20 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
     compile_for(network, spec.optimiser.nimg // spec.optimiser.batch)
     rows = Annotations.read(annotations)
     batches = AmbientBatches(spec, mixture, rows, denoiser, where)
-    keep = State(state, identity("ambient.train", spec, data, annotations))
-
-    def snapshot(nimg: int, weights: dict[str, Tensor]) -> None:
-        with atomic(keep.folder / f"snapshot-{nimg}.safetensors") as temporary:
-            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary)
-
-    losses = fit("train", denoiser, spec.optimiser, batches.loss, keep, spec.snapshots, snapshot)
+    record.state = keep = State(state, identity("ambient.train", spec, data, annotations))
+    losses = fit("train", denoiser, spec.optimiser, batches.loss, keep, spec.snapshots,
+                 lambda nimg, weights: keep.put(f"snapshot-{nimg}", weights))
     if not ranks.first():
         return
     tensors = {f"{nimg}/{name}": tensor for nimg in spec.snapshots
-               for name, tensor in load_file(keep.folder / f"snapshot-{nimg}.safetensors").items()}
-    save_weights(out, tensors, {
+               for name, tensor in keep.get(f"snapshot-{nimg}")[0].items()}
+    patiently(save_weights, out, tensors, {
         "spec": plain(spec), "resolution": resolution, "channels": channels,
         "num_classes": mixture.num_classes, "classes": classes(mixture, rows)})
-    with atomic(log) as temporary:
-        shutil.copyfile(losses, temporary)
+    patiently(write_text, log, "".join(line + "\n" for line in losses))
     record.facts |= {"images_seen": spec.optimiser.nimg, "image": [resolution, channels],
                      "classes": classes(mixture, rows),
                      "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
-    keep.remove()
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from ambient.datasets import Dataset, read, write
 from ambient.denoiser import Denoiser, build_unet, read_description, read_weights, save_weights
 from ambient.files import read_arrays, sha256
 from ambient.fit import Fit, ema_beta, learning_rate
+from ambient.identity import Identity
 from ambient.noise import admits
 from ambient.randomness import normal, torch_generator, uniform
+from ambient.state import State
 
 ROOT = Path(__file__).parents[1]
 
@@ -205,7 +207,6 @@ def test_snapshots_hold_the_ema_at_their_marks(mixture, annotations, tmp_path):
     assert any(not torch.equal(early[name], late[name]) for name in late)
     lines = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
     assert lines[-1]["nimg"] == 160 and all(np.isfinite(line["loss"]) for line in lines)
-    assert not (tmp_path / "state").exists()
 
 
 def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
@@ -246,26 +247,21 @@ def newest(state):
 
 
 def test_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, capsys):
-    from ambient.runtime import State
-
-    state = State(tmp_path, "a")
+    state = State(tmp_path, Identity("job", {"a.py": "1"}))
     for position in (10, 20, 30):
         state.save(position, {"x": torch.full((4,), float(position))}, {})
     assert state.checkpoints() == [30, 20]
     path = state.folder / "checkpoint-30.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    position, tensors, _ = state.load()
-    assert position == 20 and tensors["x"][0] == 20
+    assert state.newest() == 20 and state.get("checkpoint-20")[0]["x"][0] == 20
     assert "checkpoint-30.safetensors" in capsys.readouterr().err
 
 
 def test_state_of_other_settings_is_kept_and_not_used(tmp_path, capsys):
-    from ambient.runtime import State
-
-    State(tmp_path, "a").save(10, {"x": torch.zeros(1)}, {})
-    other = State(tmp_path, "b")
-    assert other.load() is None and "kept, not used" in capsys.readouterr().err
-    assert State(tmp_path, "a").load()[0] == 10
+    State(tmp_path, Identity("a", {})).save(10, {"x": torch.zeros(1)}, {})
+    other = State(tmp_path, Identity("b", {}))
+    assert other.newest() == 0 and "kept, not used" in capsys.readouterr().err
+    assert State(tmp_path, Identity("a", {})).newest() == 10
 
 
 @pytest.mark.parametrize("able, expected", [({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16),
@@ -379,17 +375,17 @@ def test_a_training_that_went_astray_names_its_last_good_checkpoint(mixture, ann
     """One step with a finite gradient, so long that the weights are infinite."""
     made = dataclasses.replace(TRAINING, snapshots=(16,), optimiser=optimiser(
         nimg=16, lr=1e38, ramp_nimg=0, decay="constant"))
-    with pytest.raises(FloatingPointError, match="^after 16 images .* not finite.*Lower lr"):
+    with pytest.raises(FloatingPointError, match="^train: after 16 images .* not finite.*Lower lr"):
         run_training(mixture, annotations, tmp_path, made)
     assert not (tmp_path / "denoiser.safetensors").exists()
     layer = torch.nn.Linear(2, 1)
     fitting = Fit(layer, optimiser(lr=2e-3))
-    fitting.check(320, [])
+    fitting.check("train", 320, [])
     with torch.no_grad():
         layer.weight[0, 1] = float("nan")
     for saved, words in (([160, 80], "the last good checkpoint is after 160"), ([], "no checkpoint came")):
         with pytest.raises(FloatingPointError, match=f"after 320 images.*weights.weight; {words}.*0.002"):
-            fitting.check(320, saved)
+            fitting.check("train", 320, saved)
 
 
 def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, annotations, tmp_path):
