@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,6 +33,13 @@ class RowSpec:
     paper_protocol: str | None = None  # the same of the paper's number
     noise: NoiseSpec | None = None  # of the training: how often a level is drawn
     buffer: float | None = None  # of the training's admission rule
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require(self.buffer is None or self.buffer > 1, "buffer", self.buffer, "> 1, or null")
+        for key, value in self.paper.items():
+            good = isinstance(value, (int, float)) and 0 <= value < math.inf
+            require(good, f"paper.{key}", value, "a finite number >= 0")
 
 
 @dataclass(frozen=True)
