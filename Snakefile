@@ -7,7 +7,22 @@
 #   results/{scale}/{table}.csv, {table}.pdf, ...   (paper: results/{table}.csv, ...)   what is read
 
 
-configfile: "config/config.yaml"
+import os
+
+if not workflow.modifier.is_main_snakefile():
+    raise WorkflowError(
+        "this workflow can't be a module of another one: run it by itself (--directory PLACE puts its results "
+        "there), and give its results to your workflow as input files"
+    )
+
+
+# Settings lie where the workflow runs, or else beside this file.
+MAIN = "config/config.yaml"
+if not os.path.exists(MAIN):
+    MAIN = os.path.join(workflow.basedir, MAIN)
+
+
+configfile: MAIN
 
 
 report: "workflow/report/workflow.rst"
@@ -49,6 +64,7 @@ rule paper_all:
 
 onstart:
     look_only_when_a_job_ends()
+    say_how_far_it_is()
 
 
 onsuccess:

@@ -150,15 +150,15 @@ def experiments(folder: Path, scale: str) -> Experiments | None:
     return Experiments(folder, scale) if scale in config.scales(folder) else None
 
 
-def of_file(path: Path, folder: Path | str = "config") -> list[Difference] | None:
+def of_file(path: Path, folder: Path | None = None) -> list[Difference] | None:
     """How the manifest beside a file of a results tree differs from what its job would be asked now.
 
-    None where the configuration in `folder` says nothing of such a file: it is of a scale, run or table that
-    is not there. Code is not compared, the audit does that. Raises `ValueError` for a manifest that can't be
-    read or a configuration that is refused.
+    None where the configuration in `folder` (by default `config.home()`) says nothing of such a file: it is
+    of a scale, run or table that is not there. Code is not compared, the audit does that. Raises `ValueError`
+    for a manifest that can't be read or a configuration that is refused.
     """
     place = located(Path(path))
-    found = place and experiments(Path(folder), place[0])
+    found = place and experiments(Path(folder or config.home()), place[0])
     job = found and job_of(found, place[1])
     if not job:
         return None

@@ -25,7 +25,7 @@ BOOKKEEPING = {"ambient", "ambient.stage", "ambient.manifest", "ambient.schema",
                "ambient.attempts", "ambient.sources", "ambient.spec", "ambient.strict", "ambient.config",
                "ambient.networks", "ambient.progress", "ambient.lock", "ambient.stopping", "ambient.launch",
                "ambient.memory", "ambient.parts", "ambient.regular", "ambient.records", "ambient.identity",
-               "ambient.guard"}
+               "ambient.guard", "ambient.overview"}
 BOOKKEEPING_PACKAGES = ("ambient.spec.", "ambient.config.")
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ambient import guard, launch, lock, manifest, memory, merkle, schema, stopping
+from ambient import guard, launch, lock, manifest, memory, merkle, progress, schema, stopping
 from ambient.attempts import Journal
 from ambient.files import sha256, sha256_of_raw, write_json
 from ambient.identity import Identity, identity
@@ -126,6 +126,7 @@ class Job:
                                   interrupted)
         journal.begin(self.clock, made_by, list(targets.values()))
         record = Record()
+        progress.begin(self.files[self.outputs[0]])
         main(self.spec, record, **self.files)
         guard.unchanged(before, recorded)
         if writer:

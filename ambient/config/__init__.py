@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,9 +11,15 @@ from ambient.config.layers import load
 from ambient.config.stages import Run
 from ambient.strict import SpecError, nearest, require
 
-__all__ = ["NAME", "Experiments", "Run", "check_main", "load", "scales"]
+__all__ = ["NAME", "Experiments", "Run", "check_main", "home", "load", "scales"]
 
 NAME = r"[a-z0-9][a-z0-9.-]*"
+
+
+def home() -> Path:
+    """The folder of the YAML files: `config` where the command runs, or else the one beside this package."""
+    here = Path("config")
+    return here if (here / "config.yaml").is_file() else Path(__file__).parents[2] / "config"
 
 
 def check_main(config: Mapping) -> None:
@@ -21,12 +28,16 @@ def check_main(config: Mapping) -> None:
     for key in config:
         if key not in known:
             raise SpecError(f"config/config.yaml: unknown key {key!r}{nearest(key, known)}")
-    require(config.get("scale") in scales("config"), "config/config.yaml: scale", config.get("scale"),
-            ", ".join(scales("config")))
+    require(config.get("scale") in scales(home()), "config/config.yaml: scale", config.get("scale"),
+            ", ".join(scales(home())))
     threads = config.get("threads")
     require(isinstance(threads, int) and threads > 0, "config/config.yaml: threads", threads, ">= 1")
 
 
 def scales(folder: Path | str) -> list[str]:
-    """The scales that exist: one file each."""
-    return sorted(path.stem for path in (Path(folder) / "scales").glob("*.yaml"))
+    """The scales that exist: one file each. Raises `SpecError` for a name that can't be part of a path."""
+    found = sorted(path.stem for path in (Path(folder) / "scales").glob("*.yaml"))
+    for name in found:
+        require(re.fullmatch(NAME, name) is not None, f"{Path(folder) / 'scales'}: the name of a scale", name,
+                "small letters, digits, dots and dashes: rename its file")
+    return found

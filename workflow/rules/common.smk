@@ -1,10 +1,13 @@
 # Scales and paths; no rules. Every specification is checked here, at parse time.
 
+import os
 import re
 import sys
 from pathlib import Path
 
+# The package lies beside the Snakefile, wherever the workflow runs (`--directory`): for this process and its jobs.
 sys.path.insert(0, workflow.basedir)
+os.environ["PYTHONPATH"] = os.pathsep.join([workflow.basedir, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 from snakemake.exceptions import WorkflowError
 
@@ -16,8 +19,8 @@ from ambient.strict import SpecError, plain, to_json
 
 try:
     settings.check_main(config)
-    SCALES = settings.scales("config")
-    EXPERIMENTS = {scale: settings.Experiments("config", scale) for scale in SCALES}
+    SCALES = settings.scales(settings.home())
+    EXPERIMENTS = {scale: settings.Experiments(settings.home(), scale) for scale in SCALES}
 except SpecError as error:
     raise WorkflowError(f"configuration: {error}")
 

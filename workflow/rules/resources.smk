@@ -1,16 +1,17 @@
 # What each job asks of the machine, from the work to be done and the site's settings; no rules. Nothing here
 # changes a result. Local runs read `run` only.
 
-import os
 import subprocess
 
+from snakemake.logging import logger
 from snakemake.resources import Resource
 
 from ambient import site as sites
 from ambient.cost import Costs, Work
+from ambient.overview import Overview
 
 try:
-    SITE = sites.read("config")
+    SITE = sites.read(settings.home())
 except SpecError as error:
     raise WorkflowError(f"configuration: {error}")
 
@@ -146,6 +147,17 @@ def look_only_when_a_job_ends():
     limit = workflow.scheduler.job_rate_limiter
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+
+
+def share(job):
+    """A job's part of the whole work, as minutes of its estimate."""
+    kind = job.rule.name if job.rule.name in KEYS else "table"
+    return work(kind, job.wildcards).minutes(SITE)
+
+
+def say_how_far_it_is():
+    """A line a minute: what is done, what is at work, how long the rest will take."""
+    Overview(workflow.dag, share, logger.info).start()
 
 
 def print_efficiency(scale):

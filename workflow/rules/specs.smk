@@ -1,5 +1,6 @@
 # What each stage is told; no rules.
 
+from ambient import adopt
 from ambient.asked import SPECIFICATIONS
 
 
@@ -13,29 +14,37 @@ def spec(stage):
     return lambda wildcards: to_json(asked_of(stage, wildcards))
 
 
-def code(stage):
-    """The code that each job of a stage reaches, by one digest: an edit re-runs exactly what depends on it.
+def code_of(stage, wildcards):
+    """The code that a job reaches, by name and digest; None where any will do.
 
-    At the paper's scale, and at those that extend it, a comment must not cost a cluster-week: there any code will
-    do, and the audit reports what was made by other code.
+    At the paper's scale, and at those that extend it, a comment must not cost a cluster-week: there the audit reports
+    what was made by other code.
     """
+    if "paper" in experiments(wildcards).lineage:
+        return None
+    told = plain(asked_of(stage, wildcards)) if stage in SPECIFICATIONS else None
+    return sources.digests(f"ambient.{stage}", told)
 
-    def found(wildcards):
-        if "paper" in experiments(wildcards).lineage:
-            return "any"
-        told = plain(asked_of(stage, wildcards)) if stage in SPECIFICATIONS else None
-        return digest(sources.digests(f"ambient.{stage}", told))
 
-    return found
+def code(stage):
+    """The code of each job of a stage as one digest: an edit re-runs exactly what depends on it."""
+    return lambda wildcards: digest(code_of(stage, wildcards))
+
+
+def told(job, stage):
+    """What a job would be told now, to be held against the manifests of its outputs."""
+    outside = job.params.get("raw") or job.params.get("weights")
+    return adopt.Told(
+        stage,
+        asked_of(stage, job.wildcards),
+        code_of(stage, job.wildcards),
+        Path(outside[1]) if outside else None,
+    )
 
 
 def raw_option(wildcards):
     """Raw data: an option, so that no character of their path has a meaning to the workflow or a shell."""
     path = experiments(wildcards).dataset(wildcards.dataset).path
-    if path and not Path(path).exists():
-        raise WorkflowError(
-            f"datasets.{wildcards.dataset}.path: no such file or folder {path!r} (set it in config/local.yaml)"
-        )
     return ["--raw", path] if path else []
 
 
@@ -47,3 +56,6 @@ def detector_option(wildcards):
 
 def added_option(wildcards, input):
     return options(input, "added")
+
+
+adopt.install(workflow, told)

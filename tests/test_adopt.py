@@ -1,0 +1,165 @@
+"""The manifests decide what is made again: not dates, nor Snakemake's records, nor entries that nobody uses."""
+
+import os
+import shutil
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ambient import manifest
+from ambient.digests import Digests
+from ambient.files import read_json, sha256, write_json
+from tests.clones import clone
+from tests.test_workflow import TINY, jobs, snakemake
+
+MIXTURE = "results/tiny/mixtures/controlled/blur-0.6/clean-0.2.safetensors"
+TARGET = "results/tiny/annotations/controlled/blur-0.6/all.json"
+WANTED = (*TINY, "--", TARGET)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A copy of the repository with three results: prepared images, a mixture, its annotation."""
+    folder = clone(tmp_path_factory.mktemp("made"))
+    snakemake(folder, *WANTED)
+    return folder
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A fresh copy of the repository, with the results but without Snakemake's records or an order of dates."""
+    folder = clone(tmp_path)
+    shutil.copytree(made / "results", folder / "results")
+    for age, path in enumerate(sorted((folder / "results").rglob("*.*"))):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    os.utime(folder / MIXTURE)
+    return folder
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_a_copied_tree_is_kept_and_a_new_entry_of_a_table_changes_nothing(copied):
+    path = copied / "ambient/corruptions.py"
+    edit(path, "CORRUPTIONS: dict",
+         "def sepia(image, rng, *, share):\n    return image\n\n\nCORRUPTIONS: dict")
+    edit(path, "contrast)}", "contrast, sepia)}")
+    assert jobs(copied, *WANTED) == {}
+    done = snakemake(copied, *WANTED)
+    assert "Nothing to be done" in done.stderr and "Kept: the results of 3 jobs" in done.stderr
+    assert len(list((copied / ".snakemake/metadata").rglob("*"))) >= 4
+    assert jobs(copied, *WANTED) == {}
+
+
+def test_a_changed_setting_is_named_and_made_again_without_any_record(copied):
+    edit(copied / "config/data.yaml", "blur-0.6: {op: gaussian_blur, sigma_px: 0.6}",
+         "blur-0.6: {op: gaussian_blur, sigma_px: 0.9}")
+    done = snakemake(copied, "-n", "--quiet", "host", *WANTED)
+    assert (f"{MIXTURE}: spec.params.sigma_px: made with 0.6, the configuration asks for 0.9"
+            in done.stdout + done.stderr)
+    assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
+    assert jobs(copied, "--rerun-triggers", "mtime", *WANTED) == {}
+
+
+def test_what_follows_is_kept_where_its_inputs_came_out_equal(copied):
+    edit(copied / "ambient/corruptions.py", '    need(finite(sigma_px) and sigma_px > 0, "sigma_px"',
+         '    # checked\n    need(finite(sigma_px) and sigma_px > 0, "sigma_px"')
+    assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
+    before = (copied / TARGET).stat().st_mtime_ns, sha256(copied / MIXTURE)
+    done = snakemake(copied, *WANTED)
+    assert "what it is made of came out equal" in done.stderr and "2 of 2 steps" in done.stderr
+    assert ((copied / TARGET).stat().st_mtime_ns, sha256(copied / MIXTURE)) == before
+    assert jobs(copied, *WANTED) == {}
+
+
+@pytest.mark.parametrize("options", [(), ("--rerun-incomplete",)])
+def test_a_whole_file_of_a_killed_head_is_kept_and_half_a_job_is_made_again(copied, options):
+    marks = copied / ".snakemake/incomplete"
+    marks.mkdir(parents=True)
+    for name in (MIXTURE, TARGET):
+        (marks / urlsafe_b64encode(name.encode()).decode()).write_text('{"external_jobid": null}')
+    half = copied / TARGET.replace(".json", ".safetensors")
+    manifest.path_for(half).unlink()
+    assert jobs(copied, *options, *WANTED) == {"annotate": 1}
+    done = snakemake(copied, *options, *WANTED)
+    assert "1 of 1 steps" in done.stderr and manifest.path_for(half).is_file()
+    assert not any(path.is_file() for path in marks.rglob("*"))
+
+
+def test_a_damaged_result_is_made_again(copied):
+    with open(copied / MIXTURE, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\1")
+    assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
+
+
+NAME = "my data (1) & 'two' \"3\" $HOME `x` {y} \\ \n;"
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """A copy of the repository, and six pictures in a folder whose name means much to a shell."""
+    folder, raw = clone(tmp_path / "clone"), tmp_path / NAME
+    for number in range(6):
+        path = raw / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(path, compress_level=0)  # of equal sizes
+    dataset = {"source": "images", "resolution": 16, "channels": 3, "path": str(raw), "num_images": None,
+               "about": None}
+    return folder, raw, dataset
+
+
+def configure(folder, dataset):
+    (folder / "config/local.yaml").write_text(yaml.safe_dump({"datasets": {"cifar10": dataset}}))
+
+
+def test_changes_in_a_raw_folder_are_seen_and_refused_where_it_is_pinned(faces):
+    folder, raw, dataset = faces
+    target = "results/small/data/cifar10.safetensors"
+    configure(folder, dataset)
+    snakemake(folder, "--", target)
+    assert jobs(folder, "--", target) == {}
+    found = read_json(manifest.path_for(folder / target))["external"][0]["sha256"]
+    configure(folder, dataset | {"sha256": found})
+    snakemake(folder, "--", target)
+    picture, times = raw / "0/0.png", (raw / "0/0.png").stat()
+    picture.write_bytes((raw / "1/5.png").read_bytes())
+    os.utime(picture, ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = snakemake(folder, "--", target, check=False)
+    assert done.returncode and f"the configuration's sha256 is {found}" in done.stderr
+    assert (folder / target).is_file()  # what was made of the pinned data is not thrown away
+    configure(folder, dataset)
+    assert jobs(folder, "--", target) == {"prepare": 1}
+
+
+def test_missing_raw_data_are_refused_before_anything_runs(faces):
+    folder, raw, dataset = faces
+    configure(folder, dataset | {"path": str(raw) + "gone"})
+    done = snakemake(folder, "--", "results/small/data/cifar10.safetensors", check=False)
+    assert done.returncode and "no such file or folder" in done.stderr and "Execute" not in done.stderr
+
+
+def test_digests_are_kept_as_long_as_a_file_stands_still(tmp_path):
+    path, store = tmp_path / "x", tmp_path / "store.json"
+    path.write_text("one")
+    digests = Digests(store)
+    assert digests.of(path) == sha256(path)
+    digests.save()
+    found = read_json(store)
+    found[str(path)][1] = "kept"
+    write_json(store, found)
+    assert Digests(store).of(path) == "kept"
+    times = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert Digests(store).of(path) == sha256(path)
+    store.write_text("damaged")
+    assert Digests(Path(store)).of(path) == sha256(path)

@@ -1,0 +1,66 @@
+"""Progress lines name their job, come once a minute, and add up to when all will be done."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from ambient import overview, progress
+from ambient.progress import Progress
+
+
+@pytest.mark.parametrize(("target", "name"), [
+    ("results/demo/runs/ambient-blur-0.6/seed-0/denoiser.safetensors", "ambient-blur-0.6 seed 0"),
+    ("/data/results/demo/runs/x/seed-12/samples.safetensors", "x seed 12"),
+    ("results/demo/classifiers/controlled/blur-0.6/balanced.safetensors", "controlled blur-0.6 balanced"),
+    ("results/demo/mixtures/controlled/none/clean-0.01.safetensors", "controlled none clean-0.01"),
+    ("elsewhere/denoiser.safetensors", "")])
+def test_a_place_in_the_tree_names_the_job(target, name):
+    assert progress.label(Path(target)) == name
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that a test moves on by itself."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_a_minute_and_one_at_the_end_by_name(tmp_path, capsys, clock, monkeypatch):
+    monkeypatch.setattr(progress, "_job", [])
+    progress.begin(tmp_path / "results/demo/runs/x/seed-0/denoiser.safetensors")
+    made = Progress("train", 1000)
+    for second in range(1, 201):
+        clock[0] = second
+        made.update(5 * second, loss=0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"train x seed 0: {n:,}/1,000 images  5/s  ETA {left}  loss 0.5" for n, left in (
+        (300, "2 min"), (600, "80 s"), (900, "20 s"), (1000, "0 s"))]
+    [path] = (tmp_path / "results/.state/progress").glob("*")
+    found = json.loads(path.read_text())
+    assert found["name"] == "train x seed 0" and found["done"] == found["total"] == 1000
+
+
+def test_the_whole_takes_as_long_for_the_rest_as_for_what_is_done():
+    jobs = {"a.json": (30.0, True), "b.json": (60.0, False), "c.json": (110.0, False)}
+    said = {"b.json": {"name": "train b seed 0", "done": 10, "total": 60, "rate": 1, "time": 0}}
+    assert overview.summary(jobs, said, 600) == (
+        "Overall: 1 of 3 jobs, 20% of the work, about 40 min left; train b seed 0 17%")
+    assert "about unknown left" in overview.summary(jobs | {"a.json": (0.1, True)}, {}, 5)
+
+
+def test_what_jobs_say_is_read_if_it_is_of_this_run(tmp_path):
+    folder = tmp_path / progress.FOLDER
+    folder.mkdir(parents=True)
+    for name, when in (("old.json", 5.0), ("new.json", time.time())):
+        (folder / name).write_text(json.dumps({"time": when, "name": name, "done": 1, "total": 2}))
+    (folder / "cut.json").write_text('{"ti')
+    assert list(overview.running(tmp_path, 10.0)) == ["new.json"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [
+    (3, "3 s"), (99, "99 s"), (600, "10 min"), (12_000, "3 h 20 min"), (float("inf"), "unknown")])
+def test_durations_are_said_as_a_person_does(seconds, text):
+    assert progress.spoken(seconds) == text
