@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from results_tree import RUNS, audit, problems, remake
 
+from ambient import manifest
 from ambient.annotations import Annotations
 from ambient.files import read_arrays, read_json, write_arrays, write_json
 
@@ -118,6 +119,9 @@ def set_row(key, value):
     ("t.csv", set_row("corruption", "jpeg"), "is of blur {'sigma_px': 0.6}, its row says jpeg"),
     ("t.csv", set_row("parameters", {"sigma_px": 0.8}), "its row says blur {'sigma_px': 0.8}"),
     ("t.csv", set_row("dataset", "letters"), "is of digits, its row says letters"),
+    ("t.csv", set_row("reference", "letters"), "is of digits, its row says letters"),
+    ("t.csv", set_row("noise", {"P_mean": 0.0, "P_std": 1.0}), "has no noise"),
+    ("t.csv", set_row("protocol", "strict, unbalanced"), "was made from no crops"),
     ("t.csv", set_row("run_id", "runs/other"), "does not lie in runs/other/seed-0"),
     (f"{RUN}/denoiser.safetensors", set_spec("seed", 5), "was trained with seed 5"),
     ("detectors/digits/net.weights", set_spec("channels", 16), "is of another detector than"),
@@ -125,6 +129,47 @@ def set_row(key, value):
 def test_what_a_row_says_is_what_lies_behind_it(bare, name, deed, what):
     remake(bare, {bare / name: deed})
     assert any(what in detail for detail in named(bare)), named(bare)
+
+
+def test_images_counted_and_metrics_beside_are_of_the_same_run(bare):
+    place = bare / "runs/all-data/seed-0"
+    for name in ("metrics.json", "moments.safetensors"):
+        for path in (place / name, manifest.path_for(place / name)):
+            shutil.copy(path, path.with_name(f"other-{path.name}"))
+
+    def other(found):  # the scores of another run's samples, in this run's folder
+        found["artefact"] = f"other-{found['artefact']}"
+        found["inputs"]["samples"][0]["path"] = "../../ambient/seed-0/samples.safetensors"
+        for entry in found["outputs"].values():
+            entry["path"] = f"other-{entry['path']}"
+
+    def beside(found):
+        found["spec"]["beside"] = ["fd-net"]
+        paths = [entry["path"] for entry in found["inputs"]["metrics"]]
+        paths[1] = paths[1].replace("metrics", "other-metrics")
+        found["inputs"]["beside"] = [{"path": path} for path in paths]
+
+    deeds = {place / f"other-{name}": other for name in ("metrics.json", "moments.safetensors")}
+    remake(bare, deeds | {bare / "t.csv": beside})
+    (wrong,) = named(bare)
+    assert "other-metrics.json is of other samples than" in wrong
+
+    def usable(found):
+        found["spec"]["beside"], found["inputs"]["beside"] = [], []
+        paths = [f"annotations/study/blur/{name}.safetensors" for name, _ in RUNS]
+        found["inputs"]["usable"] = [{"path": path} for path in reversed(paths)]
+
+    remake(bare, {bare / "t.csv": usable})
+    assert len(named(bare)) == 2 and "its row counts the images of" in named(bare)[0]
+
+
+def test_snapshots_and_numbers_of_samples_are_those_that_were_asked_for(bare):
+    for name, key, value in (("denoiser.safetensors", "snapshots", [128, 256, 512]),
+                             ("samples.safetensors", "num_samples", 4000)):
+        for run, _ in RUNS:
+            remake(bare, {bare / f"runs/{run}/seed-0/{name}": set_spec(key, value)})
+        found = [p for r in audit(bare).results.values() for p in r.problems]
+        assert {p.word for p in found} == {"differs"} and "was told to" in found[0].detail
 
 
 def test_a_loss_that_is_not_the_rows(bare):

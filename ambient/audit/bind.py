@@ -14,7 +14,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ambient.audit.words import Result
-from ambient.spec import DetectorSpec, EvaluationSpec, RowSpec, SamplingSpec, TableSpec, TrainingSpec
+from ambient.spec import (
+    ClassifierSpec,
+    DetectorSpec,
+    EvaluationSpec,
+    RowSpec,
+    SamplingSpec,
+    TableSpec,
+    TrainingSpec,
+)
 from ambient.strict import build, plain
 
 Results = Mapping[Path, Result]
@@ -86,9 +94,12 @@ def scores(results: Results, result: Result) -> Iterator[str]:
         reference = parent(results, result, "reference", "reference")
         if parent(results, reference, "detector", "detector") is not weights:
             yield f"{reference.path} was measured by another detector than {weights.path}"
-        own = meaning(setting(result, "detector"), DetectorSpec, weights=None)
-        for other in (weights, reference):
-            if meaning(other.manifest["spec"], DetectorSpec, weights=None) != own:
+        own = setting(result, "detector")
+        lent = {"resize": "clean", "sha256": None} if own.get("kind") == "inception" else {}
+        for other, without in ((weights, lent), (reference, {})):  # one file of weights serves both resizings
+            one, two = (meaning(spec, DetectorSpec, weights=None, **without)
+                        for spec in (own, other.manifest["spec"]))
+            if one != two:
                 yield f"{other.path} is of another detector than its own specification says"
     except Loose as error:
         yield str(error)
@@ -102,17 +113,20 @@ def table(results: Results, result: Result) -> Iterator[str]:
     except ValueError:
         return
     inputs = result.manifest["inputs"]
-    metrics, annotations = ([results[Path(os.path.normpath(result.key.parent / entry["path"]))]
-                             for entry in inputs.get(role, ())] for role in ("metrics", "annotations"))
+    metrics, annotations, usable, beside = (
+        [results[Path(os.path.normpath(result.key.parent / entry["path"]))] for entry in inputs.get(role, ())]
+        for role in ("metrics", "annotations", "usable", "beside"))
     if len(metrics) != len(spec.rows) * len(spec.training_seeds) or len(annotations) != len(spec.rows):
         return
     runs = []
     asked = itertools.product(enumerate(spec.rows), spec.training_seeds)
-    for ((i, row), seed), scored in zip(asked, metrics, strict=True):
+    for place, (((i, row), seed), scored) in enumerate(zip(asked, metrics, strict=True)):
         try:
             run = found_run(results, scored, i, row, seed)
             check_place(result.key, spec.scale, run)
             check_training(results, run, row, annotations[i])
+            check_images(results, run, row, annotations[i])
+            check_beside(results, run, usable[i:i + 1], beside[place::len(metrics)])
             runs.append(run)
         except Loose as error:
             yield f"row {i + 1} ({row.run_id}), training seed {seed}: {error}"
@@ -141,9 +155,33 @@ def check_place(table_key: Path, scale: str, run: Run) -> None:
 
 
 def check_training(results: Results, run: Run, row: RowSpec, summary: Result) -> None:
-    """Raise `Loose` unless a training is of the seed, annotation, mixture and loss that its row says."""
+    """Raise `Loose` unless a training is of the seed, noise levels, loss and classifier that its row says."""
     if (seed := setting(run.denoiser, "seed")) != run.seed:
         raise Loose(f"{run.denoiser.path} was trained with seed {seed}")
+    said = plain(row.settings)
+    if row.noise is not None:
+        said |= {"buffer": row.buffer}
+        if (found := setting(run.denoiser, "noise")) != plain(row.noise):
+            raise Loose(f"trained at noise {found}, its row says {plain(row.noise)}")
+    for key, value in said.items():
+        if (found := setting(run.denoiser, "loss").get(key)) != value:
+            raise Loose(f"trained with {key} {found}, its row says {value}")
+    if row.protocol is not None:
+        annotated = annotator(results, summary)
+        role = "classifier" if annotated.manifest["inputs"].get("classifier") else "crops"
+        spec = parent(results, annotated, role, "classifier").manifest["spec"]
+        if (words := build(ClassifierSpec, spec, "spec").words()) != row.protocol:
+            raise Loose(f"annotated by a classifier {words}, its row says {row.protocol}")
+
+
+def annotator(results: Results, summary: Result) -> Result:
+    """The annotation whose summary a row shows; of several combined the first."""
+    return parent(results, summary, "annotations", "annotate") if summary.stage == "combine" else summary
+
+
+def check_images(results: Results, run: Run, row: RowSpec, summary: Result) -> None:
+    """Raise `Loose` unless a training is of the mixture and the annotations that its row says, and is scored
+    against the dataset that the mixture was made from."""
     annotations = parent(results, run.denoiser, "annotations", "annotate", "combine")
     data = parent(results, run.denoiser, "data", "corrupt", "combine")
     outputs = summary.manifest.get("outputs", {}).values()
@@ -160,9 +198,17 @@ def check_training(results: Results, run: Run, row: RowSpec, summary: Result) ->
     target = parent(results, parent(results, run.scores, "reference", "reference"), "data", "prepare")
     if parent(results, mixture, "data", "prepare") is not target:
         raise Loose(f"measured against {target.path}, which {mixture.path} was not made from")
-    for key, value in plain(row.settings).items():
-        if (found := setting(run.denoiser, "loss").get(key)) != value:
-            raise Loose(f"trained with {key} {found}, its row says {value}")
+
+
+def check_beside(results: Results, run: Run, usable: Sequence[Result], beside: Sequence[Result]) -> None:
+    """Raise `Loose` unless what a table reads of a run beside its scores is of that run, too."""
+    annotations = parent(results, run.denoiser, "annotations", "annotate", "combine")
+    for one in usable:
+        if one is not annotations:
+            raise Loose(f"trained on {annotations.path}, its row counts the images of {one.path}")
+    for one in beside:
+        if parent(results, one, "samples", "sample") is not run.samples:
+            raise Loose(f"{one.path} is of other samples than {run.scores.path}")
 
 
 def check_mixture(results: Results, mixture: Result, row: RowSpec) -> None:
@@ -176,8 +222,9 @@ def check_mixture(results: Results, mixture: Result, row: RowSpec) -> None:
     if (op, params) != (row.corruption, plain(row.parameters)):
         raise Loose(f"{mixture.path} is of {op} {params}, its row says {row.corruption} {row.parameters}")
     name = parent(results, mixture, "data", "prepare").key.stem
-    if row.dataset is not None and name != row.dataset:
-        raise Loose(f"{mixture.path} is of {name}, its row says {row.dataset}")
+    for said in (row.dataset, row.reference):
+        if said is not None and name != said:
+            raise Loose(f"{mixture.path} is of {name}, its row says {said}")
 
 
 def unequal(results: Results, runs: Sequence[Run], rows: Sequence[RowSpec]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ambient import manifest
+from ambient.audit import bind
 from ambient.audit.words import Result, first_line
 from ambient.files import read_json, sha256
 from ambient.strict import build
@@ -135,11 +136,23 @@ class Rederive:
                 raise Differs(f"snapshot {score['nimg']}, seed {score['seed']}: its moments give {value}")
             if not abs(score["value"] - value) <= TOLERANCE * scale:
                 raise Differs(f"snapshot {score['nimg']}, seed {score['seed']}: {score['value']} for {value}")
+        self.protocol(result, found["num_samples"], seeds)
         self.samples(result, found["num_samples"], seeds)
         wrong = [nimg for nimg, got in seeds.items()
                  if got != list(spec.seeds_at(last=nimg == max(seeds)))]
         if wrong or not seeds:
             raise Differs(f"snapshot {wrong[0] if wrong else '?'}: seeds are not {list(spec.seeds)}")
+
+    def protocol(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
+        """The number of samples and the snapshots against what sampling and training were told."""
+        samples = bind.parent(self.audit.results, result, "samples", "sample")
+        denoiser = bind.parent(self.audit.results, samples, "denoiser", "train")
+        if count != bind.setting(samples, "num_samples"):
+            raise Differs(f"{count} samples, {samples.path} was told to hold "
+                          f"{bind.setting(samples, 'num_samples')}")
+        if sorted(seeds) != list(bind.setting(denoiser, "snapshots")):
+            raise Differs(f"scores of the snapshots {sorted(seeds)}, {denoiser.path} was told to keep "
+                          f"{bind.setting(denoiser, 'snapshots')}")
 
     def samples(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples, of seeds and of snapshots against the samples' shapes, if they are here."""
