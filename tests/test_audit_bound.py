@@ -115,7 +115,7 @@ def set_row(key, value):
 
 @pytest.mark.parametrize(("name", "deed", "what"), [
     (f"{RUN}/samples.safetensors", set_spec("seeds", [7, 9]), "seeds of its samples are [7, 9]"),
-    (f"{RUN}/samples.safetensors", set_spec("num_samples", 41), "in sampler, seeds or number of samples"),
+    (f"{RUN}/samples.safetensors", set_spec("precision", "bfloat16"), "in sampler, seeds or number"),
     ("t.csv", set_row("corruption", "jpeg"), "is of blur {'sigma_px': 0.6}, its row says jpeg"),
     ("t.csv", set_row("parameters", {"sigma_px": 0.8}), "its row says blur {'sigma_px': 0.8}"),
     ("t.csv", set_row("dataset", "letters"), "is of digits, its row says letters"),
