@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from ambient.config import Experiments
 from ambient.site import Site
+from ambient.site import path as path_of_site
 from ambient.spec import AnnotationSpec, ClassifierSpec, NetworkSpec, SamplingSpec, TrainingSpec
+from ambient.strict import require
 
 OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
 STARTUP_MINUTES = 10
@@ -98,6 +100,14 @@ class Work:
     gpu: bool = False
     ranks: bool = False  # can use several
     activations_mb: float = 0.0  # in the GPU's memory, or the CPU's where there is no GPU
+    batch: int = 0  # images of a training step, of which each rank takes its part; 0: it has none
+
+    def processes(self, site: Site) -> int:
+        """Ranks that do the job. Raises `SpecError` where they can't share its batch evenly."""
+        number = site.ranks if self.ranks else 1
+        require(self.batch % number == 0, f"{path_of_site()}: {'gpus' if site.gpus else 'cpu_ranks'}", number,
+                f"a divisor of the batch of {self.batch}, of which each rank takes a part")
+        return number
 
     def memory(self, site: Site) -> float:
         """Main memory, MB, of all ranks of a node."""
@@ -107,8 +117,7 @@ class Work:
     def minutes(self, site: Site) -> float:
         """Expected wall time at a site."""
         rate = site.gpu_tflops if self.gpu and site.gpus else site.cpu_tflops
-        ranks = site.ranks if self.ranks else 1
-        return self.cpu_minutes + self.flops / (rate * 1e12 * ranks) / 60
+        return self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
 
     def limit(self, site: Site, attempt: int) -> int:
         """Time to ask for, minutes: grows with the attempt, and never exceeds what the site allows."""
@@ -151,6 +160,7 @@ class Costs:
     def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, network: Network) -> Work:
         """Training: three forward passes an image, five copies of the weights twice over."""
         return Work(flops=6.0 * network.multiply_adds * spec.optimiser.nimg, gpu=True, ranks=True,
+                    batch=spec.optimiser.batch,
                     memory_mb=BASE_MB + 4 * self.data_mb(study) + 40 * network.parameters / 1e6,
                     activations_mb=spec.optimiser.batch * network.features * 4 * CPU_ACTIVATIONS / 1e6)
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ambient.files import atomic
+from ambient.files import atomic, naming
 from ambient.networks.unet import HalfUNet, Linear, UNet
 from ambient.noise import added_variance, ambient_weight, edm_weight
 from ambient.spec import NetworkSpec
@@ -137,11 +137,12 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping
 
 def read_description(path: Path) -> dict:
     """What `save_weights` stored beside the tensors. Raises `ValueError` naming a foreign file."""
-    with safe_open(path, framework="pt") as file:
+    with naming(path), safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if "ambient" not in metadata:
         raise ValueError(f"{path}: holds no description of its network; was it written by ambient?")
-    return json.loads(metadata["ambient"])
+    with naming(path):
+        return dict(json.loads(metadata["ambient"]))
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -149,7 +150,7 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
     Raises `ValueError` naming the file and a tensor whose values are not finite.
     """
-    with safe_open(path, framework="pt") as file:
+    with naming(path), safe_open(path, framework="pt") as file:
         tensors = {name.removeprefix(prefix): file.get_tensor(name)
                    for name in file.keys() if name.startswith(prefix)}
     if bad := not_finite(tensors):

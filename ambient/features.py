@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ambient.datasets import to_float
 from ambient.denoiser import read_description, read_weights
+from ambient.files import naming
 from ambient.progress import Progress
 from ambient.runtime import device
 from ambient.spec import DetectorSpec
@@ -54,8 +55,9 @@ class ClassNet(nn.Module):
 def classifier_features(path: Path) -> Callable[[np.ndarray], Tensor]:
     """Features of a `ClassNet` that the detector stage trained."""
     about = read_description(path)
-    network = ClassNet(about["channels_in"], about["channels"], about["features"], about["classes"])
-    network.load_state_dict(read_weights(path))
+    with naming(path):
+        network = ClassNet(about["channels_in"], about["channels"], about["features"], about["classes"])
+        network.load_state_dict(read_weights(path))
     network.to(device()).eval()
     return lambda images: network.body(torch.from_numpy(to_float(images)).to(device()))
 

@@ -140,11 +140,27 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Whatever a library raises about the content of a file becomes one line that names the file.
+
+    For a few lines around the reading only: it would hide the place of a mistake in this program.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = f"{text} is not in it" if isinstance(error, KeyError) else text
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON. Raises `ValueError` naming the file where it is not JSON."""
     try:
         return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ambient.denoiser import Denoiser, NoiseClassifier, build_unet, read_description, read_weights
+from ambient.files import naming
 from ambient.spec import ClassifierSpec, TrainingSpec
 from ambient.strict import build
 
@@ -19,14 +20,16 @@ def load_denoiser(path: Path, nimg: int | None, where: torch.device) -> tuple[De
     Raises `ValueError` for a foreign file or a snapshot that is not in it.
     """
     about = read_description(path)
-    spec = build(TrainingSpec, about["spec"], str(path))
+    with naming(path):
+        spec = build(TrainingSpec, about["spec"], "the training's specification")
     nimg = spec.snapshots[-1] if nimg is None else nimg
     if nimg not in spec.snapshots:
         raise ValueError(f"{path}: has no snapshot at nimg {nimg}, its snapshots are {spec.snapshots}")
-    network = build_unet(spec.network, about["resolution"], about["channels"], about["num_classes"],
-                         bool(spec.augment.transforms), torch.Generator())
-    denoiser = Denoiser(network, spec.sigma_data)
-    denoiser.load_state_dict(read_weights(path, f"{nimg}/"))
+    with naming(path):
+        network = build_unet(spec.network, about["resolution"], about["channels"], about["num_classes"],
+                             bool(spec.augment.transforms), torch.Generator())
+        denoiser = Denoiser(network, spec.sigma_data)
+        denoiser.load_state_dict(read_weights(path, f"{nimg}/"))
     return denoiser.to(where).eval(), about
 
 
@@ -35,13 +38,14 @@ class Classifier:
 
     def __init__(self, path: Path, where: torch.device) -> None:
         self.path, about = path, read_description(path)
-        self.spec = build(ClassifierSpec, about["spec"], str(path))
-        encoder = build_unet(self.spec.network, about["resolution"], about["channels"], 0,
-                             bool(self.spec.augment.transforms), torch.Generator(), encoder_only=True)
-        self.network = NoiseClassifier(encoder, torch.Generator())
-        self.network.load_state_dict(read_weights(path))
+        with naming(path):
+            self.spec = build(ClassifierSpec, about["spec"], "the classifier's specification")
+            encoder = build_unet(self.spec.network, about["resolution"], about["channels"], 0,
+                                 bool(self.spec.augment.transforms), torch.Generator(), encoder_only=True)
+            self.network = NoiseClassifier(encoder, torch.Generator())
+            self.network.load_state_dict(read_weights(path))
+            self.levels, self.shifts = np.array(about["offsets"]).T
         self.network.to(where).eval()
-        self.levels, self.shifts = np.array(about["offsets"]).T
 
     def offset(self, sigma: float | np.ndarray) -> float | np.ndarray:
         """What recalibration adds to the logit at a level."""

@@ -9,6 +9,8 @@ import pytest
 from ambient import plan
 from ambient.config import Experiments, load
 from ambient.config.layers import LARGEST_TREE
+from ambient.cost import Costs
+from ambient.site import Site
 from ambient.strict import SpecError
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +144,16 @@ STUDY = "studies: {controlled: {%s}}"
 def test_refused_before_anything_runs(text, words, config):
     (config / "scales/mine.yaml").write_text(f"extends: demo\n{text}\n")
     refused(lambda: Experiments(config, "mine"), str(config), *words)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"gpus": 3}, "gpus: got 3"), ({"gpus": 0, "cpu_ranks": 5}, "cpu_ranks: got 5")])
+def test_a_batch_that_the_ranks_can_not_share_is_refused_when_jobs_are_planned(settings, words):
+    costs = Costs(Experiments(ROOT / "config", "demo"))
+    for work in (costs.train("only-clean"), costs.classify("controlled", "balanced")):
+        refused(lambda work=work: work.processes(Site(**settings)), words, "a divisor of the batch of")
+        assert work.processes(Site(gpus=4)) == 4
+    assert costs.prepare("digits").processes(Site(**settings)) == 1
 
 
 def test_rows_of_one_table_have_the_same_training_seeds(config):

@@ -72,9 +72,10 @@ class Stages:
         tree: dict = {}
         for name in FILES:
             loaded = load(self.folder / name)
-            for key in loaded:
+            for key, entries in loaded.items():
                 if key not in SECTIONS:
                     raise SpecError(f"{self.folder / name}: unknown key {key!r}{nearest(key, SECTIONS)}")
+                mapping(entries, f"{self.folder / name}: {key}")
             tree = overlay(tree, loaded, "", self.sources, name)
         self.lineage = self.ancestors(scale)
         for path in self.overlays():

@@ -72,7 +72,10 @@ def cpus(kind, wildcards):
 
 
 def ranks(kind, wildcards):
-    return SITE.ranks if work(kind, wildcards).ranks else 1
+    try:
+        return work(kind, wildcards).processes(SITE)
+    except SpecError as error:
+        raise WorkflowError(f"configuration: {error}")
 
 
 def launcher(kind, wildcards):

@@ -1,0 +1,112 @@
+"""Weights, arrays and JSON from elsewhere, cut, or of another kind: one line that names the file."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from ambient import annotations, datasets, features, loading, strict
+from ambient.denoiser import Denoiser, NoiseClassifier, build_unet, save_weights
+from ambient.files import read_arrays, read_json, write_arrays
+from tests.tiny import CLASSIFIER, NETWORK, TRAINING
+
+CPU = torch.device("cpu")
+ABOUT = {"resolution": 8, "channels": 1, "num_classes": 0}
+
+
+def denoiser(path, **changes):
+    network = build_unet(NETWORK, 8, 1, 0, True, torch.Generator().manual_seed(0))
+    tensors = {f"160/{k}": v for k, v in Denoiser(network, 0.5).state_dict().items()}
+    save_weights(path, tensors, ABOUT | {"spec": strict.plain(TRAINING)} | changes)
+
+
+def classifier(path, **changes):
+    encoder = build_unet(NETWORK, 8, 1, 0, True, torch.Generator().manual_seed(0), encoder_only=True)
+    save_weights(path, NoiseClassifier(encoder, torch.Generator()).state_dict(),
+                 ABOUT | {"spec": strict.plain(CLASSIFIER), "offsets": [[1.0, 0.0]]} | changes)
+
+
+def detector(path, **changes):
+    save_weights(path, features.ClassNet(1, 8, 4, 3).state_dict(),
+                 {"channels_in": 1, "channels": 8, "features": 4, "classes": 3} | changes)
+
+
+def dataset(path):
+    datasets.write(path, datasets.Dataset(np.zeros((2, 1, 8, 8), np.uint8), np.zeros(2, int), np.arange(2)))
+
+
+READERS = {
+    "denoiser": (denoiser, lambda path: loading.load_denoiser(path, None, CPU)),
+    "classifier": (classifier, lambda path: loading.Classifier(path, CPU)),
+    "detector": (detector, features.classifier_features),
+    "dataset": (dataset, datasets.read),
+    "annotations": (lambda path: annotations.Annotations(
+        np.arange(2), np.zeros(2), np.zeros(2)).write(path), annotations.Annotations.read),
+    "arrays": (lambda path: write_arrays(path, {"mean": np.zeros(2)}),
+               lambda path: read_arrays(path, ("mean",))),
+}
+
+
+def refused(read, path, *words):
+    with pytest.raises(ValueError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(str(path)) and len(message) < 600
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("damage", [
+    lambda whole: b"", lambda whole: whole[:5], lambda whole: whole[:-9], lambda whole: b"junk" * 50,
+    lambda whole: struct.pack("<Q", 2**63) + whole[8:], lambda whole: struct.pack("<Q", 2**40) + whole[8:],
+    lambda whole: whole[:8] + b"{" * 60 + whole[68:]])
+def test_a_damaged_file_is_one_line(kind, damage, tmp_path):
+    write, read = READERS[kind]
+    path = tmp_path / "x.safetensors"
+    write(path)
+    read(path)
+    path.write_bytes(damage(path.read_bytes()))
+    refused(read, path)
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_file_of_another_kind_is_one_line(kind, tmp_path):
+    _, read = READERS[kind]
+    for other, (write, _) in READERS.items():
+        path = tmp_path / f"{other}.safetensors"
+        write(path)
+        if other != kind:
+            refused(read, path)
+
+
+@pytest.mark.parametrize(("write", "read", "changes", "words"), [
+    (denoiser, "denoiser", {"spec": 3}, ("keys and values",)),
+    (denoiser, "denoiser", {"spec": {}}, ("missing key",)),
+    (denoiser, "denoiser", {"resolution": 7}, ("can't be halved",)),
+    (denoiser, "denoiser", {"channels": 3}, ("size mismatch",)),
+    (classifier, "classifier", {"offsets": [1]}, ()),
+    (classifier, "classifier", {"offsets": None}, ()),
+    (detector, "detector", {"channels": 16}, ("size mismatch",)),
+    (detector, "detector", {"features": -1}, ()),
+])
+def test_a_description_that_does_not_fit_its_tensors(write, read, changes, words, tmp_path):
+    write(tmp_path / "x.safetensors", **changes)
+    refused(READERS[read][1], tmp_path / "x.safetensors", *words)
+
+
+def test_a_description_that_is_missing_something_or_is_no_json(tmp_path):
+    from safetensors.numpy import save_file
+    path = tmp_path / "x.safetensors"
+    for text in ("{", "[1]", "{}", "3", json.dumps({"spec": strict.plain(TRAINING)})):
+        save_file({"a": np.zeros(2, np.float32)}, path, metadata={"ambient": text})
+        for kind in ("denoiser", "classifier", "detector"):
+            refused(READERS[kind][1], path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{", b"[" * 100_000])
+def test_a_damaged_json_file_is_one_line(content, tmp_path):
+    (tmp_path / "x.json").write_bytes(content)
+    refused(read_json, tmp_path / "x.json")
