@@ -1,4 +1,4 @@
-"""The manifests decide what is made again: not dates, nor Snakemake's records, nor entries that nobody uses."""
+"""The manifests decide what is made again: not dates, nor Snakemake's records, nor unused entries."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    """A fresh copy of the repository, with the results but without Snakemake's records or an order of dates."""
+    """A fresh copy of the repository with the results, without Snakemake's records or an order of dates."""
     folder = clone(tmp_path)
     shutil.copytree(made / "results", folder / "results")
     for age, path in enumerate(sorted((folder / "results").rglob("*.*"))):
