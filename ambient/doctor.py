@@ -6,6 +6,7 @@ Nothing heavy is imported and nothing is computed: seconds, on a login node.
 from __future__ import annotations
 
 import argparse
+import getpass
 import math
 import re
 import shutil
@@ -123,6 +124,26 @@ def accepted(site: Site, gpu: bool) -> Iterator[Finding]:
         yield OK, f"request: a {kind} job of {site.max_minutes} minutes would be accepted"
 
 
+def account(site: Site) -> Iterator[Finding]:
+    """Whether the accounting knows the site's account: Snakemake's plugin asks it before each job.
+
+    Where the accounting is off sbatch takes any account, and the plugin none: every job would fail.
+    """
+    if site.account is None:
+        return
+    name, file = site.account, sites.path()
+    answers = [output("sacctmgr", "-n", "-s", "list", "user", getpass.getuser(), "format=account%256"),
+               output("sshare", "-U", "--format", "Account%256", "--noheader")]
+    known = sorted({line.strip() for answer in answers for line in (answer or "").split("\n")} - {""})
+    if answers == [None, None]:
+        yield MISSING, ("account: every job would fail: the accounting is off here (neither sacctmgr nor sshare "
+                        f"answers), so that account {name!r} can't be looked up; leave account out of {file}")
+    elif known and name.lower() not in map(str.lower, known):
+        yield MISSING, f"account: {name!r} is none of yours: {', '.join(known)} (set it in {file})"
+    else:
+        yield OK, f"account: {name}"
+
+
 def memory_of_jobs() -> Iterator[Finding]:
     """MinJobAge: a job that SLURM forgets before it was asked about is waited for without end."""
     found = re.search(r"MinJobAge\s*=\s*(\d+)", output("scontrol", "show", "config") or "")
@@ -229,6 +250,7 @@ def findings(scale: str, folder: str, submit: bool) -> Iterator[Finding]:
         yield from accepted(site, gpu=False)
         if site.gpus:
             yield from accepted(site, gpu=True)
+        yield from account(site)
         yield from memory_of_jobs()
         if submit:
             yield from probe(site)

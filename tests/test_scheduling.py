@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ambient import config, cost, doctor, launch, plan, site, spec
 from ambient.denoiser import build_unet
 from ambient.strict import SpecError
+from tests.clones import clone
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -79,18 +80,21 @@ def test_ranks_are_started_by_torchrun_on_a_node_and_by_srun_on_several(monkeypa
 FAKE = {"sinfo": 'echo "cpu*|1-00:00:00|(null)"; echo "gpu|2-00:00:00|gpu:a100:4"',
         "scontrol": 'echo "MinJobAge = 30 sec"',
         "sbatch": 'case "$*" in *--account=none*) echo "Invalid account" >&2; exit 1;; esac',
-        "squeue": "true", "srun": "true", "scancel": "true"}
+        "squeue": "true", "srun": "true", "scancel": "true", "sacctmgr": "exit 1", "sshare": "exit 1"}
 
 
 @pytest.fixture
 def slurm_commands(tmp_path, monkeypatch):
-    """Stand-ins for SLURM's commands, for what the doctor makes of their answers."""
-    for name, text in FAKE.items():
-        path = tmp_path / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
+    """Stand-ins for SLURM's commands, for what the doctor makes of their answers; writes others."""
+    def write(**commands):
+        for name, text in commands.items():
+            path = tmp_path / "bin" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"#!/bin/sh\n{text}\n")
+            path.chmod(0o755)
+    write(**FAKE)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return write
 
 
 def lines(made, check):
@@ -110,6 +114,13 @@ def test_doctor_names_what_is_missing(slurm_commands):
     assert list(doctor.accepted(good, True))[0][0] == doctor.OK
     (kind, line), = doctor.accepted(site.Site(account="none"), False)
     assert kind == doctor.MISSING and line.endswith("Invalid account")
+    (kind, line), = doctor.account(site.Site(account="lab"))
+    assert kind == doctor.MISSING and "every job would fail: the accounting is off" in line
+    slurm_commands(sacctmgr="echo '  Lab'; echo other")
+    assert [kind for kind, _ in doctor.account(site.Site(account="lab"))] == [doctor.OK]
+    (kind, line), = doctor.account(site.Site(account="gone"))
+    assert kind == doctor.MISSING and line.startswith("account: 'gone' is none of yours: Lab, other")
+    assert list(doctor.account(site.Site())) == []
     (kind, line), = doctor.memory_of_jobs()
     assert kind == doctor.MISSING and "MinJobAge is 30 s" in line
 
@@ -175,3 +186,16 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     weights = (2 * 5 + 10) * 4 * cost.unet(config.Experiments(ROOT / "config", "paper").training(
         "only-clean", 0).network, 32, 3).parameters
     assert once == twice and more - once == samples + weights
+
+
+def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm_commands):
+    folder = clone(tmp_path / "clone")
+    (folder / "config/site.yaml").write_text("gpu_partition: gpu\n")
+    slurm_commands(sacctmgr="echo acct", sbatch=f'echo "$*" > {tmp_path}/asked; exit 1')
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    subprocess.run(["snakemake", "--executor", "slurm", "--jobs", "1", "--config", "scale=tiny",
+                    "--default-resources", "slurm_account=acct", "slurm_partition='short'",
+                    "--", "results/tiny/data/digits.safetensors"], cwd=folder, env=environment,
+                   capture_output=True, text=True)
+    asked = (tmp_path / "asked").read_text()
+    assert " -A acct " in asked and " -p short " in asked
