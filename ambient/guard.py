@@ -6,36 +6,32 @@ of this program made, and never records an input that changed under it. Standard
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ambient import manifest
-from ambient.files import sha256, temporary_beside
+from ambient.files import files_below, sha256_of_raw, temporary_beside
 
 Recorded = Mapping[str, Sequence[tuple[Path, str, str | None]]]
 
 
 def fingerprint(path: Path) -> dict[str, tuple[int, int]]:
     """Size and time of a file, or of every file below a folder: cheap signs of a change while it was read."""
-    below = path.rglob("*") if path.is_dir() else [path]
-    found = {}
-    for one in below:
-        if one.is_file():
-            about = one.stat()
-            found[os.path.relpath(one, path)] = about.st_size, about.st_mtime_ns
-    return found
+    below = files_below(path) if path.is_dir() else {"": path}
+    abouts = {name: one.stat() for name, one in below.items()}
+    return {name: (about.st_size, about.st_mtime_ns) for name, about in abouts.items()}
 
 
-def unchanged(before: Mapping[Path, dict], recorded: Recorded) -> None:
+def unchanged(before: Mapping[Path, dict], recorded: Recorded, outside: Iterable[Mapping]) -> None:
     """Raise `ValueError` naming what was read and is not any more what it was.
 
-    `before` are the fingerprints of all that the job reads. A file whose time alone changed (a copy, a touch)
-    is hashed again: its bytes count. Raw data have no digest from before they were read, so there both count.
+    `before` are the fingerprints of all that the job reads, `outside` the records of raw data among that.
+    Where a time alone changed (a copy, a touch), the bytes are hashed again, and they count.
     """
-    digests = {path: value for entries in recorded.values() for path, value, _ in entries}
+    digests = {path: {value} for entries in recorded.values() for path, value, _ in entries}
     for path, seen in before.items():
-        if fingerprint(path) != seen and (path not in digests or sha256(path) != digests[path]):
+        known = digests.get(path, {record["sha256"] for record in outside})
+        if fingerprint(path) != seen and sha256_of_raw(path)[0] not in known:
             raise ValueError(f"{path} changed while it was read: run the job again (a state that it has "
                              "saved belongs to the data as they were, and is kept)")
 

@@ -16,6 +16,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def environment() -> dict:
     return found
 
 
+@cache
 def versions() -> dict:
     """Installed versions of the packages that a result may depend on."""
     found = {}

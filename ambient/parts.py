@@ -8,7 +8,6 @@ new entry changes nothing for the jobs that do not use it.
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
 from collections.abc import Iterable
 from functools import cache
@@ -97,11 +96,13 @@ def sha256(name: str, content: bytes) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
 def meaning(name: str, content: bytes) -> str:
     """As `sha256`, of the syntax trees without docstrings: comments and layout are not in them."""
     _, _, roots = name.partition(":")
-    nodes = source(content).reached(roots.split(",")) if roots else ast.parse(content).body
-    tree = copy.deepcopy(ast.Module(nodes, []))
+    found = source(content)
+    text = "\n".join(map(found.text, found.reached(roots.split(",")))) if roots else content
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:

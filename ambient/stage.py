@@ -128,7 +128,7 @@ class Job:
         record = Record()
         progress.begin(self.files[self.outputs[0]])
         main(self.spec, record, **self.files)
-        guard.unchanged(before, recorded)
+        guard.unchanged(before, recorded, record.outside)
         if writer:
             self.record(record, targets, recorded, made_by, interrupted)
         self.forget(record.state.owner if record.state else owner, journal)

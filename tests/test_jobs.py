@@ -38,7 +38,7 @@ from ambient import (
 )
 from ambient.annotations import Annotations
 from ambient.datasets import Dataset, read, write
-from ambient.files import read_json, sha256, write_arrays
+from ambient.files import read_json, sha256, sha256_of_raw, write_arrays
 from ambient.fit import Fit
 
 ROOT = Path(__file__).parents[1]
@@ -214,10 +214,13 @@ def test_raw_data_that_change_while_they_are_read_are_refused(tmp_path):
     (tmp_path / "raw/a").mkdir(parents=True)
     (tmp_path / "raw/a/1.png").write_text("x")
     before = {tmp_path / "raw": guard.fingerprint(tmp_path / "raw")}
-    guard.unchanged(before, {})
+    outside = [{"sha256": sha256_of_raw(tmp_path / "raw")[0]}]
+    guard.unchanged(before, {}, [])
+    os.utime(tmp_path / "raw/a/1.png", (1, 1))
+    guard.unchanged(before, {}, outside)
     (tmp_path / "raw/a/2.png").write_text("y")
     with pytest.raises(ValueError, match="raw changed while it was read"):
-        guard.unchanged(before, {})
+        guard.unchanged(before, {}, outside)
 
 
 # --- outputs ------------------------------------------------------------------------------------------
