@@ -48,15 +48,21 @@ HEADER = (f"{'stage':10} {'images':>12} {'images/s':>10} {'hours':>9} {'on':7} {
           f"{'repeated':>12}  job")
 
 
+def rate_of(found: Mapping) -> float:
+    """Images a second of the last attempt at a training (or of samples), by its manifest."""
+    facts = found["facts"]
+    images = facts.get("images_seen", facts.get("samples"))
+    last = images - facts.get("attempts", [{"from_nimg": 0}])[-1]["from_nimg"]
+    return last / found["execution"]["wall_sec"]
+
+
 def job(path: Path, found: Mapping, folder: Path, site: Site) -> Job | None:
     """The job behind an artefact and its manifest, or None for a stage that is not counted."""
     facts, stage = found["facts"], found["stage"].removeprefix("ambient.")
     if stage not in STAGES or path.name == "loss.jsonl" or "calibration" in path.name:
         return None
     images, seconds = facts.get("images_seen", facts.get("samples")), found["execution"]["wall_sec"]
-    last = images - facts.get("attempts", [{"from_nimg": 0}])[-1]["from_nimg"]
-    gpus = len(found["environment"].get("gpu", ()))
-    rate = last / seconds
+    gpus, rate = len(found["environment"].get("gpu", ())), rate_of(found)
     utilisation = None
     if "image" in facts:
         network = unet(build(TrainingSpec, found["spec"], str(path)).network, *facts["image"])

@@ -23,6 +23,7 @@ from ambient.datasets import Dataset, read, to_float, to_uint8
 from ambient.drawing import CLEAN, CORRUPTED, STYLE, plt, save, sheet, show, sigma_axis
 from ambient.files import read_json
 from ambient.spec import MixtureSpec
+from ambient.statistics import crossing_of
 
 SHOWN_LEVELS = (0.0, 0.1, 0.3, 1.0, 3.0)  # of noise, in figure 2
 
@@ -72,16 +73,6 @@ def batch(spec: FigureSpec, data: Dataset) -> plt.Figure:
          f"noised, sigma from {sigma[0]:.2g} to {sigma[-1]:.2g}, row by row")
     figure.tight_layout()
     return figure
-
-
-def crossing_of(levels: pd.DataFrame, tau: float) -> float | None:
-    """Where P(clean) of corrupted images first exceeds tau, linear in ln sigma; None: nowhere."""
-    above = np.flatnonzero(levels["p_clean_of_corrupted"] > tau)
-    if not len(above):
-        return None
-    k = int(above[0])
-    x, y = np.log(levels["sigma"].to_numpy()), levels["p_clean_of_corrupted"].to_numpy()
-    return float(np.exp(x[k] if k == 0 else np.interp(tau, y[k - 1:k + 1], x[k - 1:k + 1])))
 
 
 def crossing(spec: FigureSpec, data: Dataset, calibration: Path) -> plt.Figure:

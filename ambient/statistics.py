@@ -1,8 +1,9 @@
-"""The summary of an annotation table. No torch: the audit computes it again."""
+"""The summary of an annotation table, and of a classifier's report. No torch: the audit computes it again."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 
 def statistics(sigma_min: np.ndarray, corrupted: np.ndarray, sigma_max: np.ndarray | None = None) -> dict:
@@ -19,3 +20,13 @@ def statistics(sigma_min: np.ndarray, corrupted: np.ndarray, sigma_max: np.ndarr
             found |= {f"{name}_mean": float(values.mean()),
                       f"{name}_quartiles": np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()}
     return found
+
+
+def crossing_of(levels: pd.DataFrame, tau: float) -> float | None:
+    """Where P(clean) of corrupted images first exceeds tau, linear in ln sigma; None: nowhere."""
+    above = np.flatnonzero(levels["p_clean_of_corrupted"] > tau)
+    if not len(above):
+        return None
+    k = int(above[0])
+    x, y = np.log(levels["sigma"].to_numpy()), levels["p_clean_of_corrupted"].to_numpy()
+    return float(np.exp(x[k] if k == 0 else np.interp(tau, y[k - 1:k + 1], x[k - 1:k + 1])))

@@ -6,10 +6,12 @@ from ambient import stage
 from ambient.spec import SummarySpec
 
 if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, SummarySpec, inputs=("tables",), outputs=("out",), many=("tables",))
+    job = stage.begin(__doc__, SummarySpec, inputs=("tables", "logs", "reports"), outputs=("out",),
+                      many=("tables", "logs", "reports"))
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from ambient import numbers
@@ -18,10 +20,18 @@ from ambient.files import atomic
 from ambient.strict import plain
 
 
-def main(spec: SummarySpec, record, *, tables: list[Path], out: Path) -> None:
-    """`out` gets the summary; `tables` are the scale's, in the specification's order."""
+def main(spec: SummarySpec, record, *, tables: list[Path], out: Path, logs: Sequence[Path] = (),
+         reports: Sequence[Path] = ()) -> None:
+    """`out` gets the summary; `tables` are the scale's, in the specification's order.
+
+    `logs` and `reports` are what numbers of the running text are read from (`ambient.numbers.files_of`).
+    """
     audit = Audit(tables[0])
-    text = numbers.rebuild(plain(spec), tables, [audit.artefact(path).level for path in tables])
+    levels = [audit.artefact(path).level for path in tables]
+    of_run = {row.run: level for table, level in zip(spec.tables, levels, strict=True) for row in table.rows}
+    below = [[audit.artefact(path).level for path in files] or [of_run[run] for run in one.runs]
+             for one, files in zip(spec.texts, numbers.files_of(spec, logs, reports), strict=True)]
+    text = numbers.rebuild(plain(spec), tables, levels, logs, reports, list(map(min, below)))
     with atomic(out) as temporary:
         temporary.write_text(text)
     record.facts |= {"numbers": len(list(csv.reader(io.StringIO(text)))) - 1}

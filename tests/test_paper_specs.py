@@ -203,6 +203,32 @@ def test_published_numbers(paper):
         assert found == NUMBERS[name], name
 
 
+# Numbers of the running text that are no row of a table.
+IN_TEXT = {"fig2_crossing": 1.64, "appc_no_weight_no_buffer_text": 5.56, "appc_weight_gain": 0.13,
+           "cifar_throughput": 0.8, "cifar_runtime": 4.4}
+
+
+def test_numbers_of_the_running_text(paper):
+    found = {text.id: text for text in paper.summary().texts}
+    assert {name: text.paper for name, text in found.items() if not name.endswith("_leaky")} == IN_TEXT
+    for name in ("fig2_crossing", "appc_no_weight_no_buffer_text", "appc_weight_gain"):
+        assert found[f"{name}_leaky"].paper == IN_TEXT[name]
+        assert found[f"{name}_leaky"].protocol == found[f"{name}_leaky"].paper_protocol
+        assert found[name].protocol == "strict balanced"
+    assert found["fig2_crossing"].tau == 0.45
+    assert found["appc_weight_gain_leaky"].runs == ("leaky-loss-plain", "leaky-loss-weight")
+    assert len(found["cifar_runtime"].runs) == len(paper.tables["table2a"].rows)
+    small = {text.id for text in Experiments(ROOT / "config", "demo").summary().texts}
+    assert small == set(IN_TEXT)  # of the paper's protocol too where its runs are rows
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")
+def test_numbers_of_the_running_text_are_those_transcribed():
+    with open(PUBLISHED / "text_results.csv") as file:
+        printed = {row["id"]: row["value"] for row in csv.DictReader(file)}
+    assert {name: float(printed[name]) for name in IN_TEXT} == IN_TEXT
+
+
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")
 def test_published_numbers_are_those_of_the_tables_as_transcribed():
     for name, numbers in PRINTED.items():

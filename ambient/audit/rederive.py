@@ -99,11 +99,14 @@ class Rederive:
         """Every cell of the summary from the tables, but for the levels: those an audit gave then."""
         from ambient import numbers
 
-        (tables,) = self.inputs(result, "tables").values()
+        found = self.inputs(result, "tables", "logs", "reports")
         present = result.key.read_text()
-        said = {row["table"]: int(row["provenance_level"]) for row in csv.DictReader(io.StringIO(present))}
-        levels = [said.get(path.stem, 0) for path in tables]
-        compare_cells(present, numbers.rebuild(result.manifest["spec"], tables, levels))
+        said = {(row["table"], row["id"] if row["table"] == numbers.TEXT else None):
+                int(row["provenance_level"]) for row in csv.DictReader(io.StringIO(present))}
+        levels = [said.get((path.stem, None), 0) for path in found["tables"]]
+        texts = [said.get((numbers.TEXT, one["id"]), 0) for one in result.manifest["spec"].get("texts", ())]
+        compare_cells(present, numbers.rebuild(result.manifest["spec"], found["tables"], levels,
+                                               found.get("logs", ()), found.get("reports", ()), texts))
 
     def metrics(self, result: Result) -> None:
         """Every distance from the moments that the job kept, and the protocol from the inputs."""

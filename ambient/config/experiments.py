@@ -9,7 +9,8 @@ from pathlib import Path
 from ambient.config.compatible import check_locality, check_run
 from ambient.config.layers import lines
 from ambient.config.scores import Scores
-from ambient.spec import FigureSpec, RowSpec, SummarySpec, TableSpec, TheorySpec
+from ambient.spec import FigureSpec, RowSpec, SummarySpec, TableSpec, TextSpec, TheorySpec
+from ambient.spec.report import TIMES
 from ambient.strict import SpecError, build, nearest, number, plain, require, require_distinct
 
 
@@ -27,6 +28,7 @@ class Experiments(Scores):
                 self.theory(name)
             self.figures = {name: self.figure(name) for name in tree.get("figures", {})}
             self.main = self.main_tables()
+            self.summary()
         except SpecError as error:
             raise SpecError(self.located(str(error))) from None
 
@@ -111,7 +113,35 @@ class Experiments(Scores):
 
     def summary(self) -> SummarySpec:
         """The specification of the `summary` stage."""
-        return SummarySpec(tuple(self.tables.values()))
+        return SummarySpec(tuple(self.tables.values()), self.texts())
+
+    def texts(self) -> tuple[TextSpec, ...]:
+        """The numbers of the running text whose runs are all rows of this scale's tables."""
+        rows = {row.run: row for table in self.tables.values() for row in table.rows}
+        found = []
+        for name, entry in self.tree.get("in_text", {}).items():
+            if entry is None:  # left out by a scale
+                continue
+            where, given = f"in_text.{name}", dict(entry)
+            table = given.pop("table", None)
+            runs = given.pop("runs", None) or [row.run for row in self.named_table(table, where).rows]
+            for run in runs:
+                self.entry("runs", run, f"{where}.runs")
+            if not set(runs) <= rows.keys():
+                continue
+            first = rows[runs[0]]
+            timed = given.get("of") in TIMES
+            epsilon = self.annotation(self.run(runs[0]).study, self.run(runs[0]).annotation).epsilon
+            found.append(build(TextSpec, {
+                "id": name, "runs": runs, "tau": 0.5 - epsilon, "note": None,
+                "protocol": None if timed else first.protocol,
+                "paper_protocol": None if timed else first.paper_protocol} | given, where))
+        return tuple(found)
+
+    def named_table(self, name: str | None, asked_by: str) -> TableSpec:
+        """A table by name. Raises `SpecError` for one that is not there."""
+        self.entry("tables", name, f"{asked_by}.table")
+        return self.tables[name]
 
     def figure_entry(self, name: str) -> dict:
         """What the configuration says of a figure, with the names that it refers to checked."""

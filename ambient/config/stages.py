@@ -37,7 +37,7 @@ from ambient.strict import (
 T = TypeVar("T")
 FILES = ("data.yaml", "models.yaml", "experiments.yaml", "theory.yaml")
 SECTIONS = ("datasets", "corruptions", "detectors", "classifiers", "annotations", "studies", "runs",
-            "tables", "theory", "figures", "main")
+            "tables", "theory", "figures", "main", "in_text")
 
 
 def mapping(value: Any, where: str) -> dict:

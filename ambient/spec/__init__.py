@@ -8,7 +8,7 @@ Standard library only, so that the workflow can validate everything without impo
 from ambient.spec.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec
 from ambient.spec.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.spec.evaluation import DetectorSpec, EvaluationSpec, SamplerSpec, SamplingSpec
-from ambient.spec.report import CORRUPTION_FIGURES, FigureSpec, RowSpec, SummarySpec, TableSpec
+from ambient.spec.report import CORRUPTION_FIGURES, FigureSpec, RowSpec, SummarySpec, TableSpec, TextSpec
 from ambient.spec.theory import TheorySpec
 from ambient.spec.training import AugmentSpec, LossSpec, NetworkSpec, NoiseSpec, OptimiserSpec, TrainingSpec
 
@@ -16,5 +16,5 @@ __all__ = [
     "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec", "DatasetSpec",
     "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
     "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "RowSpec", "SamplerSpec", "SamplingSpec",
-    "SummarySpec", "TableSpec", "TheorySpec", "TrainingSpec",
+    "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

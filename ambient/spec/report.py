@@ -88,8 +88,35 @@ class FigureSpec:
         require_distinct(self.names, "names")
 
 
+TIMES = ("seconds_per_1000", "hours")
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """A number of the paper's running text that is no row of a table, from what rows of tables were made of.
+
+    of: value, the distance of the run; gain, by how much that of the second run is less than the first's;
+    crossing, the level at which the mean P(clean) of held-out corrupted images first exceeds tau (the run's
+    classifier); seconds_per_1000 and hours: of trainings, images and a whole run, mean over `runs`.
+    """
+
+    id: str
+    of: Literal["value", "gain", "crossing", "seconds_per_1000", "hours"]
+    runs: tuple[str, ...]
+    paper: float
+    protocol: str | None  # of the classifier of the first run, and of the paper's; None for times
+    paper_protocol: str | None
+    tau: float
+    note: str | None
+
+    def __post_init__(self) -> None:
+        wanted = {"value": 1, "gain": 2, "crossing": 1}.get(self.of, max(len(self.runs), 1))
+        require(len(self.runs) == wanted, "runs", self.runs, f"{wanted} for {self.of}")
+
+
 @dataclass(frozen=True)
 class SummarySpec:
-    """Every published number of a scale's tables, ours beside the paper's."""
+    """Every published number of a scale's tables, and of the running text, ours beside the paper's."""
 
     tables: tuple[TableSpec, ...]
+    texts: tuple[TextSpec, ...] = ()

@@ -15,6 +15,7 @@ from ambient import config as settings
 from ambient import sources
 from ambient.files import digest
 from ambient.spec import CORRUPTION_FIGURES
+from ambient.spec.report import TIMES
 from ambient.strict import SpecError, plain, to_json
 
 try:

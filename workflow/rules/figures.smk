@@ -53,6 +53,8 @@ for place, logs, suffix, scale in PLACES:
             f"summary{suffix}"
         input:
             tables=summary_tables,
+            logs=summary_logs,
+            reports=summary_reports,
         output:
             report(f"{place}/summary.csv", caption="../report/summary.rst", category="Summary"),
         log:
@@ -67,5 +69,5 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"every number beside the paper's ({scale})"
         shell:
-            "{resources.run} ambient.summary --spec {params.spec:q} --tables {input.tables:q} --out {output:q}"
-            " 2>&1 | keep {log:q}"
+            "{resources.run} ambient.summary --spec {params.spec:q} --tables {input.tables:q}"
+            " --logs {input.logs:q} --reports {input.reports:q} --out {output:q} 2>&1 | keep {log:q}"

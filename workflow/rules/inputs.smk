@@ -255,3 +255,26 @@ def figure_options(wildcards, input):
 def summary_tables(wildcards):
     scale = scale_of(wildcards)
     return [f"{folder_of(scale)}/{table}.csv" for table in EXPERIMENTS[scale].tables]
+
+
+def summary_logs(wildcards):
+    """The losses of the trainings whose times the running text gives, text by text."""
+    scale, found = scale_of(wildcards), experiments(wildcards)
+    return [
+        f"results/{scale}/runs/{run}/seed-{seed}/loss.jsonl"
+        for text in found.texts()
+        if text.of in TIMES
+        for run in text.runs
+        for seed in found.study(found.run(run).study)["training_seeds"]
+    ]
+
+
+def summary_reports(wildcards):
+    """The report of the classifier of each crossing that the running text gives."""
+    scale, found = scale_of(wildcards), experiments(wildcards)
+    runs = [found.run(text.runs[0]) for text in found.texts() if text.of == "crossing"]
+    return [
+        f"results/{scale}/classifiers/{run.study}/{run.corruption}/{found.classifier_of(run.annotation)}"
+        ".calibration.json"
+        for run in runs
+    ]
