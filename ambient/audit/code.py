@@ -6,7 +6,7 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +28,6 @@ class Code:
         self.allow_other = allow_other
         self.present: dict[str, set[str]] = {}
         self.commits: dict[str, str] = {}
-        self.stored: dict[tuple[str, str], str] = {}
 
     def judge(self, found: Mapping) -> tuple[list[tuple[str, str]], list[str], bool]:
         """(problems as (word, detail), notes, whether the code is known) of a manifest."""
@@ -133,10 +132,13 @@ class Code:
 
     def at(self, commit: str, name: str) -> str | None:
         """SHA-256 of code as of a commit; None where it has no such file."""
-        if (commit, name) not in self.stored:
-            try:
-                content = sources.git("cat-file", "blob", f"{commit}:{name.partition(':')[0]}")
-                self.stored[commit, name] = parts.sha256(name, content)
-            except (subprocess.CalledProcessError, ValueError, SyntaxError):
-                self.stored[commit, name] = None
-        return self.stored[commit, name]
+        return stored(sources.ROOT, commit, name)
+
+
+@cache
+def stored(root: Path, commit: str, name: str) -> str | None:
+    """The same, of the repository at `root`: what a commit holds never changes."""
+    try:
+        return parts.sha256(name, sources.git("cat-file", "blob", f"{commit}:{name.partition(':')[0]}"))
+    except (subprocess.CalledProcessError, ValueError, SyntaxError):
+        return None
