@@ -202,7 +202,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
             due = (why or run.nimg in marks or run.nimg == spec.nimg
                    or time.monotonic() - run.saved > stopping.setting(SAVE_SECONDS))
             if due:
-                run.fitting.check(name, run.nimg, state.checkpoints())
+                run.fitting.check(run.nimg, state.checkpoints())
             if run.nimg in marks and ranks.first():
                 patiently(at_mark, run.nimg, run.fitting.ema_weights())
             if due and ranks.first():
