@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import results_tree
 from results_tree import audit, problems, refit
 
 from ambient import sources
-from ambient.files import read_json, write_arrays, write_json
+from ambient.files import read_arrays, read_json, write_arrays, write_json
+from ambient.spec import DetectorSpec
+from ambient.strict import plain
 
 ROOT = Path(__file__).parents[1]
 
@@ -139,3 +142,28 @@ def test_commands_start_without_torch():
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                               check=True)
         assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_score_in_other_features_that_is_called_fid_is_found(tmp_path, monkeypatch):
+    """Every manifest fits every other; the detector is not Inception's file."""
+    detector = plain(DetectorSpec("inception", resize="legacy"))
+    monkeypatch.setattr(results_tree, "DETECTOR", detector)
+    monkeypatch.setattr(results_tree, "EVALUATION", {"metric": "fid", "detector": detector, "seeds": [0, 1]})
+    folder = tmp_path / "results/tiny"
+    results_tree.make(folder)
+    path = folder / "runs/ambient/seed-0/metrics.json"
+    found = [str(problem) for problem in audit(path).results[path].problems]
+    assert len(found) == 1 and "differs: called fid, but its detector" in found[0]
+    assert "is not Inception's file f58cb9b6ec32" in found[0]
+
+
+def test_moments_that_let_any_score_pass_are_refused(tree):
+    """With infinite moments the tolerance was infinite too."""
+    path = tree / "runs/ambient/seed-0/moments.safetensors"
+    arrays = read_arrays(path)
+    arrays["256/0/covariance"] = arrays["256/0/covariance"] * np.inf
+    write_arrays(path, arrays)
+    refit(path)
+    score = path.with_name("metrics.json")
+    found = [str(problem) for problem in audit(score).results[score].problems]
+    assert any("moments.safetensors: 256/0/moments: covariance" in one for one in found), found
