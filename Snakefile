@@ -8,6 +8,13 @@
 
 
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from ambient.config import load
+from ambient.strict import SpecError
 
 if not workflow.modifier.is_main_snakefile():
     raise WorkflowError(
@@ -20,6 +27,12 @@ if not workflow.modifier.is_main_snakefile():
 MAIN = "config/config.yaml"
 if not os.path.exists(MAIN):
     MAIN = os.path.join(workflow.basedir, MAIN)
+try:
+    load(
+        Path(MAIN)
+    )  # before Snakemake does, whose reader has no limits and no one line for what it can't read
+except SpecError as error:
+    raise WorkflowError(f"configuration: {error}")
 
 
 configfile: MAIN

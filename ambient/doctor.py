@@ -254,7 +254,7 @@ def findings(scale: str, folder: str, submit: bool) -> Iterator[Finding]:
         yield from memory_of_jobs()
         if submit:
             yield from probe(site)
-    results = ROOT / "results"
+    results = next(place for place in (ROOT / "results", ROOT) if place.is_dir())
     yield from file_system(results)
     yield from raw_data(found)
     yield from costs(found, site, results)

@@ -1,6 +1,9 @@
 """Files of settings as people and editors leave them, and settings that do not fit together."""
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from ambient.config.layers import LARGEST_TREE
 from ambient.cost import Costs
 from ambient.site import Site
 from ambient.strict import SpecError
+from tests.clones import clone
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +99,18 @@ def test_aliases_stay_useful(tmp_path):
     (tmp_path / "a.yaml").write_text("a: &a {x: 1, y: [2]}\nb: {<<: *a, x: 3}\nc: *a\n")
     assert load(tmp_path / "a.yaml") == {"a": {"x": 1, "y": [2]}, "b": {"x": 3, "y": [2]},
                                          "c": {"x": 1, "y": [2]}}
+
+
+@pytest.mark.parametrize("content", [b"scale: f\xfcr\n", b"scale: &x [*x]\n"])
+def test_the_workflow_names_its_own_file_too(content, tmp_path):
+    folder = clone(tmp_path)
+    (folder / "config/config.yaml").write_bytes(content)
+    done = subprocess.run([Path(sys.executable).with_name("snakemake"), "--cores", "1", "-n"], cwd=folder,
+                          text=True, capture_output=True, env=os.environ | {
+                              "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in said
+    assert "configuration: config/config.yaml, line 1: " in said
 
 
 # --- settings that do not fit together ----------------------------------------------------------------
