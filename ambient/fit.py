@@ -82,14 +82,14 @@ class Fit:
         averaged = dict(zip(self.names, self.ema, strict=True))
         return {name: averaged.get(name, tensor) for name, tensor in self.network.state_dict().items()}
 
-    def check(self, name: str, nimg: int, saved: list[int]) -> None:
+    def check(self, nimg: int, saved: list[int]) -> None:
         """Raise `FloatingPointError` where weights, their average or Adam's moments are not finite.
 
         A gradient that was finite may still have led there. `saved`: the checkpoints, newest first.
         """
         if bad := not_finite(self.tensors()):
             last = f"the last good checkpoint is after {saved[0]:,}" if saved else "no checkpoint came before"
-            raise FloatingPointError(f"{name}: after {nimg:,} images {bad}; {last}. Lower lr (it is "
+            raise FloatingPointError(f"after {nimg:,} images {bad}; {last}. Lower lr (it is "
                                      f"{self.spec.lr:g}) or raise ramp_nimg, and run it again")
 
     def gradient(self, loss_of: Callable[[int], Tensor], nimg: int) -> Tensor | None:

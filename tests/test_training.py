@@ -375,17 +375,17 @@ def test_a_training_that_went_astray_names_its_last_good_checkpoint(mixture, ann
     """One step with a finite gradient, so long that the weights are infinite."""
     made = dataclasses.replace(TRAINING, snapshots=(16,), optimiser=optimiser(
         nimg=16, lr=1e38, ramp_nimg=0, decay="constant"))
-    with pytest.raises(FloatingPointError, match="^train: after 16 images .* not finite.*Lower lr"):
+    with pytest.raises(FloatingPointError, match="^after 16 images .* not finite.*Lower lr"):
         run_training(mixture, annotations, tmp_path, made)
     assert not (tmp_path / "denoiser.safetensors").exists()
     layer = torch.nn.Linear(2, 1)
     fitting = Fit(layer, optimiser(lr=2e-3))
-    fitting.check("train", 320, [])
+    fitting.check(320, [])
     with torch.no_grad():
         layer.weight[0, 1] = float("nan")
     for saved, words in (([160, 80], "the last good checkpoint is after 160"), ([], "no checkpoint came")):
         with pytest.raises(FloatingPointError, match=f"after 320 images.*weights.weight; {words}.*0.002"):
-            fitting.check("train", 320, saved)
+            fitting.check(320, saved)
 
 
 def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, annotations, tmp_path):
