@@ -17,9 +17,9 @@ $(VENV)/ready: pyproject.toml
 
 demo: setup
 	snakemake --cores 2 --config scale=demo
-	snakemake --cores 2 --config scale=demo --report results/demo/report.html
 	python -m ambient audit results/demo
 	python -m ambient show results/demo/table2a.csv
+	@echo "The result as one page, to be read or sent: results/demo/report.html"
 
 # The validator of RO-Crates has dependencies of its own that the product must not get; rocrate 0.9.0, for the one
 # file in it that the validator would fetch from the web: the JSON-LD context of RO-Crate 1.1.

@@ -38,9 +38,6 @@ except SpecError as error:
 configfile: MAIN
 
 
-report: "workflow/report/workflow.rst"
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/specs.smk"
 include: "workflow/rules/inputs.smk"

@@ -1,5 +1,6 @@
 """`python -m ambient`: the commands, and the list of stages."""
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -8,24 +9,58 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "show": "print a table", "spec": "print the resolved settings of a run",
             "compare": "two results trees: which cells differ, and the earliest difference behind each",
             "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
-            "doctor": "say what is missing before a scale is submitted to SLURM, and what it costs",
+            "doctor": "say what a scale or one target needs and costs, and what is missing for it",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs"}
 MODULES = {"audit": "ambient.audit.cli", "spec": "ambient.config.show"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
-          "crops_figures", "theory", "theory_figure")
+          "crops_figures", "theory", "theory_figure", "report")
+
+
+def usage() -> str:
+    """What there is, a line a command."""
+    lines = ["usage: python -m ambient COMMAND ...  (COMMAND --help: its options)", ""]
+    lines += [f"  {command:10} {what}" for command, what in COMMANDS.items()]
+    return "\n".join([*lines, "", f"Stages, `python -m ambient.<stage> --help`: {', '.join(STAGES)}"])
+
+
+def unknown(name: str) -> str:
+    """Why a command is none, and what was probably meant."""
+    if name in STAGES:
+        return f"{name!r} is a stage, not a command: python -m ambient.{name} --help"
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=3)
+    meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(COMMANDS)}"
+    return f"unknown command {name!r} ({meant})"
+
+
+def one_line(error: Exception) -> str:
+    """An error for the person who reads it; one that nobody foresaw says its kind, and how to see where."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (ValueError, OSError, ImportError)) and text:
+        return text
+    return f"{type(error).__name__}: {text} (AMBIENT_TRACEBACK=1 shows where)"
 
 
 def main(arguments: list[str]) -> int:
-    """Hand over to a command, or say what there is."""
+    """Hand over to a command, or say what there is. Status 2: no such command, or it could not be done."""
     name = arguments[0] if arguments else ""
-    if name in COMMANDS:
+    if name in ("", "-h", "--help"):
+        print(usage())
+        return 0
+    if name not in COMMANDS:
+        print(f"ambient: error: {unknown(name)}", file=sys.stderr)
+        return 2
+    try:
         return import_module(MODULES.get(name, f"ambient.{name}")).main(arguments[1:])
-    print("usage: python -m ambient COMMAND ...\n")
-    for command, what in COMMANDS.items():
-        print(f"  {command:10} {what}")
-    print(f"\nStages, `python -m ambient.<stage> --help`: {', '.join(STAGES)}")
-    return 0 if name in ("", "-h", "--help") else 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if "AMBIENT_TRACEBACK" in os.environ:
+            raise
+        print(f"ambient {name}: error: {one_line(error)}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -159,6 +159,9 @@ def annotate(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, cr
         sigma_min[corrupted] = asked.crossing(curves)
         crossed = sigma_min[corrupted & np.isfinite(sigma_min)]
         about = {"sigma_min_lag": asked.lag(crossed.mean())} if len(crossed) else {}
+        never = (curves >= 0.5 + spec.epsilon).all(axis=-1)
+        about |= {"never_crossed": int(np.broadcast_to(never, corrupted.sum()).sum()),
+                  "last_level": float(asked.sigmas[-1])}
     return (sigma_min, sigma_max, about) if ranks.first() else None
 
 

@@ -39,6 +39,7 @@ SPECIFICATIONS: dict[str, Callable[[Experiments, Names], Any]] = {
     "galleries": lambda found, w: found.figure(w["gallery"]),
     "crops_figures": lambda found, w: found.figure(w["figure"]),
     "summary": lambda found, w: found.summary(),
+    "report": lambda found, w: found.report(w["page"] == "report-all"),
     "theory": lambda found, w: found.theory("theory"),
     "theory_figure": lambda found, w: found.theory("theory"),
 }
@@ -110,6 +111,8 @@ def job_of(found: Experiments, inside: PurePosixPath) -> tuple[str, dict[str, st
     name = inside.name.partition(".")[0] if inside.suffix != ".csv" else inside.stem
     if inside.name == "summary.csv":
         return "summary", {}
+    if inside.name in ("report.html", "report-all.html"):
+        return "report", {"page": inside.stem}
     if inside.suffix == ".csv" and name in found.tables:
         return "tables", {"table": name}
     if name in found.figures:

@@ -26,11 +26,12 @@ MAIN = "Snakefile"
 WORKFLOW = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 ORDER = ("prepare", "corrupt", "classifier", "locality", "annotate", "combine", "train", "sample", "detector",
          "reference", "evaluate", "tables", "summary", "figures", "galleries", "crops_figures", "theory",
-         "theory_figure")
+         "theory_figure", "report")
 DATA = {  # where raw data come from: name, address, and licence where its publisher states one
     "mnist": ("MNIST handwritten digits", "https://yann.lecun.com/exdb/mnist/", None),
     "cifar10": ("CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", None)}
-MEDIA = {".csv": "text/csv", ".json": "application/json", ".png": "image/png", ".pdf": "application/pdf",
+MEDIA = {".csv": "text/csv", ".html": "text/html",
+         ".json": "application/json", ".png": "image/png", ".pdf": "application/pdf",
          ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".yml": "application/yaml",
          ".md": "text/markdown", ".rst": "text/x-rst", ".py": "text/x-python", ".smk": "text/plain",
          ".toml": "application/toml", ".safetensors": "application/octet-stream",

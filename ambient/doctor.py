@@ -1,4 +1,6 @@
-"""`python -m ambient doctor`: what is missing before a scale is submitted to SLURM, and what it will cost.
+"""`python -m ambient doctor SCALE TARGET`: what a target costs, and what is missing before it goes to SLURM.
+
+TARGET is one file or name of the scale (`results/table2a.csv`, `table2a`, `figure3`, ...); without it, all.
 
 Nothing heavy is imported and nothing is computed: seconds, on a login node.
 """
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from ambient import site as sites
 from ambient.config import Experiments, scales
-from ambient.plan import disk_bytes, jobs
+from ambient.plan import disk_bytes, files, jobs, wanted
 from ambient.site import Site
 from ambient.sources import ROOT
 from ambient.strict import SpecError
@@ -185,12 +187,10 @@ def probe(site: Site) -> Iterator[Finding]:
         yield OK, f"nodes: folder and environment seen from one (torch, snakemake: {done.stdout.strip()})"
 
 
-def raw_data(found: Experiments) -> Iterator[Finding]:
-    """Dataset files and detector weights that this scale reads."""
-    studies = {found.run(name).study for name in found.needed()}
-    added = {found.added_dataset(corruption) for name in found.needed()
-             for corruption, _ in found.run(name).parts} - {None}
-    for dataset in sorted({found.study(study)["dataset"] for study in studies} | added):
+def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]:
+    """Dataset files and detector weights that a target, or all of the scale, reads."""
+    needed = wanted(found, target)
+    for dataset in sorted({given[0] for stage, given, _ in needed if stage == "prepare"}):
         spec = found.dataset(dataset)
         if spec.source == "procedural":
             yield OK, f"dataset {dataset}: drawn by its job"
@@ -206,8 +206,7 @@ def raw_data(found: Experiments) -> Iterator[Finding]:
             yield MISSING, f"dataset {dataset}: no such file {spec.path} (datasets.{dataset}.path)"
         else:
             yield OK, f"dataset {dataset}: {spec.path}"
-    detectors = {found.weights_of(name) for study in studies for name in found.detectors(study)}
-    for detector in sorted(detectors):
+    for detector in sorted({given[1] for stage, given, _ in needed if stage == "detector"}):
         spec = found.detector(detector)
         if spec.kind == "classifier":
             yield OK, f"detector {detector}: trained in the workflow"
@@ -220,10 +219,10 @@ def raw_data(found: Experiments) -> Iterator[Finding]:
             yield OK, f"detector {detector}: {spec.weights}"
 
 
-def costs(found: Experiments, site: Site, folder: Path) -> Iterator[Finding]:
-    """Estimated jobs, GPU-hours and bytes, and whether the disk has room."""
+def costs(found: Experiments, site: Site, folder: Path, target: str | None = None) -> Iterator[Finding]:
+    """Estimated jobs, files, GPU-hours and bytes, and whether the disk has room."""
     stages: dict[str, list[float]] = {}
-    for stage, work in jobs(found):
+    for stage, work in jobs(found, target):
         gpu = site.gpus > 0 and work.gpu
         entry = stages.setdefault(stage, [0, 0.0, 0.0])
         entry[0] += 1
@@ -231,16 +230,19 @@ def costs(found: Experiments, site: Site, folder: Path) -> Iterator[Finding]:
     for stage, (count, on_gpu, on_cpu) in stages.items():
         yield NOTE, f"  {stage:13} {count:5.0f} jobs  {on_gpu:9.1f} GPU-hours  {on_cpu:7.1f} CPU-hours"
     count, on_gpu, on_cpu = (sum(entry[i] for entry in stages.values()) for i in range(3))
-    yield NOTE, (f"estimate: {count:.0f} jobs, {on_gpu:,.0f} GPU-hours at {site.gpu_tflops:g} Tflop/s, "
+    what = target or f"all of the scale {found.scale}"
+    yield NOTE, (f"estimate for {what}: {count:.0f} jobs, {files(found, target):,} files, "
+                 f"{on_gpu:,.0f} GPU-hours at {site.gpu_tflops:g} Tflop/s, "
                  f"{on_cpu:,.0f} CPU-hours")
-    need, free = disk_bytes(found), shutil.disk_usage(folder).free
+    need, free = disk_bytes(found, target), shutil.disk_usage(folder).free
     yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:.1f} GB needed in {folder}, "
                                              f"{free / 1e9:.1f} GB free")
 
 
-def findings(scale: str, folder: str, submit: bool) -> Iterator[Finding]:
+def findings(scale: str, folder: str, submit: bool, target: str | None = None) -> Iterator[Finding]:
     """Everything, in the order in which it would go wrong."""
     found, site = Experiments(folder, scale), sites.read(folder)
+    wanted(found, target)  # a target that the scale doesn't have is refused first
     file = sites.path(folder)
     yield OK, f"configuration: scale {scale}, {file if file.exists() else 'no site file: defaults'}"
     yield from environment()
@@ -256,14 +258,15 @@ def findings(scale: str, folder: str, submit: bool) -> Iterator[Finding]:
             yield from probe(site)
     results = next(place for place in (ROOT / "results", ROOT) if place.is_dir())
     yield from file_system(results)
-    yield from raw_data(found)
-    yield from costs(found, site, results)
+    yield from raw_data(found, target)
+    yield from costs(found, site, results, target)
 
 
 def main(arguments: list[str]) -> int:
     """Print what is in order and what is missing; status 1 if something is missing."""
     parser = argparse.ArgumentParser(prog="python -m ambient doctor", description=__doc__)
     parser.add_argument("scale", nargs="?", default="paper")
+    parser.add_argument("target", nargs="?", help="a file or name of the scale (default: everything)")
     parser.add_argument("--config", default="config", help="folder of the YAML files")
     parser.add_argument("--submit", action="store_true", help="also run a short job that looks from a node")
     given = parser.parse_args(arguments)
@@ -271,7 +274,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"scale: got {given.scale!r}, allowed: {', '.join(scales(given.config))}")
     missing = 0
     try:
-        for kind, line in findings(given.scale, given.config, given.submit):
+        for kind, line in findings(given.scale, given.config, given.submit, given.target):
             missing += kind == MISSING
             print(f"{kind:8}{line}", flush=True)
     except SpecError as error:

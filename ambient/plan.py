@@ -1,4 +1,4 @@
-"""Every job behind a scale's tables, figures and theory, with its work: what `<scale>_all` would run.
+"""Every job behind a scale's tables, figures and theory, or behind one of them, with its work.
 
 Standard library only. The jobs are those of the workflow's DAG, worked out from the configuration alone.
 """
@@ -6,13 +6,24 @@ Standard library only. The jobs are those of the workflow's DAG, worked out from
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from ambient.config import Experiments
 from ambient.cost import Costs, Work, unet
+from ambient.strict import SpecError, nearest
 
 Job = tuple[str, tuple, object]  # stage, arguments of its cost, what tells it from others of the same
 # Stages that make what is read.
-OF_A_TABLE, OF_THE_SCALE = ("table", "figures", "audit_page"), ("summary", "theory", "theory_figure")
+OF_A_TABLE = ("table", "figures", "audit_page")
+OF_THEORY = ("theory", "theory_figure")
+OF_THE_SCALE = ("summary", *OF_THEORY, "report")
+# Files that a job writes, besides a manifest for each and a log; one where nothing is said.
+FILES = {"classify": 2, "annotate": 2, "combine": 3, "train": 2, "evaluate": 2, "locality": 2, "figures": 8,
+         "figure": 2, "theory": 3, "theory_figure": 2}
+UNRECORDED = {"audit_page"}  # what they write has no manifest
+PARTS = ("", "-curves", "-classifiers", "-grid", "-audit")  # of a table's files
+THEORY = ("theory", "theory-crossings", "theory-contraction")
+SUFFIXES = (".csv", ".png", ".pdf", ".html")
 
 
 class Plan:
@@ -94,29 +105,88 @@ class Plan:
                 yield from self.mixture(study, corruption)
         yield "figure", (), name
 
+    def table(self, name: str, stages: tuple[str, ...] = OF_A_TABLE) -> Iterator[Job]:
+        """A table and what is made of it: its file, its figures, its audit page."""
+        table = self.found.tables[name]
+        yield from ((stage, (), name) for stage in stages)
+        for row in table.rows:
+            for seed in table.training_seeds:
+                yield from self.score(row.run, seed)
+
+    def summary(self) -> Iterator[Job]:
+        """Every number of the scale's tables."""
+        for name in self.found.tables:
+            yield from self.table(name, ("table",))
+        yield "summary", (), None
+
+    def bare(self) -> Iterator[Job]:
+        """What a bare run makes: the main tables, and the page with them."""
+        for name in self.found.main:
+            yield from self.table(name)
+        yield "report", (), None
+
     def every(self) -> Iterator[Job]:
         """All of a scale."""
-        for name, table in self.found.tables.items():
-            yield from ((stage, (), name) for stage in OF_A_TABLE)
-            for row in table.rows:
-                for seed in table.training_seeds:
-                    yield from self.score(row.run, seed)
+        for name in self.found.tables:
+            yield from self.table(name)
         for name in self.found.figures:
             yield from self.figure(name)
         yield from ((stage, (), None) for stage in OF_THE_SCALE)
 
+    def target(self, name: str) -> Iterator[Job]:
+        """What a target needs: a file as `snakemake` is asked for it, its name alone, `all`, `<scale>_all`.
 
-def jobs(found: Experiments) -> Iterator[tuple[str, Work]]:
-    """(stage, work) of every job of a scale, each once. What draws or tabulates costs as a table does."""
+        Raises `SpecError` for what is none of the scale's, with the nearest that is.
+        """
+        stem, suffix = inside(self.found.scale, name)
+        of_table = {f"{table}{part}": table for table in self.found.tables for part in PARTS}
+        if stem in of_table:
+            made = {".csv": ("table",), ".html": ("table", "audit_page"), "": OF_A_TABLE}
+            return self.table(of_table[stem], made.get(suffix, ("table", "figures")))
+        if stem in self.found.figures:
+            return self.figure(stem)
+        if stem in THEORY:
+            return iter([(stage, (), None) for stage in OF_THEORY[:1 if suffix == ".csv" else 2]])
+        whole = {"summary": self.summary, "all": self.bare, "report": self.bare, "report-all": self.every,
+                 f"{self.found.scale}_all": self.every}
+        if stem in whole:
+            return whole[stem]()
+        known = [*self.found.tables, *self.found.figures, "theory", *whole]
+        raise SpecError(f"target: got {name!r}, which the scale {self.found.scale} does not have"
+                        f"{nearest(stem, known)}")
+
+
+def inside(scale: str, name: str) -> tuple[str, str]:
+    """(name, suffix) of a target in a scale's folder. Raises `SpecError` for a path in another one."""
+    path, folder = PurePosixPath(name), PurePosixPath("results") / ("" if scale == "paper" else scale)
+    if len(path.parts) > 1 and path.parent != folder:
+        raise SpecError(f"target: got {name!r}, allowed for the scale {scale}: a file in {folder}")
+    return (path.stem, path.suffix) if path.suffix in SUFFIXES else (path.name, "")
+
+
+def wanted(found: Experiments, target: str | None = None) -> list[Job]:
+    """The jobs behind a target, or all of a scale's, each once."""
+    plan = Plan(found)
+    return list(dict.fromkeys(plan.every() if target is None else plan.target(target)))
+
+
+def jobs(found: Experiments, target: str | None = None) -> Iterator[tuple[str, Work]]:
+    """(stage, work) of every job, each once. What draws or tabulates costs as a table does."""
     costs = Costs(found)
-    for stage, given, _ in dict.fromkeys(Plan(found).every()):
+    for stage, given, _ in wanted(found, target):
         yield stage, getattr(costs, stage, costs.table)(*given)
 
 
-def disk_bytes(found: Experiments) -> int:
-    """Bytes that a scale's arrays and weights take, with the checkpoints of all trainings at work at once."""
+def files(found: Experiments, target: str | None = None) -> int:
+    """How many files the jobs leave: what they write, a manifest for each of these, and a log a job."""
+    counts = [(FILES.get(stage, 1), stage in UNRECORDED) for stage, *_ in wanted(found, target)]
+    return sum(count * (1 if bare else 2) + 1 for count, bare in counts)
+
+
+def disk_bytes(found: Experiments, target: str | None = None) -> int:
+    """Bytes that arrays and weights take, with the checkpoints of all trainings at work at once."""
     costs, total = Costs(found), 0
-    for stage, given, _ in dict.fromkeys(Plan(found).every()):
+    for stage, given, _ in wanted(found, target):
         if stage == "prepare":
             images, channels, side = costs.dataset(*given)
             total += images * channels * side**2

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ambient.drawing import STYLE, log_scale, plt, save, sigma_axis
+from ambient.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, STYLE, log_scale, plt, save, sigma_axis
 
-MARKS = {"measured": ("#222222", "-"), "predicted": ("#7a4ea3", "--"),
-         "optimal_classifier": ("#2c8a5a", ":"), "trained_classifier": ("#2c8a5a", "-.")}
-ALGORITHMS = {1: "#555555", 2: "#1f6fb2"}
+MARKS = {"measured": (BLACK, "-"), "predicted": (PURPLE, "--"),
+         "optimal_classifier": (GREEN, ":"), "trained_classifier": (GREEN, "-.")}
+ALGORITHMS = {1: ORANGE, 2: BLUE}
 
 
 def panel(axis: plt.Axes, table: pd.DataFrame, crossing: pd.Series, delta: float) -> None:
@@ -47,9 +47,9 @@ def contraction(axis: plt.Axes, table: pd.DataFrame) -> None:
     for kind, rows in table.groupby("kind"):
         axis.plot(rows["sigma"] / rows["diameter"], rows["ratio"], ".",
                   ms=7 if kind == "two points" else 2, label=kind,
-                  color="#c1432e" if kind == "two points" else "#1f6fb2")
-    axis.axhline(1, color="black", lw=1, ls="--", label="Theorem 4.2")
-    axis.axhline(np.sqrt(2 / np.pi), color="black", lw=1, ls=":", label="sqrt(2 / pi)")
+                  color=RED if kind == "two points" else BLUE)
+    axis.axhline(1, color=BLACK, lw=1, ls="--", label="Theorem 4.2")
+    axis.axhline(np.sqrt(2 / np.pi), color=BLACK, lw=1, ls=":", label="sqrt(2 / pi)")
     axis.set(ylim=(0, 1.45), title="Theorem 4.2 on pairs of measures", ylabel="distance / bound")
     axis.title.set_fontsize(9)
     sigma_axis(axis, "noise level sigma / diameter D")
@@ -65,6 +65,9 @@ def main(spec: TheorySpec, record, *, table: Path, crossings: Path, contraction_
         figure, axes = plt.subplots(count, 3, figsize=(11, 3.3 * count + 0.7), squeeze=False)
         for axis, (_, crossing) in zip(axes.flat, found.iterrows(), strict=False):
             panel(axis, rows[rows["pair"] == crossing["pair"]], crossing, spec.delta)
+        limits = [axis.get_xlim() for axis in axes.flat[:len(found)]]
+        for axis in axes.flat[:len(found)]:
+            axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
         contraction(axes.flat[len(found)], pd.read_csv(contraction_table))
         for axis in axes.flat[len(found) + 1:]:
             axis.axis("off")

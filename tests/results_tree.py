@@ -62,7 +62,7 @@ def make(folder):
                              "count": np.array([target.count])})
     record("reference", {"out": reference}, {"data": data, "detector": weights}, DETECTOR)
     parts = [run(folder, name, data, mixture, weights, reference, target, random) for name, _ in RUNS]
-    return finish(folder, *zip(*parts, strict=True))
+    return finish(folder, mixture, *zip(*parts, strict=True))
 
 
 def run(folder, name, data, mixture, weights, reference, target, random):
@@ -98,7 +98,7 @@ def run(folder, name, data, mixture, weights, reference, target, random):
     return metrics, summary, table, samples, log
 
 
-def finish(folder, metrics, summaries, annotations, samples, losses):
+def finish(folder, mixture, metrics, summaries, annotations, samples, losses):
     """The table, its figures, and the summary."""
     rows = [{"run": name, "run_id": f"runs/{name}", "method": method, "corruption": "blur",
              "parameters": {"sigma_px": 0.6}, "paper": {"fid": 5.0}, "annotated": None}
@@ -107,10 +107,11 @@ def finish(folder, metrics, summaries, annotations, samples, losses):
     table, nothing = folder / "t.csv", SimpleNamespace(facts={})
     tables.main(spec, nothing, metrics=list(metrics), annotations=list(summaries), out=table)
     record("tables", {"out": table}, {"metrics": list(metrics), "annotations": list(summaries)}, plain(spec))
-    inputs = {"table": table, "metrics": list(metrics), "samples": list(samples), "reports": [],
-              "annotations": [], "losses": list(losses)}
-    outputs = {"out": folder / "t.png", "out_pdf": folder / "t.pdf", "out_curves": folder / "t-curves.png",
-               "out_classifiers": folder / "t-classifiers.png", "out_grid": folder / "t-grid.png"}
+    inputs = {"table": table, "metrics": list(metrics), "samples": list(samples), "losses": list(losses),
+              "mixtures": [mixture] * len(RUNS), "reports": [], "annotations": list(annotations),
+              "summaries": list(summaries)}
+    outputs = {f"out{role}{'_pdf' if kind == 'pdf' else ''}": folder / f"t{role.replace('_', '-')}.{kind}"
+               for role in ("", "_curves", "_classifiers", "_grid") for kind in ("png", "pdf")}
     figures.main(spec, nothing, **inputs, **outputs)
     record("figures", outputs, inputs, json.loads(json.dumps(plain(spec))))
     every = build(SummarySpec, {"tables": [plain(spec)]}, "spec")

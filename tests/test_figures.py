@@ -5,17 +5,29 @@ import io
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import results_tree
 
-from ambient import annotation_panels, crops_figures, drawing, figures, galleries, manifest, numbers
+from ambient import (
+    annotation_panels,
+    captions,
+    crops_figures,
+    distance_panels,
+    drawing,
+    galleries,
+    learning_curves,
+    manifest,
+    numbers,
+    sample_grid,
+)
 from ambient.annotations import Annotations
 from ambient.config import Experiments
-from ambient.datasets import Dataset
-from ambient.files import read_json
+from ambient.datasets import Dataset, write
+from ambient.files import read_json, write_arrays
 from ambient.spec import RowSpec, SummarySpec, TableSpec, TextSpec
 from ambient.strict import plain
 
@@ -42,7 +54,7 @@ def test_crossing_is_linear_in_the_logarithm():
 
 
 def test_levels_are_told_from_other_rows(paper):
-    found = {name: figures.level_key(table) for name, table in paper.tables.items()}
+    found = {name: distance_panels.level_key(table) for name, table in paper.tables.items()}
     assert found == {"table2a": "sigma_px", "table2b": None, "table3": "quality", "table4": "sigma_px",
                      "table6": None, "table7": "sigma_px", "text_results": None}
 
@@ -51,6 +63,7 @@ def table_of(spec, value=7.0):
     """A table's CSV as the `tables` stage names its columns, with one value everywhere."""
     rows = [{"method": r.method, "corruption": r.corruption or "none", **r.parameters, **r.settings,
              "metric": "fd-x", "value": value, "value_std": 0.5, "value_best": value, "num_samples": 10,
+             "training_std": math.nan,
              "num_seeds": 2, "num_training_seeds": 1, "nimg": 100, "sigma_min_mean": r.paper.get("sigma_min"),
              "paper_value": r.paper.get("fid"), "paper_sigma_min_mean": r.paper.get("sigma_min"),
              "run_id": r.run_id} for r in spec.rows]
@@ -126,8 +139,8 @@ def test_numbers_of_the_running_text_stand_in_the_summary(tmp_path):
 @pytest.mark.parametrize("name", ["table2b", "table3", "table6"])
 def test_distances_can_be_drawn(paper, name, tmp_path):
     spec = paper.tables[name]
-    drawing.save(figures.distances(spec, table_of(spec)), tmp_path / "a.png")
-    drawing.save(figures.distances(spec, table_of(spec)), tmp_path / "b.png")
+    drawing.save(distance_panels.distances(spec, table_of(spec)), tmp_path / "a.png")
+    drawing.save(distance_panels.distances(spec, table_of(spec)), tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -135,10 +148,12 @@ def test_one_level_is_drawn_row_by_row(paper):
     spec = by_the_strict_classifier(paper.tables["table2a"])
     rows = [row for row in spec.rows if row.parameters.get("sigma_px", 0.6) == 0.6]
     one = dataclasses.replace(spec, rows=rows)
-    figure = figures.distances(one, table_of(one))
+    figure = distance_panels.distances(one, table_of(one))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
-        "Only Clean", "All data, sigma_px = 0.6", "Ambient-o, sigma_px = 0.6"]
-    assert figures.distances(spec, table_of(spec)).axes[0].get_xlabel() == "blur, standard deviation [pixels]"
+        "Only Clean", "All data", "Ambient-o"]  # the one corruption is in the title
+    assert figure.get_suptitle() == "Table 2a: training with blurred images (blur, 0.6 px)"
+    every = distance_panels.distances(spec, table_of(spec))
+    assert every.axes[0].get_xlabel() == "blur, standard deviation [pixels]"
 
 
 def test_learning_curves_keep_targets_apart_and_show_the_loss(paper, tmp_path):
@@ -149,15 +164,16 @@ def test_learning_curves_keep_targets_apart_and_show_the_loss(paper, tmp_path):
             {"nimg": n, "seed": seed, "value": 10 + k + seed} for n in (100, 200) for seed in (0, 1)]}))
         losses.append(tmp_path / f"{k}.jsonl")
         losses[-1].write_text("".join(f'{{"nimg": {n}, "loss": {k + 1}}}\n' for n in range(1, 201)))
-    axes = figures.curves(spec, metrics, losses).axes
+    axes = learning_curves.curves(spec, metrics, losses).axes
     assert [axis.get_title() for axis in axes[:5]] == [
-        "dogs, added = cats", "dogs, added = procedural", "cats, added = dogs", "cats, added = wildlife", ""]
+        "dogs, 64x64, plus cats", "dogs, 64x64, plus procedural images", "cats, 64x64, plus dogs",
+        "cats, 64x64, plus wildlife", ""]
     drawn = {axis.get_title(): [float(bars.lines[0].get_ydata()[0]) for bars in axis.containers]
              for axis in axes[:4]}
-    assert drawn["dogs, added = cats"] == [10.5 + k for k in range(6)]
-    assert drawn["cats, added = wildlife"] == [17.5, 19.5]  # the cats' own clean run, not the dogs'
+    assert drawn["dogs, 64x64, plus cats"] == [10.5 + k for k in range(6)]
+    assert drawn["cats, 64x64, plus wildlife"] == [17.5, 19.5]  # the cats' own clean run, not the dogs'
     assert [line.get_ydata()[-1] for line in axes[7].lines] == [8, 10]
-    seen, loss = figures.smoothed(losses[0])
+    seen, loss = learning_curves.smoothed(losses[0])
     assert len(seen) == 40 and seen[0] == 3.0 and (loss == 1).all()
 
 
@@ -167,11 +183,12 @@ def test_panels_of_crops_show_sigma_max_of_the_others(paper, tmp_path):
     report.write_text(json.dumps({"p_target_mean": {"16": 0.1, "4": 0.4, "8": 0.3}}))
     Annotations(np.arange(6), np.array([0, 0, np.inf, np.inf, np.inf, np.inf]),
                 np.array([0, 0, 0.1, 0.1, 0.2, 0])).write(table)
-    figure = annotation_panels.classifiers([row], [report], [table])
+    spec = dataclasses.replace(paper.tables["table2b"], rows=(row,))
+    figure = annotation_panels.classifiers(spec, [(row, table, report)], [report])
     assert figure.axes[0].lines[0].get_ydata().tolist() == [0.4, 0.3, 0.1]
     assert sum(bar.get_height() for bar in figure.axes[1].patches) == 3
-    assert figure.axes[1].get_title() == "never usable: 25 %"
-    none = annotation_panels.classifiers([], [], [])
+    assert figure.axes[1].get_title() == "never usable: 1 of 4 (25 %)"
+    none = annotation_panels.classifiers(spec, [], [])
     assert not none.axes and "no row" in none.texts[0].get_text()
 
 
@@ -182,7 +199,8 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     table = pd.DataFrame({"sigma": sigma, "context_px": context, "loss": loss, "loss_stderr": 0.01 * loss,
                           "crop_px": crop, "tolerance": 1e-3, "relative_tolerance": 0.05})
     table.to_csv(tmp_path / "l.csv")
-    figure = crops_figures.locality(tmp_path / "l.csv")
+    figure = crops_figures.locality(
+        Experiments(ROOT / "config", "paper").figures["figure18"], tmp_path / "l.csv")
     assert "within 0.001 and 5% of" in figure.axes[1].get_title()
     drawing.save(figure, tmp_path / "l.png")
     ids = np.r_[np.arange(100), (1 << 32) + np.arange(100)]
@@ -200,20 +218,31 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_levels_are_in_rising_order(paper, tmp_path):
+def test_figure_3_noises_each_image_to_its_own_level(paper, tmp_path, monkeypatch):
     spec = paper.figures["figure3"]
-    reports = []
+    reports, tables = [], []
     for k, _ in enumerate(spec.names):
-        path = tmp_path / f"{k}.json"
         mean = 2.0 + k % 3 + k / 10
-        path.write_text(json.dumps({"sigma_min_mean": mean, "sigma_min_quartiles":
-                                    [mean / 2, mean * 0.8, mean, mean * 1.3, mean * 2]}))
-        reports.append(path)
+        reports.append(tmp_path / f"{k}.json")
+        reports[-1].write_text(json.dumps({"sigma_min_mean": mean, "sigma_min_quartiles":
+                                           [mean / 2, mean * 0.8, mean, mean * 1.3, mean * 2]}))
+        tables.append(tmp_path / f"{k}.safetensors")
+        levels = np.where(np.arange(20) < 5, 0.0, mean + np.arange(20) / 100)  # five stayed clean
+        Annotations(np.arange(20), levels, np.zeros(20)).write(tables[-1])
+    asked, noised = [], galleries.noised
+    monkeypatch.setattr(galleries, "noised", lambda images, sigma, seed: asked.append(sigma) or noised(
+        images, sigma, seed))
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), np.uint8)
-    figure = galleries.levels(spec, Dataset(images, np.zeros(20, int), np.arange(20)), reports)
-    chart = figure.axes[1]
+    figure = galleries.levels(spec, Dataset(images, np.zeros(20, int), np.arange(20)), reports, tables)
+    chart = figure.axes[-1]
     means = [line.get_xdata()[0] for line in chart.lines if line.get_marker() == "o"]
     assert means == sorted(means) and len(means) == len(spec.names)
+    assert len(asked) == 2 * len(means) and (asked[0] == asked[1]).all()  # corrupted ones, clean ones
+    ids = (asked[0] - means[0]) * 100  # an image's own level is that far above the mean
+    assert ids.round() == pytest.approx(ids) and ids.round().min() >= 5
+    assert len(set(ids.round())) == spec.images
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles[:2] == ["clean", "blur, 0.4 px"] and "noised to its" in titles[2]
     drawing.save(figure, tmp_path / "f.png")
 
 
@@ -222,3 +251,147 @@ def test_every_value_falls_into_a_bin_that_can_be_seen(levels):
     edges = annotation_panels.edges_of(np.array(levels))
     counts, _ = np.histogram(levels, edges)
     assert counts.sum() == len(levels) and (edges[1:] / edges[:-1]).min() > 1.1
+
+
+# --- what figures say ----------------------------------------------------------------------------------
+
+
+def texts(figure):
+    """All that can be read in a figure."""
+    found = [figure.get_suptitle(), figure.get_supxlabel()]
+    for axis in figure.axes:
+        found += [axis.get_title(), axis.get_title(loc="left"), axis.get_xlabel(), axis.get_ylabel()]
+        found += [label.get_text() for label in (*axis.get_yticklabels(), *axis.get_xticklabels())]
+        found += [text.get_text() for text in (axis.get_legend().get_texts() if axis.get_legend() else ())]
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(("scale", "name", "said", "unsaid"), [
+    ("paper", "table4", ["ours: FFHQ faces, 64x64", "paper: FFHQ, 64x64", "FID of 50,000 samples"], "CIFAR"),
+    ("paper", "table2b", ["paper: AFHQ dogs, 64x64 and AFHQ cats", "FID of 5,239 and 5,653"], "CIFAR"),
+    ("demo", "table2a", ["ours: MNIST digits, 16x16", "paper: CIFAR-10", "blur, 0.6 px"], "sigma_px"),
+    ("demo", "table3", ["ours: MNIST digits, 16x16", "JPEG quality"], "jpeg-90"),
+    ("demo", "table6", ["clip weight at 2", "blur, 0.6 px"], "sigma_px")])
+def test_labels_come_from_the_rows_own_data(scale, name, said, unsaid):
+    spec = Experiments(ROOT / "config", scale).tables[name]
+    found = texts(distance_panels.distances(spec, table_of(spec)))
+    for text in [*said, "lower is better", "fd-x of 10 samples", spec.title]:
+        assert text in found
+    assert unsaid not in found
+
+
+def test_bars_are_of_both_kinds_of_seeds_and_say_so(paper):
+    spec = paper.tables["table6"]
+    one = table_of(spec)
+    found = distance_panels.distances(spec, one)
+    assert "one training seed, so how training seeds scatter is not known" in texts(found)
+    assert "standard deviation over 2 sampling seeds" in texts(found)
+    assert len(found.axes[0].containers) == len(spec.rows)
+    both = distance_panels.distances(spec, one.assign(training_std=2.0, num_training_seeds=3))
+    assert "mean over 3 training seeds (thick bar: standard deviation over them; thin bar" in texts(both)
+    spans = [c.lines[2][0].get_segments()[0] for c in both.axes[0].containers]
+    assert sorted({round(float(segment[1, 0] - segment[0, 0]), 6) for segment in spans}) == [1.0, 4.0]
+    widths = [c.lines[2][0].get_linewidths()[0] for c in both.axes[0].containers[:2]]
+    assert widths[0] > widths[1]  # of training seeds, of sampling seeds
+
+
+def test_wilson_is_the_interval_that_the_score_test_does_not_reject():
+    low, high = drawing.wilson(np.array([0.0, 0.3, 1.0]), 9)
+    for p, ends in zip((0.0, 0.3, 1.0), zip(low, high, strict=True), strict=True):
+        for end in ends:  # |p - end| = z sqrt(end (1 - end) / n)
+            assert abs(p - end) == pytest.approx(1.96 * math.sqrt(max(end * (1 - end), 0) / 9), abs=1e-9)
+    assert high[0] == pytest.approx(0.299, abs=5e-4)  # tables of the interval: 0 of 9
+
+
+def test_classifier_panels_mark_tau_the_number_of_images_and_those_that_never_cross(paper, tmp_path):
+    row = next(row for row in paper.tables["table2a"].rows if row.annotated)
+    spec = dataclasses.replace(paper.tables["table2a"], rows=(row,))
+    report, table, summary = (tmp_path / name for name in ("r.json", "a.safetensors", "s.json"))
+    levels = [{"sigma": s, "p_clean_of_clean": 0.9 - s / 10, "p_clean_of_corrupted": 0.1 + s / 10}
+              for s in (0.1, 1.0, 4.0)]
+    report.write_text(json.dumps({"levels": levels, "held_out": {"clean": 9, "corrupted": 991}}))
+    summary.write_text(json.dumps({"never_crossed": 2, "last_level": 4.0}))
+    Annotations(np.arange(6), np.array([0, 1, 1, 2, 4.0, 4.0]), np.zeros(6)).write(table)
+    figure = annotation_panels.classifiers(spec, [(row, table, summary)], [report])
+    top, bottom = figure.axes
+    assert [line.get_ydata()[0] for line in top.lines if len(set(line.get_ydata())) == 1] == [0.45]
+    for said in ("9 clean images", "991 corrupted images", "decision, tau = 0.45"):
+        assert said in texts(figure)
+    assert len(top.collections) == 2 and top.get_xlim() == bottom.get_xlim()
+    assert len({line.get_linestyle() for line in top.lines}) == 3
+    assert "2 never cross: given the last level, 4" in texts(figure)
+
+
+def test_colours_are_okabe_and_itos_and_methods_differ_in_dashes():
+    okabe_ito = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
+    looks = [drawing.line_of(method, []) for method in ("Only Clean", "All data", "Ambient-o")]
+    others = [drawing.line_of(name, list("abcdef")) for name in "abcdef"]
+    for some in (looks, others):
+        assert {look["color"] for look in some} <= okabe_ito
+        assert len({tuple(look.values()) for look in some}) == len(some)
+        assert len({look["marker"] for look in some}) == len(some)
+
+
+def test_nearest_training_images_are_those_of_least_pixel_distance(monkeypatch):
+    random = np.random.default_rng(0)
+    training = random.integers(0, 256, (50, 1, 4, 4), np.uint8)
+    samples = random.integers(0, 256, (7, 1, 4, 4), np.uint8)
+    samples[3] = training[31]
+    monkeypatch.setattr(sample_grid, "CHUNK", 16)
+    apart = ((samples[:, None].astype(float) - training[None].astype(float)) ** 2).sum((2, 3, 4))
+    found = sample_grid.nearest(samples, training)
+    assert found.tolist() == apart.argmin(axis=1).tolist() and found[3] == 31
+
+
+def test_the_grid_shows_real_corrupted_and_nearest_images(paper, tmp_path):
+    spec = by_the_strict_classifier(paper.tables["table2a"])
+    rows = [row for row in spec.rows if row.parameters.get("sigma_px", 0.6) == 0.6]
+    spec = dataclasses.replace(paper.tables["table2a"], rows=rows)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (30, 1, 4, 4), np.uint8)
+    corrupted = (np.arange(30) >= 10).astype(np.uint8)
+    write(tmp_path / "m", Dataset(images, np.zeros(30, int), np.arange(30), corrupted))
+    write_arrays(tmp_path / "s", {"64": images[None, :12], "128": images[None, 12:24]})
+    Annotations(np.arange(30), np.where(corrupted, np.inf, 0), np.zeros(30)).write(tmp_path / "clean")
+    Annotations(np.arange(30), np.where(corrupted, 1.0, 0), np.zeros(30)).write(tmp_path / "all")
+    figure = sample_grid.grid(spec, [tmp_path / "s"] * 3, [tmp_path / "m"] * 3,
+                              [tmp_path / "clean", tmp_path / "all", tmp_path / "all"])
+    titles = [axis.get_title(loc="left").strip() for axis in figure.axes]
+    assert titles == ["real images, clean: 10 of 10", "real images, corrupted (blur, 0.6 px): 12 of 20",
+                      "samples: Only Clean", "nearest of its 10 training images, by pixel distance",
+                      "samples: All data", "nearest of its 30 training images, by pixel distance",
+                      "samples: Ambient-o", "nearest of its 30 training images, by pixel distance"]
+    pictures = [axis.images[0].get_array() for axis in figure.axes]
+    assert np.array_equal(pictures[4], drawing.sheet(images[12:24], 12).squeeze())  # the last snapshot's
+    assert np.array_equal(pictures[4], pictures[5]) and not np.array_equal(pictures[2], pictures[3])
+
+
+def test_row_titles_of_a_gallery_do_not_meet_the_row_above(paper):
+    images = np.random.default_rng(0).integers(0, 256, (30, 3, 32, 32), np.uint8)
+    figure = galleries.gallery(paper.figures["figure11b"], Dataset(images, np.zeros(30, int), np.arange(30)))
+    figure.canvas.draw()
+    for above, axis in zip(figure.axes, figure.axes[1:], strict=False):
+        assert axis._left_title.get_window_extent().y1 <= above.images[0].get_window_extent().y0
+    assert [axis.get_title(loc="left") for axis in figure.axes][1] == "JPEG, quality 90"
+
+
+def test_figure_24_shows_the_target_with_the_probability_of_the_other(paper, monkeypatch):
+    spec = dataclasses.replace(paper.figures["figure24"], images=2)
+    images = np.random.default_rng(0).integers(0, 256, (10, 3, 8, 8), np.uint8)
+    full = Dataset(images, np.zeros(10, int), np.arange(10))
+    seen = Dataset(images[:6], np.zeros(6, int), np.arange(6), np.array([0, 0, 0, 1, 1, 1], np.uint8))
+    monkeypatch.setattr(crops_figures, "Classifier", lambda file, device: SimpleNamespace(
+        spec=SimpleNamespace(crop=4)))
+    monkeypatch.setattr(crops_figures, "probability_map", lambda *given: np.full((8, 8), 0.2))
+    figure = crops_figures.patches(spec, full, [Path("c")], seen)
+    assert figure.axes[1].images[0].get_array().tolist() in images[6:].transpose(0, 2, 3, 1).tolist()
+    assert float(figure.axes[2].images[0].get_array()[0, 0]) == pytest.approx(0.8)
+    assert figure.axes[-1].get_ylabel() == "P(patch is of wildlife)"
+    assert "Images: cats, 64x64" in texts(figure)
+
+
+def test_captions_name_what_the_rows_hold(paper):
+    spec = paper.tables["table4"]
+    found = captions.of_table(spec, table_of(spec))
+    assert "FFHQ faces, 64x64" in found[""] and "fd-x of 10 samples (lower is better)" in found[""]
+    assert "one training seed" in found[""] and not any("CIFAR" in text for text in found.values())

@@ -144,6 +144,57 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
         1440, 150, 30, float("inf")]
 
 
+def doctor_of(*arguments):
+    return subprocess.run([sys.executable, "-m", "ambient", "doctor", *arguments], cwd=ROOT, text=True,
+                          capture_output=True)
+
+
+def test_doctor_speaks_of_the_target_that_is_wanted():
+    found = config.Experiments(ROOT / "config", "paper")
+    one, every = (Counter(stage for stage, _ in plan.jobs(found, target)) for target in ("table2a", None))
+    assert one["train"] == 9 and every["train"] > 40 and one["figures"] == 1 and "gallery" not in one
+    assert plan.wanted(found, "results/table2a.csv")[0] == ("table", (), "table2a")
+    assert Counter(stage for stage, *_ in plan.wanted(found, "results/table2a.csv"))["figures"] == 0
+    text = doctor_of("paper", "results/table2a.csv").stdout
+    count = len(plan.wanted(found, "results/table2a.csv"))
+    assert f"estimate for results/table2a.csv: {count} jobs, " in text and "dataset ffhq" not in text
+    assert re.search(r"train +9 jobs +\d+\.\d GPU-hours", text) and "dataset cifar10" in text
+    assert plan.disk_bytes(found, "table2a") < plan.disk_bytes(found)
+    assert sum(work.flops for _, work in plan.jobs(found, "table2a")) < sum(
+        work.flops for _, work in plan.jobs(found))
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("paper", "tabel2a"), "'tabel2a', which the scale paper does not have (did you mean 'table2a'?)"),
+    (("demo", "results/small/table2a.csv"), "allowed for the scale demo: a file in results/demo"),
+    (("demo", "results/table2a.csv"), "allowed for the scale demo: a file in results/demo")])
+def test_doctor_refuses_a_target_that_is_none_of_the_scales(arguments, said):
+    done = doctor_of(*arguments)
+    assert done.returncode == 2 and not done.stdout
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def outputs_of_rules():
+    """Rule -> how many files it declares, read from the rules."""
+    found = {}
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        for text in re.split(r"\n *rule\b", path.read_text())[1:]:
+            name = re.match(r" (\w+):", text) or re.search(r'f"(\w+)\{suffix\}"', text)
+            block = re.search(r"^( *)output:\n(.*?)^\1log:", text, re.M | re.S)
+            found[name[1]] = len(re.findall(r'"[^"]+"', block[2]))
+    return found
+
+
+def test_the_number_of_files_is_that_of_the_rules():
+    declared = outputs_of_rules()
+    declared["figure"] = declared.pop("gallery")
+    assert declared.pop("crops_figure") == declared["figure"]
+    assert {name: plan.FILES.get(name, 1) for name in declared} == declared
+    found = config.Experiments(ROOT / "config", "demo")
+    assert plan.files(found, "results/demo/theory.csv") == 2 * 3 + 1
+    assert plan.files(found, "theory") == 2 * 3 + 1 + 2 * 2 + 1
+
+
 def test_doctor_and_site_import_nothing_heavy():
     code = ("import sys, ambient.doctor, ambient.efficiency; "
             "print({'torch', 'numpy', 'pandas', 'snakemake'} & set(sys.modules))")

@@ -23,7 +23,7 @@ from ambient.sign import SIGNATURE
 TEXTS = (".csv", ".json", ".jsonl")
 LEAVES = ("prepare", "theory")  # stages that read no file of the tree
 SUMMARIES = {"ambient.evaluate", "ambient.annotate"}  # JSON computed from what its job wrote beside it
-IGNORED = {"README.md", "report.html", SIGNATURE}
+IGNORED = {"README.md", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
 
 

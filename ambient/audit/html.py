@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ambient import sources
 from ambient.audit import why
 from ambient.audit.words import Result, first_line, level_word, printable
 
@@ -16,17 +18,26 @@ if TYPE_CHECKING:
     from ambient.audit.chain import Audit
 
 SHOWN, SCALE = 16, 3  # samples shown of a row, and their magnification
-HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit</title>
+HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="ambient audit">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="generator" content="ambient audit">
-<style>body{font:14px/1.4 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse;font-size:12px;display:block;overflow-x:auto}
-td,th{border:1px solid #ccc;padding:.2em .4em;text-align:right}
-td a{color:inherit;text-decoration-color:#999}
-pre{background:#f6f6f6;padding:.6em;overflow-x:auto;font-size:12px}
-.bad{color:#b00020}.good{color:#1b7a3d}img{image-rendering:pixelated}:target{background:#fff7d6}</style>
+<style>body{font:15px/1.5 system-ui,sans-serif;max-width:90rem;margin:0 auto;padding:1rem;color:#1a1a1a}
+h1{font-size:1.5rem}h2{font-size:1.2rem}h3{font-size:1rem}h1,h2,h3,p{overflow-wrap:anywhere}
+.wide{overflow-x:auto;border:1px solid #d8d8d8;border-radius:6px}
+table{border-collapse:collapse;font-size:12px;width:100%;font-variant-numeric:tabular-nums}
+td,th{border-bottom:1px solid #d8d8d8;padding:.3em .5em;text-align:right;vertical-align:bottom}
+td a{color:inherit;text-decoration-color:#999;white-space:nowrap}
+td:first-child,th:first-child{text-align:left;position:sticky;left:0;background:#fff}
+pre{background:#f6f6f6;padding:.6em;overflow-x:auto;font-size:12px}.soft{color:#666}
+.bad{color:#b00020}.good{color:#1b7a3d}img{image-rendering:pixelated;max-width:100%;height:auto}
+:target{background:#fff7d6}</style>
 """
+# Of a table's columns, those that a reader looks for first; keys come before them, all others after.
+KEYS = ("id", "dataset", "method", "corruption")
+FIRST = ("value", "training_std", "value_std", "paper_value", "metric", "num_samples", "sigma_min_mean",
+         "paper_sigma_min_mean", "sigma_max_mean", "paper_sigma_max_mean")
 LEVELS = ("0 present, 1 intact, 2 closed to raw data, 3 derived again from what it was made from, "
           "4 its job run again with the same result")
 
@@ -35,10 +46,18 @@ def page(audit: Audit, roots: Mapping[Path, Mapping]) -> str:
     """The page of an audited tree. Everything that a file could have put into it is escaped."""
     results = list(audit.results.values())
     problems = [problem for result in results for problem in result.problems]
-    parts = [HEAD, "<h1>Audit</h1>", f"<p>Levels: {LEVELS}.</p>"]
+    tables = [result.key.name for result in results if result.stage == "tables"]
+    title = clean("Audit of " + (", ".join(tables) if 0 < len(tables) < 4 else audit.tree.top.name))
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    parts = [HEAD, f"<title>{title}</title></head><body>", f"<h1>{title}</h1>",
+             f'<p class="soft">{made}, by commit {clean(commit())}. Levels: {LEVELS}.</p>']
     state = f'<p class="bad">{len(problems)} problems</p>' if problems else \
         '<p class="good">Every link of every result holds.</p>'
-    parts += [state, *(f'<p class="bad">{clean(problem)}</p>' for problem in problems)]
+    listed = "".join(f'<p class="bad">{clean(problem)}</p>' for problem in problems)
+    is_open = " open" if len(problems) <= SHOWN else ""
+    parts.append(state)
+    if problems:
+        parts.append(f"<details{is_open}><summary>Each problem</summary>{listed}</details>")
     parts += [f"<p>Root of {clean(path)}: <code>{root['sha256']}</code> over {root['manifests']} manifests. "
               "Unsigned and uncommitted, it does not prove that nobody rewrote artefacts and manifests "
               "together.</p>" for path, root in roots.items()]
@@ -47,7 +66,22 @@ def page(audit: Audit, roots: Mapping[Path, Mapping]) -> str:
             parts += table(audit, result, f"t{number}")
         except Exception as error:  # whatever somebody wrote into one table must not hide the others
             parts.append(f'<p class="bad">{clean(result.path)} is not shown: {clean(first_line(error))}</p>')
-    return "\n".join(parts) + "</html>\n"
+    return "\n".join(parts) + "</body></html>\n"
+
+
+def commit() -> str:
+    """The repository's commit as this audit runs, and whether files differ from it."""
+    found = sources.commit()
+    return (found.get("commit") or "unknown")[:12] + (", edited" if found.get("dirty") else "")
+
+
+def columns_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The columns of a table that hold anything: what a row is, what was measured and published, the rest."""
+    filled = [key for key in rows[0] if any(row[key] for row in rows)]
+    place = {key: k for k, key in enumerate((*KEYS, *FIRST))}
+    before = filled[:filled.index("metric")] if "metric" in filled else []  # parameters of the corruption too
+    rank = {key: len(KEYS) - 0.5 for key in before} | place
+    return sorted(filled, key=lambda key: rank.get(key, len(place)))
 
 
 def clean(text: object) -> str:
@@ -61,10 +95,12 @@ def table(audit: Audit, result: Result, name: str) -> list[str]:
     if result.level < 1:
         return [*parts, '<p class="bad">Not shown: it is not what its job wrote.</p>']
     rows = why.rows_of(result.key)
-    parts.append("<table><tr>" + "".join(f"<th>{clean(key)}</th>" for key in rows[0]) + "</tr>")
-    parts += ["<tr>" + "".join(f'<td><a href="#{name}-{i}">{clean(value)}</a></td>'
-                               for value in row.values()) + "</tr>" for i, row in enumerate(rows)]
-    parts.append("</table>")
+    columns = columns_of(rows) if rows else []
+    heads = "".join(f"<th>{clean(key).replace('_', '_<wbr>')}</th>" for key in columns)
+    parts.append(f'<div class="wide"><table><tr>{heads}</tr>')
+    parts += ["<tr>" + "".join(f'<td><a href="#{name}-{i}">{clean(row[key])}</a></td>'
+                               for key in columns) + "</tr>" for i, row in enumerate(rows)]
+    parts.append("</table></div>")
     for i, row in enumerate(rows):
         title = clean(row.get("run_id") or row.get("method"))
         lines = "\n".join(html.escape(line) for line in why.story(audit, result, str(i + 1)))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 # 1e-16, which differ between libraries and numbers of threads, into 1e-8 each. Relative to the traces.
 TOLERANCE = 1e-6
 # Of a summary, what its job alone knows.
-CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean", "sigma_min_lag")
+CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean", "sigma_min_lag", "never_crossed",
+                    "last_level")
 DRAWING = ("matplotlib", "numpy", "pandas", "pillow")
 
 

@@ -9,7 +9,17 @@ from pathlib import Path
 from ambient.config.compatible import check_locality, check_run
 from ambient.config.layers import lines
 from ambient.config.scores import Scores
-from ambient.spec import FigureSpec, RowSpec, SummarySpec, TableSpec, TextSpec, TheorySpec
+from ambient.config.stages import Run
+from ambient.spec import (
+    FigureSpec,
+    ReportSpec,
+    RowSpec,
+    ShownFigure,
+    SummarySpec,
+    TableSpec,
+    TextSpec,
+    TheorySpec,
+)
 from ambient.spec.report import TIMES
 from ambient.strict import SpecError, build, nearest, number, plain, require, require_distinct
 
@@ -36,8 +46,8 @@ class Experiments(Scores):
         """A table and its rows, in file order."""
         entry = self.entry("tables", name, "tables")
         for key in entry:
-            if key != "rows":
-                raise SpecError(f"tables.{name}: unknown key {key!r} (known: rows)")
+            if key not in ("rows", "title"):
+                raise SpecError(f"tables.{name}: unknown key {key!r} (known: rows, title)")
         rows = entry.get("rows") or ()
         named = rows.items() if isinstance(rows, Mapping) else ((None, run) for run in rows)
         rows = [self.row(run, f"tables.{name}", key) for key, run in named if run is not None]
@@ -53,7 +63,8 @@ class Experiments(Scores):
         require(all(found == seeds for found in others), f"tables.{name}.rows", ", ".join(studies),
                 "runs of studies with the same training_seeds: every row is trained with each")
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
-                                 "training_seeds": seeds, "beside": self.metrics_beside(name, rows)},
+                                 "training_seeds": seeds, "beside": self.metrics_beside(name, rows),
+                                 "title": entry.get("title")},
                      f"tables.{name}")
 
     def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
@@ -80,7 +91,21 @@ class Experiments(Scores):
         ours, theirs = self.protocols(found.study, found.annotation)
         return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key, dataset,
                        settings, entry.get("note"), dataset, ours, theirs if paper else None,
-                       training.noise, training.loss.buffer)
+                       training.noise, training.loss.buffer, **self.words_of(found, annotated))
+
+    def words_of(self, run: Run, annotated: str | None) -> dict:
+        """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
+        published, data = self.published(run.study), run.corruption
+        tau = 0.5 - self.annotation(run.study, run.annotation).epsilon if annotated == "noise" else None
+        return {"corruption_label": None if data == "none" else self.label("corruptions", data),
+                "target": self.target(run.study), "paper_target": published.get("dataset"),
+                "paper_samples": published.get("num_samples"), "tau": tau}
+
+    def target(self, study: str) -> str:
+        """What a study's distances are to, in a reader's words: its dataset and the size of its images."""
+        dataset = self.study(study)["dataset"]
+        side = self.dataset(dataset).resolution
+        return f"{self.label('datasets', dataset)}, {side}x{side}"
 
     def protocols(self, study: str, annotation: str) -> tuple[str | None, str | None]:
         """How the classifiers of an annotation are trained, and the paper's; None where there is none.
@@ -143,10 +168,17 @@ class Experiments(Scores):
         self.entry("tables", name, f"{asked_by}.table")
         return self.tables[name]
 
+    def report(self, everything: bool) -> ReportSpec:
+        """The specification of the `report` stage: of the main tables, or of all that the scale has."""
+        shown = [ShownFigure(name, one.title or name, one.kind) for name, one in self.figures.items()]
+        theory = [ShownFigure(n, "Section 4 in one dimension", "theory") for n in self.tree.get("theory", {})]
+        tables = tuple(self.tables[name] for name in (self.tables if everything else self.main))
+        return ReportSpec(self.scale, tables, tuple(shown + theory) if everything else ())
+
     def figure_entry(self, name: str) -> dict:
         """What the configuration says of a figure, with the names that it refers to checked."""
         where, entry = f"figures.{name}", self.entry("figures", name, "figures")
-        known = ("kind", "study", "corruptions", "annotation", "run", "images", "names")
+        known = ("kind", "study", "corruptions", "annotation", "run", "images", "names", "shown", "title")
         for key in entry:
             if key not in known:
                 raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
@@ -154,7 +186,8 @@ class Experiments(Scores):
             self.validate(entry["run"])
         study = self.run(entry["run"]).study if "run" in entry else entry.get("study")
         self.study(study)
-        found = {"corruptions": [], "annotation": None, "run": None, "images": 8} | entry | {"study": study}
+        found = {"corruptions": [], "annotation": None, "run": None, "images": 8,
+                 "shown": "other"} | entry | {"study": study}
         for corruption in found["corruptions"]:
             self.entry("corruptions", corruption, f"{where}.corruptions")
         kind, annotation = found.get("kind"), found["annotation"]
@@ -173,7 +206,7 @@ class Experiments(Scores):
         """The specification of a figure that belongs to no table."""
         entry = self.figure_entry(name)
         study = entry["study"]
-        names = entry.get("names", entry["corruptions"])
+        names = entry.get("names", [self.label("corruptions", one) for one in entry["corruptions"]])
         mixtures = [self.mixture(study, corruption, self.fraction(study))
                     for corruption in entry["corruptions"]]
         annotation, training = self.section(study, "annotation"), self.section(study, "training")
@@ -181,7 +214,8 @@ class Experiments(Scores):
             "kind": entry.get("kind"), "names": names, "corruptions": mixtures, "noise": training["noise"],
             "epsilon": annotation["epsilon"], "buffer": training["loss"]["buffer"],
             "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry["images"],
-            "seed": 0}), f"figures.{name}")
+            "seed": 0, "shown": entry["shown"], "target": self.target(study),
+            "title": entry.get("title")}), f"figures.{name}")
 
     def needed(self) -> list[str]:
         """The runs that this scale's tables ask for, each once, in order."""

@@ -165,16 +165,24 @@ class Stages:
         values = self.entry("studies", name, "studies")
         known = ("dataset", "clean_fraction", "mixture_seed", "training_seeds", "detector",
                  "classifier", "annotation", "training", "sampling")
-        known += ("locality",)
-        for key in known[:-1]:
+        optional = ("locality", "paper")
+        for key in known:
             if key not in values:
                 raise SpecError(f"studies.{name}: missing key {key!r}")
         for key in values:
-            if key not in known:
-                raise SpecError(f"studies.{name}: unknown key {key!r}{nearest(key, known)}")
+            if key not in known + optional:
+                raise SpecError(f"studies.{name}: unknown key {key!r}{nearest(key, known + optional)}")
         seeds = convert(tuple[int, ...], values["training_seeds"], f"studies.{name}.training_seeds")
         require_seeds(seeds, f"studies.{name}.training_seeds")
         return values
+
+    def published(self, study: str) -> dict:
+        """`dataset` and `num_samples` of the study's published numbers; empty where it has none."""
+        found, known = self.study(study).get("paper") or {}, ("dataset", "num_samples")
+        for key in found:
+            if key not in known:
+                raise SpecError(f"studies.{study}.paper: unknown key {key!r}{nearest(key, known)}")
+        return found
 
     def section(self, study: str, section: str, *over: Mapping) -> dict:
         """A stage's settings of a study, with presets and overrides laid over, in their order."""
@@ -186,10 +194,20 @@ class Stages:
     def dataset(self, name: str) -> DatasetSpec:
         """The specification of the `prepare` stage."""
         entry = dict(self.entry("datasets", name, "datasets"))
+        entry.pop("label", None)
         other = entry.pop("path_of", None)  # made of the same raw data as another one
         if other is not None and entry.get("path") is None:
             entry["path"] = self.entry("datasets", other, f"datasets.{name}.path_of").get("path")
         return build(DatasetSpec, entry, f"datasets.{name}")
+
+    def label(self, section: str, name: str) -> str:
+        """What a reader knows an entry by: its `label`, or its name. Op `add` goes by what it adds."""
+        entry = self.entry(section, name, section)
+        if section == "corruptions" and entry.get("op") == "add" and "label" not in entry:
+            return f"plus {self.label('datasets', self.added_dataset(name))}"
+        found = entry.get("label", name)
+        require(isinstance(found, str), f"{section}.{name}.label", found, "text")
+        return found
 
     def added_dataset(self, corruption: str) -> str | None:
         """The dataset that a corruption of op `add` puts in, or None."""
@@ -197,7 +215,7 @@ class Stages:
         if entry.get("op") != "add":
             return None
         where = f"corruptions.{corruption}"
-        if set(entry) != {"op", "dataset"}:
+        if set(entry) - {"label"} != {"op", "dataset"}:
             raise SpecError(f"{where}: got the keys {', '.join(entry)}, allowed for op add: op, dataset")
         self.entry("datasets", entry["dataset"], f"{where}.dataset")
         return entry["dataset"]
@@ -214,6 +232,7 @@ class Stages:
             if "op" not in entry:
                 raise SpecError(f"corruptions.{corruption}: missing key 'op'")
         op = entry.pop("op")
+        entry.pop("label", None)
         return build(MixtureSpec, {
             "clean_fraction": clean_fraction, "seed": self.study(study)["mixture_seed"], "op": op,
             "params": entry}, f"corruptions.{corruption}")

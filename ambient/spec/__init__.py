@@ -8,13 +8,23 @@ Standard library only, so that the workflow can validate everything without impo
 from ambient.spec.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec
 from ambient.spec.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.spec.evaluation import DetectorSpec, EvaluationSpec, SamplerSpec, SamplingSpec
-from ambient.spec.report import CORRUPTION_FIGURES, FigureSpec, RowSpec, SummarySpec, TableSpec, TextSpec
+from ambient.spec.report import (
+    CORRUPTION_FIGURES,
+    FigureSpec,
+    ReportSpec,
+    RowSpec,
+    ShownFigure,
+    SummarySpec,
+    TableSpec,
+    TextSpec,
+)
 from ambient.spec.theory import TheorySpec
 from ambient.spec.training import AugmentSpec, LossSpec, NetworkSpec, NoiseSpec, OptimiserSpec, TrainingSpec
 
 __all__ = [
     "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec", "DatasetSpec",
     "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
-    "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "RowSpec", "SamplerSpec", "SamplingSpec",
-    "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
+    "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "ReportSpec", "RowSpec", "SamplerSpec",
+    "SamplingSpec", "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec",
+    "TrainingSpec",
 ]

@@ -33,6 +33,11 @@ class RowSpec:
     paper_protocol: str | None = None  # the same of the paper's number
     noise: NoiseSpec | None = None  # of the training: how often a level is drawn
     buffer: float | None = None  # of the training's admission rule
+    corruption_label: str | None = None  # the corruption in a reader's words; None: there is none
+    target: str | None = None  # the same of the dataset that distances are to
+    paper_target: str | None = None  # what the published value is measured on,
+    paper_samples: int | None = None  # and with how many samples
+    tau: float | None = None  # P(clean) from which a noise classifier's verdict admits an image
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -51,12 +56,14 @@ class TableSpec:
     rows: tuple[RowSpec, ...]
     training_seeds: tuple[int, ...]
     beside: tuple[str, ...] = ()  # metrics by the studies' other detectors, a column each
+    title: str | None = None
 
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")
 
 
 CORRUPTION_FIGURES = ("gallery", "batch", "crossing", "levels")
+Shown = Literal["other", "target"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,13 @@ class FigureSpec:
 
     gallery: the same images under each of `corruptions`. batch: images and the same noised, as in
     training. crossing: P(clean) against sigma with the noised images. levels: sigma_min of each of
-    `corruptions` beside its images. patches: P(target) of each patch. donut: usable samples against
-    sigma. locality: loss against context, and context against sigma.
+    `corruptions` beside its images, as they are and noised to it. patches: P(target) of each patch of images
+    of the other dataset, or P(other) of the target's. donut: usable samples against sigma. locality: loss
+    against context, and context against sigma.
     """
 
     kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "locality"]
-    names: tuple[str, ...]  # of the corruptions, or of the donut's parts
+    names: tuple[str, ...]  # of the corruptions, in a reader's words
     corruptions: tuple[MixtureSpec, ...]
     noise: NoiseSpec  # training density: of the batch, and of the donut's axis
     epsilon: float  # tau = 0.5 - epsilon
@@ -78,6 +86,9 @@ class FigureSpec:
     crop_sigma: float
     images: int  # pictures in a row
     seed: int
+    shown: Shown = "other"  # whose images' patches
+    target: str | None = None  # the study's dataset, in a reader's words
+    title: str | None = None
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -120,3 +131,21 @@ class SummarySpec:
 
     tables: tuple[TableSpec, ...]
     texts: tuple[TextSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A figure of the report that belongs to no table: its file's name, title and kind."""
+
+    name: str
+    title: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class ReportSpec:
+    """A page with tables, each with its figures, and figures that belong to none."""
+
+    scale: str
+    tables: tuple[TableSpec, ...]
+    figures: tuple[ShownFigure, ...]

@@ -26,7 +26,8 @@ except SpecError as error:
     raise WorkflowError(f"configuration: {error}")
 
 THREADS = config["threads"]
-FIGURES = [".pdf", ".png", "-curves.png", "-classifiers.png", "-grid.png"]
+PICTURES = ["", "-grid", "-curves", "-classifiers"]  # of a table, in the order of the report
+FIGURES = [f"{part}.{kind}" for part in PICTURES for kind in ["png", "pdf"]]
 OF_A_TABLE = [".csv", *FIGURES, "-audit.html"]
 TABLES = sorted({name for found in EXPERIMENTS.values() for name in found.tables})
 
@@ -51,6 +52,7 @@ wildcard_constraints:
     detector=settings.NAME,
     fraction=r"[0-9.e-]+",
     seed=r"\d+",
+    page="report|report-all",  # of the main tables, of everything
 
 
 # Where a scale's tables and figures lie, where their logs, what their rules' names end in, and what a message calls the
@@ -77,17 +79,20 @@ def folder_of(scale):
 
 def tables_and_figures(scale):
     """What a bare run of a scale makes."""
+    main, folder = EXPERIMENTS[scale].main, folder_of(scale)
     return [
-        f"{folder_of(scale)}/{table}{suffix}" for table in EXPERIMENTS[scale].main for suffix in OF_A_TABLE
+        *[f"{folder}/{table}{suffix}" for table in main for suffix in OF_A_TABLE],
+        f"{folder}/report.html",
     ]
 
 
 def everything(scale):
-    """All tables and figures of a scale, its summary and the theory."""
+    """All tables and figures of a scale, its summary, the theory, and a page with all of it."""
     found, folder = EXPERIMENTS[scale], folder_of(scale)
     tables = [f"{folder}/{table}{suffix}" for table in found.tables for suffix in OF_A_TABLE]
     figures = [f"{folder}/{name}{suffix}" for name in found.figures for suffix in [".png", ".pdf"]]
-    return [*tables, *figures, f"{folder}/summary.csv", f"{folder}/theory.png"]
+    whole = ["summary.csv", "theory.png", "report-all.html"]
+    return [*tables, *figures, *[f"{folder}/{name}" for name in whole]]
 
 
 def options(input, *names):

@@ -6,8 +6,9 @@ for place, logs, suffix, scale in PLACES:
         input:
             data=gallery_data,
             reports=gallery_reports,
+            annotations=gallery_annotations,
         output:
-            png=report(f"{place}/{{gallery}}.png", caption="../report/gallery.rst", category="Figures"),
+            png=f"{place}/{{gallery}}.png",
             pdf=f"{place}/{{gallery}}.pdf",
         log:
             f"{logs}/figures/{{gallery}}.log",
@@ -22,7 +23,7 @@ for place, logs, suffix, scale in PLACES:
             f"{{wildcards.gallery}} ({scale})"
         shell:
             "{resources.run} ambient.galleries --spec {params.spec:q} --data {input.data:q} --reports {input.reports:q}"
-            " --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
+            " --annotations {input.annotations:q} --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
 
     rule:
         name:
@@ -30,7 +31,7 @@ for place, logs, suffix, scale in PLACES:
         input:
             unpack(figure_inputs),
         output:
-            png=report(f"{place}/{{figure}}.png", caption="../report/crops.rst", category="Figures"),
+            png=f"{place}/{{figure}}.png",
             pdf=f"{place}/{{figure}}.pdf",
         log:
             f"{logs}/figures/{{figure}}.log",
@@ -56,7 +57,7 @@ for place, logs, suffix, scale in PLACES:
             logs=summary_logs,
             reports=summary_reports,
         output:
-            report(f"{place}/summary.csv", caption="../report/summary.rst", category="Summary"),
+            f"{place}/summary.csv",
         log:
             f"{logs}/table/summary.log",
         conda:
@@ -71,3 +72,26 @@ for place, logs, suffix, scale in PLACES:
         shell:
             "{resources.run} ambient.summary --spec {params.spec:q} --tables {input.tables:q}"
             " --logs {input.logs:q} --reports {input.reports:q} --out {output:q} 2>&1 | keep {log:q}"
+
+    rule:
+        name:
+            f"report{suffix}"
+        input:
+            tables=report_tables,
+            pictures=report_pictures,
+        output:
+            f"{place}/{{page}}.html",
+        log:
+            f"{logs}/report/{{page}}.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            **resources("table"),
+        params:
+            spec=spec("report"),
+            code=code("report"),
+        message:
+            f"{{wildcards.page}} ({scale})"
+        shell:
+            "{resources.run} ambient.report --spec {params.spec:q} --tables {input.tables:q}"
+            " --pictures {input.pictures:q} --out {output:q} 2>&1 | keep {log:q}"

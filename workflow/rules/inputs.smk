@@ -91,10 +91,16 @@ def part_annotations(wildcards):
     ]
 
 
+def training_data(scale, run):
+    """What a run is trained on: its mixture, or the combination of several."""
+    found = EXPERIMENTS[scale].run(run)
+    if found.also:
+        return f"results/{scale}/combined/{run}.safetensors"
+    return mixture_path(scale, found.study, found.corruption, EXPERIMENTS[scale].fraction(found.study))
+
+
 def run_mixture(wildcards):
-    if experiments(wildcards).run(wildcards.run).also:
-        return f"results/{wildcards.scale}/combined/{wildcards.run}.safetensors"
-    return part_mixtures(wildcards)
+    return training_data(wildcards.scale, wildcards.run)
 
 
 def annotation_path(scale, run, suffix):
@@ -181,14 +187,20 @@ def table_summaries(wildcards):
     return [annotation_path(scale_of(wildcards), row.run, ".json") for row in table.rows]
 
 
+def table_annotations(wildcards):
+    """The annotations of each row."""
+    table = experiments(wildcards).table(wildcards.table)
+    return [annotation_path(scale_of(wildcards), row.run, ".safetensors") for row in table.rows]
+
+
+def table_mixtures(wildcards):
+    """What the run of each row is trained on."""
+    table, scale = experiments(wildcards).table(wildcards.table), scale_of(wildcards)
+    return [training_data(scale, row.run) for row in table.rows]
+
+
 def annotated_rows(wildcards):
     return [row.run for row in experiments(wildcards).table(wildcards.table).rows if row.annotated]
-
-
-def table_annotations(wildcards):
-    """The annotations of the rows that a classifier annotated."""
-    scale = scale_of(wildcards)
-    return [annotation_path(scale, run, ".safetensors") for run in annotated_rows(wildcards)]
 
 
 def table_reports(wildcards):
@@ -214,6 +226,12 @@ def gallery_data(wildcards):
     return f"results/{scale_of(wildcards)}/data/{study['dataset']}.safetensors"
 
 
+def gallery_annotations(wildcards):
+    """The annotations of a figure of levels, whose images are noised to them."""
+    reports = gallery_reports(wildcards) if figure_entry(wildcards)["kind"] == "levels" else []
+    return [path.replace(".json", ".safetensors") for path in reports]
+
+
 def gallery_reports(wildcards):
     """Calibration of the classifier (crossing), or a summary of each annotation (levels)."""
     entry, scale = figure_entry(wildcards), scale_of(wildcards)
@@ -235,21 +253,31 @@ def figure_inputs(wildcards):
     if entry["kind"] == "patches":
         corruption = entry["corruptions"][0]
         data = mixture_path(scale, entry["study"], corruption, found.fraction(entry["study"]))
-        return {
-            "data": data,
-            "crops": crop_classifiers(scale, entry["study"], corruption, entry["annotation"]),
-        }
+        crops = crop_classifiers(scale, entry["study"], corruption, entry["annotation"])
+        if entry["shown"] == "target":  # images of the target that are not in the mixture
+            full = found.study(entry["study"])["dataset"]
+            return {"data": f"results/{scale}/data/{full}.safetensors", "seen": data, "crops": crops}
+        return {"data": data, "crops": crops}
     run = entry["run"]
-    annotations = annotation_path(scale, run, ".safetensors")
-    if found.run(run).also:
-        return {"data": f"results/{scale}/combined/{run}.safetensors", "annotations": annotations}
-    part = found.run(run)
-    data = mixture_path(scale, part.study, part.corruption, found.fraction(part.study))
-    return {"data": data, "annotations": annotations}
+    return {"data": training_data(scale, run), "annotations": annotation_path(scale, run, ".safetensors")}
 
 
 def figure_options(wildcards, input):
-    return options(input, "data", "annotations", "crops", "locality_table")
+    return options(input, "data", "seen", "annotations", "crops", "locality_table")
+
+
+def report_tables(wildcards):
+    spec = experiments(wildcards).report(wildcards.page == "report-all")
+    return [f"{folder_of(spec.scale)}/{table.name}.csv" for table in spec.tables]
+
+
+def report_pictures(wildcards):
+    """The figures of each table, then those that belong to none."""
+    spec = experiments(wildcards).report(wildcards.page == "report-all")
+    of_tables = [f"{table.name}{part}" for table in spec.tables for part in PICTURES]
+    return [
+        f"{folder_of(spec.scale)}/{n}.png" for n in [*of_tables, *[figure.name for figure in spec.figures]]
+    ]
 
 
 def summary_tables(wildcards):

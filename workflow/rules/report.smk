@@ -9,7 +9,7 @@ for place, logs, suffix, scale in PLACES:
             usable=table_usable,
             beside=table_beside,
         output:
-            report(f"{place}/{{table}}.csv", caption="../report/table.rst", category="Tables"),
+            f"{place}/{{table}}.csv",
         log:
             f"{logs}/table/{{table}}.log",
         conda:
@@ -34,18 +34,19 @@ for place, logs, suffix, scale in PLACES:
             metrics=table_runs("metrics.json"),
             samples=table_samples,
             losses=table_losses,
+            mixtures=table_mixtures,
             reports=table_reports,
             annotations=table_annotations,
+            summaries=table_summaries,
         output:
+            png=f"{place}/{{table}}.png",
             pdf=f"{place}/{{table}}.pdf",
-            png=report(f"{place}/{{table}}.png", caption="../report/figure.rst", category="Figures"),
-            curves=report(f"{place}/{{table}}-curves.png", caption="../report/curves.rst", category="Figures"),
-            classifiers=report(
-                f"{place}/{{table}}-classifiers.png",
-                caption="../report/classifiers.rst",
-                category="Figures",
-            ),
-            grid=report(f"{place}/{{table}}-grid.png", caption="../report/grid.rst", category="Samples"),
+            curves=f"{place}/{{table}}-curves.png",
+            curves_pdf=f"{place}/{{table}}-curves.pdf",
+            classifiers=f"{place}/{{table}}-classifiers.png",
+            classifiers_pdf=f"{place}/{{table}}-classifiers.pdf",
+            grid=f"{place}/{{table}}-grid.png",
+            grid_pdf=f"{place}/{{table}}-grid.pdf",
         log:
             f"{logs}/figures/{{table}}.log",
         conda:
@@ -59,10 +60,12 @@ for place, logs, suffix, scale in PLACES:
             f"figures of {{wildcards.table}} ({scale})"
         shell:
             "{resources.run} ambient.figures --spec {params.spec:q} --table {input.table:q}"
-            " --metrics {input.metrics:q} --samples {input.samples:q} --losses {input.losses:q} --reports {input.reports:q}"
-            " --annotations {input.annotations:q} --out {output.png:q} --out-pdf {output.pdf:q}"
-            " --out-curves {output.curves:q} --out-classifiers {output.classifiers:q}"
-            " --out-grid {output.grid:q} 2>&1 | keep {log:q}"
+            " --metrics {input.metrics:q} --samples {input.samples:q} --losses {input.losses:q}"
+            " --mixtures {input.mixtures:q} --reports {input.reports:q} --annotations {input.annotations:q}"
+            " --summaries {input.summaries:q} --out {output.png:q} --out-pdf {output.pdf:q}"
+            " --out-curves {output.curves:q} --out-curves-pdf {output.curves_pdf:q}"
+            " --out-classifiers {output.classifiers:q} --out-classifiers-pdf {output.classifiers_pdf:q}"
+            " --out-grid {output.grid:q} --out-grid-pdf {output.grid_pdf:q} 2>&1 | keep {log:q}"
 
     rule:
         name:
@@ -70,7 +73,7 @@ for place, logs, suffix, scale in PLACES:
         input:
             table=f"{place}/{{table}}.csv",
         output:
-            report(f"{place}/{{table}}-audit.html", caption="../report/audit.rst", category="Audit"),
+            f"{place}/{{table}}-audit.html",
         log:
             f"{logs}/audit/{{table}}.log",
         conda:

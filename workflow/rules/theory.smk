@@ -4,10 +4,8 @@ for place, logs, suffix, scale in PLACES:
         name:
             f"theory{suffix}"
         output:
-            table=report(f"{place}/theory.csv", caption="../report/theory.rst", category="Theory"),
-            crossings=report(
-                f"{place}/theory-crossings.csv", caption="../report/theory.rst", category="Theory"
-            ),
+            table=f"{place}/theory.csv",
+            crossings=f"{place}/theory-crossings.csv",
             contraction=f"{place}/theory-contraction.csv",
         log:
             f"{logs}/theory/theory.log",
@@ -32,7 +30,7 @@ for place, logs, suffix, scale in PLACES:
             crossings=f"{place}/theory-crossings.csv",
             contraction=f"{place}/theory-contraction.csv",
         output:
-            png=report(f"{place}/theory.png", caption="../report/theory.rst", category="Theory"),
+            png=f"{place}/theory.png",
             pdf=f"{place}/theory.pdf",
         log:
             f"{logs}/theory/figure.log",

@@ -1,0 +1,225 @@
+"""What people read: the report's page, the audit's page, and what commands say to those who mistype."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from results_tree import audit
+
+from ambient import __main__ as command
+from ambient import findings, report
+from ambient.audit import html
+from ambient.config import Experiments
+from ambient.files import read_json
+from ambient.manifest import path_for
+from ambient.spec import ReportSpec, RowSpec, ShownFigure, TableSpec
+from ambient.strict import build
+
+ROOT = Path(__file__).parents[1]
+
+
+class Page(HTMLParser):
+    """A page's tags with their attributes, in order, and the text below each."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append([tag, dict(attrs), ""])
+        if tag not in ("meta", "img", "br", "wbr"):
+            self.open.append(self.tags[-1])
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        for tag in self.open:
+            tag[2] += data
+
+    def all(self, *names):
+        return [[tag, attributes, " ".join(text.split())] for tag, attributes, text in self.tags
+                if tag in names]
+
+
+@pytest.fixture(scope="module")
+def page(original):
+    spec = build(TableSpec, read_json(path_for(original / "t.csv"))["spec"], "spec")
+    rows = [dataclasses.replace(row, target="digits & letters, 8x8", paper_target="CIFAR-10",
+                                paper_samples=50000) for row in spec.rows]
+    spec = dataclasses.replace(spec, title="Table 9: <b>blur</b>", rows=tuple(rows))
+    pictures = [original / f"t{part}.png" for part in report.SUFFIXES]
+    shown = ReportSpec("tiny", (spec,), (ShownFigure("t", "Figure 9: more", "levels"),))
+    return Page(report.page(shown, [original / "t.csv"], [*pictures, original / "t.png"]))
+
+
+def test_the_report_opens_on_what_the_tables_say(page, original):
+    order = [tag for tag, *_ in page.all("h1", "h2", "li", "table", "figure")]
+    assert order[:2] == ["h1", "h2"] and order.count("li") <= 5
+    assert order.index("li") < order.index("table") < order.index("figure") and order.count("figure") == 5
+    table = pd.read_csv(original / "t.csv")
+    body = [text for tag, _, text in page.all("th", "td")]
+    for column in ("value", "value_std", "paper_value"):
+        assert {f"{value:.2f}" for value in table[column]} <= set(body)
+    assert {"method", "ours", "± sampling seeds", "paper", "provenance", "protocol of ours"} <= set(body)
+    assert "fd-net of 40 samples, one training seed and 2 sampling seeds, 256 images seen" in body
+    assert body.count("level 3") == len(table)
+
+
+def test_the_report_is_whole_in_itself_and_fits_a_phone(page):
+    metas = [attributes for _, attributes, _ in page.all("meta")]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in metas
+    assert any("default-src 'none'" in attributes.get("content", "") for attributes in metas)
+    assert page.all("title")[0][2] == "Ambient Diffusion Omni, scale tiny: results"
+    assert page.all("html")[0][1]["lang"] == "en"
+    for _, attributes, _ in page.tags:
+        assert not re.match(r"(https?:)?//", attributes.get("src") or attributes.get("href") or "")
+    images = page.all("img")
+    assert len(images) == 5 and all(i[1]["alt"] and i[1]["src"].startswith("data:image/png;base64,iVBOR")
+                                    for i in images)
+    assert all(len(text) > 40 for *_, text in page.all("figcaption"))
+    assert not page.all("script", "link", "iframe")
+    assert [attributes["class"] for tag, attributes, _ in page.tags if tag == "div"][0] == "wide"
+
+
+def test_the_report_escapes_what_it_is_given(page):
+    assert "Table 9: <b>blur</b>" in [text for *_, text in page.all("h2")]
+    assert any("digits & letters, 8x8" in text for *_, text in page.all("p"))
+
+
+def table_of(values, papers, **columns):
+    published = [{"fid": paper} if paper == paper else {} for paper in papers]
+    rows = tuple(RowSpec(f"r{k}", f"runs/r{k}", f"method {k}", None, {}, paper, None, target="digits, 8x8",
+                         paper_target="CIFAR-10", paper_samples=50_000)
+                 for k, paper in enumerate(published))
+    frame = pd.DataFrame({"value": values, "paper_value": papers, "metric": "fd-x", "num_samples": 100,
+                          "num_seeds": 3, "num_training_seeds": 1, "value_std": 0.5,
+                          "training_std": float("nan")} | columns)
+    return TableSpec("t", "s", rows, (0,)), frame
+
+
+def test_findings_are_the_tables_own():
+    spec, table = table_of([3.0, 2.5, 9.0], [5.0, 6.0, 7.0])
+    found = findings.findings(spec, table, 2)
+    assert len(found) <= 5
+    assert found[0] == "Best here: method 1 2.5, ahead of method 0 3, method 2 9."
+    assert found[1].startswith("It is ahead by 0.5; the larger standard deviation of the two is 0.5 (one")
+    assert found[2] == ("Order: 2 of 3 pairs of rows are in the paper's order; 1 of 3 differ here by no more "
+                        "than two standard deviations.")
+    assert "fd-x of 100 samples on digits, 8x8; paper: CIFAR-10: only the order" in found[3]
+    assert "level 2" in found[4]
+    same = findings.comparable(*table_of([3.0], [5.0], metric="fid", num_samples=50_000))
+    assert "the same protocol, so values compare" in same
+    trained = table_of([3.0, 2.5], [5.0, 6.0], training_std=2.0, num_training_seeds=3)[1]
+    assert "is 2 (3 training seeds and 3 sampling seeds a row)." in findings.uncertain(trained)
+    alone = findings.findings(*table_of([3.0], [float("nan")]), 3)
+    assert alone[0] == "Best here: method 0 3." and not any("Order" in text for text in alone)
+
+
+def test_the_report_of_everything_names_all_figures():
+    found = Experiments(ROOT / "config", "demo")
+    main, whole = found.report(False), found.report(True)
+    assert [table.name for table in main.tables] == ["table2a"] and not main.figures
+    assert [table.name for table in whole.tables] == list(found.tables)
+    assert {figure.name for figure in whole.figures} == {*found.figures, "theory"}
+    assert all(figure.kind in report.KINDS and figure.title != figure.name for figure in whole.figures)
+    assert all(table.title for table in whole.tables)
+
+
+# --- the audit's page ----------------------------------------------------------------------------------
+
+
+def test_the_audit_page_shows_ours_and_the_papers_first_and_says_of_what_and_when(original):
+    found = Page(html.page(audit(original / "t.csv"), {}))
+    assert found.all("title")[0][2] == found.all("h1")[0][2] == "Audit of t.csv"
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in [
+        attributes for _, attributes, _ in found.all("meta")]
+    heads = [text for *_, text in found.all("th")]
+    assert heads[:6] == ["method", "corruption", "sigma_px", "value", "value_std", "paper_value"]
+    said = found.all("p")[0][2]
+    assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC, by commit ([0-9a-f]{12}|unknown)", said)
+
+
+# --- commands ------------------------------------------------------------------------------------------
+
+
+def run(*arguments, cwd=ROOT):
+    done = subprocess.run([sys.executable, "-m", "ambient", *map(str, arguments)], cwd=cwd, text=True,
+                          capture_output=True)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_an_unknown_command_is_named_with_the_nearest(capsys):
+    assert command.main(["foo"]) == 2
+    assert "unknown command 'foo' (known: audit, show" in capsys.readouterr().err
+    assert command.main(["docter"]) == 2
+    assert "unknown command 'docter' (did you mean 'doctor'?)" in capsys.readouterr().err
+    assert command.main(["train"]) == 2
+    assert "'train' is a stage, not a command: python -m ambient.train --help" in capsys.readouterr().err
+    assert command.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^  {name} +\w", text, re.M) for name in command.COMMANDS)
+
+
+def test_show_says_which_seeds_the_spreads_are_of(original):
+    done = run("show", original / "t.csv")
+    assert done.returncode == 0
+    assert "one training seed, so how training seeds scatter is not known" in done.stdout
+    assert "standard deviation over 2 sampling seeds" in done.stdout and "lower is better" in done.stdout
+
+
+HEADER = b"method,metric,value,num_samples,num_seeds,num_training_seeds\n"
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("none.csv", None, "no such file"),
+    ("empty.csv", b"", "not a table"),
+    ("binary.csv", bytes(range(256)), "not a table"),
+    ("foreign.csv", b"a,b\n1,2\n", "no column method, metric"),
+    ("cut.csv", HEADER + b"Only Clean,fd-x,1.0,,,\n", "damaged"),
+    ("text.csv", HEADER + b"x,y,z,z,z,z\n", "damaged"),
+    ("rows.csv", HEADER, "damaged")])
+def test_show_of_what_is_no_table_is_one_line(tmp_path, capsys, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert command.main(["show", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ambient show: error: ") and error.count("\n") == 1
+    assert name in error and said in error
+
+
+@pytest.mark.parametrize("arguments", [
+    ("show", "."), ("audit", "none"), ("audit", "--why", "bad.csv"), ("compare", "none", "none"),
+    ("prune", "none"), ("crate", "none"), ("efficiency", "none"), ("spec", "none"),
+    ("spec", "only-clean", "none"),
+    ("doctor", "none"), ("doctor", "demo", "none"), ("doctor", "demo", "results/small/table2a.csv")])
+def test_no_command_ends_in_a_traceback(tmp_path, arguments, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.csv").write_bytes(b"\xff\x00")
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    try:
+        status = command.main(list(arguments))
+    except SystemExit as end:
+        status = end.code
+    assert status in (1, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_too(monkeypatch, capsys):
+    monkeypatch.setitem(command.MODULES, "show", "tests.test_report")
+    monkeypatch.setattr(sys.modules[__name__], "main", lambda arguments: {}["x"], raising=False)
+    monkeypatch.setitem(sys.modules, "tests.test_report", sys.modules[__name__])
+    assert command.main(["show"]) == 2
+    assert capsys.readouterr().err == "ambient show: error: KeyError: 'x' (AMBIENT_TRACEBACK=1 shows where)\n"
+    monkeypatch.setenv("AMBIENT_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        command.main(["show"])
