@@ -138,7 +138,7 @@ def account(site: Site) -> Iterator[Finding]:
                output("sshare", "-U", "--format", "Account%256", "--noheader")]
     known = sorted({line.strip() for answer in answers for line in (answer or "").split("\n")} - {""})
     if answers == [None, None]:
-        yield MISSING, ("account: every job would fail: the accounting is off here (neither sacctmgr nor sshare "
+        yield MISSING, ("account: every job would fail: the accounting is off (neither sacctmgr nor sshare "
                         f"answers), so that account {name!r} can't be looked up; leave account out of {file}")
     elif known and name.lower() not in map(str.lower, known):
         yield MISSING, f"account: {name!r} is none of yours: {', '.join(known)} (set it in {file})"

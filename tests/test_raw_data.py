@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient import readers
+from ambient import procedural, readers
 from ambient.cost import Costs
 from ambient.datasets import Dataset
 from ambient.files import sha256_of_raw
@@ -429,3 +429,9 @@ def test_labels_of_digits_are_digits(tmp_path):
 def test_a_specification_from_before_means_the_same():
     old = json.loads('{"source": "images", "resolution": 8, "channels": 3}')
     assert DatasetSpec(**old) == IMAGES and IMAGES.labels is None
+
+
+def test_where_there_are_no_raw_data_none_are_said_to_be_verified(tmp_path):
+    data, record = prepared(DatasetSpec("procedural", 8, 3, num_images=300), None, tmp_path)
+    assert record.facts == {"images": 300, "classes": 0, "raw": "none"} and not record.outside
+    np.testing.assert_array_equal(data.images[299], procedural.make(np.array([299]), 8, 3, 0)[0])
