@@ -151,17 +151,15 @@ def locality(spec: FigureSpec, table: Path) -> plt.Figure:
     return figure
 
 
+KINDS = {"patches": patches, "donut": donut, "locality": locality}
+
+
 def main(spec: FigureSpec, record, *, data: Path | None, seen: Path | None, annotations: Path | None,
          crops: list[Path], locality_table: Path | None, out: Path, out_pdf: Path) -> None:
     """Draw what the specification's kind says, from the inputs that it needs."""
     with plt.rc_context(STYLE):
-        if spec.kind == "patches":
-            figure = patches(spec, read(data), crops, read(seen) if seen else None)
-        elif spec.kind == "donut":
-            figure = donut(spec, read(data), annotations)
-        else:
-            figure = locality(spec, locality_table)
-        save(figure, out, out_pdf)
+        files = (data and read(data), crops, annotations, locality_table, seen and read(seen))
+        save(KINDS[spec.kind](spec, *filter(None, files)), out, out_pdf)
 
 
 if __name__ == "__main__":

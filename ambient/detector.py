@@ -39,7 +39,8 @@ CHECKED = 10  # one image in so many is kept out of training, to report the accu
 AUGMENT = ("scale", "rotate", "translate")
 
 
-def fetch_inception(record, weights: Path | None, out: Path) -> None:
+def fetch_inception(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: Path,
+                    out: Path) -> None:
     """Put the Inception weights at `out`. Raises `ValueError` with what to do where they can't be had."""
     from cleanfid.downloads_helper import check_download_inception
 
@@ -90,14 +91,9 @@ class ClassBatches:
         return right / len(self.check)
 
 
-def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: Path,
-         out: Path) -> None:
-    """`out` gets the detector's weights; the accuracy on images not trained on goes in the manifest."""
-    if spec.weights is not None:  # a specification is recorded, and a local path must not be
-        raise ValueError(f"weights: got {spec.weights!r}, allowed: null here; give them as --weights")
-    if spec.kind == "inception":
-        fetch_inception(record, weights, out)
-        return
+def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, state: Path,
+                     out: Path) -> None:
+    """Train a class classifier on `data`."""
     dataset, where = read(data), device()
     labels = np.unique(dataset.labels)
     if labels[0] < 0 or len(labels) < 2:
@@ -122,6 +118,17 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
     patiently(save_weights, out, network.state_dict(), {
         "channels_in": dataset.images.shape[1], "channels": spec.channels,
         "features": spec.features, "classes": dataset.num_classes})
+
+
+MAKERS = {"classifier": train_classifier, "inception": fetch_inception}
+
+
+def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: Path,
+         out: Path) -> None:
+    """`out` gets the detector's weights; the accuracy on images not trained on goes in the manifest."""
+    if spec.weights is not None:  # a specification is recorded, and a local path must not be
+        raise ValueError(f"weights: got {spec.weights!r}, allowed: null here; give them as --weights")
+    MAKERS[spec.kind](spec, record, data=data, weights=weights, state=state, out=out)
 
 
 if __name__ == "__main__":

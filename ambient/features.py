@@ -52,8 +52,8 @@ class ClassNet(nn.Module):
         return self.head(torch.nn.functional.silu(self.body(x)))
 
 
-def classifier_features(path: Path) -> Callable[[np.ndarray], Tensor]:
-    """Features of a `ClassNet` that the detector stage trained."""
+def classifier_features(path: Path, resize: str = "none") -> Callable[[np.ndarray], Tensor]:
+    """Features of a `ClassNet` that the detector stage trained; it takes images as they are."""
     about = read_description(path)
     with naming(path):
         network = ClassNet(about["channels_in"], about["channels"], about["features"], about["classes"])
@@ -111,11 +111,13 @@ def inception_features(path: Path, resize: str) -> Callable[[np.ndarray], Tensor
     return features
 
 
+DETECTORS = {"classifier": classifier_features, "inception": inception_features}
+
+
 @torch.no_grad()
 def extract(spec: DetectorSpec, path: Path, images: np.ndarray, name: str) -> np.ndarray:
     """Features (N, D) float32 of uint8 images (N, C, H, W)."""
-    detector = (inception_features(path, spec.resize) if spec.kind == "inception"
-                else classifier_features(path))
+    detector = DETECTORS[spec.kind](path, spec.resize)
     progress, parts = Progress(name, len(images)), []
     for first in range(0, len(images), BATCH):
         parts.append(detector(images[first:first + BATCH]).float().cpu().numpy())

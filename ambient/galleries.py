@@ -92,9 +92,12 @@ def batch(spec: FigureSpec, data: Dataset) -> plt.Figure:
     return figure
 
 
-def crossing(spec: FigureSpec, data: Dataset, calibration: Path) -> plt.Figure:
-    """P(clean) of held-out corrupted images against sigma, and a pair of images noised (Figure 2)."""
-    report, tau = read_json(calibration), 0.5 - spec.epsilon
+def crossing(spec: FigureSpec, data: Dataset, calibrations: Sequence[Path]) -> plt.Figure:
+    """P(clean) of held-out corrupted images against sigma, and a pair of images noised (Figure 2).
+
+    The calibration is the first file of `calibrations`.
+    """
+    report, tau = read_json(calibrations[0]), 0.5 - spec.epsilon
     levels = pd.DataFrame(report["levels"])
     row = chosen(spec, data)[:1]
     pair = np.concatenate([data.images[row], corrupted(spec.corruptions[0], data, row)])
@@ -172,18 +175,15 @@ def quartiles(chart: plt.Axes, found: Sequence[tuple[dict, str]]) -> None:
     sigma_axis(chart, SIGMA_MIN)
 
 
+KINDS = {"gallery": gallery, "batch": batch, "crossing": crossing, "levels": levels}
+
+
 def main(spec: FigureSpec, record, *, data: Path, reports: list[Path], annotations: list[Path], out: Path,
          out_pdf: Path) -> None:
     """Draw; `reports` are calibrations (crossing), or summaries of the `annotations` (levels)."""
     dataset = read(data)
     with plt.rc_context(STYLE):
-        if spec.kind == "crossing":
-            figure = crossing(spec, dataset, *reports)
-        elif spec.kind == "levels":
-            figure = levels(spec, dataset, reports, annotations)
-        else:
-            figure = {"gallery": gallery, "batch": batch}[spec.kind](spec, dataset)
-        save(figure, out, out_pdf)
+        save(KINDS[spec.kind](spec, dataset, *filter(None, (reports, annotations))), out, out_pdf)
 
 
 if __name__ == "__main__":

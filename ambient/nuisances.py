@@ -9,7 +9,8 @@ do not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,26 +19,56 @@ BRIGHTNESS_STD = 0.5  # of the number added to a channel, images lying in [-1, 1
 CONTRAST_LOG2_STD = 0.5  # of the base-2 logarithm of the factor
 
 
-def varied(images: Tensor, generator: torch.Generator, names: Sequence[str]) -> Tensor:
-    """Images (B, C, H, H) with each change in `names` drawn anew for each image; same shape and device.
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch (B, C, H, H), all drawn whichever change uses them."""
 
-    channels: their order, uniform. negate: x or -x, a fair coin. brightness: plus 0.5 w for each channel.
-    contrast: times 2^(0.5 w). transpose: rows for columns, a fair coin. All w are standard normal. Those left
-    out draw their random numbers all the same, so that the rest do not change.
+    order: Tensor  # (B, C), the channels in a random order
+    coins: Tensor  # (B, 2, 1, 1, 1), fair
+    shift: Tensor  # (B, C, 1, 1), standard normal
+    gain: Tensor  # (B, 1, 1, 1), standard normal
+
+
+def channels(images: Tensor, drawn: Draws) -> Tensor:
+    """The channels in another order, uniform."""
+    return images.gather(1, drawn.order[:, :, None, None].expand_as(images))
+
+
+def negate(images: Tensor, drawn: Draws) -> Tensor:
+    """x or -x."""
+    return torch.where(drawn.coins[:, 0], -images, images)
+
+
+def brightness(images: Tensor, drawn: Draws) -> Tensor:
+    """Plus 0.5 w for each channel, w standard normal."""
+    return images + BRIGHTNESS_STD * drawn.shift
+
+
+def contrast(images: Tensor, drawn: Draws) -> Tensor:
+    """Times 2^(0.5 w), w standard normal."""
+    return images * (CONTRAST_LOG2_STD * drawn.gain).exp2()
+
+
+def transpose(images: Tensor, drawn: Draws) -> Tensor:
+    """Rows for columns, or not."""
+    return torch.where(drawn.coins[:, 1], images.transpose(2, 3), images)
+
+
+CHANGES: dict[str, Callable[[Tensor, Draws], Tensor]] = {f.__name__: f for f in (
+    channels, negate, brightness, contrast, transpose)}
+
+
+def varied(images: Tensor, generator: torch.Generator, names: Sequence[str]) -> Tensor:
+    """Images (B, C, H, H) with each change in `names`, in that order, drawn anew for each image; same shape.
+
+    Those left out draw their random numbers all the same, so that the rest do not change.
     """
     batch, channels = images.shape[:2]
-    order = torch.rand(batch, channels, generator=generator, device=images.device).argsort(dim=1)
-    coins = torch.rand(batch, 2, 1, 1, 1, generator=generator, device=images.device) < 0.5
-    shift = torch.randn(batch, channels, 1, 1, generator=generator, device=images.device)
-    gain = torch.randn(batch, 1, 1, 1, generator=generator, device=images.device)
-    if "channels" in names:
-        images = images.gather(1, order[:, :, None, None].expand_as(images))
-    if "negate" in names:
-        images = torch.where(coins[:, 0], -images, images)
-    if "brightness" in names:
-        images = images + BRIGHTNESS_STD * shift
-    if "contrast" in names:
-        images = images * (CONTRAST_LOG2_STD * gain).exp2()
-    if "transpose" in names:
-        images = torch.where(coins[:, 1], images.transpose(2, 3), images)
+    drawn = Draws(
+        torch.rand(batch, channels, generator=generator, device=images.device).argsort(dim=1),
+        torch.rand(batch, 2, 1, 1, 1, generator=generator, device=images.device) < 0.5,
+        torch.randn(batch, channels, 1, 1, generator=generator, device=images.device),
+        torch.randn(batch, 1, 1, 1, generator=generator, device=images.device))
+    for name in names:
+        images = CHANGES[name](images, drawn)
     return images

@@ -86,10 +86,10 @@ def source(content: bytes) -> Source:
 
 def sha256(name: str, content: bytes) -> str:
     """Digest of `FILE`, or of the parts `FILE:name,name` with all that they reach, given the file's bytes."""
-    _, _, roots = name.partition(":")
-    if not roots:
+    _, some, roots = name.partition(":")
+    if not some:
         return hashlib.sha256(content).hexdigest()
-    found, wanted = source(content), roots.split(",")
+    found, wanted = source(content), roots.split(",") if roots else []
     if missing := [one for one in wanted if one not in found.named]:
         return hashlib.sha256(f"no {missing[0]}".encode()).hexdigest()
     text = "\n".join(found.text(node) for node in found.reached(wanted))

@@ -65,7 +65,7 @@ def test_a_changed_setting_is_named_and_made_again_without_any_record(copied):
     assert (f"{MIXTURE}: spec.params.sigma_px: made with 0.6, the configuration asks for 0.9"
             in done.stdout + done.stderr)
     assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
-    assert jobs(copied, "--rerun-triggers", "mtime", *WANTED) == {}
+    assert "corrupt" not in jobs(copied, "--rerun-triggers", "mtime", *WANTED)
 
 
 def test_what_follows_is_kept_where_its_inputs_came_out_equal(copied):

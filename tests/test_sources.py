@@ -68,11 +68,23 @@ def test_an_edit_counts_where_it_is_reached(old, new, changes):
     assert ops == changes
     assert digest(edited.replace("\n", "\r\n"), "blur") == digest(edited, "blur")
     assert digest(MODULE, "gone") != digest(MODULE, "blur")
+    assert parts.sha256("x.py:", MODULE.encode()) == parts.sha256("x.py:", edited.encode())
 
 
 def test_a_file_without_parts_counts_whole():
     content = Path(sources.ROOT, "ambient/files.py").read_bytes()
     assert len({parts.sha256("ambient/files.py", content + more) for more in (b"", b"# edited\n")}) == 2
+
+
+@pytest.mark.parametrize(("stage", "spec", "entry"), [
+    ("detector", {"kind": "inception"}, "ambient/detector.py:fetch_inception,main"),
+    ("evaluate", {"detector": {"kind": "classifier"}}, "ambient/features.py:classifier_features,extract"),
+    ("galleries", {"kind": "batch"}, "ambient/galleries.py:batch,main"),
+    ("crops_figures", {"kind": "donut"}, "ambient/crops_figures.py:donut,main"),
+    ("classifier", {"nuisances": ["negate"]}, "ambient/nuisances.py:negate,varied"),
+    ("annotate", {"protocol": "dense"}, "ambient/trajectories.py:CHUNK,Dense")])
+def test_every_table_is_told_by_the_entries_in_use(stage, spec, entry):
+    assert entry in sources.digests(f"ambient.{stage}", spec)
 
 
 def test_a_job_names_the_entries_that_its_specification_picks():
