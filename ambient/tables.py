@@ -55,7 +55,7 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
 
 
 # Columns that are there only where they say something.
-USED = ("clean_images", "added_images", "used_images", "used_levels", "used_draws")
+USED = ("images_clean", "images_added", "images_used", "levels_used", "draws_used")
 OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
             "reference_dataset", "weights_sha256", "protocol", "paper_protocol", *USED)
 PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
@@ -100,19 +100,19 @@ def other_metric(spec: RowSpec, metric: str, metrics: Sequence[dict]) -> dict:
 def used(spec: RowSpec, annotation: dict, usable: Path | None) -> dict:
     """How many images are clean, added, and added and usable at some level; and at how many levels.
 
-    `annotation` is the summary; `usable`, the annotations themselves, gives `used_levels` and `used_draws`
+    `annotation` is the summary; `usable`, the annotations themselves, gives `levels_used` and `draws_used`
     (`ambient.usage`).
     """
     if "samples" not in annotation:
         return {}
     clean = annotation["samples"] - annotation["corrupted"]
-    found = {"clean_images": clean, "added_images": annotation["corrupted"],
-             "used_images": annotation["used"]}
+    found = {"images_clean": clean, "images_added": annotation["corrupted"],
+             "images_used": annotation["used"]}
     if usable is None or spec.noise is None or not annotation["corrupted"]:
         return found
     arrays = read_arrays(usable, ("sigma_min", "sigma_max"))
     share = usage(arrays["sigma_min"], arrays["sigma_max"], clean, spec.noise, spec.buffer)
-    return found | {"used_levels": share.levels, "used_draws": share.draws}
+    return found | {"levels_used": share.levels, "draws_used": share.draws}
 
 
 def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path | None = None) -> dict:

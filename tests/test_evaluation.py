@@ -433,7 +433,7 @@ def test_usage_in_closed_form():
     assert usage.usage(np.zeros(3), np.zeros(3), 3, noise, 4.0) == usage.Usage(0.0, 0.0)
 
 
-def test_the_table_says_how_many_added_images_a_row_used(tmp_path):
+def test_the_table_says_how_many_images_added_a_row_used(tmp_path):
     made, metrics, _ = make_table(tmp_path)
     noise, files, summaries = spec.NoiseSpec(0.0, 1.0), [], []
     for name, sigma_max in (("unusable", 0.0), ("usable", 1.0)):
@@ -445,11 +445,11 @@ def test_the_table_says_how_many_added_images_a_row_used(tmp_path):
         files.append(table)
     rows = tuple(dataclasses.replace(row, noise=noise, buffer=4.0) for row in made.rows)
     found = tables.frame(dataclasses.replace(made, rows=rows), metrics, summaries, files)
-    assert list(found["clean_images"]) == [2, 2] and list(found["added_images"]) == [8, 8]
-    assert list(found["used_images"]) == [0, 8]
-    assert list(found["used_levels"]) == pytest.approx([0, 0.5])
-    assert list(found["used_draws"]) == pytest.approx([0, 0.4])
+    assert list(found["images_clean"]) == [2, 2] and list(found["images_added"]) == [8, 8]
+    assert list(found["images_used"]) == [0, 8]
+    assert list(found["levels_used"]) == pytest.approx([0, 0.5])
+    assert list(found["draws_used"]) == pytest.approx([0, 0.4])
     alone = tables.frame(made, metrics, summaries)  # from summaries alone: their counts
-    assert list(alone["used_images"]) == [0, 8] and "used_levels" not in alone
+    assert list(alone["images_used"]) == [0, 8] and "levels_used" not in alone
     with pytest.raises(ValueError, match="1 annotations for 2 rows"):
         tables.frame(made, metrics, summaries, files[:1])
