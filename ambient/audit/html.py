@@ -51,7 +51,8 @@ def page(audit: Audit, roots: Mapping[Path, Mapping]) -> str:
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     parts = [HEAD, f"<title>{title}</title></head><body>", f"<h1>{title}</h1>",
              f'<p class="soft">{made}, by commit {clean(commit())}. Levels: {LEVELS}.</p>']
-    state = f'<p class="bad">{len(problems)} problems</p>' if problems else \
+    count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
+    state = f'<p class="bad">{count}</p>' if problems else \
         '<p class="good">Every link of every result holds.</p>'
     listed = "".join(f'<p class="bad">{clean(problem)}</p>' for problem in problems)
     is_open = " open" if len(problems) <= SHOWN else ""
