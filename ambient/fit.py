@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ambient import launch, ranks, records, stopping
 from ambient.denoiser import not_finite
 from ambient.files import sync_folder, write_text
-from ambient.progress import Progress
+from ambient.progress import Progress, named
 from ambient.spec import OptimiserSpec
 from ambient.state import State
 from ambient.stopping import patiently
@@ -186,7 +186,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
     everything. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with status
     `stopping.RESUME`. The state holds the end of the training when it returns.
     """
-    run = Run(name, Fit(network, spec), state)
+    run = Run(named(name), Fit(network, spec), state)
     run.resume(launch.agreed(ranks.first() and state.newest(marks, piece)))
     network.train()
     progress = Progress(name, spec.nimg, run.nimg)
@@ -209,7 +209,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[i
                 run.save()
             if why and run.nimg < spec.nimg:
                 ranks.barrier()
-                stopping.leave(f"{name}: stopped after {run.nimg:,} images ({why}), state saved")
+                stopping.leave(f"{run.name}: stopped after {run.nimg:,} images ({why}), state saved")
     return run.lines
 
 

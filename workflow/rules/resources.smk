@@ -18,12 +18,14 @@ except SpecError as error:
 # The shell outlives what tells its stage to stop (SIGTERM, Ctrl-C, a closed terminal), so that the stage can save
 # and still be heard. A trap with a command in it is the shell's alone: the stage begins with the signals' own meaning.
 # `keep FILE` shows what it reads and writes it to FILE; the log of an earlier attempt becomes FILE.1, FILE.2, ...
+# Under a live display (`--logger rich`) it only writes: lines of jobs would tear that apart.
 STOPS = "TERM INT HUP"
+SHOWN = "cat >" if "rich" in workflow.output_settings.log_handler_settings else "tee"
 shell.prefix(
     f"set -euo pipefail; trap : {STOPS}; "
     f"keep() {{{{ trap '' {STOPS}; local n=1; "
     'while [ -e "$1.$n" ]; do n=$((n + 1)); done; '
-    'if [ -s "$1" ]; then mv "$1" "$1.$n"; fi; tee "$1"; }}; '
+    f'if [ -s "$1" ]; then mv "$1" "$1.$n"; fi; {SHOWN} "$1"; }}}}; '
 )
 
 COSTS = {scale: Costs(found) for scale, found in EXPERIMENTS.items()}
