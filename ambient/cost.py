@@ -216,7 +216,7 @@ class Costs:
         slow = spec.kind == "inception"
         return Work(flops=images * (INCEPTION_FLOPS if slow else 1e8), gpu=True,
                     cpu_minutes=images / INCEPTION_RATE / 60 if slow else 1,
-                    memory_mb=2 * BASE_MB + images * spec.features * 8 / 1e6)
+                    memory_mb=2 * BASE_MB + images * spec.members * spec.features * 8 / 1e6)
 
     def evaluate(self, run: str) -> Work:
         spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)
@@ -229,8 +229,8 @@ class Costs:
 
     def detector(self, dataset: str, detector: str) -> Work:
         spec = self.experiments.detector(detector)
-        return Work(flops=6e8 * spec.nimg, memory_mb=2 * BASE_MB, gpu=spec.kind == "classifier",
-                    cpu_minutes=5)
+        return Work(flops=6e8 * spec.nimg * spec.members, memory_mb=2 * BASE_MB,
+                    gpu=spec.kind == "classifier", cpu_minutes=5)
 
     def table(self) -> Work:
         return Work(cpu_minutes=2)

@@ -1,7 +1,7 @@
 """Stage: make the detector whose features distances are measured in.
 
 Kind `inception`: NVIDIA's port of Inception-v3, from a local file or by clean-fid's download.
-Kind `classifier`: a class classifier trained here on the full clean dataset, where Inception can't be
+Kind `classifier`: class classifiers trained here on the full clean dataset, where Inception can't be
 had or (16x16 digits) means little.
 """
 
@@ -26,7 +26,7 @@ from ambient import randomness, ranks
 from ambient.augment import augment
 from ambient.datasets import Dataset, read, to_float
 from ambient.denoiser import save_weights
-from ambient.features import ClassNet, inception_bytes
+from ambient.features import ClassNets, inception_bytes
 from ambient.files import atomic
 from ambient.fit import fit
 from ambient.identity import identity
@@ -64,9 +64,9 @@ def fetch_inception(spec: DetectorSpec, record, *, data: Path, weights: Path | N
 
 
 class ClassBatches:
-    """Cross-entropy on augmented images of the training part, a function of images seen."""
+    """The members' summed cross-entropy on augmented training images, a function of images seen."""
 
-    def __init__(self, spec: DetectorSpec, data: Dataset, network: ClassNet,
+    def __init__(self, spec: DetectorSpec, data: Dataset, network: ClassNets,
                  where: torch.device) -> None:
         self.spec, self.network, self.where = spec, network, where
         self.images = torch.from_numpy(to_float(data.images))
@@ -81,14 +81,15 @@ class ClassBatches:
         mine = ranks.rows(len(rows))
         with autocast("bfloat16", self.where):
             logits = self.network(images[mine].to(self.where)).float()
-        return cross_entropy(logits, self.labels[rows[mine]].to(self.where))
+        labels = self.labels[rows[mine]].to(self.where)
+        return len(logits) * cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
 
     @torch.no_grad()
     def accuracy(self) -> float:
-        """Share of the checked images whose class is right."""
-        right = sum((self.network(self.images[rows].to(self.where)).argmax(1).cpu()
+        """Share of the checked images whose class is right, in the mean over members."""
+        right = sum((self.network(self.images[rows].to(self.where)).argmax(2).cpu()
                      == self.labels[rows]).sum().item() for rows in self.check.split(500))
-        return right / len(self.check)
+        return right / len(self.check) / self.spec.members
 
 
 def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, state: Path,
@@ -99,7 +100,8 @@ def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, s
     if labels[0] < 0 or len(labels) < 2:
         raise ValueError(f"{data}: a detector of kind classifier needs a dataset with classes, two or more, "
                          f"and a label for every image; its labels begin with {labels[:4].tolist()}")
-    network = ClassNet(dataset.images.shape[1], spec.channels, spec.features, dataset.num_classes)
+    network = ClassNets(spec.members, dataset.images.shape[1], spec.channels, spec.features,
+                        dataset.num_classes)
     generator = randomness.torch_generator("cpu", "init", spec.seed)
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -109,14 +111,14 @@ def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, s
     batches = ClassBatches(spec, dataset, network, where)
     record.state = keep = State(state, identity("ambient.detector", spec, data))
     optimiser = OptimiserSpec(nimg=spec.nimg, batch=spec.batch, lr=spec.lr, ramp_nimg=0,
-                              decay="cosine", clip=1.0, ema_halflife_nimg=spec.batch,
+                              decay="cosine", clip=spec.members**0.5, ema_halflife_nimg=spec.batch,
                               ema_ramp=1.0, precision="bfloat16")
     fit("detector", network, optimiser, batches.loss, keep, (), lambda nimg, weights: None)
     network.eval()
     record.facts |= {"images_seen": spec.nimg, "accuracy": batches.accuracy(),
                      "checked_images": len(batches.check)} | keep.history()
     patiently(save_weights, out, network.state_dict(), {
-        "channels_in": dataset.images.shape[1], "channels": spec.channels,
+        "members": spec.members, "channels_in": dataset.images.shape[1], "channels": spec.channels,
         "features": spec.features, "classes": dataset.num_classes})
 
 

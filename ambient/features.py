@@ -52,14 +52,36 @@ class ClassNet(nn.Module):
         return self.head(torch.nn.functional.silu(self.body(x)))
 
 
+class ClassNets(nn.Module):
+    """Several `ClassNet`s that differ in their initial weights, as one detector.
+
+    Networks that class images equally well see different things in them: a distance by one of them is a draw
+    that can exchange the order of methods. The features are those of all M members side by side, divided by
+    sqrt(M), so that a squared distance of means is the members' average.
+    """
+
+    def __init__(self, members: int, *shape: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(ClassNet(*shape) for _ in range(members))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, M D) for images (B, C, H, W) in [-1, 1]."""
+        return torch.cat([member.body(x) for member in self.members], dim=1) / len(self.members) ** 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each member's class logits, (M, B, classes)."""
+        return torch.stack([member(x) for member in self.members])
+
+
 def classifier_features(path: Path, resize: str = "none") -> Callable[[np.ndarray], Tensor]:
-    """Features of a `ClassNet` that the detector stage trained; it takes images as they are."""
+    """Features of the `ClassNets` that the detector stage trained; it takes images as they are."""
     about = read_description(path)
     with naming(path):
-        network = ClassNet(about["channels_in"], about["channels"], about["features"], about["classes"])
+        network = ClassNets(*(about[key] for key in ("members", "channels_in", "channels", "features",
+                                                     "classes")))
         network.load_state_dict(read_weights(path))
     network.to(device()).eval()
-    return lambda images: network.body(torch.from_numpy(to_float(images)).to(device()))
+    return lambda images: network.features(torch.from_numpy(to_float(images)).to(device()))
 
 
 @cache

@@ -29,8 +29,8 @@ def classifier(path, **changes):
 
 
 def detector(path, **changes):
-    save_weights(path, features.ClassNet(1, 8, 4, 3).state_dict(),
-                 {"channels_in": 1, "channels": 8, "features": 4, "classes": 3} | changes)
+    save_weights(path, features.ClassNets(1, 1, 8, 4, 3).state_dict(),
+                 {"members": 1, "channels_in": 1, "channels": 8, "features": 4, "classes": 3} | changes)
 
 
 def dataset(path):

@@ -11,7 +11,8 @@ import torch
 
 from ambient import detector, evaluate, features, reference, spec, strict, tables, usage
 from ambient.annotations import Annotations
-from ambient.datasets import Dataset, read, write
+from ambient.datasets import Dataset, read, to_float, write
+from ambient.denoiser import read_weights
 from ambient.files import read_arrays, sha256, write_arrays
 from ambient.frechet import Moments, frechet_distance, moments, stored
 from ambient.noise import admits
@@ -37,6 +38,25 @@ def test_trained_detector_learns_and_repeats(data, tmp_path):
         detector.main(NET, RECORD, data=data, weights=None, state=tmp_path / "s", out=tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert RECORD.facts["accuracy"] > 0.95 and RECORD.facts["checked_images"] == 40
+
+
+def test_members_of_a_detector_are_networks_side_by_side(data, tmp_path):
+    """Each differs from the others; their features lie side by side, so that mean distances are averaged."""
+    made = dataclasses.replace(NET, members=3)
+    detector.main(made, RECORD, data=data, weights=None, state=tmp_path / "s", out=tmp_path / "net")
+    images = read(data).images[:30]
+    found = features.extract(made, tmp_path / "net", images, "t").reshape(30, 3, NET.features)
+    weights = read_weights(tmp_path / "net")
+    for number in range(3):
+        alone = features.ClassNet(1, NET.channels, NET.features, 2)
+        prefix = f"members.{number}."
+        alone.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        expected = alone.body(torch.from_numpy(to_float(images))).detach().numpy()
+        np.testing.assert_allclose(found[:, number] * 3**0.5, expected, atol=1e-5)
+        assert not np.allclose(found[:, number], found[:, number - 1], atol=0.1)
+    assert RECORD.facts["accuracy"] > 0.95
+    with pytest.raises(strict.SpecError, match="members: got 0, allowed: >= 1"):
+        dataclasses.replace(NET, members=0)
 
 
 def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):

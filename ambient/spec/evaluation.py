@@ -77,8 +77,8 @@ class DetectorSpec:
 
     kind `inception`: Inception-v3 in NVIDIA's port. `resize` says who brings its images to 299 x 299 pixels:
     `legacy`, the network itself, from uint8 images, as for published FIDs (the metric is `fid`); `clean`,
-    clean-fid's bicubic resizing before it (`fid-clean`). kind `classifier`: a small class classifier trained
-    in the workflow on the clean dataset (`fd-<name>`).
+    clean-fid's bicubic resizing before it (`fid-clean`). kind `classifier`: `members` small class classifiers
+    trained in the workflow on the clean dataset (`fd-<name>`); `features` and `channels` are each one's.
     """
 
     kind: Literal["inception", "classifier"]
@@ -91,6 +91,7 @@ class DetectorSpec:
     lr: float = 0.0
     seed: int = 0
     resize: Literal["legacy", "clean"] = "clean"  # inception only
+    members: int = 1  # classifier: networks side by side, each with its own initial weights
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -98,6 +99,7 @@ class DetectorSpec:
         if self.kind == "classifier":
             for key in ("channels", "nimg", "batch", "lr"):
                 require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
+            require(self.members > 0, "members", self.members, ">= 1")
             require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
             require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
         elif self.sha256 is not None:
