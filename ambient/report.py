@@ -37,6 +37,18 @@ NUMBERS = (("value", "ours", 2), ("training_std", "± training seeds", 2),
            ("images_clean", "clean images", 0), ("images_added", "others", 0),
            ("images_used", "of them used", 0))
 
+# What is said under a table that holds a column.
+NOTES = {
+    "num_training_seeds": "Training seeds repeat the training alone, with the same mixture, classifier and "
+                          "annotations.",
+    "sigma_min_lag": "Lag: the fraction by which an annotation's smoothing, which looks back only, moves the mean "
+                     "sigma_min up.",
+    "images_used": "Images used are those that may be trained on at some noise level: where none of the "
+                   "others is, the row is Only Clean by another name.",
+    "protocol": "A strict classifier is trained on the run's own mixture, a leaky one on clean versions "
+                "of corrupted images too, as the paper's.",
+}
+
 
 def cell(value: object, decimals: int) -> str:
     """A number as text; an empty cell where there is none."""
@@ -65,7 +77,8 @@ def table_of(spec: TableSpec, table: pd.DataFrame) -> dict:
     rows = [{"label": label_of(one, spec.rows), "best": i == best, "note": one.note,
              "cells": [cell(row[name], decimals) for name, _, decimals in shown], "protocol": protocol(row)}
             for i, (one, (_, row)) in enumerate(zip(spec.rows, table.iterrows(), strict=True))]
-    return {"columns": [title for _, title, _ in shown], "rows": rows}
+    notes = [note for name, note in NOTES.items() if name in table and table[name].notna().any()]
+    return {"columns": [title for _, title, _ in shown], "rows": rows, "notes": notes}
 
 
 def picture(path: Path, title: str, caption: str) -> dict:

@@ -63,10 +63,7 @@ Distances to the full clean dataset: lower is better.</p>
 <td class="text">{{ row.protocol }}{% if row.note %}. Paper: {{ row.note }}{% endif %}</td></tr>
 {% endfor %}
 </tbody></table></div>
-<p class="soft">Training seeds repeat the training alone, with the same mixture, classifier and annotations.
-{% if "of that, lag" in one.table.columns %}
-Lag: the fraction by which an annotation's smoothing, which looks back only, moves the mean sigma_min up.
-{% endif %}
+<p class="soft">{{ one.table.notes | join(" ") }}
 <a href="{{ one.csv }}">{{ one.csv }}</a> holds every column. Provenance levels: 1 intact,
 2 closed to raw data, 3 derived again from what it was made from;
 <a href="{{ one.audit }}">{{ one.audit }}</a> shows each cell's chain.</p>

@@ -72,6 +72,7 @@ def test_the_report_opens_on_what_the_tables_say(page, original):
     assert {"method", "ours", "± sampling seeds", "paper", "provenance", "protocol of ours"} <= set(body)
     assert "fd-net of 40 samples, one training seed and 2 sampling seeds, 256 images seen" in body
     assert body.count("level 3") == len(table)
+    assert any("Training seeds repeat the training alone" in text for *_, text in page.all("p"))
 
 
 def test_the_report_is_whole_in_itself_and_fits_a_phone(page):
