@@ -209,6 +209,7 @@ class Adopting(DAG):
                 await self.workflow.persistence.finished(child)
                 self.workflow.scheduler.finished_jobs += 1
                 logger.info(f"Kept: {', '.join(child.output)}; what it is made of came out equal.")
+                self.workflow.scheduler.progress()
                 found |= await self.finish(child)
         self.judge.digests.save()
         return found
