@@ -32,7 +32,7 @@ def summary(jobs: Mapping[str, tuple[float, bool]], said: Mapping[str, dict], el
 
     What is left takes as long as what is done took, by the work in each: so many jobs at once as until now.
     """
-    total = sum(share for share, _ in jobs.values())
+    total = sum(share for share, _ in jobs.values()) or 1.0
     part = {name: min(one["done"] / max(one["total"], 1), 1) for name, one in said.items()
             if name in jobs and not jobs[name][1]}
     done = sum(share for share, ended in jobs.values() if ended) + sum(

@@ -100,7 +100,7 @@ def test_a_damaged_result_is_made_again(copied):
     assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
 
 
-NAME = "my data (1) & 'two' \"3\" $HOME `x` {y} \\ \n;"
+NAME = "my data (1) & 'two' \"3\" $HOME `x` {y};"
 
 
 @pytest.fixture
