@@ -41,8 +41,8 @@ NUMBERS = (("value", "ours", 2), ("training_std", "± training seeds", 2),
 NOTES = {
     "num_training_seeds": "Training seeds repeat the training alone, with the same mixture, classifier and "
                           "annotations.",
-    "sigma_min_lag": "Lag: the fraction by which an annotation's smoothing, which looks back only, moves the mean "
-                     "sigma_min up.",
+    "sigma_min_lag": "Lag: the fraction by which an annotation's smoothing, which looks back only, moves the "
+                     "mean sigma_min up.",
     "images_used": "Images used are those that may be trained on at some noise level: where none of the "
                    "others is, the row is Only Clean by another name.",
     "protocol": "A strict classifier is trained on the run's own mixture, a leaky one on clean versions "
