@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from ambient.audit.code import MANY, converted
 from ambient.audit.target import check_page
 from ambient.audit.words import Problem, Result, first_line, level_word, printable
 from ambient.files import atomic
+
+LONGEST = 300  # characters of a difference in settings: a table's rows are long
 
 
 def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -83,7 +86,7 @@ def compare_settings(audit: Audit) -> None:
             from ambient import asked  # reads YAML, which an audit of no results tree can do without
 
             for one in (asked.of_file(result.key, config) or [])[:MANY]:
-                result.problem("other settings", str(one))
+                result.problem("other settings", textwrap.shorten(str(one), LONGEST, placeholder=" ..."))
         except Exception as error:  # whatever is written into a manifest, or into the configuration
             result.notes.append(f"its settings were not compared: {first_line(error)}")
 
