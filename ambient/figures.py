@@ -6,8 +6,11 @@ from ambient import stage
 from ambient.spec import TableSpec
 
 if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    many = ("metrics", "samples", "losses", "mixtures", "reports", "annotations", "summaries")
-    job = stage.begin(__doc__, TableSpec, inputs=("table", *many), many=many,
+    job = stage.begin(__doc__, TableSpec,
+                      inputs=("table", "metrics", "samples", "losses", "mixtures", "reports", "annotations",
+                              "summaries"),
+                      many=("metrics", "samples", "losses", "mixtures", "reports", "annotations",
+                            "summaries"),
                       outputs=("out", "out_pdf", "out_curves", "out_curves_pdf", "out_classifiers",
                                "out_classifiers_pdf", "out_grid", "out_grid_pdf"))
 

@@ -10,7 +10,8 @@ import pytest
 from results_tree import audit, refit
 
 from ambient import manifest, prune, sources
-from ambient.audit import cli, rerun
+from ambient.__main__ import STAGES
+from ambient.audit import cli, rerun, roles
 from ambient.audit.chain import shown
 from ambient.files import digest, read_arrays, read_json, sha256, write_arrays, write_json
 
@@ -145,3 +146,11 @@ def test_nothing_is_downloaded_or_looked_for(original):
     assert rerun.available(weights)
     weights.manifest["spec"]["kind"] = "inception"
     assert not rerun.available(weights)
+
+
+def test_the_roles_of_every_stage_are_read_from_its_declaration():
+    """They are written as plain tuples, so that the audit reads them without importing the stage."""
+    found = {stage: roles.of(f"ambient.{stage}") for stage in STAGES}
+    assert all(one.outputs for one in found.values())
+    assert found["train"] == roles.Roles(("data", "annotations"), ("out", "log"), options=("state",))
+    assert roles.of("ambient.manifest") is None and roles.of("ambient.gone") is None
