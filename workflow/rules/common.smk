@@ -7,7 +7,7 @@ from pathlib import Path
 
 # The package lies beside the Snakefile, wherever the workflow runs (`--directory`): for this process and its jobs.
 sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = os.pathsep.join([workflow.basedir, *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, *filter(None, [os.getenv("PYTHONPATH")])]))
 
 from snakemake.exceptions import WorkflowError
 
