@@ -8,6 +8,7 @@ to be made again is looked at once more when they are there: where they came out
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from snakemake import workflow as snakemake_workflow
+from snakemake import api
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -235,6 +236,6 @@ def install(workflow: Any, told: Callable[[Any, str], Told]) -> None:
     """
     if workflow.exec_mode == ExecMode.DEFAULT:
         Adopting.judge = Judge(told)
-        snakemake_workflow.DAG = Adopting
+        inspect.getmodule(api.Workflow).DAG = Adopting
     else:
-        snakemake_workflow.DAG = DAG
+        inspect.getmodule(api.Workflow).DAG = DAG
