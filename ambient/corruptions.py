@@ -122,6 +122,11 @@ def contrast(image: np.ndarray, rng: np.random.Generator, *, factor: float) -> n
 
 CORRUPTIONS: dict[str, Callable[..., np.ndarray]] = {f.__name__: f for f in (
     gaussian_blur, jpeg, motion_blur, random_mask, pixelate, additive_noise, colour_shift, contrast)}
+LABELS = {  # what figures and the report call a corruption, from its parameters
+    "gaussian_blur": "blur, {sigma_px} px", "jpeg": "JPEG, quality {quality}",
+    "motion_blur": "motion blur, {length_px} px", "random_mask": "masked, {prob} of the pixels",
+    "pixelate": "pixelated, {block_px}x{block_px}", "additive_noise": "noise of {std}",
+    "colour_shift": "colour shifted by {shift}", "contrast": "contrast times {factor}"}
 
 
 def validate(op: str, params: Mapping) -> None:
@@ -145,6 +150,14 @@ def validate(op: str, params: Mapping) -> None:
 def corrupt(image: np.ndarray, rng: np.random.Generator, op: str, params: Mapping) -> np.ndarray:
     """Apply a corruption by name; float32, clipped to [-1, 1] against rounding."""
     return np.clip(CORRUPTIONS[op](image, rng, **params), -1, 1).astype(np.float32)
+
+
+def label(op: str, params: Mapping) -> str | None:
+    """What a reader knows a corruption by; None where there are no words for it or a parameter is missing."""
+    try:
+        return LABELS[op].format(**params)
+    except KeyError:
+        return None
 
 
 def facts(op: str) -> dict:

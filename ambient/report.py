@@ -103,8 +103,9 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], level: int) -> di
 def origin(paths: list[Path]) -> dict:
     """When the tables were made, and by which commits: what their manifests say."""
     found = [manifest.read(manifest.path_for(path)) for path in paths]
-    commits = distinct((m["code"]["commit"] or "no commit")[:12] + (", edited" if m["code"]["dirty"] else "")
-                       for m in found)
+    codes = [one["code"] for one in found]  # without git there is no commit in them
+    commits = distinct(code.get("commit", "no commit")[:12] + (", edited" if code.get("dirty") else "")
+                       for code in codes)
     return {"ended": max(m["execution"]["ended"] for m in found)[:16].replace("T", " ") + " UTC",
             "commits": ", ".join(commits)}
 

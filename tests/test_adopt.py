@@ -110,10 +110,9 @@ def faces(tmp_path):
     for number in range(6):
         path = raw / str(number % 2) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
         Image.fromarray(pixels).save(path, compress_level=0)  # of equal sizes
-    dataset = {"source": "images", "resolution": 16, "channels": 3, "path": str(raw), "num_images": None,
-               "about": None}
+    dataset = {"source": "images", "path": str(raw), "num_images": None, "about": None}
     return folder, raw, dataset
 
 

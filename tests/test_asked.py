@@ -34,7 +34,7 @@ def test_paths_say_what_the_workflow_says(scale):
 
 def test_what_no_stage_makes_is_nobodys():
     found = asked.experiments(Path(ROOT, "config"), "demo")
-    for name in ("table2a-audit.html", "report.html", "data/digits.txt", "runs/x/denoiser.safetensors"):
+    for name in ("table2a-audit.html", "page.html", "data/digits.txt", "runs/x/denoiser.safetensors"):
         assert asked.job_of(found, PurePosixPath(name)) is None
     assert asked.located(Path("elsewhere/table2a.csv")) is None
 

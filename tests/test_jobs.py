@@ -533,13 +533,14 @@ def test_a_rank_ends_without_tearing_its_interpreter_down():
         assert (done.returncode, done.stdout, done.stderr) == (status, "done", said)
 
 
-def test_every_signal_asks_to_stop_but_a_hangup_under_nohup(monkeypatch):
+def test_every_signal_asks_to_stop_but_a_hangup_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     for number in stopping.SIGNALS:
         with stopping.watch():
             os.kill(os.getpid(), number)
             assert stopping.reason() == signal.Signals(number).name
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} <= set(stopping.SIGNALS)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stopping.watch():
             os.kill(os.getpid(), signal.SIGHUP)

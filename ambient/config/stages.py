@@ -201,13 +201,19 @@ class Stages:
         return build(DatasetSpec, entry, f"datasets.{name}")
 
     def label(self, section: str, name: str) -> str:
-        """What a reader knows an entry by: its `label`, or its name. Op `add` goes by what it adds."""
+        """What a reader knows an entry by: its `label`, or a corruption's words, or its name."""
         entry = self.entry(section, name, section)
-        if section == "corruptions" and entry.get("op") == "add" and "label" not in entry:
-            return f"plus {self.label('datasets', self.added_dataset(name))}"
-        found = entry.get("label", name)
+        found = entry.get("label") or (self.words(name, entry) if section == "corruptions" else None) or name
         require(isinstance(found, str), f"{section}.{name}.label", found, "text")
         return found
+
+    def words(self, corruption: str, entry: Mapping) -> str | None:
+        """A corruption in words: what op `add` adds, or the operation with its parameters."""
+        if entry.get("op") == "add":
+            return f"plus {self.label('datasets', self.added_dataset(corruption))}"
+        from ambient import corruptions  # numpy and scipy: for who asks for a whole scale only
+
+        return corruptions.label(entry.get("op"), {k: v for k, v in entry.items() if k != "op"})
 
     def added_dataset(self, corruption: str) -> str | None:
         """The dataset that a corruption of op `add` puts in, or None."""
