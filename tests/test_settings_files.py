@@ -141,7 +141,6 @@ STUDY = "studies: {controlled: {%s}}"
     ("datasets: {digits: {classes: []}}", ("datasets.digits.classes", "null: all")),
     ("datasets: {digits: {classes: [11]}}", ("datasets.digits.classes", "below 10")),
     ("datasets: {digits: {classes: [1]}}", ("detector", "two or more classes")),
-    ("datasets: {digits: {max_images: 6000}}", ("datasets.digits.max_images", "num_images = 5000")),
     ("datasets: {procedural: {resolution: 32}}", ("datasets.procedural.resolution", "16, as dogs has")),
     ("detectors: {digitnet: {nimg: 1000}}", ("detectors.digitnet.nimg", "multiple of batch = 128")),
     ("detectors: {digitnet: {channels: 12}}", ("detectors.digitnet.channels", "multiple of 8")),

@@ -15,15 +15,13 @@ SMALLEST_DETECTED = 8  # pixels: a detector of kind classifier halves its images
 
 
 def check_dataset(name: str, dataset: DatasetSpec) -> None:
-    """A known source has its own channels and classes; a subset is no larger than the whole."""
+    """A known source has its own channels and classes."""
     where = f"datasets.{name}"
     channels, classes = SHAPES.get(dataset.source, (dataset.channels, None))
     require(dataset.channels == channels, f"{where}.channels", dataset.channels,
             f"{channels}, which source {dataset.source} has")
     require(classes is None or max(dataset.classes or (0,)) < classes, f"{where}.classes", dataset.classes,
             f"below {classes}, as many as source {dataset.source} has")
-    require((dataset.max_images or 0) <= (dataset.num_images or dataset.max_images or 0),
-            f"{where}.max_images", dataset.max_images, f"at most num_images = {dataset.num_images}")
 
 
 def check_network(where: str, network: NetworkSpec, resolution: int) -> None:
