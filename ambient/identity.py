@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +35,12 @@ class Identity:
         return digest({"job": self.job, "code": dict(self.code)})[:16]
 
     def forget(self, root: Path) -> None:
-        """Remove this job's state below `root`, and no other's; `root` too where nothing else is in it."""
+        """Remove this job's state below `root`, and no other's; `root` too where nothing else is in it.
+
+        A `root` that can't be removed stays: it may be the root of a file system of its own.
+        """
         shutil.rmtree(root / self.name, ignore_errors=True)
-        if root.is_dir() and not any(root.iterdir()):
+        with suppress(OSError):
             root.rmdir()
 
 
