@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient.files import read_arrays, write_arrays
-from ambient.noise import buffer_factor
+from ambient.usage import buffer_factor
 
 
 @dataclass(frozen=True)

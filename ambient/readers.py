@@ -143,12 +143,6 @@ def cifar_arrays(content: bytes) -> Arrays:
     return data.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 
-def read_cifar10(path: Path, md5: str = CIFAR_MD5) -> Arrays:
-    """The 50,000 training images in their original order. Raises `ValueError` for a wrong checksum."""
-    images, labels = zip(*cifar_batches(Raw(path), md5), strict=True)
-    return np.concatenate(images), np.concatenate(labels)
-
-
 def cifar_batches(raw: Raw, md5: str = CIFAR_MD5) -> list[Arrays]:
     """Images and labels of the five training batches. Raises `ValueError` for a wrong checksum."""
     path = raw.path

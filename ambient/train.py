@@ -27,11 +27,12 @@ from ambient.denoiser import Denoiser, ambient_loss, build_unet, per_sample, sav
 from ambient.files import write_text
 from ambient.fit import fit
 from ambient.identity import identity
-from ambient.noise import added_variance, buffer_factor, lognormal
+from ambient.noise import added_variance, lognormal
 from ambient.runtime import autocast, compile_for, device
 from ambient.state import State
 from ambient.stopping import patiently
 from ambient.strict import plain
+from ambient.usage import buffer_factor
 
 
 class AmbientBatches:

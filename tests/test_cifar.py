@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ambient import readers
+from ambient.raw import Raw
 from ambient.spec import DatasetSpec
 from tests.raw_images import make_folder, prepared, refused
 
@@ -39,8 +40,8 @@ def test_cifar_batches_in_order_from_archive_and_folder(cifar, tmp_path):
     archive = archive_of(cifar, tmp_path / "cifar-10-python.tar.gz")
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
     expected = np.concatenate([batch_bytes(i)[1] for i in range(1, 6)]).reshape(-1, 3, 32, 32)
-    for images, labels in (readers.read_cifar10(archive, md5), readers.read_cifar10(cifar),
-                           readers.read_cifar10(cifar / "cifar-10-batches-py")):
+    for path, checksum in ((archive, md5), (cifar, None), (cifar / "cifar-10-batches-py", None)):
+        images, labels = map(np.concatenate, zip(*readers.cifar_batches(Raw(path), checksum), strict=True))
         np.testing.assert_array_equal(images, expected)
         np.testing.assert_array_equal(labels, np.repeat(np.arange(1, 6), 4))
     data, record = prepared(DatasetSpec("cifar10", 32, 3, num_images=20), cifar, tmp_path)
