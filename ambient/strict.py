@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import types
@@ -65,7 +66,7 @@ def build(cls: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
         raise SpecError(f"{where}: got {values!r}, allowed: keys and values")
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = types_of(cls)
     for key in values:
         if key not in fields:
             raise SpecError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
@@ -79,6 +80,12 @@ def build(cls: type[T], values: Any, where: str) -> T:
         return cls(**arguments)
     except SpecError as error:
         raise SpecError(f"{where}.{error}") from None
+
+
+@functools.cache
+def types_of(cls: type) -> dict[str, Any]:
+    """Field -> type of a dataclass. Cached: evaluating the annotations was most of reading a scale."""
+    return typing.get_type_hints(cls)
 
 
 def nearest(key: str, known: typing.Iterable[str]) -> str:
