@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from ambient.config import load
-from ambient.strict import SpecError
+from ambient.settings import load
+from ambient.specs.strict import SpecError
 
 if not workflow.modifier.is_main_snakefile():
     raise WorkflowError(

@@ -11,7 +11,9 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
             "doctor": "say what a scale or one target needs and costs, and what is missing for it",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs"}
-MODULES = {"audit": "ambient.audit.cli", "spec": "ambient.config.show"}
+MODULES = {"audit": "ambient.audit.cli", "show": "ambient.report.show", "spec": "ambient.settings.show",
+           "compare": "ambient.audit.compare", "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
+           "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency"}
 STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
           "crops_figures", "theory", "theory_figure", "report")
@@ -21,13 +23,13 @@ def usage() -> str:
     """What there is, a line a command."""
     lines = ["usage: python -m ambient COMMAND ...  (COMMAND --help: its options)", ""]
     lines += [f"  {command:10} {what}" for command, what in COMMANDS.items()]
-    return "\n".join([*lines, "", f"Stages, `python -m ambient.<stage> --help`: {', '.join(STAGES)}"])
+    return "\n".join([*lines, "", f"Stages, `python -m ambient.stages.<stage> --help`: {', '.join(STAGES)}"])
 
 
 def unknown(name: str) -> str:
     """Why a command is none, and what was probably meant."""
     if name in STAGES:
-        return f"{name!r} is a stage, not a command: python -m ambient.{name} --help"
+        return f"{name!r} is a stage, not a command: python -m ambient.stages.{name} --help"
     import difflib
 
     near = difflib.get_close_matches(name, COMMANDS, n=3)
@@ -53,7 +55,7 @@ def main(arguments: list[str]) -> int:
         print(f"ambient: error: {unknown(name)}", file=sys.stderr)
         return 2
     try:
-        return import_module(MODULES.get(name, f"ambient.{name}")).main(arguments[1:])
+        return import_module(MODULES[name]).main(arguments[1:])
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ambient.runtime import device
+from ambient.training.hardware import device
 from benchmarks import convolutions, evaluation, sampling, training
 from benchmarks.timing import SIDE, Pair, ceiling
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ambient.networks.unet import Conv
-from ambient.runtime import device
+from ambient.diffusion.networks.unet import Conv
+from ambient.training.hardware import device
 from benchmarks.timing import seconds
 
 LARGE = {"cpu": 16, "cuda": 1024}  # images of a large convolution

@@ -12,11 +12,11 @@ from cleanfid import fid
 from PIL import Image
 from scipy.linalg import sqrtm
 
-from ambient import features
-from ambient.features import INCEPTION_FEATURES
-from ambient.files import sha256
-from ambient.frechet import Moments, frechet_distance, moments
-from ambient.spec import DetectorSpec
+from ambient.evaluation import features
+from ambient.evaluation.features import INCEPTION_FEATURES
+from ambient.evaluation.frechet import Moments, frechet_distance, moments
+from ambient.specs import DetectorSpec
+from ambient.storage.files import sha256
 from benchmarks.timing import Pair, paired
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ambient import annotate, corrupt, train
-from ambient.annotations import Annotations
-from ambient.config import Experiments
-from ambient.datasets import Dataset, write
-from ambient.frechet import moments
-from ambient.stage import Record
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, write
+from ambient.evaluation.frechet import moments
+from ambient.jobs.stage import Record
+from ambient.settings import Experiments
+from ambient.stages import annotate, corrupt, train
 from benchmarks import training
 from benchmarks.timing import paired
 

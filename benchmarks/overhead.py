@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from ambient.manifest import SUFFIX
+from ambient.provenance.manifest import SUFFIX
 from benchmarks.timing import seconds
 
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
@@ -77,7 +77,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "clone")
         subprocess.run(["git", "clone", "--quiet", ".", str(folder)], check=True)
-        starts = {stage: timed([sys.executable, "-m", f"ambient.{stage}", "--help"], folder, given.repeats)
+        starts = {stage: timed([sys.executable, "-m", f"ambient.stages.{stage}", "--help"], folder,
+                               given.repeats)
                   for stage in stages(folder)}
         slowest = max(starts, key=starts.get)
         note(f"a stage up to its command line, the slowest of {len(starts)} ({slowest})",

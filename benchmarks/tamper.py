@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ambient import manifest, merkle, sources
 from ambient.audit.chain import Audit, artefacts_in
-from ambient.files import digest, sha256, write_json
+from ambient.provenance import manifest, merkle, source_code
+from ambient.storage.files import digest, sha256, write_json
 
 COUNTS = {"flip": 200, "swap": 20, "cell": 20, "delete": 20, "manifest": 20, "code": 10}
 
@@ -135,7 +135,7 @@ class Tamper:
         """A source file that some artefact was made by."""
         names = {n for m in self.manifests.values() for n in m["code"]["files"]}
         name = self.random.choice(sorted(n for n in names if ":" not in n))  # whole files: a comment counts
-        path = sources.ROOT / name
+        path = source_code.ROOT / name
         users = [p for p, m in self.manifests.items() if name in m["code"]["files"]]
         with self.kept(path):
             path.write_bytes(path.read_bytes() + b"\n# edited\n")
@@ -163,8 +163,8 @@ def main() -> int:
     counts = {deed: max(round(count * given.share), 1) for deed, count in COUNTS.items()}
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "code"  # edited in place of the real one
-        shutil.copytree(sources.PACKAGE, code / "ambient", ignore=shutil.ignore_patterns("__pycache__"))
-        sources.ROOT, sources.PACKAGE = code, code / "ambient"
+        shutil.copytree(source_code.PACKAGE, code / "ambient", ignore=shutil.ignore_patterns("__pycache__"))
+        source_code.ROOT, source_code.PACKAGE = code, code / "ambient"
         tree = Path(shutil.copytree(given.tree, Path(folder) / "results" / given.tree.name))
         return int(run(tree, counts, given.seed) > 0)
 

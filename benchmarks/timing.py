@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ambient.runtime import device
+from ambient.training.hardware import device
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the ceiling
 KERNEL_NAME = 60  # characters: those of GPUs are long

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ambient import randomness
-from ambient.annotations import Annotations
-from ambient.config import Experiments
-from ambient.datasets import Dataset
-from ambient.denoiser import Denoiser, build_unet
-from ambient.fit import BETAS, EPS, Fit, ema_beta, learning_rate
-from ambient.networks.unet import Block, Conv, UNet
-from ambient.runtime import compile_for, device
-from ambient.spec import OptimiserSpec, TrainingSpec
-from ambient.strict import build, plain
-from ambient.train import AmbientBatches
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset
+from ambient.diffusion import randomness
+from ambient.diffusion.denoiser import Denoiser, build_unet
+from ambient.diffusion.networks.unet import Block, Conv, UNet
+from ambient.settings import Experiments
+from ambient.specs import OptimiserSpec, TrainingSpec
+from ambient.specs.strict import build, plain
+from ambient.stages.train import AmbientBatches
+from ambient.training.hardware import compile_for, device
+from ambient.training.loop import BETAS, EPS, Fit, ema_beta, learning_rate
 from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import results_tree
 
-from ambient.datasets import Dataset, write
+from ambient.data.datasets import Dataset, write
 
 if "AMBIENT_TEST_GPU" not in os.environ:  # the tests know what a CPU computes, bit by bit
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient import prepare
-from ambient.datasets import read
-from ambient.spec import DatasetSpec
-from ambient.stage import Record
+from ambient.data.datasets import read
+from ambient.jobs.stage import Record
+from ambient.specs import DatasetSpec
+from ambient.stages import prepare
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
 IMAGES = DatasetSpec("images", 8, 3)

@@ -10,15 +10,16 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ambient import figures, manifest, merkle, summary, tables
-from ambient.annotations import Annotations
+from ambient.annotation.statistics import statistics
 from ambient.audit.chain import Audit, artefacts_in
-from ambient.datasets import Dataset, write
-from ambient.files import digest, read_json, sha256, write_arrays, write_json
-from ambient.frechet import frechet_distance, moments
-from ambient.spec import DetectorSpec, SummarySpec, TableSpec
-from ambient.statistics import statistics
-from ambient.strict import build, plain
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, write
+from ambient.evaluation.frechet import frechet_distance, moments
+from ambient.provenance import manifest, merkle
+from ambient.specs import DetectorSpec, SummarySpec, TableSpec
+from ambient.specs.strict import build, plain
+from ambient.stages import figures, summary, tables
+from ambient.storage.files import digest, read_json, sha256, write_arrays, write_json
 
 RUNS = (("only-clean", "Only Clean"), ("all-data", "All data"), ("ambient", "Ambient-o"))
 SEEDS, NIMG, COUNT = (0, 1), (128, 256), 40
@@ -27,7 +28,10 @@ EVALUATION = {"metric": "fd-net", "detector": DETECTOR, "seeds": list(SEEDS)}
 
 
 def record(stage, outputs, inputs=None, spec=None, external=(), facts=None):
-    """Write the manifests of one job, as `ambient.stage` does. `outputs` and `inputs` are paths by role."""
+    """Write the manifests of one job, as `ambient.jobs.stage` does.
+
+    `outputs` and `inputs` are paths by role.
+    """
     recorded = {role: [manifest.identify(p) for p in (paths if isinstance(paths, list) else [paths])]
                 for role, paths in (inputs or {}).items()}
     made = {role: (path, sha256(path)) for role, path in outputs.items()}

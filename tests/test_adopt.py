@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from ambient import manifest
-from ambient.digests import Digests
-from ambient.files import read_json, sha256, write_json
+from ambient.provenance import manifest
+from ambient.storage.digests import Digests
+from ambient.storage.files import read_json, sha256, write_json
 from tests.clones import clone
 from tests.test_workflow import TINY, jobs, snakemake
 
@@ -47,7 +47,7 @@ def edit(path, old, new):
 
 
 def test_a_copied_tree_is_kept_and_a_new_entry_of_a_table_changes_nothing(copied):
-    path = copied / "ambient/corruptions.py"
+    path = copied / "ambient/data/corruptions.py"
     edit(path, "CORRUPTIONS: dict",
          "def sepia(image, rng, *, share):\n    return image\n\n\nCORRUPTIONS: dict")
     edit(path, "contrast)}", "contrast, sepia)}")
@@ -69,7 +69,7 @@ def test_a_changed_setting_is_named_and_made_again_without_any_record(copied):
 
 
 def test_what_follows_is_kept_where_its_inputs_came_out_equal(copied):
-    edit(copied / "ambient/corruptions.py", '    need(finite(sigma_px) and sigma_px > 0, "sigma_px"',
+    edit(copied / "ambient/data/corruptions.py", '    need(finite(sigma_px) and sigma_px > 0, "sigma_px"',
          '    # checked\n    need(finite(sigma_px) and sigma_px > 0, "sigma_px"')
     assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
     before = (copied / TARGET).stat().st_mtime_ns, sha256(copied / MIXTURE)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ambient.annotations import Annotations, EligibleSampler
-from ambient.noise import admits
-from ambient.statistics import statistics
+from ambient.annotation.statistics import statistics
+from ambient.data.annotations import Annotations, EligibleSampler
+from ambient.diffusion.noise import admits
 
 # --- the sampler ------------------------------------------------------------------------------------
 

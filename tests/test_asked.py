@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from ambient import asked
-from ambient.strict import plain
+from ambient.settings import asked
+from ambient.specs.strict import plain
 from tests.test_workflow import ROOT, snakemake
 
 TARGETS = {"demo": "demo_all", "paper": "results/table2a.pdf"}
@@ -18,11 +18,11 @@ TARGETS = {"demo": "demo_all", "paper": "results/table2a.pdf"}
 def test_paths_say_what_the_workflow_says(scale):
     text = snakemake(ROOT, "-n", "-F", "-p", "--quiet", "host", "-d", ROOT, TARGETS[scale]).stdout
     told = {}
-    for line in re.findall(r"python -m ambient\.\w+ --spec .*", text):
+    for line in re.findall(r"python -m ambient\.stages\.\w+ --spec .*", text):
         words = shlex.split(line.partition(" 2>&1")[0])
         outputs = [words[i + 1] for i, word in enumerate(words) if word in (
             "--out", "--log", "--summary", "--calibration") or re.fullmatch("--(out-.*|.*-out)", word)]
-        told |= {path: (words[2].removeprefix("ambient."), json.loads(words[4])) for path in outputs}
+        told |= {path: (words[2].removeprefix("ambient.stages."), json.loads(words[4])) for path in outputs}
     assert len(told) > 40
     found = asked.experiments(Path(ROOT, "config"), scale)
     for path, (stage, spec) in told.items():
@@ -43,13 +43,13 @@ def test_a_manifest_of_another_configuration_is_told_by_key_and_values():
     wanted = asked.experiments(Path(ROOT, "config"), "demo").mixture("controlled", "blur-0.6", 0.2)
     for sigma, differing in ((0.6, []), (0.9, [("spec.params.sigma_px", 0.9, 0.6)])):
         found = {"stage": "ambient.corrupt", "spec": plain(wanted) | {"params": {"sigma_px": sigma}},
-                 "code": {"files": {"ambient/corrupt.py": "0"}}}
+                 "code": {"files": {"ambient/stages/corrupt.py": "0"}}}
         made = asked.differences(found, "corrupt", wanted, None)
         assert [(one.key, one.recorded, one.wanted) for one in made] == differing
     assert str(made[0]) == "spec.params.sigma_px: made with 0.9, the configuration asks for 0.6"
     found |= {"spec": plain(wanted)}
-    [code] = asked.differences(found, "corrupt", wanted, {"ambient/corrupt.py": "1"})
-    assert code.key == "code ambient/corrupt.py"
+    [code] = asked.differences(found, "corrupt", wanted, {"ambient/stages/corrupt.py": "1"})
+    assert code.key == "code ambient/stages/corrupt.py"
     assert asked.differences(found, "train", wanted, None)[0].key == "stage"
 
 

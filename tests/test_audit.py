@@ -12,10 +12,10 @@ import pytest
 import results_tree
 from results_tree import audit, problems, refit
 
-from ambient import sources
-from ambient.files import read_arrays, read_json, write_arrays, write_json
-from ambient.spec import DetectorSpec
-from ambient.strict import plain
+from ambient.provenance import source_code
+from ambient.specs import DetectorSpec
+from ambient.specs.strict import plain
+from ambient.storage.files import read_arrays, read_json, write_arrays, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,8 +69,8 @@ def test_tampering_is_named(tree, tmp_path, monkeypatch, deed):
 
     code = tmp_path / "code"
     shutil.copytree(ROOT / "ambient", code / "ambient", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(sources, "ROOT", code)
-    monkeypatch.setattr(sources, "PACKAGE", code / "ambient")
+    monkeypatch.setattr(source_code, "ROOT", code)
+    monkeypatch.setattr(source_code, "PACKAGE", code / "ambient")
     assert not problems(tree)
     assert run(tree, {deed: 4}, seed=1, say=lambda line: None) == 0
 

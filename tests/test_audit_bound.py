@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from results_tree import RUNS, audit, problems, remake
 
-from ambient import manifest
-from ambient.annotations import Annotations
-from ambient.files import read_arrays, read_json, write_arrays, write_json
+from ambient.data.annotations import Annotations
+from ambient.provenance import manifest
+from ambient.storage.files import read_arrays, read_json, write_arrays, write_json
 
 RUN = "runs/ambient/seed-0"
 

@@ -7,10 +7,10 @@ import shutil
 import pytest
 from results_tree import problems, refit
 
-from ambient import manifest
 from ambient.audit import cli, place
 from ambient.audit.chain import Audit
-from ambient.files import digest, read_json, sha256
+from ambient.provenance import manifest
+from ambient.storage.files import digest, read_json, sha256
 
 
 def test_mixed_scales_and_paths_that_leave_the_tree(tree):

@@ -7,12 +7,12 @@ import os
 import pytest
 from results_tree import audit, problems, refit
 
-from ambient import manifest, merkle, sign, sources
-from ambient.audit import cli
+from ambient.audit import cli, sign
 from ambient.audit.chain import artefacts_in
-from ambient.config import Experiments
-from ambient.files import read_json, write_json
-from ambient.strict import plain
+from ambient.provenance import manifest, merkle, source_code
+from ambient.settings import Experiments
+from ambient.specs.strict import plain
+from ambient.storage.files import read_json, write_json
 
 
 def test_one_numbers_story_reaches_the_raw_data(original, capsys):
@@ -161,7 +161,7 @@ def test_a_setting_that_is_another_now_is_named(tmp_path, capsys):
     made = tmp_path / "results/demo/theory.csv"
     made.parent.mkdir(parents=True)
     made.write_text("a\n")
-    spec = plain(Experiments(sources.ROOT / "config", "demo").theory("theory"))
+    spec = plain(Experiments(source_code.ROOT / "config", "demo").theory("theory"))
 
     def recorded(**changes):
         manifest.path_for(made).write_text(manifest.json_text(manifest.build(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ambient.augment import SYM6, augment
+from ambient.diffusion.augment import SYM6, augment
 
 SIDE = 32
 AFFINE = ("scale", "rotate", "aniso", "translate")

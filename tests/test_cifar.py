@@ -10,9 +10,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from ambient import readers
-from ambient.raw import Raw
-from ambient.spec import DatasetSpec
+from ambient.data import readers
+from ambient.data.raw import Raw
+from ambient.specs import DatasetSpec
 from tests.raw_images import make_folder, prepared, refused
 
 

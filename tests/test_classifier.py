@@ -8,11 +8,13 @@ import pytest
 import torch
 from tiny import CLASSIFIER, NOISE, RECORD
 
-from ambient import annotate, classifier, config, corrupt, prepare, spec, strict
-from ambient.annotations import Annotations
-from ambient.datasets import Dataset, read, to_float, write
-from ambient.loading import Classifier
-from ambient.trajectories import Dense, first_crossing
+from ambient import settings, specs
+from ambient.annotation.trajectories import Dense, first_crossing
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, read, to_float, write
+from ambient.specs import strict
+from ambient.stages import annotate, classifier, corrupt, prepare
+from ambient.training.loading import Classifier
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +29,7 @@ def test_classifier_draws_are_balanced_and_never_held_out(mixture):
         assert labels.sum() == 8 and not held & set(rows)
         np.testing.assert_array_equal(data.corrupted[rows], labels)
     unbalanced = classifier.ClassifierBatches(
-        strict.build(spec.ClassifierSpec, strict.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
+        strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
         data, None, torch.device("cpu"))
     share = np.mean([unbalanced.draw(nimg)[1].mean() for nimg in range(0, 16_000, 16)])
     assert share == pytest.approx(30 / 45, abs=0.02)
@@ -43,7 +45,7 @@ def test_nuisances_are_made_to_what_the_network_trains_on(mixture):
 
     for names in ((), ("brightness",)):
         made = strict.plain(CLASSIFIER) | {"nuisances": list(names)}
-        batches = classifier.ClassifierBatches(strict.build(spec.ClassifierSpec, made, "t"), read(mixture),
+        batches = classifier.ClassifierBatches(strict.build(specs.ClassifierSpec, made, "t"), read(mixture),
                                                network, torch.device("cpu"))
         batches.loss(16)
     shift = seen[1] - seen[0]
@@ -64,7 +66,7 @@ def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
     classifier.main(CLASSIFIER, RECORD, data=mixture, state=tmp_path / "s", **files)
     report = json.loads(files["calibration"].read_text())
     assert report["chosen_nimg"] == min(report["history"], key=lambda r: r["cross_entropy"])["nimg"]
-    made = spec.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 2, 1,
+    made = specs.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 2, 1,
                                "last", "float32", 0)
     out = tmp_path / "a.safetensors"
 
@@ -101,13 +103,13 @@ def test_recalibration_shifts_held_out_logits_to_balance():
 
 
 def test_recalibrated_classifier_is_used_in_annotation(mixture, tmp_path):
-    made = strict.build(spec.ClassifierSpec, strict.plain(CLASSIFIER) | {"recalibrate": "bias"}, "t")
+    made = strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"recalibrate": "bias"}, "t")
     files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
     classifier.main(made, RECORD, data=mixture, state=tmp_path / "s", **files)
     for level in json.loads(files["calibration"].read_text())["levels"]:
         both = level["p_clean_of_clean"] + level["p_clean_of_corrupted"]
         assert both / 2 == pytest.approx(0.5, abs=1e-5)
-    grid = spec.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1,
+    grid = specs.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1,
                                "last", "float32", 0)
     shifted, plain = (Dense(grid, Classifier(files["out"], torch.device("cpu")), torch.device("cpu"))
                       for _ in range(2))
@@ -145,10 +147,10 @@ def test_annotation_is_monotone_in_corruption_strength(tmp_path):
 
 def test_no_stage_after_corrupt_can_see_a_clean_version(tmp_path):
     """The strict protocol: what classifier, annotation and training read holds no hidden original."""
-    dataset = spec.DatasetSpec("mnist", 16, 1, padding=2, max_images=200)
+    dataset = specs.DatasetSpec("mnist", 16, 1, padding=2, max_images=200)
     prepare.main(dataset, RECORD, raw=None, out=tmp_path / "d.safetensors")
     original = read(tmp_path / "d.safetensors")
-    made = spec.MixtureSpec(0.1, 0, "gaussian_blur", {"sigma_px": 0.8})
+    made = specs.MixtureSpec(0.1, 0, "gaussian_blur", {"sigma_px": 0.8})
     corrupt.main(made, RECORD, data=tmp_path / "d.safetensors", out=tmp_path / "m.safetensors")
     mixed = read(tmp_path / "m.safetensors")
     hidden = {image.tobytes() for image in original.images[mixed.corrupted == 1]}
@@ -158,7 +160,7 @@ def test_no_stage_after_corrupt_can_see_a_clean_version(tmp_path):
 
 
 def test_strict_classifier_reads_the_runs_own_mixture_and_leaky_another():
-    found = config.Experiments(ROOT / "config", "paper")
+    found = settings.Experiments(ROOT / "config", "paper")
     own = found.fraction("controlled")
     assert found.fraction("controlled", "balanced") == found.fraction("controlled", "unbalanced") == own
     assert found.fraction("controlled", "leaky") == 0.5 != own

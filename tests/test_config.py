@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ambient import spec, strict
-from ambient.config import Experiments, load, scales
-from ambient.strict import SpecError
+from ambient import specs
+from ambient.settings import Experiments, load, scales
+from ambient.specs import strict
+from ambient.specs.strict import SpecError
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +42,7 @@ def test_paper_scale_has_the_papers_hyper_parameters():
         512, 1e-3, 10_000_000, 1.0)
     assert (training.noise.P_mean, training.noise.P_std, training.sigma_data) == (-1.2, 1.2, 0.5)
     assert training.network.model_channels == 128 and training.network.channel_mult == (2, 2, 2)
-    assert training.loss == spec.LossSpec("ambient", None, 4.0, "sigma_min")
+    assert training.loss == specs.LossSpec("ambient", None, 4.0, "sigma_min")
     assert found.sampling("only-clean").num_samples == 50_000
     assert found.evaluation("only-clean").metric == "fid"
     rows = found.tables["table2a"].rows
@@ -228,8 +229,8 @@ def test_a_new_level_is_one_line(config):
 
 
 def test_json_round_trip_keeps_infinity():
-    sampler = spec.SamplerSpec(18, 0.002, 80.0, 7.0)
-    assert strict.from_json(spec.SamplerSpec, strict.to_json(sampler)) == sampler
+    sampler = specs.SamplerSpec(18, 0.002, 80.0, 7.0)
+    assert strict.from_json(specs.SamplerSpec, strict.to_json(sampler)) == sampler
 
 
 def test_order_of_keys_does_not_change_a_specification(config):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ambient import corrupt, corruptions
-from ambient.datasets import Dataset, read, to_float, to_uint8, write
-from ambient.spec import MixtureSpec
+from ambient.data import corruptions
+from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
+from ambient.specs import MixtureSpec
+from ambient.stages import corrupt
 
 EXAMPLES = [("gaussian_blur", {"sigma_px": 0.8}), ("jpeg", {"quality": 20}),
             ("jpeg", {"quality": 60, "subsampling": "4:4:4"}), ("motion_blur", {"length_px": 5.5}),

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import combine, corrupt, crops, locality, prepare, procedural
-from ambient.annotations import Annotations, EligibleSampler
-from ambient.classifier import ClassifierBatches
-from ambient.datasets import Dataset
-from ambient.denoiser import NoiseClassifier, build_unet
-from ambient.spec import (
+from ambient.annotation.statistics import statistics
+from ambient.data import procedural
+from ambient.data.annotations import Annotations, EligibleSampler
+from ambient.data.datasets import Dataset
+from ambient.diffusion import crops
+from ambient.diffusion.denoiser import NoiseClassifier, build_unet
+from ambient.specs import (
     AugmentSpec,
     ClassifierSpec,
     MixtureSpec,
@@ -19,7 +20,8 @@ from ambient.spec import (
     NoiseSpec,
     OptimiserSpec,
 )
-from ambient.statistics import statistics
+from ambient.stages import combine, corrupt, locality, prepare
+from ambient.stages.classifier import ClassifierBatches
 
 
 def images(count, first_id=0, seed=0, corrupted=None, side=16):

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import annotations, datasets, features, loading, strict
-from ambient.denoiser import Denoiser, NoiseClassifier, build_unet, save_weights
-from ambient.files import read_arrays, read_json, write_arrays
+from ambient.data import annotations, datasets
+from ambient.diffusion.denoiser import Denoiser, NoiseClassifier, build_unet, save_weights
+from ambient.evaluation import features
+from ambient.specs import strict
+from ambient.storage.files import read_arrays, read_json, write_arrays
+from ambient.training import loading
 from tests.tiny import CLASSIFIER, NETWORK, TRAINING
 
 CPU = torch.device("cpu")

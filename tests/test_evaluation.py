@@ -9,17 +9,21 @@ import pandas as pd
 import pytest
 import torch
 
-from ambient import detector, evaluate, features, reference, spec, strict, tables, usage
-from ambient.annotations import Annotations
-from ambient.datasets import Dataset, read, to_float, write
-from ambient.denoiser import read_weights
-from ambient.files import read_arrays, sha256, write_arrays
-from ambient.frechet import Moments, frechet_distance, moments, stored
-from ambient.noise import admits
-from ambient.statistics import statistics
+from ambient import specs
+from ambient.annotation.statistics import statistics
+from ambient.data import usage
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, read, to_float, write
+from ambient.diffusion.denoiser import read_weights
+from ambient.diffusion.noise import admits
+from ambient.evaluation import features
+from ambient.evaluation.frechet import Moments, frechet_distance, moments, stored
+from ambient.specs import strict
+from ambient.stages import detector, evaluate, reference, tables
+from ambient.storage.files import read_arrays, sha256, write_arrays
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
-NET = spec.DetectorSpec("classifier", features=6, channels=8, nimg=2560, batch=64, lr=3e-3)
+NET = specs.DetectorSpec("classifier", features=6, channels=8, nimg=2560, batch=64, lr=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
     random = np.random.default_rng(1)
     samples = random.integers(0, 256, (2, 50, 1, 16, 16), dtype=np.uint8)
     write_arrays(tmp_path / "samples.safetensors", {"128": samples, "64": samples[::-1].copy()})
-    evaluate.main(spec.EvaluationSpec("fd-net", NET, (4, 7)), RECORD, detector=tmp_path / "net",
+    evaluate.main(specs.EvaluationSpec("fd-net", NET, (4, 7)), RECORD, detector=tmp_path / "net",
                   samples=tmp_path / "samples.safetensors", reference=tmp_path / "ref.safetensors",
                   out=tmp_path / "m.json", moments_out=tmp_path / "moments.safetensors")
     found = json.loads((tmp_path / "m.json").read_text())
@@ -88,7 +92,7 @@ def test_snapshots_before_the_last_may_have_fewer_sampling_seeds(data, tmp_path)
     reference.main(NET, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "ref.safetensors")
     drawn = np.random.default_rng(1).integers(0, 256, (3, 20, 1, 16, 16), dtype=np.uint8)
     write_arrays(tmp_path / "samples.safetensors", {"128": drawn, "64": drawn[:1], "96": drawn[:1]})
-    asked = spec.EvaluationSpec("fd-net", NET, (4, 7, 9), earlier_seeds=1)
+    asked = specs.EvaluationSpec("fd-net", NET, (4, 7, 9), earlier_seeds=1)
     evaluate.main(asked, RECORD, detector=tmp_path / "net", samples=tmp_path / "samples.safetensors",
                   reference=tmp_path / "ref.safetensors", out=tmp_path / "m.json",
                   moments_out=tmp_path / "moments.safetensors")
@@ -97,13 +101,13 @@ def test_snapshots_before_the_last_may_have_fewer_sampling_seeds(data, tmp_path)
 
 
 def test_the_number_of_earlier_seeds_is_one_of_those_there_are():
-    sampler = spec.SamplerSpec(4, 0.01, 20.0, 7.0)
-    one = spec.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=1)
+    sampler = specs.SamplerSpec(4, 0.01, 20.0, 7.0)
+    one = specs.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=1)
     assert one.images(1) == 30 and one.images(3) == 50
-    assert spec.SamplingSpec(sampler, 10, (0, 1, 2), "float32").images(3) == 90
+    assert specs.SamplingSpec(sampler, 10, (0, 1, 2), "float32").images(3) == 90
     for wrong in (0, 4):
         with pytest.raises(strict.SpecError, match=f"earlier_seeds: got {wrong}, allowed: 1 to 3"):
-            spec.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=wrong)
+            specs.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=wrong)
 
 
 class Layers(torch.nn.Module):
@@ -152,7 +156,7 @@ def clean_fids(mode, images):
 @pytest.mark.parametrize("side", [28, 64, 512])
 @pytest.mark.parametrize(("resize", "mode"), [("legacy", "legacy_tensorflow"), ("clean", "clean")])
 def test_each_resizing_has_the_features_of_clean_fids_mode(tmp_path, stand_in, resize, mode, side):
-    made = spec.DetectorSpec("inception", resize=resize)
+    made = specs.DetectorSpec("inception", resize=resize)
     detector.main(made, RECORD, data=tmp_path, weights=stand_in, state=tmp_path / "s",
                   out=tmp_path / "net.weights")
     images = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), dtype=np.uint8)
@@ -182,15 +186,15 @@ def test_a_fid_is_the_distance_of_clean_fids_features(tmp_path, stand_in):
     samples = (random.integers(0, 200, (1, 30, 3, 16, 16)) + 40).astype(np.uint8)
     write(tmp_path / "d.safetensors", Dataset(images, np.arange(40) % 2, np.arange(40)))
     write_arrays(tmp_path / "samples.safetensors", {"64": samples})
-    made = spec.DetectorSpec("inception", resize="legacy")
+    made = specs.DetectorSpec("inception", resize="legacy")
     reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=stand_in,
                    out=tmp_path / "ref.safetensors")
-    evaluate.main(spec.EvaluationSpec("fid", made, (0,)), RECORD, samples=tmp_path / "samples.safetensors",
+    evaluate.main(specs.EvaluationSpec("fid", made, (0,)), RECORD, samples=tmp_path / "samples.safetensors",
                   detector=stand_in, reference=tmp_path / "ref.safetensors", out=tmp_path / "m.json",
                   moments_out=tmp_path / "moments.safetensors")
     found = json.loads((tmp_path / "m.json").read_text())
     assert {key: found[key] for key in ("metric", "resize", "weights_sha256", "reference_images")} == {
-        "metric": "fid", "resize": "legacy", "weights_sha256": spec.evaluation.INCEPTION_SHA256,
+        "metric": "fid", "resize": "legacy", "weights_sha256": specs.evaluation.INCEPTION_SHA256,
         "reference_images": 40}
     distances = []
     for mode in ("legacy_tensorflow", "clean"):
@@ -202,17 +206,17 @@ def test_a_fid_is_the_distance_of_clean_fids_features(tmp_path, stand_in):
 
 
 def test_a_score_is_named_after_inception_only_where_it_is_inceptions():
-    legacy, clean = (spec.DetectorSpec("inception", resize=resize) for resize in ("legacy", "clean"))
-    assert spec.DetectorSpec("inception").resize == "clean"  # what specifications meant before they said it
+    legacy, clean = (specs.DetectorSpec("inception", resize=resize) for resize in ("legacy", "clean"))
+    assert specs.DetectorSpec("inception").resize == "clean"  # what specifications meant before they said it
     for metric, made in (("fid", NET), ("fid-clean", NET), ("FID", NET), ("fid", clean),
                          ("fid-clean", legacy), ("fd-net", clean)):
         with pytest.raises(strict.SpecError, match="metric: got .* fid for Inception features"):
-            spec.EvaluationSpec(metric, made, (0,))
-    known, plain = spec.evaluation.INCEPTION_SHA256, strict.plain(spec.EvaluationSpec("fid", legacy, (0,)))
-    misnamed = spec.evaluation.misnamed
+            specs.EvaluationSpec(metric, made, (0,))
+    known, plain = specs.evaluation.INCEPTION_SHA256, strict.plain(specs.EvaluationSpec("fid", legacy, (0,)))
+    misnamed = specs.evaluation.misnamed
     assert misnamed(plain, known) is None
-    assert misnamed(strict.plain(spec.EvaluationSpec("fid-clean", clean, (0,))), known) is None
-    assert misnamed(strict.plain(spec.EvaluationSpec("fd-net", NET, (0,))), "0" * 64) is None
+    assert misnamed(strict.plain(specs.EvaluationSpec("fid-clean", clean, (0,))), known) is None
+    assert misnamed(strict.plain(specs.EvaluationSpec("fd-net", NET, (0,))), "0" * 64) is None
     assert "is not Inception's file" in misnamed(plain, "0" * 64)
     assert "is not Inception's file" in misnamed({"metric": "fid", "detector": strict.plain(NET)}, known)
     assert "resized as for fid-clean" in misnamed({"metric": "fid", "detector": {"kind": "inception"}}, known)
@@ -229,16 +233,16 @@ def test_missing_or_wrong_inception_weights_say_what_to_do(tmp_path, monkeypatch
     monkeypatch.setattr(cleanfid.downloads_helper, "check_download_inception", offline)
     files = {"data": tmp_path, "state": tmp_path / "s", "out": tmp_path / "o"}
     with pytest.raises(ValueError, match=r"no network.*detectors\.inception\.weights"):
-        detector.main(spec.DetectorSpec("inception"), RECORD, weights=None, **files)
+        detector.main(specs.DetectorSpec("inception"), RECORD, weights=None, **files)
     with pytest.raises(ValueError, match="no such file"):
-        detector.main(spec.DetectorSpec("inception"), RECORD, weights=tmp_path / "gone.pt", **files)
+        detector.main(specs.DetectorSpec("inception"), RECORD, weights=tmp_path / "gone.pt", **files)
     with pytest.raises(ValueError, match="give them as --weights"):
-        detector.main(spec.DetectorSpec("inception", weights="/w.pt"), RECORD, weights=None, **files)
+        detector.main(specs.DetectorSpec("inception", weights="/w.pt"), RECORD, weights=None, **files)
     (tmp_path / "w.pt").write_bytes(b"other")
     with pytest.raises(ValueError, match="sha256 is .*no other one is run"):
-        detector.main(spec.DetectorSpec("inception"), RECORD, weights=tmp_path / "w.pt", **files)
+        detector.main(specs.DetectorSpec("inception"), RECORD, weights=tmp_path / "w.pt", **files)
     with pytest.raises(strict.SpecError, match="sha256: got '0000.*only this one is run"):
-        spec.DetectorSpec("inception", sha256="0" * 64)
+        specs.DetectorSpec("inception", sha256="0" * 64)
 
 
 class Writer(torch.nn.Module):
@@ -256,7 +260,7 @@ class Writer(torch.nn.Module):
 @pytest.mark.parametrize("resize", ["legacy", "clean"])
 def test_no_other_torchscript_is_loaded_at_any_stage(tmp_path, resize, monkeypatch):
     (tmp_path / "victim").write_text("A" * 64)
-    weights, made = tmp_path / "net.weights", spec.DetectorSpec("inception", resize=resize)
+    weights, made = tmp_path / "net.weights", specs.DetectorSpec("inception", resize=resize)
     torch.jit.script(Writer(str(tmp_path / "victim"))).save(weights)
     monkeypatch.setattr(torch.jit, "load", lambda *arguments, **more: pytest.fail("it was loaded"))
     images = np.zeros((4, 3, 8, 8), np.uint8)
@@ -269,7 +273,7 @@ def test_no_other_torchscript_is_loaded_at_any_stage(tmp_path, resize, monkeypat
     with pytest.raises(ValueError, match="no other one is run"):
         reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=weights, out=tmp_path / "o")
     with pytest.raises(ValueError, match="no other one is run"):
-        evaluate.main(spec.EvaluationSpec(spec.evaluation.METRICS[resize], made, (0,)), RECORD,
+        evaluate.main(specs.EvaluationSpec(specs.evaluation.METRICS[resize], made, (0,)), RECORD,
                       samples=tmp_path / "samples.safetensors", detector=weights,
                       reference=tmp_path / "ref.safetensors", out=tmp_path / "o", moments_out=tmp_path / "m")
     assert (tmp_path / "victim").read_text() == "A" * 64
@@ -321,8 +325,8 @@ def test_summary_numbers():
 
 
 def make_table(tmp_path):
-    rows = (spec.RowSpec("a", "runs/a", "Only Clean", None, {}, {"fid": 8.79}, None),
-            spec.RowSpec("b", "runs/b", "Ambient-o", "jpeg", {"quality": 25}, {}, "noise"))
+    rows = (specs.RowSpec("a", "runs/a", "Only Clean", None, {}, {"fid": 8.79}, None),
+            specs.RowSpec("b", "runs/b", "Ambient-o", "jpeg", {"quality": 25}, {}, "noise"))
     files = []
     for name, values in (("a", {10: [2.0]}), ("b", {10: [1.0]})):
         path = tmp_path / f"{name}.json"
@@ -331,7 +335,7 @@ def make_table(tmp_path):
         (tmp_path / f"{name}-annotations.json").write_text(
             json.dumps({"sigma_min_mean": 1.5} if name == "b" else {}))
         files.append(path)
-    return (spec.TableSpec("t", "demo", rows, (0,)), files,
+    return (specs.TableSpec("t", "demo", rows, (0,)), files,
             [tmp_path / "a-annotations.json", tmp_path / "b-annotations.json"])
 
 
@@ -384,7 +388,7 @@ def test_protocol_columns_stand_in_the_table(tmp_path):
     others = []
     for path, value in zip(metrics, (3.0, 1.5), strict=True):
         score = json.loads(path.read_text()) | {"reference_images": 5}
-        legacy, clean = (spec.DetectorSpec("inception", resize=r).protocol() for r in ("legacy", "clean"))
+        legacy, clean = (specs.DetectorSpec("inception", resize=r).protocol() for r in ("legacy", "clean"))
         path.write_text(json.dumps(score | {"metric": "fid"} | legacy))
         others.append(path.with_name(f"{path.stem}-clean.json"))
         others[-1].write_text(json.dumps(score | {"metric": "fid-clean", "scores": scores({10: [value]})}
@@ -396,7 +400,7 @@ def test_protocol_columns_stand_in_the_table(tmp_path):
     files = {"metrics": metrics, "annotations": annotations}
     tables.main(made, RECORD, **files, beside=others, out=tmp_path / "t.csv")
     table = pd.read_csv(tmp_path / "t.csv")
-    known = spec.evaluation.INCEPTION_SHA256
+    known = specs.evaluation.INCEPTION_SHA256
     assert table["metric"].eq("fid").all() and list(table["value"]) == [2.0, 1.0]
     assert table["resize"].eq("legacy").all() and list(table["fid-clean"]) == [3.0, 1.5]
     assert table["fid-clean_resize"].eq("clean").all() and table["fid-clean_num_samples"].eq(9).all()
@@ -416,7 +420,7 @@ def test_protocol_columns_stand_in_the_table(tmp_path):
 def test_a_table_has_no_fid_that_is_recorded_as_something_else(tmp_path, wrong):
     made, _, annotations = make_table(tmp_path)
     score = {"metric": "fid", "scores": scores({10: [2.0]}), "num_samples": 9, "reference_images": 5}
-    good = score | spec.DetectorSpec("inception", resize="legacy").protocol()
+    good = score | specs.DetectorSpec("inception", resize="legacy").protocol()
     assert tables.row(made.rows[0], [good], {})["metric"] == "fid"
     with pytest.raises(ValueError, match="run a: its score is called fid, but is recorded with"):
         tables.row(made.rows[0], [good | wrong], {})
@@ -428,7 +432,7 @@ def test_a_table_has_no_fid_that_is_recorded_as_something_else(tmp_path, wrong):
 def test_usage_against_every_draw_of_a_training():
     """The shares against counts over many levels, by the rule that training admits images by."""
     random = np.random.default_rng(3)
-    clean, count, noise = 5, 40, spec.NoiseSpec(-1.2, 1.2)
+    clean, count, noise = 5, 40, specs.NoiseSpec(-1.2, 1.2)
     sigma_min = np.r_[np.zeros(clean), random.choice([0.0, 0.3, 1.0, np.inf], count)]
     sigma_max = np.r_[np.zeros(clean), random.choice([0.0, 0.05, 0.4], count)]
     found = usage.usage(sigma_min, sigma_max, clean, noise, 4.0)
@@ -441,7 +445,7 @@ def test_usage_against_every_draw_of_a_training():
 
 
 def test_usage_in_closed_form():
-    noise = spec.NoiseSpec(0.0, 1.0)  # half of all levels lie above 1
+    noise = specs.NoiseSpec(0.0, 1.0)  # half of all levels lie above 1
     above = usage.usage(np.r_[0.0, 0.0, [1.0] * 8], np.zeros(10), 2, noise, None)
     assert above.levels == pytest.approx(0.5) and above.draws == pytest.approx(0.5 * 0.8)
     below = usage.usage(np.r_[0.0, 0.0, [np.inf] * 8], np.r_[0.0, 0.0, [1.0] * 8], 2, noise, 4.0)
@@ -455,7 +459,7 @@ def test_usage_in_closed_form():
 
 def test_the_table_says_how_many_images_added_a_row_used(tmp_path):
     made, metrics, _ = make_table(tmp_path)
-    noise, files, summaries = spec.NoiseSpec(0.0, 1.0), [], []
+    noise, files, summaries = specs.NoiseSpec(0.0, 1.0), [], []
     for name, sigma_max in (("unusable", 0.0), ("usable", 1.0)):
         table, corrupted = tmp_path / f"{name}.safetensors", np.arange(10) >= 2
         low, high = np.where(corrupted, np.inf, 0.0), np.where(corrupted, sigma_max, 0.0)

@@ -12,24 +12,23 @@ import pandas as pd
 import pytest
 import results_tree
 
-from ambient import (
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, write
+from ambient.provenance import manifest
+from ambient.report import (
     annotation_panels,
     captions,
-    crops_figures,
     distance_panels,
     drawing,
-    galleries,
     learning_curves,
-    manifest,
-    numbers,
+    published,
     sample_grid,
 )
-from ambient.annotations import Annotations
-from ambient.config import Experiments
-from ambient.datasets import Dataset, write
-from ambient.files import read_json, write_arrays
-from ambient.spec import RowSpec, SummarySpec, TableSpec, TextSpec
-from ambient.strict import plain
+from ambient.settings import Experiments
+from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
+from ambient.specs.strict import plain
+from ambient.stages import crops_figures, galleries
+from ambient.storage.files import read_json, write_arrays
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,7 +76,7 @@ def by_the_strict_classifier(spec):
 
 def test_summary_has_every_published_number_and_the_notes(paper):
     spec = paper.tables["table6"]
-    found = pd.DataFrame(numbers.rows_of("table6", spec.rows, table_of(spec)))
+    found = pd.DataFrame(published.rows_of("table6", spec.rows, table_of(spec)))
     fids = found[found["quantity"] == "fd-x"]
     printed = [5.49, 5.36, 5.35, 5.69, 5.40, 5.34]
     assert list(fids["paper"].fillna(0)) == [*printed, 0, *printed]
@@ -87,7 +86,7 @@ def test_summary_has_every_published_number_and_the_notes(paper):
     assert "weight=none" in fids["parameters"].iloc[0]
     assert list(found[found["quantity"] == "sigma_min_mean"]["paper"]) == [1.38, 1.38]
     with pytest.raises(ValueError, match="table table6: its rows are not those of the configuration"):
-        numbers.rows_of("table6", spec.rows, table_of(spec).iloc[:-1])
+        published.rows_of("table6", spec.rows, table_of(spec).iloc[:-1])
 
 
 def timed_log(folder, name, images, begun, seconds):
@@ -121,7 +120,8 @@ def test_numbers_of_the_running_text_stand_in_the_summary(tmp_path):
              text("gain", both, 0.13), text("seconds_per_1000", both, 0.8, note="8 V100"),
              text("hours", both, 4.4))
     spec = SummarySpec((table,), texts)
-    made = numbers.rebuild(plain(spec), [tmp_path / "t.csv"], [3], [*logs, *logs], [tmp_path / "report.json"],
+    report = tmp_path / "report.json"
+    made = published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], [*logs, *logs], [report],
                            [1, 2, 3, 1, 2])
     found = pd.read_csv(io.StringIO(made)).set_index("id").loc[[one.id for one in texts]]
     assert list(found["ours"]) == pytest.approx([1.0, 5.5, 0.3, 3.0, (6.0 + 28.8) / 2 / 3600], rel=1e-5)
@@ -130,10 +130,10 @@ def test_numbers_of_the_running_text_stand_in_the_summary(tmp_path):
     assert found["quantity"].tolist() == ["crossing", "fd-x", "fd-x", "seconds_per_1000", "hours"]
     assert "8 V100; ours: mean of 2 trainings" in found.loc["seconds_per_1000", "note"]
     assert found.loc["crossing", "protocol"] == "strict balanced"
-    assert numbers.time_of(texts[3], [logs[0], done])[0] == 2.0
+    assert published.time_of(texts[3], [logs[0], done])[0] == 2.0
     for wrong in (([*logs], [tmp_path / "report.json"]), ([*logs, *logs], [])):
         with pytest.raises(ValueError, match="files for"):
-            numbers.rebuild(plain(spec), [tmp_path / "t.csv"], [3], *wrong, [1, 2, 3, 1, 2])
+            published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], *wrong, [1, 2, 3, 1, 2])
 
 
 @pytest.mark.parametrize("name", ["table2b", "table3", "table6"])

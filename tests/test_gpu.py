@@ -16,14 +16,19 @@ import pytest
 import torch
 from tiny import CLASSIFIER, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
-from ambient import classifier, detector, features, loading, manifest, runtime, sample, spec, strict, train
-from ambient.annotations import Annotations
-from ambient.datasets import read
-from ambient.denoiser import Denoiser, build_unet, read_weights
-from ambient.files import sha256
-from ambient.fit import Fit
-from ambient.randomness import torch_generator
-from ambient.trajectories import Dense
+from ambient import specs
+from ambient.annotation.trajectories import Dense
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import read
+from ambient.diffusion.denoiser import Denoiser, build_unet, read_weights
+from ambient.diffusion.randomness import torch_generator
+from ambient.evaluation import features
+from ambient.provenance import manifest
+from ambient.specs import strict
+from ambient.stages import classifier, detector, sample, train
+from ambient.storage.files import sha256
+from ambient.training import hardware, loading
+from ambient.training.loop import Fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
                                 reason="no GPU, or AMBIENT_TEST_GPU is not set")
@@ -57,7 +62,7 @@ def apart(a, b):
 
 def network():
     """Attention, dropout, all ways of resampling; the layers that start near zero do not."""
-    made = spec.NetworkSpec(32, (1, 2), 2, (8,), 0.1)
+    made = specs.NetworkSpec(32, (1, 2), 2, (8,), 0.1)
     built = build_unet(made, 16, 3, 0, False, torch_generator("cpu", 0))
     for name, weight in built.named_parameters():
         if name.endswith(("conv1.weight", "proj.weight", "aux_conv.weight")):
@@ -69,7 +74,7 @@ def evaluated(built, masks, where, precision="float32"):
     """(output, gradient of its mean square by all weights) for the same eight images."""
     x = torch.randn(8, 3, 16, 16, generator=torch_generator("cpu", 1)).to(where)
     levels, masks = torch.linspace(-1, 1, 8, device=where), [mask.to(where) for mask in masks]
-    with runtime.autocast(precision, where):
+    with hardware.autocast(precision, where):
         out = built(x, levels, masks=masks).float()
     gradients = torch.autograd.grad(out.square().mean(), list(built.parameters()))
     return out, torch.cat([gradient.flatten() for gradient in gradients])
@@ -77,11 +82,11 @@ def evaluated(built, masks, where, precision="float32"):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_network_and_gradient_are_those_of_the_cpu(compiled):
-    where, reference = runtime.device(), network()
+    where, reference = hardware.device(), network()
     ours, masks = copy.deepcopy(reference).to(where), reference.masks(8, torch_generator("cpu", 2))
     assert len(masks) > 10
     if compiled:
-        runtime.compile_for(ours, 10**9)
+        hardware.compile_for(ours, 10**9)
     expected = evaluated(reference, masks, CPU)
     for found, wanted in zip(evaluated(ours, masks, where), expected, strict=True):
         assert apart(found, wanted) < 1e-4  # with TF32 ten times as much
@@ -90,7 +95,7 @@ def test_network_and_gradient_are_those_of_the_cpu(compiled):
 
 
 def test_masks_are_a_function_of_the_generator():
-    ours = network().to(runtime.device())
+    ours = network().to(hardware.device())
     one, same, other = (ours.masks(8, torch_generator("cuda", seed)) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not torch.equal(one[0], other[0])
@@ -102,10 +107,10 @@ def test_masks_are_a_function_of_the_generator():
 
 
 def command(mixture, annotations, folder, steps, precision="bfloat16"):
-    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "optimiser": strict.plain(optimiser(nimg=16 * steps, precision=precision)),
         "snapshots": [16 * steps]}, "test")
-    return [sys.executable, "-m", "ambient.train", "--spec", strict.to_json(made), "--data", mixture,
+    return [sys.executable, "-m", "ambient.stages.train", "--spec", strict.to_json(made), "--data", mixture,
             "--annotations", annotations, "--state", folder / "state", "--out",
             folder / "denoiser.safetensors", "--log", folder / "loss.jsonl"]
 
@@ -142,8 +147,8 @@ def by_the_cpu(shape, randn=torch.randn, **options):
 def test_training_is_that_of_the_cpu(mixture, annotations):
     """Two steps without random numbers of the device's own: no dropout, no augmentation, the same noise."""
     weights = []
-    for where in (CPU, runtime.device()):
-        made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+    for where in (CPU, hardware.device()):
+        made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
             "network": strict.plain(TRAINING.network) | {"dropout": 0.0},
             "augment": {"p": 0.0, "transforms": []}}, "test")
         data = read(mixture)
@@ -161,8 +166,8 @@ def test_training_is_that_of_the_cpu(mixture, annotations):
 
 def test_too_small_a_memory_cuts_the_batch_into_parts(mixture, annotations):
     """A batch of 4,096 with room for 1/3 of what it takes: the same losses but for rounding."""
-    where, found, peak = runtime.device(), {}, 0
-    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+    where, found, peak = hardware.device(), {}, 0
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "network": strict.plain(TRAINING.network) | {"model_channels": 64},
         "optimiser": strict.plain(optimiser(batch=4096, nimg=40960)), "snapshots": [40960]}, "test")
     for limited in (False, True):
@@ -189,7 +194,7 @@ import runpy
 from torch import distributed
 begin = distributed.init_process_group
 distributed.init_process_group = lambda backend: begin(backend.replace("nccl", "gloo"))
-runpy.run_module("ambient.train", run_name="__main__", alter_sys=True)
+runpy.run_module("ambient.stages.train", run_name="__main__", alter_sys=True)
 """
 
 
@@ -213,7 +218,7 @@ def test_two_ranks_train_what_one_does(mixture, annotations, tmp_path):
 
 def test_samples_are_those_of_the_cpu(trained):
     found = []
-    for where in (CPU, runtime.device()):
+    for where in (CPU, hardware.device()):
         draw = sample.Draw(*loading.load_denoiser(trained, None, where), SAMPLING, where)
         found.append(draw.images(0, range(50)).astype(int))
     assert found[0].std() > 20
@@ -223,11 +228,11 @@ def test_samples_are_those_of_the_cpu(trained):
 def test_annotations_are_those_of_the_cpu(mixture, tmp_path):
     files = {"state": tmp_path / "state", "out": tmp_path / "c.safetensors"}
     classifier.main(CLASSIFIER, RECORD, data=mixture, calibration=tmp_path / "c.json", **files)
-    asked = spec.AnnotationSpec("per_sample", None, 0.05, 8, "geometric", NOISE, 0.1, 10.0, 4, 2, "last",
+    asked = specs.AnnotationSpec("per_sample", None, 0.05, 8, "geometric", NOISE, 0.1, 10.0, 4, 2, "last",
                                 "float32", 0)
     data = read(mixture)
     found = []
-    for where in (CPU, runtime.device()):
+    for where in (CPU, hardware.device()):
         dense = Dense(asked, loading.Classifier(files["out"], where), where)
         found.append(dense.of(data.images[20:], data.ids[20:]))
     assert np.ptp(found[0]) > 1e-3
@@ -235,11 +240,11 @@ def test_annotations_are_those_of_the_cpu(mixture, tmp_path):
 
 
 def test_features_are_those_of_the_cpu(mixture, tmp_path, monkeypatch):
-    made = spec.DetectorSpec("classifier", nimg=640, batch=32, lr=1e-3, channels=8, features=16)
+    made = specs.DetectorSpec("classifier", nimg=640, batch=32, lr=1e-3, channels=8, features=16)
     weights = tmp_path / "detector.safetensors"
     detector.main(made, RECORD, data=mixture, weights=None, state=tmp_path / "s", out=weights)
     images, found = read(mixture).images, []
-    for where in (CPU, runtime.device()):
+    for where in (CPU, hardware.device()):
         monkeypatch.setattr(features, "device", lambda where=where: where)
         found.append(features.extract(made, weights, images, "test"))
     assert apart(torch.from_numpy(found[1]), torch.from_numpy(found[0])) < 1e-4

@@ -8,9 +8,11 @@ import socket
 import pytest
 from results_tree import audit, problems, refit
 
-from ambient import compare, crate, efficiency, manifest, prune, regular
-from ambient.audit import cli
-from ambient.files import read_json, write_json
+from ambient.audit import cli, compare, crate, prune
+from ambient.cluster import efficiency
+from ambient.provenance import manifest
+from ambient.storage import regular
+from ambient.storage.files import read_json, write_json
 
 RUN = "runs/ambient/seed-0"
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient.files import sha256_of_raw
-from ambient.spec import DatasetSpec
+from ambient.specs import DatasetSpec
+from ambient.storage.files import sha256_of_raw
 from tests.raw_images import (
     IMAGES,
     PIXELS,

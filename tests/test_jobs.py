@@ -16,35 +16,23 @@ import pytest
 import torch
 from tiny import CLASSIFIER, NOISE, TRAINING, optimiser
 
-from ambient import (
-    annotate,
-    classifier,
-    corrupt,
-    guard,
-    identity,
-    launch,
-    manifest,
-    parts,
-    ranks,
-    records,
-    shards,
-    sources,
-    spec,
-    stage,
-    state,
-    stopping,
-    strict,
-    train,
-)
-from ambient.annotations import Annotations
-from ambient.datasets import Dataset, read, write
-from ambient.files import read_json, sha256, sha256_of_raw, write_arrays
-from ambient.fit import Fit
+from ambient import specs
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, read, write
+from ambient.jobs import guard, identity, launch, records, shards, stage, state, stopping
+from ambient.provenance import manifest, parts, source_code
+from ambient.specs import strict
+from ambient.stages import annotate, classifier, corrupt, train
+from ambient.storage.files import read_json, sha256, sha256_of_raw, write_arrays
+from ambient.training import ranks
+from ambient.training.loop import Fit
 
 ROOT = Path(__file__).parents[1]
-MADE = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+MADE = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
     "optimiser": strict.plain(optimiser(nimg=16 * 12)), "snapshots": [48, 16 * 12]}, "test")
 STOP = 8  # steps after which a training is told to stop: a checkpoint at the mark, one at the stop
+
+LOOP = "ambient/training/loop.py"
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +58,9 @@ def run(mixture, clean, annotations, tmp_path, monkeypatch):
              "classifier": {"data": mixture, "state": tmp_path / "state", "out": tmp_path / "c.safetensors",
                             "calibration": tmp_path / "c.json"},
              "corrupt": {"data": clean, "out": tmp_path / "m.safetensors"}}
-    kinds = {"train": (train, spec.TrainingSpec, MADE),
-             "corrupt": (corrupt, spec.MixtureSpec, spec.MixtureSpec(0.5, 0)),
-             "classifier": (classifier, spec.ClassifierSpec, CLASSIFIER)}
+    kinds = {"train": (train, specs.TrainingSpec, MADE),
+             "corrupt": (corrupt, specs.MixtureSpec, specs.MixtureSpec(0.5, 0)),
+             "classifier": (classifier, specs.ClassifierSpec, CLASSIFIER)}
 
     def started(name="train", made=None, **changes):
         module, kind, usual = kinds[name]
@@ -378,10 +366,10 @@ def test_ranks_take_pieces_in_turn_and_stop_together(keep, monkeypatch, capsys):
 
 
 def test_crops_annotation_is_shared_out_stopped_and_resumed(keep, mixture, tmp_path, monkeypatch):
-    made = strict.build(spec.ClassifierSpec, strict.plain(CLASSIFIER) | {"crop": 4}, "test")
+    made = strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"crop": 4}, "test")
     files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
     classifier.main(made, SimpleNamespace(facts={}), data=mixture, state=tmp_path / "s", **files)
-    asked = spec.AnnotationSpec("crops", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1, "last",
+    asked = specs.AnnotationSpec("crops", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1, "last",
                                 "float32", 0, crop_map="measured")
     data, rows = Dataset(*(np.arange(1200 * n).reshape(1200, *shape).astype(kind) for n, shape, kind in (
         (64, (1, 8, 8), np.uint8), (1, (), np.int64), (1, (), np.int64))), np.ones(1200, np.uint8)), []
@@ -422,7 +410,7 @@ def test_state_of_other_settings_outlives_the_job(run, tmp_path, monkeypatch, ca
         stop_after(patch, STOP)
         assert run() == stopping.RESUME
     (folder,) = (tmp_path / "state").iterdir()
-    other = strict.build(spec.TrainingSpec, strict.plain(MADE) | {"seed": 9}, "test")
+    other = strict.build(specs.TrainingSpec, strict.plain(MADE) | {"seed": 9}, "test")
     assert run(made=other) == 0
     said = capsys.readouterr().err
     assert f"{folder}: state of other settings, data or code; kept, not used here (rm -r {folder} rem" in said
@@ -452,24 +440,24 @@ def test_code_means_what_its_statements_do():
 
 def test_state_by_other_code_is_gone_on_from_where_that_is_said(run, whole, tmp_path, monkeypatch, capsys):
     """Both codes are in the manifest; what the second had done by itself is set aside."""
-    real = sources.meanings
+    real = source_code.meanings
     with monkeypatch.context() as patch:
         stop_after(patch, STOP)
-        patch.setattr(sources, "meanings", lambda *job: real(*job) | {"ambient/fit.py": "0" * 64})
+        patch.setattr(source_code, "meanings", lambda *job: real(*job) | {LOOP: "0" * 64})
         assert run() == stopping.RESUME
     (folder,) = (tmp_path / "state").iterdir()
     with monkeypatch.context() as patch:
         stop_after(patch, 1)
         assert run() == stopping.RESUME
     said = capsys.readouterr().err
-    assert f"{folder}: state of this very job by other code (ambient/fit.py); kept, not used here; " \
+    assert f"{folder}: state of this very job by other code ({LOOP}); kept, not used here; " \
         f"AMBIENT_GO_ON_FROM={folder.name} goes on from it and records both codes" in said
     monkeypatch.setenv("AMBIENT_GO_ON_FROM", folder.name)
     assert run() == 0 and result(tmp_path) == whole
     found = facts(tmp_path)
     assert [attempt["from_nimg"] for attempt in found["attempts"]] == [0, 128]
     (went_on,) = found["went_on_by_other_code"]
-    assert went_on["files"] == {"ambient/fit.py": ["0" * 64, real("ambient.train")["ambient/fit.py"]]}
+    assert went_on["files"] == {LOOP: ["0" * 64, real("ambient.train")[LOOP]]}
     assert len(went_on["code_sha256"]) == 2 and not folder.exists()
     assert [path.name[17:] for path in (tmp_path / "state").iterdir()] == ["aside-1"]
 
@@ -526,7 +514,7 @@ def test_a_rank_ends_without_tearing_its_interpreter_down():
     """What it said is written, its status is what was asked for, and nothing registered for the end runs."""
     for leave, status, said in (("pass", 0, ""), ("raise SystemExit(75)", 75, ""),
                                 ("raise SystemExit('stage: error: x')", 1, "stage: error: x\n")):
-        code = (f"import atexit\nfrom ambient import launch\natexit.register(print, 'torn down')\n"
+        code = (f"import atexit\nfrom ambient.jobs import launch\natexit.register(print, 'torn down')\n"
                 f"with launch.departure(2):\n    print('done', end='')\n    {leave}")
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                               env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -569,7 +557,7 @@ def test_a_repository_of_another_owner_is_read(monkeypatch):
     alone = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     if "dubious" not in alone.stderr:
         pytest.skip("no git repository here, or a git that asks no owner")
-    assert len(sources.commit()["commit"]) == 40
+    assert len(source_code.commit()["commit"]) == 40
 
 
 def test_a_checkpoint_holds_its_log(tmp_path):

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ambient import frechet, noise
-from ambient.denoiser import Denoiser, ambient_loss, edm_loss
-from ambient.networks.unet import UNet
-from ambient.sampler import heun
-from ambient.spec import SamplerSpec
+from ambient.diffusion import noise
+from ambient.diffusion.denoiser import Denoiser, ambient_loss, edm_loss
+from ambient.diffusion.networks.unet import UNet
+from ambient.diffusion.sampler import heun
+from ambient.evaluation import frechet
+from ambient.specs import SamplerSpec
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from ambient import memory, stage
+from ambient.jobs import memory, stage
 
 # Steps of 64 MiB in blocks of 4 MiB. Printed: the page faults of all steps but the first.
 STEPS = """
 import resource, sys
-from ambient import memory
+from ambient.jobs import memory
 if sys.argv[1] == "kept":
     memory.keep_freed()
 faults = []

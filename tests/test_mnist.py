@@ -5,9 +5,9 @@ import gzip
 import numpy as np
 import pytest
 
-from ambient import readers
-from ambient.files import sha256
-from ambient.spec import DatasetSpec
+from ambient.data import readers
+from ambient.specs import DatasetSpec
+from ambient.storage.files import sha256
 from tests.raw_images import outside, prepared, refused
 
 

@@ -10,10 +10,10 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from ambient import ranks
-from ambient.augment import LABELS, SYM6, augment, doubling, enlarging, reducing, rotation, warp
-from ambient.denoiser import Denoiser, NoiseClassifier
-from ambient.networks.unet import Conv, HalfUNet, UNet, resized
+from ambient.diffusion.augment import LABELS, SYM6, augment, doubling, enlarging, reducing, rotation, warp
+from ambient.diffusion.denoiser import Denoiser, NoiseClassifier
+from ambient.diffusion.networks.unet import Conv, HalfUNet, UNet, resized
+from ambient.training import ranks
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")

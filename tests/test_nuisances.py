@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ambient.nuisances import BRIGHTNESS_STD, CONTRAST_LOG2_STD, varied
-from ambient.spec import NUISANCES
+from ambient.annotation.nuisances import BRIGHTNESS_STD, CONTRAST_LOG2_STD, varied
+from ambient.specs import NUISANCES
 
 
 def seeded(seed):

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from ambient.datasets import Dataset, read, to_float, to_uint8, write
-from ambient.files import write_arrays
+from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
+from ambient.storage.files import write_arrays
 from tests.raw_images import PIXELS
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ambient import overview, progress
-from ambient.progress import Progress
+from ambient.cluster import overview
+from ambient.jobs import progress
+from ambient.jobs.progress import Progress
 
 
 @pytest.mark.parametrize(("target", "name"), [

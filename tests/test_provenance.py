@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ambient import manifest, sources
-from ambient.attempts import Journal
 from ambient.audit.chain import Audit
 from ambient.audit.cli import main
-from ambient.files import digest, read_json, write_arrays, write_json
+from ambient.jobs.journal import Journal
+from ambient.provenance import manifest, source_code
+from ambient.storage.files import digest, read_json, write_arrays, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,24 +100,24 @@ def rewritten(path, **changes):
 
 
 def test_other_code_names_the_file(chain):
-    code = {"module": "ambient.corrupt", "sha256": "", "files": {"ambient/corrupt.py": "0" * 64}}
+    code = {"module": "ambient.corrupt", "sha256": "", "files": {"ambient/stages/corrupt.py": "0" * 64}}
     rewritten(chain[2], code=code)
     result = Audit(chain[2]).artefact(chain[2])
     assert [p.word for p in result.problems] == ["other code"] and result.level == 1
-    assert "other code: ambient/corrupt.py differs" in str(result.problems[0])
+    assert "other code: ambient/stages/corrupt.py differs" in str(result.problems[0])
     assert not Audit(chain[2], allow_other_code=True).artefact(chain[2]).problems
 
 
-@pytest.mark.skipif(not sources.commit(), reason="no git repository")
+@pytest.mark.skipif(not source_code.commit(), reason="no git repository")
 def test_code_in_the_history_is_known_and_a_false_commit_is_not(chain):
-    head = sources.git("rev-parse", "HEAD").decode().strip()
-    names = sources.closure("ambient.corrupt")
-    files = {name: hashlib.sha256(sources.git("show", f"HEAD:{name}")).hexdigest() for name in names}
+    head = source_code.git("rev-parse", "HEAD").decode().strip()
+    names = source_code.closure("ambient.corrupt")
+    files = {name: hashlib.sha256(source_code.git("show", f"HEAD:{name}")).hexdigest() for name in names}
     code = {"module": "ambient.corrupt", "sha256": "", "commit": head, "dirty": False, "files": files}
     rewritten(chain[2], code=code)
     found = Audit(chain[2], allow_other_code=True).artefact(chain[2])  # an edit of today is no matter here
     assert not found.problems and found.level == 2
-    rewritten(chain[2], code=code | {"files": files | {"ambient/files.py": "0" * 64}})
+    rewritten(chain[2], code=code | {"files": files | {"ambient/storage/files.py": "0" * 64}})
     assert ("c.bin", "contradicted") in words(chain[2])
     rewritten(chain[2], code=code | {"commit": "0" * 40})
     assert ("c.bin", "unknown commit") in words(chain[2])
@@ -127,14 +127,15 @@ def test_code_in_the_history_is_known_and_a_false_commit_is_not(chain):
 
 def test_code_that_leaves_out_a_file_or_is_of_another_stage_is_not_known(chain):
     code = read_json(manifest.path_for(chain[2]))["code"]
-    assert set(code["bookkeeping"]) >= {"ambient/stage.py", "ambient/manifest.py", "ambient/strict.py"}
+    assert set(code["bookkeeping"]) >= {"ambient/jobs/stage.py", "ambient/provenance/manifest.py",
+                                        "ambient/specs/strict.py"}
     for change, what in (
-            ({"files": {}}, "its code leaves out ambient/corrupt.py"),
-            ({"files": {k: v for k, v in code["files"].items() if k != "ambient/files.py"}},
-             "its code leaves out ambient/files.py"),
+            ({"files": {}}, "its code leaves out ambient/data/corruptions.py"),
+            ({"files": {k: v for k, v in code["files"].items() if k != "ambient/storage/files.py"}},
+             "its code leaves out ambient/storage/files.py"),
             ({"module": "ambient.train"}, "by the code of ambient.train"),
-            ({"bookkeeping": code["bookkeeping"] | {"ambient/strict.py": "0" * 64}, "dirty": True},
-             "ambient/strict.py, which ran too")):
+            ({"bookkeeping": code["bookkeeping"] | {"ambient/specs/strict.py": "0" * 64}, "dirty": True},
+             "ambient/specs/strict.py, which ran too")):
         rewritten(chain[2], code=code | change)
         found = Audit(chain[2]).artefact(chain[2])
         assert found.level == 1 and any(what in str(p) for p in found.problems), change
@@ -214,14 +215,15 @@ def test_content_digest_ignores_the_container(tmp_path):
 
 
 def test_closure_follows_lazy_imports_and_leaves_bookkeeping_out():
-    found = {Path(name).name for name in sources.closure("ambient.sample")}
-    assert {"sample.py", "sampler.py", "unet.py", "denoiser.py", "runtime.py"} <= found
-    assert not found & {"train.py", "stage.py", "manifest.py", "stages.py", "layers.py", "__init__.py"}
-    assert not {Path(name).parent.name for name in sources.closure("ambient.train")} & {"spec", "config"}
-    assert "ambient/sampler.py" not in sources.closure("ambient.train")
-    assert "ambient/readers.py" in sources.closure("ambient.prepare")
+    found = {Path(name).name for name in source_code.closure("ambient.sample")}
+    assert {"sample.py", "sampler.py", "unet.py", "denoiser.py", "hardware.py"} <= found
+    assert not found & {"train.py", "stage.py", "manifest.py", "resolve.py", "layers.py", "__init__.py"}
+    rooms = {Path(name).parent.name for name in source_code.closure("ambient.train")}
+    assert not rooms & {"specs", "settings"}
+    assert "ambient/diffusion/sampler.py" not in source_code.closure("ambient.train")
+    assert "ambient/data/readers.py" in source_code.closure("ambient.prepare")
     with pytest.raises(ValueError, match="ambient.gone"):
-        sources.closure("ambient.gone")
+        source_code.closure("ambient.gone")
 
 
 def test_audit_needs_neither_torch_nor_snakemake_nor_numpy(chain):
@@ -240,11 +242,11 @@ def toy(tmp_path):
     """A package copy with a stage `ambient.toy` that upper-cases a file."""
     shutil.copytree(ROOT / "ambient", tmp_path / "ambient",
                     ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "ambient/toy.py").write_text(textwrap.dedent('''
+    (tmp_path / "ambient/stages/toy.py").write_text(textwrap.dedent('''
         """Stage: upper case."""
-        from ambient import stage
-        from ambient.files import atomic
-        from ambient.spec import NoiseSpec
+        from ambient.jobs import stage
+        from ambient.storage.files import atomic
+        from ambient.specs import NoiseSpec
 
         if __name__ == "__main__":
             job = stage.begin(__doc__, NoiseSpec, inputs=("data",), outputs=("out",))
@@ -262,7 +264,7 @@ def toy(tmp_path):
     (tmp_path / "in.txt").write_text("abc")
 
     def run(spec='{"P_mean": 0, "P_std": 1}', data="in.txt"):
-        return subprocess.run([sys.executable, "-m", "ambient.toy", "--spec", spec, "--data", data,
+        return subprocess.run([sys.executable, "-m", "ambient.stages.toy", "--spec", spec, "--data", data,
                                "--out", "out.txt"], cwd=tmp_path, capture_output=True, text=True)
     return tmp_path, run
 
@@ -274,7 +276,7 @@ def test_a_stage_writes_its_manifest(toy):
     assert found["stage"] == "ambient.toy" and found["facts"] == {"letters": 3}
     assert found["outputs"] == {"out": {"path": "out.txt", "sha256": found["sha256"]}}
     assert found["inputs"]["data"] == [{"path": "in.txt", "sha256": manifest.sha256(folder / "in.txt")}]
-    assert list(found["code"]["files"]) == ["ambient/files.py", "ambient/toy.py"]
+    assert list(found["code"]["files"]) == ["ambient/stages/toy.py", "ambient/storage/files.py"]
     assert found["execution"]["peak_memory_bytes"] > 1_000_000
 
 
@@ -346,13 +348,13 @@ def test_each_file_is_hashed_once(chain, monkeypatch):
 
 def test_the_code_recorded_is_that_from_before_the_job(toy):
     folder, run = toy
-    path = folder / "ambient/toy.py"
+    path = folder / "ambient/stages/toy.py"
     edit = "open(__file__, 'a').write('#')\n    with atomic"
     path.write_text(path.read_text().replace("with atomic", edit))
     before = manifest.sha256(path)
     assert run().returncode == 0 and manifest.sha256(path) != before
     found = manifest.read(folder / "out.txt.manifest.json")
-    assert found["code"]["files"]["ambient/toy.py"] == before
+    assert found["code"]["files"]["ambient/stages/toy.py"] == before
 
 
 def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):
@@ -368,10 +370,10 @@ def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):
     git("add", "x")
     git("commit", "-m", "x")
     (tmp_path / "link").symlink_to(repo)
-    monkeypatch.setattr(sources, "ROOT", tmp_path / "link")
-    assert sources.commit()["dirty"] is False
+    monkeypatch.setattr(source_code, "ROOT", tmp_path / "link")
+    assert source_code.commit()["dirty"] is False
     (repo / "x").write_bytes(b"caf\xe9\n")
-    assert sources.commit()["dirty"] is True and len(sources.commit()["diff_sha256"]) == 64
+    assert source_code.commit()["dirty"] is True and len(source_code.commit()["diff_sha256"]) == 64
 
 
 def test_interrupted_attempts_are_kept(tmp_path, monkeypatch):

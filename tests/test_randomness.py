@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import randomness
+from ambient.diffusion import randomness
 
 
 def test_torch_draws_are_a_mersenne_twister_whose_words_are_philoxs():

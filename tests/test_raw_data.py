@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient import procedural, readers
-from ambient.cost import Costs
-from ambient.datasets import Dataset
-from ambient.files import sha256_of_raw
-from ambient.image_files import Images
-from ambient.raw import Raw
-from ambient.spec import DatasetSpec
+from ambient.cluster.cost import Costs
+from ambient.data import procedural, readers
+from ambient.data.datasets import Dataset
+from ambient.data.image_files import Images
+from ambient.data.raw import Raw
+from ambient.specs import DatasetSpec
+from ambient.storage.files import sha256_of_raw
 from tests.raw_images import (
     IMAGES,
     PIXELS,
@@ -367,9 +367,9 @@ def test_a_touched_file_is_not_a_changed_one(tmp_path, monkeypatch):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from ambient import prepare
-from ambient.spec import DatasetSpec
-from ambient.stage import Record
+from ambient.stages import prepare
+from ambient.specs import DatasetSpec
+from ambient.jobs.stage import Record
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 prepare.main(DatasetSpec("images", 64, 3), Record(), raw=Path(sys.argv[1]), out=Path(sys.argv[2]))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)

@@ -12,13 +12,14 @@ import pytest
 from results_tree import audit
 
 from ambient import __main__ as command
-from ambient import findings, report
 from ambient.audit import html
-from ambient.config import Experiments
-from ambient.files import read_json
-from ambient.manifest import path_for
-from ambient.spec import ReportSpec, RowSpec, ShownFigure, TableSpec
-from ambient.strict import build
+from ambient.provenance.manifest import path_for
+from ambient.report import findings
+from ambient.settings import Experiments
+from ambient.specs import ReportSpec, RowSpec, ShownFigure, TableSpec
+from ambient.specs.strict import build
+from ambient.stages import report
+from ambient.storage.files import read_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -165,7 +166,8 @@ def test_an_unknown_command_is_named_with_the_nearest(capsys):
     assert command.main(["docter"]) == 2
     assert "unknown command 'docter' (did you mean 'doctor'?)" in capsys.readouterr().err
     assert command.main(["train"]) == 2
-    assert "'train' is a stage, not a command: python -m ambient.train --help" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "'train' is a stage, not a command: python -m ambient.stages.train --help" in said
     assert command.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(re.search(rf"^  {name} +\w", text, re.M) for name in command.COMMANDS)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from results_tree import audit, refit
 
-from ambient import manifest, prune, sources
 from ambient.__main__ import STAGES
-from ambient.audit import cli, rerun, roles
+from ambient.audit import cli, prune, rerun, roles
 from ambient.audit.chain import shown
-from ambient.files import digest, read_arrays, read_json, sha256, write_arrays, write_json
+from ambient.provenance import manifest, source_code
+from ambient.storage.files import digest, read_arrays, read_json, sha256, write_arrays, write_json
 
 
 def test_jobs_are_drawn_across_stages_and_by_the_root(original):
@@ -76,8 +76,8 @@ def made(tmp_path):
             ["corrupt", {"clean_fraction": 0.5, "seed": 0, "op": "gaussian_blur", "params": {"sigma_px": 1}},
              "--data", data]):
         stage, spec, *inputs = words
-        subprocess.run([sys.executable, "-m", f"ambient.{stage}", "--spec", json.dumps(spec), *inputs,
-                        "--out", mixture if inputs else data], cwd=sources.ROOT, check=True)
+        subprocess.run([sys.executable, "-m", f"ambient.stages.{stage}", "--spec", json.dumps(spec), *inputs,
+                        "--out", mixture if inputs else data], cwd=source_code.ROOT, check=True)
     return data, mixture
 
 

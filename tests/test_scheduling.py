@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ambient import config, cost, doctor, launch, plan, site, spec
-from ambient.denoiser import build_unet
-from ambient.strict import SpecError
+from ambient import settings, specs
+from ambient.cluster import cost, doctor, plan, site
+from ambient.diffusion.denoiser import build_unet
+from ambient.jobs import launch
+from ambient.specs.strict import SpecError
 from tests.clones import clone
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +26,7 @@ BIN = Path(sys.executable).parent
 @pytest.mark.parametrize("encoder_only", [False, True])
 @pytest.mark.parametrize("attention", [(), (8,)])
 def test_multiply_adds_and_parameters_are_the_networks(encoder_only, attention):
-    made = spec.NetworkSpec(16, (1, 2), 2, attention, 0.0)
+    made = specs.NetworkSpec(16, (1, 2), 2, attention, 0.0)
     network = build_unet(made, 16, 3, 0, False, torch.Generator(), encoder_only)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(torch.zeros(1, 3, 16, 16), torch.zeros(1))
@@ -35,7 +37,7 @@ def test_multiply_adds_and_parameters_are_the_networks(encoder_only, attention):
 
 
 def test_work_is_asked_for_by_attempt_up_to_the_sites_limit():
-    found = cost.Costs(config.Experiments(ROOT / "config", "paper"))
+    found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))
     train = found.train("only-clean")
     assert train.flops == pytest.approx(6 * 21.19e9 * 25_088_000, rel=1e-3)
     one, eight = site.Site(), site.Site(gpus=8)
@@ -63,11 +65,11 @@ def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, m
     (tmp_path / "other.yaml").write_text("gpus: 3\nnodes: 2\n")
     with pytest.raises(SpecError, match="nodes: got 2, allowed: a divisor of 3 ranks"):
         site.read(tmp_path)
-    site.build(site.Site, config.load(ROOT / "config/site.example.yaml"), "example")
+    site.build(site.Site, settings.load(ROOT / "config/site.example.yaml"), "example")
 
 
 def test_ranks_are_started_by_torchrun_on_a_node_and_by_srun_on_several(monkeypatch):
-    stage = ["ambient.train", "--spec", "{}"]
+    stage = ["ambient.stages.train", "--spec", "{}"]
     assert launch.command(1, 1, stage) == ([sys.executable, "-m", *stage], {})
     line, _ = launch.command(4, 1, stage)
     assert line[2:6] == ["torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
@@ -132,7 +134,7 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
     shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
     (tmp_path / "config/local.yaml").write_text(
         "datasets: {cifar10: {path: /nowhere.zip}}\ndetectors: {inception: {weights: /nowhere.pt}}\n")
-    missing = [line for kind, line in doctor.raw_data(config.Experiments(tmp_path / "config", "paper"))
+    missing = [line for kind, line in doctor.raw_data(settings.Experiments(tmp_path / "config", "paper"))
                if kind == doctor.MISSING]
     # These need a form or a licence, wildlife as a source beside a study's own dataset too.
     licensed = [line.split(":")[0] for line in missing if "has no download" in line]
@@ -150,7 +152,7 @@ def doctor_of(*arguments):
 
 
 def test_doctor_speaks_of_the_target_that_is_wanted():
-    found = config.Experiments(ROOT / "config", "paper")
+    found = settings.Experiments(ROOT / "config", "paper")
     one, every = (Counter(stage for stage, _ in plan.jobs(found, target)) for target in ("table2a", None))
     assert one["train"] == 13 and every["train"] > 40 and one["figures"] == 1 and "gallery" not in one
     assert plan.wanted(found, "results/table2a.csv")[0] == ("table", (), "table2a")
@@ -190,13 +192,13 @@ def test_the_number_of_files_is_that_of_the_rules():
     declared["figure"] = declared.pop("gallery")
     assert declared.pop("crops_figure") == declared["figure"]
     assert {name: plan.FILES.get(name, 1) for name in declared} == declared
-    found = config.Experiments(ROOT / "config", "demo")
+    found = settings.Experiments(ROOT / "config", "demo")
     assert plan.files(found, "results/demo/theory.csv") == 2 * 3 + 1
     assert plan.files(found, "theory") == 2 * 3 + 1 + 2 * 2 + 1
 
 
 def test_doctor_and_site_import_nothing_heavy():
-    code = ("import sys, ambient.doctor, ambient.efficiency; "
+    code = ("import sys, ambient.cluster.doctor, ambient.cluster.efficiency; "
             "print({'torch', 'numpy', 'pandas', 'snakemake'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -213,7 +215,7 @@ def test_ten_training_seeds_of_everything_resolve_and_the_plan_counts_the_same(t
     experiments = tmp_path / "config/experiments.yaml"
     experiments.write_text(experiments.read_text().replace("training_seeds: [0]", "training_seeds: "
                                                            "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"))
-    found = config.Experiments(tmp_path / "config", scale)
+    found = settings.Experiments(tmp_path / "config", scale)
     done = subprocess.run(["snakemake", "--profile", "slurm", "-n", "-q", "host", "--", f"{scale}_all"],
                           cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"})
@@ -232,9 +234,9 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     rows = {"once": "[only-clean]", "twice": "[only-clean, all-data-blur-0.8]", "more": "[single-blur-0.8]"}
     for name, listed in rows.items():  # table2a has the first two
         (tmp_path / f"config/scales/{name}.yaml").write_text(f"tables: {{table7: {{rows: {listed}}}}}\n")
-    once, twice, more = (plan.disk_bytes(config.Experiments(tmp_path / "config", name)) for name in rows)
+    once, twice, more = (plan.disk_bytes(settings.Experiments(tmp_path / "config", name)) for name in rows)
     samples = 2 * 5 * 3 * 50_000 * 3 * 32**2  # snapshots, sampling seeds
-    weights = (2 * 5 + 10) * 4 * cost.unet(config.Experiments(ROOT / "config", "paper").training(
+    weights = (2 * 5 + 10) * 4 * cost.unet(settings.Experiments(ROOT / "config", "paper").training(
         "only-clean", 0).network, 32, 3).parameters
     assert once == twice and more - once == samples + weights
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ambient import plan
-from ambient.config import Experiments, load
-from ambient.config.layers import LARGEST_TREE
-from ambient.cost import Costs
-from ambient.site import Site
-from ambient.strict import SpecError
+from ambient.cluster import plan
+from ambient.cluster.cost import Costs
+from ambient.cluster.site import Site
+from ambient.settings import Experiments, load
+from ambient.settings.layers import LARGEST_TREE
+from ambient.specs.strict import SpecError
 from tests.clones import clone
 
 ROOT = Path(__file__).parents[1]

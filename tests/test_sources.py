@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ambient import parts, sources
+from ambient.provenance import parts, source_code
 
 MODULE = """
 import math
@@ -72,26 +72,29 @@ def test_an_edit_counts_where_it_is_reached(old, new, changes):
 
 
 def test_a_file_without_parts_counts_whole():
-    content = Path(sources.ROOT, "ambient/files.py").read_bytes()
-    assert len({parts.sha256("ambient/files.py", content + more) for more in (b"", b"# edited\n")}) == 2
+    name = "ambient/storage/files.py"
+    content = Path(source_code.ROOT, name).read_bytes()
+    assert len({parts.sha256(name, content + more) for more in (b"", b"# edited\n")}) == 2
 
 
 @pytest.mark.parametrize(("stage", "spec", "entry"), [
-    ("detector", {"kind": "inception"}, "ambient/detector.py:fetch_inception,main"),
-    ("evaluate", {"detector": {"kind": "classifier"}}, "ambient/features.py:classifier_features,extract"),
-    ("galleries", {"kind": "batch"}, "ambient/galleries.py:batch,main"),
-    ("crops_figures", {"kind": "donut"}, "ambient/crops_figures.py:donut,main"),
-    ("classifier", {"nuisances": ["negate"]}, "ambient/nuisances.py:negate,varied"),
-    ("annotate", {"protocol": "dense"}, "ambient/trajectories.py:CHUNK,Dense")])
+    ("detector", {"kind": "inception"}, "ambient/stages/detector.py:fetch_inception,main"),
+    ("evaluate", {"detector": {"kind": "classifier"}},
+     "ambient/evaluation/features.py:classifier_features,extract"),
+    ("galleries", {"kind": "batch"}, "ambient/stages/galleries.py:batch,main"),
+    ("crops_figures", {"kind": "donut"}, "ambient/stages/crops_figures.py:donut,main"),
+    ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,varied"),
+    ("annotate", {"protocol": "dense"}, "ambient/annotation/trajectories.py:CHUNK,Dense")])
 def test_every_table_is_told_by_the_entries_in_use(stage, spec, entry):
-    assert entry in sources.digests(f"ambient.{stage}", spec)
+    assert entry in source_code.digests(f"ambient.{stage}", spec)
 
 
 def test_a_job_names_the_entries_that_its_specification_picks():
-    blur = sources.digests("ambient.corrupt", {"op": "gaussian_blur", "params": {"sigma_px": 1.0}})
-    jpeg = sources.digests("ambient.corrupt", {"op": "jpeg", "params": {"quality": 3}})
+    blur = source_code.digests("ambient.corrupt", {"op": "gaussian_blur", "params": {"sigma_px": 1.0}})
+    jpeg = source_code.digests("ambient.corrupt", {"op": "jpeg", "params": {"quality": 3}})
     differing = {name for name in blur.keys() ^ jpeg.keys()}
-    assert {re.sub(":.*", "", name) for name in differing} == {"ambient/corruptions.py"}
-    assert "ambient/corruptions.py:corrupt,facts,gaussian_blur,validate" in blur
-    assert "ambient/corruptions.py:corrupt,facts,jpeg,validate" in jpeg
-    assert "ambient/corruptions.py" in sources.digests("ambient.corrupt")  # without a specification all count
+    assert {re.sub(":.*", "", name) for name in differing} == {"ambient/data/corruptions.py"}
+    assert "ambient/data/corruptions.py:corrupt,facts,gaussian_blur,validate" in blur
+    assert "ambient/data/corruptions.py:corrupt,facts,jpeg,validate" in jpeg
+    # Without a specification every entry counts.
+    assert "ambient/data/corruptions.py" in source_code.digests("ambient.corrupt")

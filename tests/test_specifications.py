@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ambient import spec
-from ambient.config import Experiments
-from ambient.files import canonical_json
-from ambient.strict import SpecError, plain
+from ambient import specs
+from ambient.settings import Experiments
+from ambient.specs.strict import SpecError, plain
+from ambient.storage.files import canonical_json
 
 ROOT = Path(__file__).parents[1]
 FROZEN = Path(__file__).with_name("specifications.json")
@@ -138,7 +138,7 @@ def test_what_jobs_are_told_has_not_changed(scale, folder):
 
 def freeze(folder):
     """The digests as text, a line for each name."""
-    classes = [one for one in vars(spec).values() if dataclasses.is_dataclass(one)]
+    classes = [one for one in vars(specs).values() if dataclasses.is_dataclass(one)]
     fields = {one.__name__: [field.name for field in dataclasses.fields(one)] for one in classes}
     columns = [digests(folder, scale, fields) for scale in SCALES]
     longest_first = sorted(columns, key=len, reverse=True)  # it has the others' tables and numbers, in order

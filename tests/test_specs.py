@@ -7,19 +7,19 @@ import typing
 import pytest
 from tiny import AUGMENT, CLASSIFIER, NETWORK, NOISE, SAMPLING, TRAINING
 
-from ambient import spec
-from ambient.strict import SpecError, build, plain
+from ambient import specs
+from ambient.specs.strict import SpecError, build, plain
 
 TRIANGLE = {"clean": [[0, 0], [0.5, 1], [1, 0]], "other": [[0, 1], [1, 1]]}
-ANNOTATION = spec.AnnotationSpec("fixed", 0.5, 0.05, 8, "geometric", NOISE, 0.05, 10.0, 2, 4, "last",
+ANNOTATION = specs.AnnotationSpec("fixed", 0.5, 0.05, 8, "geometric", NOISE, 0.05, 10.0, 2, 4, "last",
                                  "float32", 0)
-LOCALITY = spec.LocalitySpec(None, (4, 8), 2, 1e-3, 0.01, 5.0, 4, 10, 0, 0.05)
-DETECTOR = spec.DetectorSpec("classifier", features=8, channels=8, nimg=64, batch=32, lr=1e-3)
-THEORY = spec.TheorySpec({"a": TRIANGLE}, 10, 10, 10, 0.1, 0.02, 0.01, 3.0, 5, 10, 4, 8, 10, 0)
-FIGURE = spec.FigureSpec("gallery", ("a",), (), NOISE, 0.05, 4.0, 0.001, 4, 0)
-ROW = spec.RowSpec("a", "runs/a", "A", None, {}, {"fid": 8.79}, None, noise=NOISE, buffer=4.0)
+LOCALITY = specs.LocalitySpec(None, (4, 8), 2, 1e-3, 0.01, 5.0, 4, 10, 0, 0.05)
+DETECTOR = specs.DetectorSpec("classifier", features=8, channels=8, nimg=64, batch=32, lr=1e-3)
+THEORY = specs.TheorySpec({"a": TRIANGLE}, 10, 10, 10, 0.1, 0.02, 0.01, 3.0, 5, 10, 4, 8, 10, 0)
+FIGURE = specs.FigureSpec("gallery", ("a",), (), NOISE, 0.05, 4.0, 0.001, 4, 0)
+ROW = specs.RowSpec("a", "runs/a", "A", None, {}, {"fid": 8.79}, None, noise=NOISE, buffer=4.0)
 SPECS = [ROW, NETWORK, AUGMENT, TRAINING.optimiser, NOISE, TRAINING.loss, TRAINING, CLASSIFIER, ANNOTATION,
-         LOCALITY, SAMPLING.sampler, SAMPLING, DETECTOR, THEORY, FIGURE, spec.MixtureSpec(0.5, 0),
+         LOCALITY, SAMPLING.sampler, SAMPLING, DETECTOR, THEORY, FIGURE, specs.MixtureSpec(0.5, 0),
          dataclasses.replace(TRAINING.loss, weight_clip=2.0)]
 INFINITE = {("AnnotationSpec", "sigma_min"), ("SamplerSpec", "S_max")}  # "never", and "no bound"
 

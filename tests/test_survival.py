@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from ambient import lock, ranks, spec, stopping, strict, train
-from ambient.annotations import Annotations
-from ambient.datasets import Dataset, write
-from ambient.denoiser import read_weights
-from ambient.files import sha256
+from ambient import specs
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, write
+from ambient.diffusion.denoiser import read_weights
+from ambient.jobs import lock, stopping
+from ambient.specs import strict
+from ambient.stages import train
+from ambient.storage.files import sha256
+from ambient.training import ranks
 
 ROOT = Path(__file__).parents[1]
 STEPS = int(os.environ.get("AMBIENT_TEST_STEPS", "200"))
@@ -40,16 +44,16 @@ def inputs(tmp_path_factory):
 
 
 def training(steps=STEPS, **optimiser):
-    return spec.TrainingSpec(
-        spec.NetworkSpec(8, (1, 2), 1, (), 0.1), spec.AugmentSpec(0.3, ("scale", "rotate")),
-        spec.OptimiserSpec(**{"nimg": 16 * steps, "batch": 16, "lr": 1e-3, "ramp_nimg": 32,
+    return specs.TrainingSpec(
+        specs.NetworkSpec(8, (1, 2), 1, (), 0.1), specs.AugmentSpec(0.3, ("scale", "rotate")),
+        specs.OptimiserSpec(**{"nimg": 16 * steps, "batch": 16, "lr": 1e-3, "ramp_nimg": 32,
                               "decay": "cosine", "clip": 1.0, "ema_halflife_nimg": 50, "ema_ramp": 0.5,
                               "precision": "float32"} | optimiser),
-        spec.NoiseSpec(-0.5, 1.2), spec.LossSpec("ambient", None, 4.0, "sigma_min"), 0.5, (16 * steps,), 3)
+        specs.NoiseSpec(-0.5, 1.2), specs.LossSpec("ambient", None, 4.0, "sigma_min"), 0.5, (16 * steps,), 3)
 
 
 def command(inputs, folder, made=None, start=(sys.executable, "-m")):
-    return [*start, "ambient.train", "--spec", strict.to_json(made or training()), "--data",
+    return [*start, "ambient.stages.train", "--spec", strict.to_json(made or training()), "--data",
             inputs / "m.safetensors", "--annotations", inputs / "a.safetensors", "--state", folder / "state",
             "--out", folder / "d.safetensors", "--log", folder / "loss.jsonl"]
 
@@ -197,7 +201,7 @@ def test_lock_of_a_dead_holder_is_taken_over(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "STALE", 30.0)  # far longer than any pause of the other's
     other = subprocess.Popen([sys.executable, "-c", f"""
 import os, time
-from ambient import lock
+from ambient.jobs import lock
 descriptor = os.open({str(path)!r}, os.O_RDWR | os.O_CREAT)
 for count in range(20):
     lock.write(descriptor, {{"host": "elsewhere", "token": "b", "beat": count}})
@@ -229,7 +233,7 @@ def test_two_ranks_train_what_one_does(inputs, tmp_path):
     found = {}
     for number in (1, 2):
         folder = tmp_path / str(number)
-        start = (sys.executable, "-m", "ambient.launch", "--ranks", str(number))
+        start = (sys.executable, "-m", "ambient.jobs.launch", "--ranks", str(number))
         done = subprocess.run(command(inputs, folder, made, start), env=environment(), text=True,
                               capture_output=True)
         assert done.returncode == 0, done.stderr[-3000:]

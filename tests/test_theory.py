@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from ambient import densities, theory
-from ambient.densities import Density
-from ambient.spec import TheorySpec
+from ambient.specs import TheorySpec
+from ambient.stages import theory
+from ambient.theory import densities
+from ambient.theory.densities import Density
 
 UNIFORM = Density([0, 1], [1, 1])
 TRIANGLE = Density([0, 0.5, 1], [0, 1, 0])

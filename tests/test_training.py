@@ -14,17 +14,20 @@ import pytest
 import torch
 from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
-from ambient import loading, ranks, runtime, sample, spec, strict, train
-from ambient.annotations import Annotations, EligibleSampler
-from ambient.augment import flipped
-from ambient.datasets import Dataset, read, write
-from ambient.denoiser import Denoiser, build_unet, read_description, read_weights, save_weights
-from ambient.files import read_arrays, sha256
-from ambient.fit import Fit, ema_beta, learning_rate
-from ambient.identity import Identity
-from ambient.noise import admits
-from ambient.randomness import normal, torch_generator, uniform
-from ambient.state import State
+from ambient import specs
+from ambient.data.annotations import Annotations, EligibleSampler
+from ambient.data.datasets import Dataset, read, write
+from ambient.diffusion.augment import flipped
+from ambient.diffusion.denoiser import Denoiser, build_unet, read_description, read_weights, save_weights
+from ambient.diffusion.noise import admits
+from ambient.diffusion.randomness import normal, torch_generator, uniform
+from ambient.jobs.identity import Identity
+from ambient.jobs.state import State
+from ambient.specs import strict
+from ambient.stages import sample, train
+from ambient.storage.files import read_arrays, sha256
+from ambient.training import hardware, loading, ranks
+from ambient.training.loop import Fit, ema_beta, learning_rate
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +50,7 @@ def run_training(mixture, annotations, folder, made=TRAINING):
 
 
 def batches(mixture, annotations, **loss):
-    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "loss": strict.plain(TRAINING.loss) | loss}, "test")
     data = read(mixture)
     network = build_unet(NETWORK, 8, 1, 3, True, torch_generator("cpu", 0))
@@ -93,7 +96,7 @@ def test_levels_next_to_their_sigma_min_are_admitted_and_finite(mixture, tmp_pat
 def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
     """The mean over flipped views, flipped back, has all of the fixed noise: none of it cancels."""
     made = batches(mixture, annotations)
-    made.spec = dataclasses.replace(made.spec, augment=spec.AugmentSpec(1.0, ("xflip", "yflip")))
+    made.spec = dataclasses.replace(made.spec, augment=specs.AugmentSpec(1.0, ("xflip", "yflip")))
     index, level = torch.arange(60).repeat(20), torch.full((1200,), 0.7, dtype=torch.float64)
     x_tn, labels = made.views(index, level, torch_generator("cpu", "views"))
     assert len(labels[:, :2].unique(dim=0)) == 4
@@ -211,9 +214,10 @@ def test_snapshots_hold_the_ema_at_their_marks(mixture, annotations, tmp_path):
 
 def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
     """SIGKILL at five moments, resumed by the same command: equal digests, few steps done twice."""
-    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "optimiser": strict.plain(optimiser(nimg=16 * 400)), "snapshots": [16 * 200, 16 * 400]}, "test")
-    command = [sys.executable, "-m", "ambient.train", "--spec", strict.to_json(made), "--data", mixture,
+    command = [sys.executable, "-m", "ambient.stages.train", "--spec", strict.to_json(made),
+               "--data", mixture,
                "--annotations", annotations]
     environment = os.environ | {"AMBIENT_CHECKPOINT_SECONDS": "0.05", "OMP_NUM_THREADS": "1",
                                 "PYTHONPATH": str(ROOT)}
@@ -268,12 +272,12 @@ def test_state_of_other_settings_is_kept_and_not_used(tmp_path, capsys):
                                             ({"bf16": True}, torch.bfloat16)])
 def test_bfloat16_only_where_the_processor_has_it(able, expected, monkeypatch, capsys):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    runtime.has_bfloat16.cache_clear()
+    hardware.has_bfloat16.cache_clear()
     for precision, dtype in (("bfloat16", expected), ("float32", torch.float32)):
-        with runtime.autocast(precision, torch.device("cpu")):
+        with hardware.autocast(precision, torch.device("cpu")):
             assert torch.nn.functional.linear(torch.ones(1, 2), torch.ones(3, 2)).dtype == dtype
     assert ("float32 takes its place" in capsys.readouterr().err) == (not able)
-    runtime.has_bfloat16.cache_clear()
+    hardware.has_bfloat16.cache_clear()
 
 
 # --- sampling -----------------------------------------------------------------------------------------
@@ -326,7 +330,7 @@ def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, m
 
 def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path):
     """The labels reach the network: other classes, other samples from the same latents."""
-    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
     denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
                                            torch.device("cpu"))
@@ -348,7 +352,7 @@ def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):
     labels = np.r_[[3, 8] * 10, [3] * 20, [5] * 20]
     write(tmp_path / "m.safetensors", Dataset(data.images, labels, data.ids, data.corrupted))
     Annotations(data.ids, np.where(labels == 5, np.inf, 0.0), np.zeros(60)).write(table)
-    made = strict.build(spec.TrainingSpec, strict.plain(TRAINING) | {
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
     file = run_training(tmp_path / "m.safetensors", table, tmp_path, made)
     denoiser, about = loading.load_denoiser(file, 160, torch.device("cpu"))

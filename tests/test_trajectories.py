@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import spearmanr
 
-from ambient import trajectories
-from ambient.spec import AnnotationSpec, NoiseSpec
-from ambient.trajectories import Dense, SharedNoise, first_crossing, kernel_smooth, smooth
+from ambient.annotation import trajectories
+from ambient.annotation.trajectories import Dense, SharedNoise, first_crossing, kernel_smooth, smooth
+from ambient.specs import AnnotationSpec, NoiseSpec
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 

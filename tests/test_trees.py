@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from results_tree import audit, problems, refit
 
-from ambient import compare, crate, manifest, prune
-from ambient.audit import cli
-from ambient.files import read_arrays, read_json, sha256, write_arrays, write_json
+from ambient.audit import cli, compare, crate, prune
+from ambient.provenance import manifest
+from ambient.storage.files import read_arrays, read_json, sha256, write_arrays, write_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from ambient.files import sha256
+from ambient.storage.files import sha256
 from tests.clones import clone
 from tests.raw_images import files_of, make_zip
 
@@ -151,7 +151,7 @@ def test_changed_corruption_reruns_it_and_its_descendants_only(tree):
 
 
 def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
-    path = tree / "ambient/sampler.py"
+    path = tree / "ambient/diffusion/sampler.py"
     original = path.read_text()
     path.write_text(original + "\n# edited\n")
     try:
@@ -190,15 +190,15 @@ def test_leaky_classifier_reads_a_mixture_of_its_own(tree):
         text = snakemake(tree, "-n", "-p", "--config", "scale=leaky").stdout
     finally:
         path.unlink()
-    commands = [line for line in text.splitlines() if "python -m ambient." in line]
-    read = {stage: {re.search(r"--data (\S+)", c)[1] for c in commands if f"ambient.{stage} " in c}
+    commands = [line for line in text.splitlines() if "python -m ambient.stages." in line]
+    read = {stage: {re.search(r"--data (\S+)", c)[1] for c in commands if f"ambient.stages.{stage} " in c}
             for stage in ("classifier", "train")}
     folder = "results/leaky/mixtures/controlled"
     assert read["classifier"] == {f"{folder}/blur-0.6/clean-0.5.safetensors"}
     assert read["train"] == {f"{folder}/blur-0.6/clean-0.2.safetensors",
                              f"{folder}/none/clean-0.2.safetensors"}
     full = "results/leaky/data/digits.safetensors"  # the clean originals: three stages only
-    assert {re.search(r"ambient\.(\w+)", c)[1] for c in commands if full in c.split("--out")[0]} == {
+    assert {re.search(r"ambient\.stages\.(\w+)", c)[1] for c in commands if full in c.split("--out")[0]} == {
         "corrupt", "detector", "reference"}
 
 
@@ -231,7 +231,7 @@ def test_literal_slurm_command_resolves():
     done = subprocess.run(["snakemake", "--profile", "slurm", "results/table2a.csv", "-n", "-F", "-p"],
                           cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    commands = [line for line in done.stdout.splitlines() if "-m ambient.train " in line]
+    commands = [line for line in done.stdout.splitlines() if "-m ambient.stages.train " in line]
     assert len(commands) == 13  # nine rows, and the four by classifiers once more by the paper's protocol
     for command in commands:  # the paper's hyper-parameters reach every job
         for setting in ('"batch":512', '"lr":0.001', '"nimg":25088000', '"model_channels":128'):
@@ -277,7 +277,7 @@ for name in sys.argv[1:]:
     for role in ("data", "out", "state", "summary", "annotations"):
         sys.argv += [f"--{role}", "x"]
     try:
-        runpy.run_module(f"ambient.{name}", run_name="__main__", alter_sys=True)
+        runpy.run_module(f"ambient.stages.{name}", run_name="__main__", alter_sys=True)
     except SystemExit as error:
         assert error.code, name
     assert not {"torch", "numpy", "pandas", "matplotlib"} & set(sys.modules), name

@@ -2,22 +2,22 @@
 
 from types import SimpleNamespace
 
-from ambient import spec
+from ambient import specs
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
 
 
 def optimiser(**changes):
-    return spec.OptimiserSpec(**{
+    return specs.OptimiserSpec(**{
         "nimg": 160, "batch": 16, "lr": 1e-3, "ramp_nimg": 32, "decay": "cosine", "clip": 1.0,
         "ema_halflife_nimg": 50, "ema_ramp": 0.5, "precision": "float32"} | changes)
 
 
-NETWORK = spec.NetworkSpec(8, (1, 2), 1, (), 0.1)
-AUGMENT = spec.AugmentSpec(0.3, ("scale", "rotate"))
-NOISE = spec.NoiseSpec(-0.5, 1.2)
-TRAINING = spec.TrainingSpec(NETWORK, AUGMENT, optimiser(), NOISE,
-                             spec.LossSpec("ambient", None, 4.0, "sigma_min"), 0.5, (80, 160), 3)
-CLASSIFIER = spec.ClassifierSpec(NETWORK, AUGMENT, optimiser(), NOISE, "strict", None, "balanced", 0.25,
+NETWORK = specs.NetworkSpec(8, (1, 2), 1, (), 0.1)
+AUGMENT = specs.AugmentSpec(0.3, ("scale", "rotate"))
+NOISE = specs.NoiseSpec(-0.5, 1.2)
+TRAINING = specs.TrainingSpec(NETWORK, AUGMENT, optimiser(), NOISE,
+                             specs.LossSpec("ambient", None, 4.0, "sigma_min"), 0.5, (80, 160), 3)
+CLASSIFIER = specs.ClassifierSpec(NETWORK, AUGMENT, optimiser(), NOISE, "strict", None, "balanced", 0.25,
                                  2, "best", "none", 0)
-SAMPLING = spec.SamplingSpec(spec.SamplerSpec(4, 0.01, 20.0, 7.0), 6, (0, 1), "float32")
+SAMPLING = specs.SamplingSpec(specs.SamplerSpec(4, 0.01, 20.0, 7.0), 6, (0, 1), "float32")

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ambient.audit.words import Result
-from ambient.spec import (
+from ambient.specs import (
     ClassifierSpec,
     DetectorSpec,
     EvaluationSpec,
@@ -23,7 +23,7 @@ from ambient.spec import (
     TableSpec,
     TrainingSpec,
 )
-from ambient.strict import build, plain
+from ambient.specs.strict import build, plain
 
 Results = Mapping[Path, Result]
 
@@ -282,7 +282,7 @@ def usable(results: Results, training: Result) -> list[tuple]:
     """(id, sigma_min, sigma_max) of each image that is used at any noise level."""
     import numpy as np
 
-    from ambient.files import read_arrays
+    from ambient.storage.files import read_arrays
 
     annotations = parent(results, training, "annotations", "annotate", "combine")
     if annotations.level < 1:

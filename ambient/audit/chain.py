@@ -10,15 +10,16 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from ambient import manifest, merkle, regular
 from ambient.audit import bind, roles
 from ambient.audit.code import MANY, Code, converted
 from ambient.audit.place import Tree
+from ambient.audit.prune import PRUNED, pruned_path, pruned_record
 from ambient.audit.rederive import Rederive
+from ambient.audit.sign import SIGNATURE
 from ambient.audit.words import Result, first_line
-from ambient.prune import PRUNED, pruned_path, pruned_record
-from ambient.regular import sha256
-from ambient.sign import SIGNATURE
+from ambient.provenance import manifest, merkle
+from ambient.storage import regular
+from ambient.storage.regular import sha256
 
 TEXTS = (".csv", ".json", ".jsonl")
 LEAVES = ("prepare", "theory")  # stages that read no file of the tree

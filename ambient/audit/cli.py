@@ -10,13 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import ambient.audit
-from ambient import manifest, regular, sign, sources
-from ambient.audit import why
+from ambient.audit import sign, why
 from ambient.audit.chain import TEXTS, Audit, artefacts_in
 from ambient.audit.code import MANY, converted
 from ambient.audit.target import check_page
 from ambient.audit.words import Problem, Result, first_line, level_word, printable
-from ambient.files import atomic
+from ambient.provenance import manifest, source_code
+from ambient.storage import regular
+from ambient.storage.files import atomic
 
 LONGEST = 300  # characters of a difference in settings: a table's rows are long
 
@@ -78,12 +79,12 @@ def audited(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[
 
 def compare_settings(audit: Audit) -> None:
     """Hold each manifest of a results tree against what the configuration here would ask of its job now."""
-    config = sources.ROOT / "config"
+    config = source_code.ROOT / "config"
     for result in audit.results.values():
         if not result.manifest or "results" not in result.key.parts or not config.is_dir():
             continue
         try:
-            from ambient import asked  # reads YAML, which an audit of no results tree can do without
+            from ambient.settings import asked  # reads YAML, which an audit of no results tree can do without
 
             for one in (asked.of_file(result.key, config) or [])[:MANY]:
                 result.problem("other settings", textwrap.shorten(str(one), LONGEST, placeholder=" ..."))

@@ -10,7 +10,8 @@ from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 
-from ambient import parts, regular, sources
+from ambient.provenance import parts, source_code
+from ambient.storage import regular
 
 MANY = 10  # files of an artefact that are named one by one
 MODULE = re.compile(r"ambient\.[a-z_]+")
@@ -69,13 +70,14 @@ class Code:
         whole, files = self.is_here(recorded), recorded["files"]
         if recorded["module"] != stage:
             return [f"made by {stage}, it says, and by the code of {recorded['module']}"]
-        own = sources.path_of(stage) if MODULE.fullmatch(stage) else None
+        own = source_code.path_of(source_code.module_of(stage)) if MODULE.fullmatch(stage) else None
         if own is None:
             return [f"there is no stage {stage}"] if whole else []
-        needed = sources.closure(stage, sources.words(spec)) if whole else [
-            own.relative_to(sources.ROOT).as_posix()]
-        lacking = [one for one in needed if not files.keys() & {one, one.partition(":")[0]}
-                   and (whole or not any(name.startswith(f"{one}:") for name in files))]
+        if not whole:  # of another commit, where modules may lie elsewhere: the stage's own file at least
+            named = any(Path(name.partition(":")[0]).name == own.name for name in files)
+            return [] if named else [f"its code leaves out {own.relative_to(source_code.ROOT).as_posix()}"]
+        needed = source_code.closure(stage, source_code.words(spec))
+        lacking = [one for one in needed if not files.keys() & {one, one.partition(":")[0]}]
         return [f"its code leaves out {lacking[0]}"] if lacking else []
 
     def strange(self, recorded: Mapping) -> list[str]:
@@ -97,8 +99,8 @@ class Code:
         """Digests that a source file or its parts have here, with line ends converted back too."""
         if name not in self.present:
             file, _, some = name.partition(":")
-            path = sources.ROOT / file
-            good = Path(file).parts[:1] == (sources.PACKAGE.name,) and ".." not in Path(file).parts
+            path = source_code.ROOT / file
+            good = Path(file).parts[:1] == (source_code.PACKAGE.name,) and ".." not in Path(file).parts
             content = regular.read(path) if good and regular.kind(path) == regular.FILE else None
             self.present[name] = set() if content is None else {
                 parts.sha256(name, content), *(() if some else (converted(content),))}
@@ -107,7 +109,7 @@ class Code:
     @cached_property
     def repository(self) -> bool:
         """Whether the code here lies in a git repository of its own."""
-        return bool(sources.commit())
+        return bool(source_code.commit())
 
     def standing(self, commit: str) -> str:
         """`no repository`, `unknown`, `unreached` (of an amended branch, say), or `in history`."""
@@ -119,26 +121,26 @@ class Code:
         if not self.repository:
             return "no repository"
         try:
-            sources.git("cat-file", "-e", f"{commit}^{{commit}}")
+            source_code.git("cat-file", "-e", f"{commit}^{{commit}}")
         except subprocess.CalledProcessError:
-            shallow = sources.git("rev-parse", "--is-shallow-repository").strip() == b"true"
+            shallow = source_code.git("rev-parse", "--is-shallow-repository").strip() == b"true"
             return "no repository" if shallow else "unknown"
         try:
-            sources.git("merge-base", "--is-ancestor", commit, "HEAD")
+            source_code.git("merge-base", "--is-ancestor", commit, "HEAD")
         except subprocess.CalledProcessError:
-            named = sources.git("for-each-ref", "--count=1", "--contains", commit)
+            named = source_code.git("for-each-ref", "--count=1", "--contains", commit)
             return "in history" if named.strip() else "unreached"
         return "in history"
 
     def at(self, commit: str, name: str) -> str | None:
         """SHA-256 of code as of a commit; None where it has no such file."""
-        return stored(sources.ROOT, commit, name)
+        return stored(source_code.ROOT, commit, name)
 
 
 @cache
 def stored(root: Path, commit: str, name: str) -> str | None:
     """The same, of the repository at `root`: what a commit holds never changes."""
     try:
-        return parts.sha256(name, sources.git("cat-file", "blob", f"{commit}:{name.partition(':')[0]}"))
+        return parts.sha256(name, source_code.git("cat-file", "blob", f"{commit}:{name.partition(':')[0]}"))
     except (subprocess.CalledProcessError, ValueError, SyntaxError):
         return None

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ambient import sources
 from ambient.audit import why
 from ambient.audit.words import Result, first_line, level_word, printable
+from ambient.provenance import source_code
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
@@ -72,7 +72,7 @@ def page(audit: Audit, roots: Mapping[Path, Mapping]) -> str:
 
 def commit() -> str:
     """The repository's commit as this audit runs, and whether files differ from it."""
-    found = sources.commit()
+    found = source_code.commit()
     return (found.get("commit") or "unknown")[:12] + (", edited" if found.get("dirty") else "")
 
 
@@ -121,7 +121,7 @@ def pictures(audit: Audit, result: Result, row: int) -> str:
         from PIL import Image
     except ImportError as error:
         return f"<p>No samples here: showing them needs {error.name}, which is not installed.</p>"
-    from ambient.files import read_arrays
+    from ambient.storage.files import read_arrays
 
     arrays = read_arrays(found[0].key)
     images = arrays[max(arrays, key=int)][0, :SHOWN].transpose(0, 2, 3, 1)

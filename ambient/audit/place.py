@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ambient import manifest, regular
+from ambient.provenance import manifest
+from ambient.storage import regular
 
 DEPTH = 8  # folders looked upwards for the top of a tree
 FOLDERS = ("data", "mixtures", "classifiers", "annotations", "runs", "detectors")  # of one scale

@@ -16,11 +16,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ambient import manifest
 from ambient.audit import bind
 from ambient.audit.words import Result, first_line
-from ambient.files import read_json, sha256
-from ambient.strict import build
+from ambient.provenance import manifest
+from ambient.specs.strict import build
+from ambient.storage.files import read_json, sha256
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
@@ -90,7 +90,7 @@ class Rederive:
 
     def table(self, result: Result) -> None:
         """Every cell of a table from raw scores and annotation summaries."""
-        from ambient import tables
+        from ambient.stages import tables
 
         roles = ("metrics", "annotations", "usable", "beside")
         text = tables.rebuild(result.manifest["spec"], self.inputs(result, *roles))
@@ -98,25 +98,25 @@ class Rederive:
 
     def summary(self, result: Result) -> None:
         """Every cell of the summary from the tables, but for the levels: those an audit gave then."""
-        from ambient import numbers
+        from ambient.report import published
 
         found = self.inputs(result, "tables", "logs", "reports")
         present = result.key.read_text()
-        said = {(row["table"], row["id"] if row["table"] == numbers.TEXT else None):
+        said = {(row["table"], row["id"] if row["table"] == published.TEXT else None):
                 int(row["provenance_level"]) for row in csv.DictReader(io.StringIO(present))}
         levels = [said.get((path.stem, None), 0) for path in found["tables"]]
-        texts = [said.get((numbers.TEXT, one["id"]), 0) for one in result.manifest["spec"].get("texts", ())]
-        compare_cells(present, numbers.rebuild(result.manifest["spec"], found["tables"], levels,
+        texts = [said.get((published.TEXT, one["id"]), 0) for one in result.manifest["spec"].get("texts", ())]
+        compare_cells(present, published.rebuild(result.manifest["spec"], found["tables"], levels,
                                                found.get("logs", ()), found.get("reports", ()), texts))
 
     def metrics(self, result: Result) -> None:
         """Every distance from the moments that the job kept, and the protocol from the inputs."""
         import numpy as np
 
-        from ambient.files import read_arrays
-        from ambient.frechet import frechet_distance, stored
-        from ambient.spec import EvaluationSpec
-        from ambient.spec.evaluation import misnamed
+        from ambient.evaluation.frechet import frechet_distance, stored
+        from ambient.specs import EvaluationSpec
+        from ambient.specs.evaluation import misnamed
+        from ambient.storage.files import read_arrays
 
         (detector,) = result.manifest["inputs"]["detector"]
         if why := misnamed(result.manifest["spec"], detector["sha256"]):
@@ -189,9 +189,9 @@ class Rederive:
 
     def annotation(self, result: Result) -> None:
         """An annotation summary from the annotations and the mixture's corrupted members."""
-        from ambient.datasets import read
-        from ambient.files import read_arrays
-        from ambient.statistics import statistics
+        from ambient.annotation.statistics import statistics
+        from ambient.data.datasets import read
+        from ambient.storage.files import read_arrays
 
         (data,) = self.inputs(result, "data")["data"]
         table = read_arrays(self.fellow(result, "out"), ("sigma_min", "sigma_max"))
@@ -225,8 +225,8 @@ class Rederive:
         """Role -> digest of all figures of a job."""
         from types import SimpleNamespace
 
-        from ambient import figures
-        from ambient.spec import TableSpec
+        from ambient.specs import TableSpec
+        from ambient.stages import figures
 
         outputs = result.manifest["outputs"]
         roles = result.manifest["inputs"]
@@ -262,7 +262,7 @@ def compare(present: Any, expected: Any) -> None:
 
 
 def close(a: Any, b: Any) -> bool:
-    """Whether numbers, or lists of them, are equal to twelve digits: sums depend on the library."""
+    """Whether published, or lists of them, are equal to twelve digits: sums depend on the library."""
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(close, a, b))
     numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b))

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ambient import manifest, merkle, sources
 from ambient.audit import roles
 from ambient.audit.words import Result, printable
-from ambient.files import canonical_json, digest
+from ambient.provenance import manifest, merkle, source_code
+from ambient.storage.files import canonical_json, digest
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
@@ -153,7 +153,8 @@ def targets(job: Job, folder: Path) -> dict[str, Path]:
 def again(job: Job, folder: Path, remade: Mapping[Path, Path] = MappingProxyType({})) -> str:
     """Run one job into `folder` and compare each output; inputs in `remade` are read from there."""
     recorded, made = job.one.manifest, targets(job, folder)
-    command = [sys.executable, "-m", f"ambient.{job.one.stage}", "--spec", canonical_json(recorded["spec"])]
+    command = [sys.executable, "-m", f"ambient.stages.{job.one.stage}", "--spec",
+               canonical_json(recorded["spec"])]
     for role, entries in recorded["inputs"].items():
         paths = [Path(os.path.normpath(job.one.key.parent / entry["path"])) for entry in entries]
         paths = [remade.get(path, path) for path in paths]
@@ -167,7 +168,7 @@ def again(job: Job, folder: Path, remade: Mapping[Path, Path] = MappingProxyType
         path.parent.mkdir(parents=True)
     threads = str(recorded["environment"].get("threads", os.cpu_count()))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    done = subprocess.run(command, cwd=sources.ROOT, env=environment, capture_output=True, text=True,
+    done = subprocess.run(command, cwd=source_code.ROOT, env=environment, capture_output=True, text=True,
                           errors="replace")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -205,7 +206,7 @@ def judge(result: Result, path: Path) -> str:
 def within(old: Path, new: Path) -> str | None:
     """In words the declared tolerance that holds, or None."""
     if old.suffix == ".safetensors":
-        from ambient.files import read_arrays
+        from ambient.storage.files import read_arrays
 
         first, second = read_arrays(old), read_arrays(new)
         if first.keys() != second.keys():

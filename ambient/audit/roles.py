@@ -9,7 +9,7 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 
-from ambient import sources
+from ambient.provenance import source_code
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Roles:
 @cache
 def of(stage: str) -> Roles | None:
     """The roles of a stage, `ambient.train` say; None where there is no such stage here."""
-    path = sources.path_of(stage)
+    path = source_code.path_of(source_code.module_of(stage))
     for node in ast.walk(ast.parse(path.read_text())) if path else ():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.begin":
             return Roles(**{one.arg: tuple(ast.literal_eval(one.value)) for one in node.keywords})

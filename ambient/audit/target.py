@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ambient import manifest, regular
+from ambient.provenance import manifest
+from ambient.storage import regular
 
 MARK = b'<meta name="generator" content="ambient audit">'  # near the head of every page of the audit
 HEAD = 4096  # bytes in which it is looked for

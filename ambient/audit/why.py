@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ambient import regular
 from ambient.audit.words import Result, first_line, level_word, printable
+from ambient.storage import regular
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from ambient.files import read_arrays, sha256
+from ambient.storage.files import read_arrays, sha256
 from tests.slurm import workflows
 from tests.slurm.cluster import Cluster, missing
 

@@ -11,12 +11,12 @@ os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, *filter(None, [o
 
 from snakemake.exceptions import WorkflowError
 
-from ambient import config as settings
-from ambient import sources
-from ambient.files import digest
-from ambient.spec import CORRUPTION_FIGURES
-from ambient.spec.report import TIMES
-from ambient.strict import SpecError, plain, to_json
+from ambient import settings
+from ambient.provenance import source_code
+from ambient.storage.files import digest
+from ambient.specs import CORRUPTION_FIGURES
+from ambient.specs.report import TIMES
+from ambient.specs.strict import SpecError, plain, to_json
 
 try:
     settings.check_main(config)

@@ -6,9 +6,9 @@ import subprocess
 from snakemake.logging import logger
 from snakemake.resources import Resource
 
-from ambient import site as sites
-from ambient.cost import Costs, Work
-from ambient.overview import Overview
+from ambient.cluster import site as sites
+from ambient.cluster.cost import Costs, Work
+from ambient.cluster.overview import Overview
 
 try:
     SITE = sites.read(settings.home())
@@ -84,7 +84,7 @@ def launcher(kind, wildcards):
     """How a stage is started: `python -m`, or on several ranks."""
     number = ranks(kind, wildcards)
     nodes = SITE.nodes if number > 1 else 1
-    return "python -m" if number == 1 else f"python -m ambient.launch --ranks {number} --nodes {nodes}"
+    return "python -m" if number == 1 else f"python -m ambient.jobs.launch --ranks {number} --nodes {nodes}"
 
 
 def spread(kind, wildcards):

@@ -1,7 +1,7 @@
 # What each stage is told; no rules.
 
-from ambient import adopt
-from ambient.asked import SPECIFICATIONS
+from ambient.cluster import adopt
+from ambient.settings.asked import SPECIFICATIONS
 
 
 def asked_of(stage, wildcards):
@@ -23,7 +23,7 @@ def code_of(stage, wildcards):
     if "paper" in experiments(wildcards).lineage:
         return None
     told = plain(asked_of(stage, wildcards)) if stage in SPECIFICATIONS else None
-    return sources.digests(f"ambient.{stage}", told)
+    return source_code.digests(f"ambient.{stage}", told)
 
 
 def code(stage):

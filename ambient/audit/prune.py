@@ -1,0 +1,81 @@
+"""Remove what is big and can be made again, and record it: the manifests stay.
+
+`x.safetensors` removed leaves `x.safetensors.pruned.json`. The audit then names it as pruned, and
+follows the chain through its manifest: what was made from it still reaches its level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ambient.audit.words import printable, skipped
+from ambient.provenance import manifest
+from ambient.storage import regular
+from ambient.storage.files import write_json
+
+PRUNED = ".pruned.json"
+STAGES = ("train", "classifier", "sample", "evaluate", "corrupt", "prepare")
+DEFAULT = ("train", "classifier")  # the weights
+SUFFIX = ".safetensors"
+RECORDED = ("artefact", "sha256", "size", "seal")  # of the manifest, in the record of a removal
+
+
+def pruned_path(artefact: Path) -> Path:
+    """Where the record of a removal lies."""
+    return artefact.with_name(artefact.name + PRUNED)
+
+
+def prunable(artefact: Path, found: Mapping) -> bool:
+    """Whether an artefact with this manifest is of a kind that is ever removed: arrays, of some stages."""
+    return artefact.suffix == SUFFIX and found["stage"].removeprefix("ambient.") in STAGES
+
+
+def pruned_record(artefact: Path, found: Mapping) -> bool:
+    """Whether the removal of an artefact, with this manifest, is on record."""
+    try:
+        record = json.loads(regular.read(pruned_path(artefact)))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return prunable(artefact, found) and isinstance(record, dict) and all(
+        record.get(key) == found[key] for key in RECORDED)
+
+
+def remove(artefact: Path, found: Mapping) -> int:
+    """Record the removal, then remove; returns the bytes freed. Only what is intact is removed."""
+    if regular.sha256(artefact) != found["sha256"]:
+        raise ValueError(f"{artefact}: not what its manifest says; see `python -m ambient audit`")
+    write_json(pruned_path(artefact), {
+        **{key: found[key] for key in RECORDED}, "pruned": manifest.now().isoformat(timespec="seconds")})
+    artefact.unlink()
+    return found["size"]
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m ambient prune FOLDER`: remove weights (or more), and record what was removed."""
+    parser = argparse.ArgumentParser(prog="python -m ambient prune", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(DEFAULT),
+                        help=f"whose arrays are removed (default: {' '.join(DEFAULT)})")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    given = parser.parse_args(arguments)
+    if not given.folder.is_dir():
+        parser.error(f"{given.folder}: no such folder")
+    stages, total, count = {f"ambient.{name}" for name in given.stages}, 0, 0
+    for artefact, found in manifest.read_below(given.folder, skipped):
+        if not (found["stage"] in stages and prunable(artefact, found)
+                and regular.kind(artefact, follow=False) == regular.FILE):
+            continue
+        try:
+            total += found["size"] if given.dry_run else remove(artefact, found)
+        except (OSError, ValueError) as error:
+            print(printable(f"kept: {error}"))
+            continue
+        count += 1
+        print(printable(f"{artefact}: {found['size']:,} bytes"))
+    what = "would be removed" if given.dry_run else "removed; the manifests stay"
+    print(f"{count} files, {total:,} bytes {what}")
+    return 0

@@ -1,0 +1,241 @@
+"""Before Snakemake looks at dates and at records of its own: what do the manifests say?
+
+A result whose manifest describes the very job that would make it (specification, code, inputs by digest, its
+own digest) is kept, whatever became of Snakemake's records: it was copied from another machine, or the head
+of its run was killed. One that differs is made again, and the difference is said. One that waits for others
+to be made again is looked at once more when they are there: where they came out equal, it is kept too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from snakemake import api
+from snakemake.dag import DAG
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+from snakemake.settings.types import ExecMode, RerunTrigger
+
+from ambient.audit.prune import pruned_record
+from ambient.provenance import manifest
+from ambient.settings.asked import Difference, differences
+from ambient.storage.digests import Digests
+
+STORE = Path(".snakemake/ambient-digests.json")
+STAGE = re.compile(r"ambient\.stages\.(\w+) --spec")
+TOLD = 20  # lines of differences shown at the start of a run
+INPUT, MISSING = "input", "missing"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a job would be told now."""
+
+    stage: str
+    spec: Any
+    code: Mapping[str, str] | None  # None: any code will do
+    outside: Path | None  # raw data, weights: from outside the tree
+
+
+class Judge:
+    """Holds jobs against the manifests of their outputs."""
+
+    def __init__(self, told: Callable[[Any, str], Told]) -> None:
+        self.told_by, self.digests = told, Digests(STORE)
+
+    def told(self, job: Any) -> Told | None:
+        """What a job would be told, or None for one that writes no manifests."""
+        stage = STAGE.search(job.rule.shellcmd or "")
+        return self.told_by(job, stage[1]) if stage else None
+
+    def differences(self, job: Any) -> Iterator[tuple[Path, Difference]]:
+        """(output, what its manifest records otherwise) of a job; nothing where all are as asked."""
+        told = self.told(job)
+        for output in map(Path, job.output):
+            yield from ((output, one) for one in self.of_output(output, job, told))
+
+    def of_output(self, output: Path, job: Any, told: Told) -> Iterator[Difference]:
+        try:
+            found = manifest.read(manifest.path_for(output))
+        except (OSError, ValueError):
+            yield Difference(MISSING, "no manifest that can be read", "one that describes this job")
+            return
+        if not output.is_file():
+            if not pruned_record(output, found):
+                yield Difference(MISSING, "a manifest alone", "the file")
+        elif self.digests.of(output) != found["sha256"]:
+            yield Difference("sha256", found["sha256"], self.digests.of(output))
+        yield from differences(found, told.stage, told.spec, told.code)
+        yield from self.of_inputs(output, found, [Path(path) for path in job.input])
+        if told.outside and told.outside.exists():
+            when = datetime.fromisoformat(found["execution"]["started"])
+            for one in found["external"]:
+                now = self.digests.of_raw(told.outside, one["sha256"], when)
+                if now != one["sha256"]:
+                    yield Difference(f"raw data {told.outside}", one["sha256"], now)
+
+    def of_inputs(self, output: Path, found: Mapping, inputs: list[Path]) -> Iterator[Difference]:
+        """Inputs that have other bytes than those which were read, or are others."""
+        read = {os.path.normpath(output.parent / entry["path"]): entry["sha256"]
+                for entries in found["inputs"].values() for entry in entries}
+        now = {os.path.normpath(path): self.present(path) for path in inputs}
+        for path in sorted(read.keys() | now.keys()):
+            if read.get(path) != now.get(path):
+                yield Difference(f"{INPUT} {path}", read.get(path), now.get(path))
+
+    def present(self, path: Path) -> str | None:
+        """The digest of an input; of one that was pruned, by its manifest; None where it is not there."""
+        try:
+            if path.is_file():
+                return self.digests.of(path)
+            found = manifest.read(manifest.path_for(path))
+            return found["sha256"] if pruned_record(path, found) else None
+        except (OSError, ValueError):
+            return None
+
+
+class Adopting(DAG):
+    """Snakemake's jobs, of which those that the manifests describe are settled beforehand."""
+
+    judge: Judge  # set by `install`
+
+    async def check_incomplete(self) -> None:
+        """Settle what the manifests describe; make again what was cut short (its state resumes)."""
+        self.settled = self.settle()
+        self.judge.digests.save()
+        if not self.ignore_incomplete:
+            self.forcefiles.update(await self.incomplete_files())
+
+    async def incomplete_files(self) -> list:
+        """Files that were being made when a run ended, but for those that are whole."""
+        settled = {path for job in self.settled for path in job.output}
+        return [path for path in await super().incomplete_files() if path not in settled]
+
+    def settle(self) -> set:
+        """The jobs whose outputs are as asked; those that are otherwise are named and made again."""
+        as_asked, settled, lines = set(), set(), []
+        for job in (job for level in self.toposorted() for job in level):
+            if not job.output:
+                continue
+            above = all(parent in as_asked for parent in self.dependencies[job])
+            present = all(map(os.path.exists, job.output))
+            if self.judge.told(job) is None:
+                if above and present and not self.workflow.persistence.has_metadata(job):
+                    settled.add(job)  # nothing is known against it
+                continue
+            found = list(self.judge.differences(job)) if present or self.recorded(job) else None
+            if found == [] and above:
+                as_asked.add(job)
+                settled |= {job} if present else set()
+            elif found and self.counts(found) and (present or self.needed_by_manifest(found)):
+                self.forcefiles.update(job.output)
+                lines += [f"{path}: {one}" for path, one in found if not one.key.startswith(INPUT)][:1]
+        tell(lines)
+        return settled
+
+    def recorded(self, job: Any) -> bool:
+        """Whether each output has a manifest: it was pruned, or lost."""
+        return all(manifest.path_for(Path(path)).is_file() for path in job.output)
+
+    def needed_by_manifest(self, found: list) -> bool:
+        """Whether a pruned job differs by more than the absence of its files."""
+        return any(one.key != MISSING for _, one in found)
+
+    def counts(self, found: list) -> bool:
+        """Whether a difference is one that this run looks for (`--rerun-triggers`)."""
+        triggers = {"code": RerunTrigger.CODE, "spec": RerunTrigger.PARAMS, INPUT: RerunTrigger.INPUT}
+        return any(triggers.get(re.split(r"[ .]", one.key)[0], RerunTrigger.MTIME)
+                   in self.workflow.rerun_triggers for _, one in found)
+
+    def forced(self, job: Any) -> bool:
+        return job.rule in self.forcerules or not self.forcefiles.isdisjoint(job.output)
+
+    async def update_needrun(self, create_inventory: bool = False) -> None:
+        """As Snakemake does, without asking about the jobs that are settled and wait for nobody."""
+        kept = {job for job in self.settled if not self.forced(job)}
+        while True:
+            self._finished |= kept
+            await super().update_needrun(create_inventory)
+            self._finished -= kept
+            waiting = {job for job in kept
+                       if any(parent in self._needrun for parent in self.dependencies[job])}
+            if not waiting:
+                break
+            kept -= waiting
+        self._len = len(self._finished | self._needrun)
+        self.refuse_outside()
+        if self.workflow.execution_settings is not None and not self.workflow.dryrun:
+            await self.write_records(kept)
+
+    def refuse_outside(self) -> None:
+        """Refuse raw data and weights that are not there, or known not to be those that are pinned."""
+        for job in self._needrun:
+            told = self.judge.told(job)
+            if not told or not told.outside:
+                continue
+            if not told.outside.exists():
+                raise WorkflowError(f"{', '.join(job.output)}: no such file or folder {str(told.outside)!r}, "
+                                    "which config/local.yaml names: correct the path there")
+            found = self.judge.digests.read_before(told.outside)
+            if found and told.spec.sha256 not in (None, found):
+                raise WorkflowError(f"{told.outside}: sha256 is {found}, the configuration's sha256 is "
+                                    f"{told.spec.sha256}: it has changed, or the wrong one is pinned")
+
+    async def write_records(self, kept: set) -> None:
+        """Give back to Snakemake the records that were lost."""
+        lost = [job for job in kept if not self.workflow.persistence.has_metadata(job)
+                or await self.workflow.persistence.incomplete(job)]
+        self.update_jobids()  # a record tells the shell command, which may tell the number of its job
+        for job in lost:
+            await self.workflow.persistence.finished(job)
+        if lost:
+            logger.info(f"Kept: the results of {len(lost)} jobs, which their manifests describe, though "
+                        "Snakemake has no record of them.")
+
+    async def finish(self, job: Any, update_checkpoint_dependencies: bool = True) -> bool:
+        """As Snakemake does; what follows is kept where its inputs came out with the bytes that it read."""
+        found = await super().finish(job, update_checkpoint_dependencies)
+        if self.workflow.dryrun or self.workflow.touch:
+            return found
+        for child in {child for one in (job if job.is_group() else [job]) for child in self.depending[one]}:
+            if child in self._ready_jobs and not self.forced(child) and self.as_asked(child):
+                self._running.add(child)
+                await self.workflow.persistence.finished(child)
+                self.workflow.scheduler.finished_jobs += 1
+                logger.info(f"Kept: {', '.join(child.output)}; what it is made of came out equal.")
+                self.workflow.scheduler.progress()
+                found |= await self.finish(child)
+        self.judge.digests.save()
+        return found
+
+    def as_asked(self, job: Any) -> bool:
+        """Whether a job's outputs are there and described by their manifests."""
+        return (bool(job.output) and all(map(os.path.exists, job.output))
+                and self.judge.told(job) is not None and not any(True for _ in self.judge.differences(job)))
+
+
+def tell(lines: list[str]) -> None:
+    """Say what is made again, and why."""
+    for line in lines[:TOLD]:
+        logger.info(f"Made again: {line}")
+    if len(lines) > TOLD:
+        logger.info(f"Made again: {len(lines) - TOLD} more, for such reasons.")
+
+
+def install(workflow: Any, told: Callable[[Any, str], Told]) -> None:
+    """Have this run's jobs be held against manifests. A single job that another run has started is not.
+
+    Snakemake has no hook between knowing its jobs and judging them, so its class is replaced by one of ours.
+    """
+    if workflow.exec_mode == ExecMode.DEFAULT:
+        Adopting.judge = Judge(told)
+        inspect.getmodule(api.Workflow).DAG = Adopting
+    else:
+        inspect.getmodule(api.Workflow).DAG = DAG

@@ -1,0 +1,236 @@
+"""What a job costs: arithmetic of a network, minutes, memory. For requests to a scheduler, before it runs.
+
+Standard library only. Multiply-adds are counted layer by layer as `networks/unet.py` builds them; one is two
+floating-point operations, and a training step three forward passes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ambient.cluster.site import Site
+from ambient.cluster.site import path as path_of_site
+from ambient.settings import Experiments
+from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkSpec, SamplingSpec, TrainingSpec
+from ambient.specs.strict import require
+
+OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
+STARTUP_MINUTES = 10
+INCEPTION_FLOPS = 11.5e9  # an image at 299x299
+INCEPTION_RATE = 100  # images/s that one process resizes for it
+BASE_MB = 4000  # libraries and the CUDA context
+CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
+
+
+@dataclass(frozen=True)
+class Network:
+    """Cost of one forward pass of an image."""
+
+    multiply_adds: int
+    parameters: int  # of convolutions and linear layers
+    features: int  # numbers in all feature maps
+
+
+class Counter:
+    """Adds up layers."""
+
+    def __init__(self) -> None:
+        self.multiply_adds = self.parameters = self.features = 0
+
+    def conv(self, channels_in: int, channels_out: int, side: int, kernel: int = 3) -> None:
+        weights = channels_in * channels_out * kernel * kernel
+        self.parameters += weights + channels_out
+        self.multiply_adds += weights * side * side
+        self.features += channels_out * side * side
+
+    def block(self, channels_in: int, channels_out: int, side: int, embedding: int,
+              attention: bool = False, resample: bool = False) -> None:
+        self.conv(channels_in, channels_out, side)
+        self.conv(embedding, channels_out, 1, 1)
+        self.conv(channels_out, channels_out, side)
+        if resample or channels_in != channels_out:
+            self.conv(channels_in, channels_out, side, 1)
+        if attention:
+            self.conv(channels_out, 3 * channels_out, side, 1)
+            self.multiply_adds += 2 * channels_out * side**4  # scores, and the sum they weigh
+            self.conv(channels_out, channels_out, side, 1)
+
+
+def unet(spec: NetworkSpec, resolution: int, channels: int, encoder_only: bool = False) -> Network:
+    """A U-Net's cost at a resolution, or its encoder half's."""
+    count, base = Counter(), spec.model_channels
+    embedding, width, skips = 4 * base, base, []
+    count.conv(base, embedding, 1, 1)
+    count.conv(embedding, embedding, 1, 1)
+    for level, factor in enumerate(spec.channel_mult):
+        side = resolution >> level
+        if level == 0:
+            count.conv(channels, width, side)
+        else:
+            count.block(width, width, side, embedding, resample=True)
+        skips.append(width)
+        for _ in range(spec.num_blocks):
+            count.block(width, factor * base, side, embedding, side in spec.attn_resolutions)
+            width = factor * base
+            skips.append(width)
+    if not encoder_only:
+        for level, factor in reversed(list(enumerate(spec.channel_mult))):
+            side, last = resolution >> level, len(spec.channel_mult) - 1
+            if level == last:
+                count.block(width, width, side, embedding, attention=True)
+                count.block(width, width, side, embedding)
+            else:
+                count.block(width, width, side, embedding, resample=True)
+            for i in range(spec.num_blocks + 1):
+                count.block(width + skips.pop(), factor * base, side, embedding,
+                            i == spec.num_blocks and side in spec.attn_resolutions)
+                width = factor * base
+        count.conv(width, channels, resolution)
+    return Network(count.multiply_adds, count.parameters, count.features)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job: floating-point operations, further minutes on the CPU, memory, and whether a GPU helps."""
+
+    flops: float = 0.0
+    cpu_minutes: float = 0.0
+    memory_mb: float = BASE_MB
+    gpu: bool = False
+    ranks: bool = False  # can use several
+    activations_mb: float = 0.0  # in the GPU's memory, or the CPU's where there is no GPU
+    batch: int = 0  # images of a training step, of which each rank takes its part; 0: it has none
+
+    def processes(self, site: Site) -> int:
+        """Ranks that do the job. Raises `SpecError` where they can't share its batch evenly."""
+        number = site.ranks if self.ranks else 1
+        require(self.batch % number == 0, f"{path_of_site()}: {'gpus' if site.gpus else 'cpu_ranks'}", number,
+                f"a divisor of the batch of {self.batch}, of which each rank takes a part")
+        return number
+
+    def memory(self, site: Site) -> float:
+        """Main memory, MB, of all ranks of a node."""
+        each = self.memory_mb + (0 if self.gpu and site.gpus else self.activations_mb)
+        return each * (site.ranks // site.nodes if self.ranks else 1)
+
+    def minutes(self, site: Site) -> float:
+        """Expected wall time at a site."""
+        rate = site.gpu_tflops if self.gpu and site.gpus else site.cpu_tflops
+        return self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
+
+    def limit(self, site: Site, attempt: int) -> int:
+        """Time to ask for, minutes: grows with the attempt, and never exceeds what the site allows."""
+        asked = attempt * (STARTUP_MINUTES + OVERHEAD * self.minutes(site))
+        return min(math.ceil(asked), site.max_minutes)
+
+
+class Costs:
+    """The work of each job of a scale. Dataset sizes are those of its configuration."""
+
+    def __init__(self, experiments: Experiments) -> None:
+        self.experiments = experiments
+
+    def dataset(self, name: str) -> tuple[int, int, int]:
+        """(images, channels, resolution) of a prepared dataset."""
+        spec = self.experiments.dataset(name)
+        return spec.max_images or spec.num_images or 50_000, spec.channels, spec.resolution
+
+    def data(self, study: str) -> tuple[int, int, int]:
+        """(images, channels, resolution) of a study's dataset."""
+        return self.dataset(self.experiments.study(study)["dataset"])
+
+    def data_mb(self, study: str) -> float:
+        """All images of a study as float32, MB."""
+        images, channels, resolution = self.data(study)
+        return images * channels * resolution**2 * 4 / 1e6
+
+    def prepare(self, dataset: str) -> Work:
+        """Libraries and a few raw images (or all of CIFAR-10's), and the images that are kept, prepared."""
+        spec = self.experiments.dataset(dataset)
+        images = spec.num_images or 50_000
+        return Work(cpu_minutes=images / 500 / 60,
+                    memory_mb=1000 + 1.1 * (spec.max_images or images) * spec.channels
+                    * spec.resolution**2 / 1e6)
+
+    def corrupt(self, study: str) -> Work:
+        images = self.data(study)[0]
+        return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study))
+
+    def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, network: Network) -> Work:
+        """Training: three forward passes an image, five copies of the weights twice over."""
+        return Work(flops=6.0 * network.multiply_adds * spec.optimiser.nimg, gpu=True, ranks=True,
+                    batch=spec.optimiser.batch,
+                    memory_mb=BASE_MB + 4 * self.data_mb(study) + 40 * network.parameters / 1e6,
+                    activations_mb=spec.optimiser.batch * network.features * 4 * CPU_ACTIVATIONS / 1e6)
+
+    def classify(self, study: str, classifier: str) -> Work:
+        spec = self.experiments.classifier(study, classifier)
+        _, channels, resolution = self.data(study)
+        return self.fitting(spec, study, unet(spec.network, resolution, channels, encoder_only=True))
+
+    def train(self, run: str) -> Work:
+        study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
+        _, channels, resolution = self.data(study)
+        return self.fitting(spec, study, unet(spec.network, resolution, channels))
+
+    def annotate(self, study: str, annotation: str) -> Work:
+        spec: AnnotationSpec = self.experiments.annotation(study, annotation)
+        images, channels, resolution = self.data(study)
+        flops = 0.0
+        for name in self.experiments.crop_classifiers(annotation) or [
+                self.experiments.classifier_of(annotation)]:
+            if name is None:
+                return Work(cpu_minutes=1, memory_mb=2000 + 2 * self.data_mb(study))
+            classifier = self.experiments.classifier(study, name)
+            asked = spec.num_sigmas * spec.num_trials
+            if classifier.crop:
+                asked = (-(-resolution // classifier.crop)) ** 2
+            flops += 2.0 * unet(classifier.network, resolution, channels, True).multiply_adds * images * asked
+        return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * self.data_mb(study))
+
+    def combine(self, run: str) -> Work:
+        return Work(cpu_minutes=2, memory_mb=1000 + 8 * self.data_mb(self.experiments.run(run).study))
+
+    def locality(self, study: str) -> Work:
+        spec = self.experiments.locality(study)
+        training = self.experiments.training(self.experiments.locality_run(study), 0)
+        _, channels, resolution = self.data(study)
+        passes = spec.num_images * spec.num_sigmas * (len(spec.contexts) + 1)
+        network = unet(training.network, resolution, channels)
+        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, memory_mb=2 * BASE_MB)
+
+    def sample(self, run: str) -> Work:
+        spec: SamplingSpec = self.experiments.sampling(run)
+        training, study = self.experiments.training(run, 0), self.experiments.run(run).study
+        _, channels, resolution = self.data(study)
+        network = unet(training.network, resolution, channels)
+        images = spec.images(len(training.snapshots))
+        passes = images * (2 * spec.sampler.num_steps - 1)
+        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,
+                    memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
+
+    def features(self, images: int, detector: str) -> Work:
+        """Features of images: Inception's cost, an upper bound for the small detectors."""
+        spec = self.experiments.detector(detector)
+        slow = spec.kind == "inception"
+        return Work(flops=images * (INCEPTION_FLOPS if slow else 1e8), gpu=True,
+                    cpu_minutes=images / INCEPTION_RATE / 60 if slow else 1,
+                    memory_mb=2 * BASE_MB + images * spec.members * spec.features * 8 / 1e6)
+
+    def evaluate(self, run: str) -> Work:
+        spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)
+        detector = self.experiments.detectors(self.experiments.run(run).study)[0]
+        images = spec.images(len(training.snapshots))
+        return self.features(images, detector)
+
+    def reference(self, dataset: str, detector: str) -> Work:
+        return self.features(self.experiments.dataset(dataset).num_images or 50_000, detector)
+
+    def detector(self, dataset: str, detector: str) -> Work:
+        spec = self.experiments.detector(detector)
+        return Work(flops=6e8 * spec.nimg * spec.members, memory_mb=2 * BASE_MB,
+                    gpu=spec.kind == "classifier", cpu_minutes=5)
+
+    def table(self) -> Work:
+        return Work(cpu_minutes=2)

@@ -1,0 +1,114 @@
+"""`python -m ambient efficiency results/<scale>`: what finished jobs used, from their manifests.
+
+Utilisation is the arithmetic done a second (the network counted layer by layer, see `cost.py`) over what the
+devices are said to sustain (`gpu_tflops` or `cpu_tflops` of the site's settings), for the last attempt of a
+job. Images seen again after a loss are counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ambient.audit.words import first_line, skipped
+from ambient.cluster import site as sites
+from ambient.cluster.cost import unet
+from ambient.cluster.site import Site
+from ambient.provenance import manifest
+from ambient.specs import TrainingSpec
+from ambient.specs.strict import SpecError, build
+from ambient.storage import regular
+
+STAGES = ("train", "classifier", "sample")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A finished job. `device_hours` reckons all its images at the rate of its last attempt."""
+
+    name: str
+    stage: str
+    images: int
+    rate: float  # images/s
+    device_hours: float
+    devices: str
+    restarts: int
+    repeated: int
+    utilisation: float | None
+
+    def __str__(self) -> str:
+        used = "" if self.utilisation is None else f"{self.utilisation:4.0%}"
+        return (f"{self.stage:10} {self.images:12,} {self.rate:10,.1f} {self.device_hours:9.2f} "
+                f"{self.devices:7} {used:5} {self.restarts:8} {self.repeated:12,}  {self.name}")
+
+
+HEADER = (f"{'stage':10} {'images':>12} {'images/s':>10} {'hours':>9} {'on':7} {'used':5} {'restarts':>8} "
+          f"{'repeated':>12}  job")
+
+
+def rate_of(found: Mapping) -> float:
+    """Images a second of the last attempt at a training (or of samples), by its manifest."""
+    facts = found["facts"]
+    images = facts.get("images_seen", facts.get("samples"))
+    last = images - facts.get("attempts", [{"from_nimg": 0}])[-1]["from_nimg"]
+    return last / found["execution"]["wall_sec"]
+
+
+def job(path: Path, found: Mapping, folder: Path, site: Site) -> Job | None:
+    """The job behind an artefact and its manifest, or None for a stage that is not counted."""
+    facts, stage = found["facts"], found["stage"].removeprefix("ambient.")
+    if stage not in STAGES or path.name == "loss.jsonl" or "calibration" in path.name:
+        return None
+    images, seconds = facts.get("images_seen", facts.get("samples")), found["execution"]["wall_sec"]
+    gpus, rate = len(found["environment"].get("gpu", ())), rate_of(found)
+    utilisation = None
+    if "image" in facts:
+        network = unet(build(TrainingSpec, found["spec"], str(path)).network, *facts["image"])
+        sustained = site.gpu_tflops * gpus if gpus else site.cpu_tflops
+        utilisation = 6 * network.multiply_adds * rate / (sustained * 1e12)
+    repeated = facts.get("repeated_images", 0)
+    hours = (images + repeated) / rate / 3600 * max(gpus, 1) if rate else seconds / 3600
+    return Job(path.parent.relative_to(folder).as_posix(), stage, images, rate, hours,
+               f"{gpus} GPU" if gpus else "CPU", facts.get("resumptions", 0), repeated, utilisation)
+
+
+def jobs(folder: Path, site: Site) -> Iterator[Job]:
+    """Every training and every set of samples below a folder."""
+    for path, record in manifest.read_below(folder, skipped):
+        try:
+            found = job(path, record, folder, site)
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            skipped(f"{path}: its manifest does not say what its job did ({first_line(error)})")
+            continue
+        if found:
+            yield found
+
+
+def main(arguments: list[str]) -> int:
+    """Print one line a job, and the totals."""
+    parser = argparse.ArgumentParser(prog="python -m ambient efficiency", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="results/<scale>")
+    parser.add_argument("--config", default="config", help="folder of the YAML files")
+    given = parser.parse_args(arguments)
+    if regular.kind(given.folder) != regular.FOLDER:
+        parser.error(f"{given.folder}: no such folder")
+    try:
+        found = list(jobs(given.folder, sites.read(given.config)))
+    except (SpecError, ValueError, OSError) as error:
+        print(f"ambient efficiency: error: {error}", file=sys.stderr)
+        return 2
+    if not found:
+        print(f"ambient efficiency: error: no finished training or samples below {given.folder}",
+              file=sys.stderr)
+        return 2
+    print(HEADER, *found, sep="\n")
+    gpu = sum(one.device_hours for one in found if "GPU" in one.devices)
+    cpu = sum(one.device_hours for one in found if "GPU" not in one.devices)
+    images, repeated = sum(one.images for one in found), sum(one.repeated for one in found)
+    print(f"{len(found)} jobs, {gpu:.2f} GPU-hours, {cpu:.2f} CPU-job-hours, "
+          f"{sum(one.restarts for one in found)} restarts, {repeated / images:.1%} of the work done twice")
+    return 0

@@ -1,0 +1,1 @@
+"""Images, mixtures and annotations: read, made and stored."""

@@ -1,0 +1,85 @@
+"""The one prepared format: uint8 images, labels and stable ids in a safetensors file. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ambient.storage.files import read_arrays, write_arrays
+
+MAX_CLASSES = 100_000  # networks are told a class by a vector of so many numbers
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with stable ids; a mixture says of each whether it is corrupted.
+
+    images: uint8 (N, C, H, W), H = W. labels: int64 (N,), -1 where there is none. ids: int64 (N,),
+    rising. corrupted: uint8 (N,), 1 or 0, or None for a dataset that is no mixture.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    corrupted: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.images.shape
+        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3) \
+                or shape[2] != shape[3]:
+            raise ValueError(f"images are {self.images.dtype} {shape}, allowed: uint8 (N, 1 or 3, H, H)")
+        if not len(self.images):
+            raise ValueError("the dataset has no images")
+        for name in ("labels", "ids", "corrupted"):
+            values = getattr(self, name)
+            if values is not None and values.shape != shape[:1]:
+                raise ValueError(f"{name} has the shape {values.shape} for {shape[0]} images")
+        for name in ("labels", "ids"):
+            if getattr(self, name).dtype.kind not in "iu":
+                raise ValueError(f"{name} are {getattr(self, name).dtype}, allowed: whole numbers")
+        if (self.labels >= MAX_CLASSES).any():
+            raise ValueError(f"a label is {self.labels.max()}, allowed: below {MAX_CLASSES}")
+        if (self.labels < -1).any():
+            raise ValueError(f"a label is {self.labels.min()}, allowed: >= 0, or -1 for none")
+        if (np.diff(self.ids) <= 0).any():
+            raise ValueError("ids are not rising: each image needs an id of its own")
+        if self.corrupted is not None and not np.isin(self.corrupted, (0, 1)).all():
+            raise ValueError("corrupted holds values other than 0 and 1")
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label; 0 where there are no labels."""
+        return int(self.labels.max()) + 1
+
+
+def read(path: Path) -> Dataset:
+    """Read a prepared dataset or mixture. Raises `ValueError` naming the file."""
+    try:
+        return Dataset(**read_arrays(path))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a prepared dataset ({error})") from None
+
+
+def write(path: Path, data: Dataset) -> None:
+    """Write a dataset, atomically."""
+    arrays = {"images": data.images, "labels": data.labels.astype(np.int64),
+              "ids": data.ids.astype(np.int64)}
+    if data.corrupted is not None:
+        arrays["corrupted"] = data.corrupted.astype(np.uint8)
+    write_arrays(path, arrays)
+
+
+def to_float(images: np.ndarray) -> np.ndarray:
+    """uint8 -> float32 in [-1, 1]: x / 127.5 - 1."""
+    return images.astype(np.float32) / np.float32(127.5) - 1
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Float in [-1, 1] -> uint8, the inverse of `to_float`: (x + 1) 127.5, rounded and clipped.
+
+    Rounding makes the round trip exact and an identity corruption harmless. (EDM's samples are
+    x 127.5 + 128 truncated, the same but for values within rounding of a half.)
+    """
+    return np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)

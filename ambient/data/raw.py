@@ -1,0 +1,54 @@
+"""Raw data from outside while they are read: the recorded digest is of the very bytes that were read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ambient.storage.files import digest, files_below, sha256
+
+
+def fingerprint(path: Path) -> tuple[int, ...]:
+    """Size, times and number of a file: where they are as before, so is its content."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+class Raw:
+    """A file, or a folder's files but hidden ones by their relative name.
+
+    `close` gives the digest of `ambient.storage.files.sha256_of_raw`, and refuses data
+    that changed in between.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.is_folder = path, path.is_dir()
+        self.files = files_below(path) if self.is_folder else {path.name: path}
+        self.seen = {name: fingerprint(file) for name, file in self.files.items()}
+        self.sums = {} if self.is_folder else {path.name: sha256(path)}
+
+    def read(self, name: str) -> bytes:
+        """The content of a folder's file. Raises `ValueError` where it is another one than before."""
+        content = self.files[name].read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if self.sums.setdefault(name, found) != found:
+            raise ValueError(self.changed(name))
+        return content
+
+    def changed(self, name: str) -> str:
+        """What is said of a file that is not what it was."""
+        return f"{self.path}: {name} changed while it was read: run the job again when nothing writes there"
+
+    def close(self) -> tuple[str, int]:
+        """(SHA-256, bytes) of all that is there, read or not. Raises `ValueError` for what changed."""
+        now = files_below(self.path) if self.is_folder else self.files
+        for name in sorted(now.keys() ^ self.files.keys()):
+            raise ValueError(self.changed(name))
+        for name, file in self.files.items():
+            known = self.sums.get(name)
+            if known is None or fingerprint(file) != self.seen[name]:
+                self.sums[name] = sha256(file)
+                if known not in (None, self.sums[name]):
+                    raise ValueError(self.changed(name))
+        size = sum(self.seen[name][0] for name in self.files)
+        return (digest(self.sums) if self.is_folder else self.sums[self.path.name]), size

@@ -1,0 +1,1 @@
+"""Networks: raw functions of (scaled image, noise label); `ambient.diffusion.denoiser` preconditions them."""

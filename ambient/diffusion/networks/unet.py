@@ -1,0 +1,304 @@
+r"""DDPM++ U-Net and its encoder half, with the parameter names of the public EDM checkpoints.
+
+Source: Song et al. 2021 (arXiv:2011.13456, appendix), in the configuration of Karras et al. 2022
+(arXiv:2206.00364, appendix F). Written from those; names and shapes match so that public weights load.
+
+All randomness (initial weights, dropout masks) comes from generators that the caller gives; masks are drawn
+before an evaluation, which is then arithmetic alone.
+
+Memory stays contiguous NCHW: on CPUs group norm is quick only there. 3x3 convolutions lose little by that;
+pooling, repetition and (in bfloat16) 1x1 convolutions would lose much, and are matrix products there. On GPUs
+they are torch's own operators: what torch compiles lays out its memory by itself, which products hinder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ambient.training import ranks
+
+SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
+FREQUENCIES_MAX_PERIOD = 10_000
+
+
+def xavier_uniform(weight: Tensor, generator: torch.Generator, scale: float = 1.0) -> None:
+    """Fill with uniform draws of variance 2 / (fan_in + fan_out), times scale^2."""
+    receptive = weight[0, 0].numel() if weight.ndim > 2 else 1
+    bound = scale * math.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * receptive))
+    with torch.no_grad():
+        weight.uniform_(-bound, bound, generator=generator)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with min(32, channels // 4) groups."""
+    return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
+
+
+@cache
+def pooling(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
+    """(2 side, side / 2): takes two rows, one behind the other, to the means of their 2x2 squares."""
+    column = torch.arange(2 * side) % side // 2
+    return (F.one_hot(column, side // 2) / 4).to(where, dtype)
+
+
+@cache
+def repeating(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
+    """(side, 4 side): takes a row to two, one behind the other, in which each pixel is repeated."""
+    return 4 * pooling(2 * side, dtype, where).T.contiguous()
+
+
+def resized(x: Tensor, how: str) -> Tensor:
+    """(B, C, H, W) at half or twice the size by the 2x2 box filter: means ("down"), repetition ("up").
+
+    On CPUs a matrix product along the rows: torch's own operators give the same values to rounding, but are
+    slow there.
+    """
+    if x.is_cuda:
+        return F.avg_pool2d(x, 2) if how == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")
+    batch, channels, height, width = x.shape
+    if how == "down":
+        rows = x.reshape(-1, 2 * width) @ pooling(width, x.dtype, x.device)
+        return rows.reshape(batch, channels, height // 2, width // 2)
+    rows = x.reshape(-1, width) @ repeating(width, x.dtype, x.device)
+    return rows.reshape(batch, channels, 2 * height, 2 * width)
+
+
+class Conv(nn.Module):
+    """Convolution that keeps the size, or halves or doubles it first by the 2x2 box filter.
+
+    With the filter [1, 1] the depthwise resampling of the public networks is `resized`; the
+    `resample_filter` buffer is kept for their files' sake.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, generator: torch.Generator,
+                 resample: str | None = None, scale: float = 1.0) -> None:
+        super().__init__()
+        self.resample = resample
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        xavier_uniform(self.weight, generator, scale)
+        if resample:
+            self.register_buffer("resample_filter", torch.full((1, 1, 2, 2), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.resample:
+            x = resized(x, self.resample)
+        channels_out, _, kernel, _ = self.weight.shape
+        if kernel == 1 and x.dtype != torch.float32 and not x.is_cuda:
+            # One matrix product an image; the weight is cast before it is repeated, so once.
+            weight = self.weight[:, :, 0, 0].to(x.dtype).expand(len(x), -1, -1)
+            out = torch.bmm(weight, x.flatten(2)) + self.bias[:, None].to(x.dtype)
+            return out.reshape(len(x), channels_out, *x.shape[2:])
+        return F.conv2d(x, self.weight, self.bias, padding=kernel // 2)
+
+
+class Linear(nn.Module):
+    """Linear layer with the network's initialisation."""
+
+    def __init__(self, features_in: int, features_out: int, generator: torch.Generator,
+                 bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(features_out, features_in))
+        self.bias = nn.Parameter(torch.zeros(features_out)) if bias else None
+        xavier_uniform(self.weight, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Block(nn.Module):
+    """Residual block: GN, SiLU, conv (resampling), + embedding, GN, SiLU, dropout, conv, + skip.
+
+    The skip is a 1x1 convolution where the channels or the size change. With attention, one head over all
+    channels follows: softmax(q k / sqrt(C)) v. `side` is that of its output, in pixels.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, side: int, embedding: int, dropout: float,
+                 generator: torch.Generator, attention: bool = False,
+                 resample: str | None = None) -> None:
+        super().__init__()
+        self.channels_in, self.channels_out, self.side = channels_in, channels_out, side
+        self.dropout, self.attention = dropout, attention
+        self.norm0 = group_norm(channels_in)
+        self.conv0 = Conv(channels_in, channels_out, 3, generator, resample)
+        self.affine = Linear(embedding, channels_out, generator)
+        self.norm1 = group_norm(channels_out)
+        self.conv1 = Conv(channels_out, channels_out, 3, generator, scale=1e-5)
+        if channels_in != channels_out or resample:
+            self.skip = Conv(channels_in, channels_out, 1, generator, resample)
+        else:
+            self.skip = None
+        if attention:
+            self.norm2 = group_norm(channels_out)
+            self.qkv = Conv(channels_out, 3 * channels_out, 1, generator, scale=math.sqrt(0.2))
+            self.proj = Conv(channels_out, channels_out, 1, generator, scale=1e-5)
+
+    def forward(self, x: Tensor, embedding: Tensor, keep: Tensor | None) -> Tensor:
+        h = self.conv0(F.silu(self.norm0(x)))
+        h = h + self.affine(embedding)[:, :, None, None].to(h.dtype)
+        h = F.silu(self.norm1(h))
+        h = self.conv1(self.dropped(h, keep))
+        x = (h + (self.skip(x) if self.skip is not None else x)) * SKIP_SCALE
+        return self.attended(x) if self.attention else x
+
+    def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Dropout by a mask of `Encoder.masks`, or none."""
+        return x if keep is None else x * keep * (1 / (1 - self.dropout))
+
+    def attended(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        # The public checkpoints interleave: channel 3 c + (0, 1, 2) holds q, k, v of channel c.
+        qkv = self.qkv(self.norm2(x)).reshape(batch, channels, 3, height * width)
+        q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))
+        h = F.scaled_dot_product_attention(q, k, v)  # scale 1 / sqrt(C)
+        h = self.proj(h.transpose(1, 2).reshape(x.shape).to(x.dtype))
+        return (x + h) * SKIP_SCALE
+
+
+class Encoder(nn.Module):
+    """The embedding and the downward half that `UNet` and `HalfUNet` share.
+
+    Args:
+        resolution: side of the square images, pixels.
+        channels_in: image channels.
+        label_dim: number of classes, 0 for none. augment_dim: augmentation labels, 0 for none.
+        model_channels, channel_mult, num_blocks: width, its factor at each level (each level halves
+            the side), residual blocks a level.
+        attn_resolutions: sides at which blocks have self-attention.
+        dropout: probability, in [0, 1).
+        generator: of the initial weights.
+    """
+
+    def __init__(self, *, resolution: int, channels_in: int, label_dim: int = 0, augment_dim: int = 0,
+                 model_channels: int, channel_mult: Sequence[int], num_blocks: int,
+                 attn_resolutions: Sequence[int], dropout: float,
+                 generator: torch.Generator) -> None:
+        super().__init__()
+        side = resolution >> (len(channel_mult) - 1)
+        if side << (len(channel_mult) - 1) != resolution or side < 2:
+            raise ValueError(f"resolution {resolution} can't be halved {len(channel_mult) - 1} times "
+                             "(channel_mult has one factor a level)")
+        self.label_dim = label_dim
+        self.dropout, width = dropout, 4 * model_channels
+        self.options = {"embedding": width, "dropout": dropout, "generator": generator}
+        half = model_channels // 2
+        self.frequencies = torch.exp(
+            -math.log(FREQUENCIES_MAX_PERIOD) * torch.arange(half, dtype=torch.float32) / (half - 1))
+        self.map_label = Linear(label_dim, model_channels, generator) if label_dim else None
+        self.map_augment = (Linear(augment_dim, model_channels, generator, bias=False)
+                            if augment_dim else None)
+        self.map_layer0 = Linear(model_channels, width, generator)
+        self.map_layer1 = Linear(width, width, generator)
+        self.enc = nn.ModuleDict()
+        channels = model_channels
+        for level, factor in enumerate(channel_mult):
+            side = resolution >> level
+            if level == 0:
+                self.enc[f"{side}x{side}_conv"] = Conv(channels_in, channels, 3, generator)
+            else:
+                self.enc[f"{side}x{side}_down"] = Block(channels, channels, side, resample="down",
+                                                        **self.options)
+            for i in range(num_blocks):
+                self.enc[f"{side}x{side}_block{i}"] = Block(
+                    channels, factor * model_channels, side, attention=side in attn_resolutions,
+                    **self.options)
+                channels = factor * model_channels
+        self.channels_encoded = channels
+
+    def embed(self, noise_labels: Tensor, class_labels: Tensor | None,
+              augment_labels: Tensor | None) -> Tensor:
+        """Embedding (B, 4 model_channels) of noise labels (B,), one-hot classes, augment labels."""
+        angles = noise_labels.float()[:, None] * self.frequencies.to(noise_labels.device)
+        embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
+        if self.map_label is not None:
+            if class_labels is None:
+                class_labels = embedding.new_zeros(len(embedding), self.label_dim)
+            # One-hot rows scaled to unit variance.
+            embedding = embedding + self.map_label(class_labels.float() * math.sqrt(self.label_dim))
+        if self.map_augment is not None and augment_labels is not None:
+            embedding = embedding + self.map_augment(augment_labels.float())
+        return F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
+
+    def masks(self, count: int, generator: torch.Generator | None) -> list[Tensor]:
+        """Dropout masks of this rank's `count` images, in the order of the blocks.
+
+        A function of the generator. Empty where nothing is dropped: in evaluation mode, or with dropout 0.
+        """
+        if not self.training or self.dropout == 0:
+            return []
+        if generator is None:
+            raise ValueError(f"dropout is {self.dropout} in training mode: give a generator for its "
+                             "masks, or call eval()")
+        shapes = [(count, block.channels_out, block.side, block.side)
+                  for block in self.modules() if isinstance(block, Block)]
+        return [ranks.bernoulli(shape, 1 - self.dropout, generator) for shape in shapes]
+
+    def encode(self, x: Tensor, embedding: Tensor, masks: Iterator[Tensor]) -> list[Tensor]:
+        """The output of every encoder layer, in order."""
+        outputs = []
+        for layer in self.enc.values():
+            x = layer(x, embedding, next(masks, None)) if isinstance(layer, Block) else layer(x)
+            outputs.append(x)
+        return outputs
+
+
+class HalfUNet(Encoder):
+    """The encoder alone: features (B, C, H', W') of the last block. Arguments as `Encoder`."""
+
+    def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
+                augment_labels: Tensor | None = None, masks: Sequence[Tensor] = ()) -> Tensor:
+        embedding = self.embed(noise_labels, class_labels, augment_labels)
+        return self.encode(x, embedding, iter(masks))[-1]
+
+
+class UNet(Encoder):
+    """The raw network F(x, noise label): (B, channels_in, H, W) -> (B, channels_out, H, W).
+
+    Arguments as `Encoder`, and `channels_out`. In `forward`, `noise_labels` (B,), `class_labels` (B,
+    label_dim) one-hot and `augment_labels` (B, augment_dim) may be None: no label. `masks` are those of
+    `Encoder.masks`; without them nothing is dropped.
+    """
+
+    def __init__(self, *, channels_out: int, **options) -> None:
+        super().__init__(**options)
+        resolution, generator = options["resolution"], options["generator"]
+        mult, num_blocks = options["channel_mult"], options["num_blocks"]
+        base, attn = options["model_channels"], options["attn_resolutions"]
+        skips = [layer.channels_out if isinstance(layer, Block) else layer.weight.shape[0]
+                 for layer in self.enc.values()]
+        channels = self.channels_encoded
+        self.dec = nn.ModuleDict()
+        for level, factor in reversed(list(enumerate(mult))):
+            side = resolution >> level
+            if level == len(mult) - 1:
+                self.dec[f"{side}x{side}_in0"] = Block(channels, channels, side, attention=True,
+                                                       **self.options)
+                self.dec[f"{side}x{side}_in1"] = Block(channels, channels, side, **self.options)
+            else:
+                self.dec[f"{side}x{side}_up"] = Block(channels, channels, side, resample="up",
+                                                      **self.options)
+            for i in range(num_blocks + 1):
+                self.dec[f"{side}x{side}_block{i}"] = Block(
+                    channels + skips.pop(), factor * base, side,
+                    attention=i == num_blocks and side in attn, **self.options)
+                channels = factor * base
+        self.dec[f"{side}x{side}_aux_norm"] = group_norm(channels)
+        self.dec[f"{side}x{side}_aux_conv"] = Conv(channels, channels_out, 3, generator, scale=1e-5)
+
+    def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
+                augment_labels: Tensor | None = None, masks: Sequence[Tensor] = ()) -> Tensor:
+        embedding, left = self.embed(noise_labels, class_labels, augment_labels), iter(masks)
+        skips = self.encode(x, embedding, left)
+        x = skips[-1]
+        *blocks, norm, conv = self.dec.values()
+        for block in blocks:
+            if block.channels_in != x.shape[1]:
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = block(x, embedding, next(left, None))
+        return conv(F.silu(norm(x)))

@@ -1,0 +1,1 @@
+"""Features of samples, and distances between them."""

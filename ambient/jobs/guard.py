@@ -1,0 +1,81 @@
+"""What a job reads and writes, judged before compute is spent and once more before its manifests are written.
+
+It never uses an input that is not what its own manifest says, never writes over what it reads or what no job
+of this program made, and never records an input that changed under it. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ambient.provenance import manifest
+from ambient.storage.files import files_below, sha256_of_raw, temporary_beside
+
+Recorded = Mapping[str, Sequence[tuple[Path, str, str | None]]]
+
+
+def fingerprint(path: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of a file, or of every file below a folder: cheap signs of a change while it was read."""
+    below = files_below(path) if path.is_dir() else {"": path}
+    abouts = {name: one.stat() for name, one in below.items()}
+    return {name: (about.st_size, about.st_mtime_ns) for name, about in abouts.items()}
+
+
+def unchanged(before: Mapping[Path, dict], recorded: Recorded, outside: Iterable[Mapping]) -> None:
+    """Raise `ValueError` naming what was read and is not any more what it was.
+
+    `before` are the fingerprints of all that the job reads, `outside` the records of raw data among that.
+    Where a time alone changed (a copy, a touch), the bytes are hashed again, and they count.
+    """
+    digests = {path: {value} for entries in recorded.values() for path, value, _ in entries}
+    for path, seen in before.items():
+        known = digests.get(path, {record["sha256"] for record in outside})
+        if fingerprint(path) != seen and sha256_of_raw(path)[0] not in known:
+            raise ValueError(f"{path} changed while it was read: run the job again (a state that it has "
+                             "saved belongs to the data as they were, and is kept)")
+
+
+def sound(recorded: Recorded) -> None:
+    """Raise `ValueError` naming an input whose bytes are not those of its own manifest."""
+    for role, entries in recorded.items():
+        for path, found, seal in entries:
+            if seal is None:
+                continue
+            said = manifest.read(manifest.path_for(path))["sha256"]
+            if said != found:
+                raise ValueError(
+                    f"--{role} {path}: its sha256 is {found}, its manifest says {said}: it was damaged or "
+                    "replaced after it was made. Delete it and have the workflow make it again; or, where "
+                    "the change is meant, delete its manifest")
+
+
+def writable(outputs: Mapping[str, Path], read: Iterable[Path], own: Iterable[str]) -> None:
+    """Raise `ValueError` or `OSError` for an output that must not or can't be written.
+
+    `read` is what the job reads; `own` names files without a manifest that are its own all the same: an
+    earlier attempt at this very job was killed before it wrote that.
+    """
+    taken = {path: f"{path}, which the job reads" for path in read}
+    taken |= {manifest.path_for(path): f"the manifest of {path}" for path in taken}
+    for role, path in outputs.items():
+        over = [what for other, what in taken.items() if leads_to(path, other)]
+        if over:
+            raise ValueError(f"--{role} {path}: would be written over {over[0]}; give another path")
+        if path.name.endswith(manifest.SUFFIX):
+            raise ValueError(f"--{role} {path}: this ending is a manifest's; give another name")
+        if path.exists() and not path.is_file():
+            raise ValueError(f"--{role} {path}: is there, and no ordinary file; give another path")
+        if path.exists() and not manifest.path_for(path).exists() and path.name not in own:
+            raise ValueError(f"--{role} {path}: is there and has no manifest, so that nothing tells whether "
+                             "this program made it; move or delete it, or give another path")
+        temporary_beside(manifest.path_for(path)).unlink()  # a read-only folder, a name that is too long
+        taken[path] = f"--{role} as well"
+
+
+def leads_to(path: Path, other: Path) -> bool:
+    """Whether writing `path` changes `other`, a file or folder. (A hard link is replaced, not written to.)"""
+    found, wanted = path.resolve(), other.resolve()
+    if path.exists() and other.exists() and path.samefile(other) and path.stat().st_nlink == 1:
+        return True
+    return found == wanted or wanted in found.parents

@@ -1,0 +1,153 @@
+"""Start a stage on one or several ranks: `python -m ambient.jobs.launch --ranks N STAGE ...`.
+
+STAGE is a module, `ambient.stages.train` say; `--nodes M` spreads the ranks.
+
+One rank: the stage itself, in this process. Several on one node: `torchrun --standalone`. On several nodes:
+`srun`, one task a rank, which meet at the node where the batch script runs (the first of the allocation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+# What a launcher tells a rank: its number, how many there are, its number on this node.
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+SRUN = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+MEETING = ("MASTER_ADDR", "MASTER_PORT")
+LONGEST = timedelta(days=7)  # that ranks wait for one, which may wait for disk space; a dead one ends all
+
+
+def place() -> tuple[int, int, int]:
+    """(rank, number of ranks, rank on this node), as the launcher of this process says; alone: (0, 1, 0).
+
+    A RANK or WORLD_SIZE that no launcher set is left over from something else, and does not count. Raises
+    `ValueError` where what a launcher sets does not fit together.
+    """
+    if "AMBIENT_SRUN" in os.environ:
+        names, who = (*SRUN, *MEETING), "AMBIENT_SRUN"
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        names, who = (*TORCHRUN, *MEETING), "TORCHELASTIC_RUN_ID"
+    else:
+        return 0, 1, 0
+    given = {name: os.environ.get(name) for name in names}
+    try:
+        rank, count, local = (int(given[name]) for name in names[:3])
+        if not all(given.values()) or not 0 <= local <= rank < count:
+            raise ValueError
+    except (TypeError, ValueError):
+        found = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(f"{who} is set, as for one of several ranks, but the rest does not fit ({found}): "
+                         "unset it, or start the ranks by python -m ambient.jobs.launch") from None
+    return rank, count, local
+
+
+def size() -> int:
+    """The number of ranks of this job."""
+    return place()[1]
+
+
+def first() -> bool:
+    """Whether this process is the one that writes."""
+    return place()[0] == 0
+
+
+def left_over() -> list[str]:
+    """Names in the environment that look like a rank's, where no launcher started this process."""
+    return [name for name in TORCHRUN if name in os.environ] if size() == 1 else []
+
+
+@contextmanager
+def group() -> Iterator[None]:
+    """The process group of this job's ranks: NCCL for the GPUs, gloo for the CPU. One rank needs none.
+
+    None leaves it before all are done: a rank that is gone takes the connections of the others with it.
+    """
+    rank, count, local = place()
+    if count == 1:
+        yield
+        return
+    import torch
+    from torch import distributed
+
+    os.environ.update(zip(TORCHRUN, map(str, (rank, count, local)), strict=True))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local % torch.cuda.device_count())
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                                   timeout=LONGEST)
+    try:
+        yield
+        distributed.all_reduce(torch.zeros(1))
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def departure(ranks: int) -> Iterator[None]:
+    """Outermost: of several ranks each ends its process when its work is done and what it said is written.
+
+    An interpreter that is torn down beside the threads of torch and gloo races with them: one that asks for
+    its lock then is unwound through C++ and aborts the process, after all its work was done.
+    """
+    status: object = 0
+    try:
+        yield
+    except SystemExit as left:
+        status = left.code
+        if ranks == 1:
+            raise
+    if ranks > 1:
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # whoever reads it may be gone
+                stream.flush()
+        os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+def agreed(value: bool) -> bool:
+    """The first rank's `value`, on every rank."""
+    if size() == 1:
+        return value
+    from torch import distributed
+
+    box = [value]
+    distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def command(ranks: int, nodes: int, stage: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line, and what it adds to the environment."""
+    if ranks == 1:
+        return [sys.executable, "-m", *stage], {}
+    if nodes == 1:
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+                str(ranks), "-m", "--", *stage], {}
+    port = 20000 + int(os.environ.get("SLURM_JOB_ID", os.getpid())) % 20000
+    return ["srun", f"--ntasks={ranks}", f"--nodes={nodes}", "--kill-on-bad-exit=1", sys.executable, "-m",
+            *stage], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
+
+
+def main(arguments: list[str]) -> None:
+    """Become the command that runs the stage."""
+    parser = argparse.ArgumentParser(prog="python -m ambient.jobs.launch", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=1, help="processes in all, one a GPU")
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("stage", nargs=argparse.REMAINDER, help="module and its options")
+    given = parser.parse_args(arguments)
+    if given.ranks < 1 or given.nodes < 1 or given.ranks % given.nodes or not given.stage:
+        parser.error(f"got --ranks {given.ranks} --nodes {given.nodes} and stage {given.stage[:1]}; "
+                     "allowed: ranks a multiple of nodes, then the stage")
+    line, extra = command(given.ranks, given.nodes, given.stage)
+    os.environ.update(extra)
+    os.execvp(line[0], line)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,100 @@
+"""Progress of long work: plain lines on standard error for logs, a small file for who looks from outside."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ambient.jobs.stopping import say
+from ambient.storage.files import write_json
+
+EVERY = 60.0  # seconds between two lines
+GLANCE = 2.0  # seconds between two writings of the file
+FOLDER = Path(".state/progress")  # in the folder `results` that the job writes into
+
+_job: list[Path] = []
+
+
+def begin(target: Path) -> None:
+    """Say what this process makes: its lines are called after it."""
+    _job[:] = [target]
+
+
+RUN_FILES = ("denoiser.safetensors", "samples.safetensors", "metrics.json")
+
+
+def label(target: Path) -> str:
+    """What tells a job from others of its stage, from the place of a file that it makes in a results tree.
+
+    `results/demo/runs/ambient-blur-0.6/seed-0/denoiser.safetensors`: `ambient-blur-0.6 seed 0`.
+    """
+    inside = in_tree(target)[1][2:]
+    if not inside:
+        return ""
+    last = inside[-1].removesuffix(target.suffix)
+    parts = inside[:-1] if inside[-1] in RUN_FILES else [*inside[:-1], last]
+    return " ".join(parts).replace("seed-", "seed ")
+
+
+def in_tree(target: Path) -> tuple[Path, tuple[str, ...]]:
+    """(the folder `results` above a file, the parts of its path below)."""
+    parts = target.parts
+    if "results" not in parts:
+        return Path(), ()
+    place = len(parts) - parts[::-1].index("results")
+    return Path(*parts[:place]), parts[place:]
+
+
+def place_of(target: Path) -> str:
+    """The name of the file by which the job that makes `target` is watched."""
+    return "-".join(in_tree(target)[1]) + ".json"
+
+
+def named(stage: str) -> str:
+    """A stage's name with what it makes here: `train ambient-blur-0.6 seed 0`."""
+    return f"{stage} {label(_job[0])}".rstrip() if _job else stage
+
+
+class Progress:
+    """Images done, images/s, time left and facts: a line a minute and one at the end.
+
+    Plain lines, not a redrawn bar: under a workflow they go to the rule's log, for `tail -f`.
+    """
+
+    def __init__(self, stage: str, total: int, start: int = 0) -> None:
+        self.name, self.total, self.start = named(stage), total, start
+        self.began = self.said = self.shown = time.monotonic()
+
+    def update(self, done: int, **facts: float) -> None:
+        """Report that `done` of `total` images are finished."""
+        now, ended = time.monotonic(), done >= self.total
+        rate = (done - self.start) / max(now - self.began, 1e-9)
+        if now - self.shown >= GLANCE or ended:
+            self.shown = now
+            self.show(done, rate)
+        if now - self.said >= EVERY or ended:
+            self.said = now
+            left = (self.total - done) / rate if rate else float("inf")
+            extra = "".join(f"  {key} {value:.4g}" for key, value in facts.items())
+            say(f"{self.name}: {done:,}/{self.total:,} images  {rate:,.0f}/s  ETA {spoken(left)}{extra}")
+
+    def show(self, done: int, rate: float) -> None:
+        """Write the file that the head of a workflow reads; work does not end because that can't be."""
+        if not _job or not label(_job[0]):
+            return
+        path = in_tree(_job[0])[0] / FOLDER / place_of(_job[0])
+        try:
+            write_json(path, {"name": self.name, "done": done, "total": self.total, "rate": rate,
+                              "time": time.time()})
+        except OSError:
+            return
+
+
+def spoken(seconds: float) -> str:
+    """A duration as a person says it: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds == float("inf"):
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

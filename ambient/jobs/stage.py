@@ -1,0 +1,192 @@
+"""The command line that every stage has: --spec JSON, one option a file, a manifest for each output."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ambient.jobs import guard, launch, lock, memory, progress, stopping
+from ambient.jobs.identity import Identity, identity
+from ambient.jobs.journal import Journal
+from ambient.provenance import manifest, merkle, schema
+from ambient.specs.strict import from_json, plain
+from ambient.storage.files import sha256, sha256_of_raw, write_json
+
+
+class Record:
+    """What a stage adds to the manifests of its outputs, and the state that leads to them."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.outside: list[dict] = []
+        self.state: Any = None  # the `ambient.jobs.state.State` of a stage that keeps one
+
+    def external(self, name: str, path: Path, origin: str, seen: tuple[str, int] | None = None) -> str:
+        """Note a file or folder from outside the tree, without its path; returns its SHA-256.
+
+        `seen`: digest and bytes of what was read, where the reader knows them. Raises `ValueError` for a
+        name that a manifest can't hold.
+        """
+        schema.name(path.name, f"--{name}: name of the file")
+        found, size = seen or sha256_of_raw(path)
+        self.outside.append({"name": name, "file": path.name, "origin": origin, "size": size,
+                             "sha256": found})
+        return found
+
+
+def begin(description: str, spec_type: type, *, inputs: Sequence[str], outputs: Sequence[str],
+          optional: Sequence[str] = (), options: Sequence[str] = (), many: Sequence[str] = ()) -> Job:
+    """Parse the command line of the stage that is being run, before it loads anything heavy.
+
+    Names in `many` take several paths; `optional` ones may be left out (None); `options` are paths
+    that are not recorded here (a stage notes raw data by `record.external`). A wrong specification or
+    a missing input ends the process with one line and status 1.
+    """
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, help="specification, JSON")
+    for name in (*inputs, *options, *outputs):
+        extra = {"nargs": "*", "default": []} if name in many else {}
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=Path,
+                            required=name not in optional and name not in many, **extra)
+    clock = manifest.Clock()
+    return Job(spec_type, parser.parse_args(), inputs, outputs, options, clock)
+
+
+class Job:
+    """One run of a stage: its specification and files, checked."""
+
+    def __init__(self, spec_type: type, given: argparse.Namespace, inputs: Sequence[str],
+                 outputs: Sequence[str], options: Sequence[str], clock: manifest.Clock) -> None:
+        self.name = f"ambient.{Path(sys.modules['__main__'].__file__).stem}"
+        self.files = {name: getattr(given, name) for name in (*inputs, *options, *outputs)}
+        self.outputs, self.resumes, self.clock = outputs, "state" in options, clock
+        with self.told():
+            self.spec = from_json(spec_type, given.spec)
+            self.inputs = {role: as_list(self.files[role]) for role in inputs}
+            for role, path in ((role, path) for role, paths in self.inputs.items() for path in paths):
+                if not path.exists():
+                    raise ValueError(f"--{role}: no such file {path}")
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """An expected error ends the process with one line (AMBIENT_TRACEBACK: with the whole trace)."""
+        try:
+            yield
+        except (ValueError, OSError, ArithmeticError) as error:
+            if "AMBIENT_TRACEBACK" in os.environ:
+                raise
+            raise SystemExit(f"{self.name}: error: {error}") from None
+        except KeyboardInterrupt:  # in a stage without a state: there is nothing to save
+            stopping.say(f"{self.name}: interrupted")
+            raise SystemExit(128 + signal.SIGINT) from None
+
+    def run(self, main: Callable) -> None:
+        """Call `main(spec, record, **paths)` and write a manifest for each output, or fail."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever it was started under
+        with self.told():
+            ranks = launch.size()
+            if ranks > 1 and not self.resumes:
+                raise ValueError(f"{ranks} ranks were started, and this stage runs on one")
+        for name in launch.left_over():
+            stopping.say(f"{self.name}: {name}={os.environ[name]} in the environment is ignored: no launcher "
+                         "of ranks set it")
+        with launch.departure(ranks), self.told(), ExitStack() as stack:
+            if self.resumes:
+                memory.keep_freed()
+                stack.enter_context(stopping.watch())
+                stack.enter_context(launch.group())
+            self.execute(main, stack)
+
+    def execute(self, main: Callable, stack: ExitStack) -> None:
+        """Do the job between two looks at what it reads, then write its manifests.
+
+        The state goes last: until they are on disk it is all that a killed job can go on from.
+        """
+        before = {path: guard.fingerprint(path) for path in self.read() if path != self.files.get("state")}
+        recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
+        guard.sound(recorded)
+        # Of now, not of the end: a long job runs the code that was there when it began.
+        made_by = manifest.code(self.name, plain(self.spec))
+        writer = launch.first()  # of several ranks one records
+        owner = identity(self.name, self.spec, *self.given()) if self.resumes else None
+        journal = Journal(self.files.get("state") if writer else None, owner and owner.name)
+        if self.resumes and self.made(recorded, made_by, stack):
+            self.forget(owner, journal)
+            return
+        targets, interrupted = {role: self.files[role] for role in self.outputs}, journal.earlier()
+        if writer:
+            guard.writable(targets, self.read(), journal.outputs())
+            manifest.refuse_early(targets, self.name, plain(self.spec), recorded, self.clock, made_by,
+                                  interrupted)
+        journal.begin(self.clock, made_by, list(targets.values()))
+        record = Record()
+        progress.begin(self.files[self.outputs[0]])
+        main(self.spec, record, **self.files)
+        guard.unchanged(before, recorded, record.outside)
+        if writer:
+            self.record(record, targets, recorded, made_by, interrupted)
+        self.forget(record.state.owner if record.state else owner, journal)
+
+    def given(self) -> list[Path]:
+        """The input files, in the order of their roles."""
+        return [path for paths in self.inputs.values() for path in paths]
+
+    def read(self) -> list[Path]:
+        """All that the job reads: inputs, raw data and weights from outside, its state."""
+        return [path for name, found in self.files.items() if name not in self.outputs
+                for path in as_list(found)]
+
+    def made(self, recorded: dict, made_by: dict, stack: ExitStack) -> bool:
+        """Wait for another copy of the job; whether its outputs are there by now, whole and of this very job.
+
+        Where raw data or weights come from outside it is not said: nothing tells whether those are the same.
+        """
+        state, first = self.files["state"], self.files[self.outputs[0]]
+        waited = launch.first() and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))
+        found = launch.first() and set(self.read()) == {*self.given(), state} and all(
+            manifest.describes(self.files[role], self.name, plain(self.spec), recorded, made_by)
+            for role in self.outputs)
+        if found:
+            stopping.say(f"{self.name}: " + (
+                f"another copy of this job has just made {first}" if waited else
+                f"{first} is whole and was made by this very job") + "; nothing left to do")
+        return launch.agreed(found)
+
+    def forget(self, owner: Identity | None, journal: Journal) -> None:
+        """Remove this job's state and attempts, which its manifests make superfluous, and no other job's."""
+        if owner and launch.first():
+            owner.forget(self.files["state"])
+            journal.remove()
+
+    def record(self, record: Record, targets: dict[str, Path], recorded: dict, made_by: dict,
+               interrupted: list) -> None:
+        """Write the manifests. Raises `ValueError` where the stage left an output out."""
+        for target in targets.values():
+            if not target.is_file():
+                raise ValueError(f"the stage did not write {target}")
+        made = {role: (path, sha256(path)) for role, path in targets.items()}
+        root = (merkle.of_inputs(next(iter(targets.values())), self.given())
+                if self.name == "ambient.tables" else None)
+        facts = record.facts | (record.state.remarks() if record.state else {})
+        found = {manifest.path_for(path): manifest.build(
+            path, self.name, plain(self.spec), recorded, record.outside, facts, self.clock, made_by,
+            interrupted, root, made) for path in targets.values()}
+        for path, content in found.items():
+            if self.resumes:
+                stopping.patiently(write_json, path, content)
+            else:
+                write_json(path, content)
+
+
+def as_list(value: Path | list[Path] | None) -> list[Path]:
+    """No, one or several paths as a list."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,180 @@
+"""The resumable state of a job: pieces of its work, each checked against the digest written with it.
+
+A piece is one safetensors file with a sealed JSON record of its SHA-256, which is written last, so a piece is
+either complete or not there. What is damaged is named, set aside, and made again. Training, sampling and
+annotation all keep what they do in such pieces; the folder goes when the manifests of the job are on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ambient.jobs import records
+from ambient.jobs.identity import Identity
+from ambient.jobs.stopping import say
+from ambient.storage.files import atomic, sha256
+from ambient.training import ranks
+
+JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
+GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
+GO_ON = "AMBIENT_GO_ON_FROM"  # names the folder of a state of the same job by other code, to go on from it
+CHECKPOINT = re.compile(r"checkpoint-(\d+)\.json")
+
+
+class State:
+    """The state of one job: a folder outside the workflow's declared outputs, which a failed job would lose.
+
+    Each identity has a folder of its own below `folder`: work done under other settings or code is never
+    mixed in, and never thrown away either. Of several ranks the first keeps order in it.
+    """
+
+    def __init__(self, folder: Path, owner: Identity) -> None:
+        self.root, self.owner, self.folder = Path(folder), owner, Path(folder) / owner.name
+        if ranks.first():
+            self.settle()
+        ranks.barrier()
+
+    def settle(self) -> None:
+        """Make the folder and its record; go on from the state that the environment names; tell of others."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for other in sorted(path for path in self.root.iterdir() if path.is_dir() and path != self.folder):
+            self.meet(other)
+        self.folder.mkdir(exist_ok=True)
+        about = recorded(self.folder)
+        if not about and (path := self.folder / "identity.json").exists():
+            records.set_aside(path, "damaged (no sound record)")
+        went_on = about.get("went_on", [])
+        if about.get("code", self.owner.code) != self.owner.code:
+            went_on = [*went_on, {
+                "code_sha256": [about["code_sha256"], self.owner.code_sha256],
+                "files": {name: [about["code"].get(name), self.owner.code.get(name)]
+                          for name in differing(about["code"], self.owner.code)}}]
+        records.write(self.folder / "identity.json", {
+            "job": self.owner.job, "code": dict(self.owner.code), "code_sha256": self.owner.code_sha256,
+            "went_on": went_on})
+
+    def meet(self, other: Path) -> None:
+        """Take another state over if it is this job's and the environment names it; else say it is kept."""
+        about, what = recorded(other), "state of other settings, data or code; kept, not used here"
+        if about.get("job") == self.owner.job:
+            if other.name == os.environ.get(GO_ON):
+                if self.folder.exists():
+                    records.set_aside(self.folder, f"{GO_ON} names another state")
+                os.replace(other, self.folder)
+                return
+            changed = ", ".join(differing(about["code"], self.owner.code))
+            what = (f"state of this very job by other code ({changed}); kept, not used here; "
+                    f"{GO_ON}={other.name} goes on from it and records both codes")
+        say(f"{other}: {what} (rm -r {other} removes it)")
+
+    # --- pieces
+
+    def put(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping | None = None) -> None:
+        """Write a piece: tensors, and facts about them (JSON)."""
+        from safetensors.torch import save_file
+
+        path = self.folder / f"{name}.safetensors"
+        with atomic(path) as temporary:
+            save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, temporary)
+        records.write(path.with_suffix(".json"), {"sha256": sha256(path), "facts": dict(facts or {})})
+
+    def facts(self, name: str) -> dict | None:
+        """The facts of a piece whose bytes are those that were written; None where it is not there.
+
+        A damaged one is named and set aside: then it is not there.
+        """
+        path = self.folder / f"{name}.safetensors"
+        try:
+            record = records.read(path.with_suffix(".json"))
+            if sha256(path) != record["sha256"]:
+                raise ValueError("its digest differs from the one recorded")
+            return record["facts"]
+        except (OSError, ValueError) as error:
+            if path.with_suffix(".json").exists():
+                self.set_aside(name, f"damaged ({error})")
+            return None
+
+    def set_aside(self, name: str, why: str) -> None:
+        """Take a piece out of use, and keep its files."""
+        for suffix in (".json", ".safetensors"):
+            if (path := self.folder / f"{name}{suffix}").exists():
+                records.set_aside(path, why)
+
+    def get(self, name: str) -> tuple[dict[str, torch.Tensor], dict]:
+        """(tensors, facts) of a piece. Raises `ValueError` where it is not there, whole."""
+        from safetensors.torch import load_file
+
+        facts = self.facts(name)
+        if facts is None:
+            raise ValueError(f"{self.folder / name}.safetensors: damaged or gone since it was written; "
+                             "the same command makes it again")
+        return load_file(self.folder / f"{name}.safetensors"), facts
+
+    # --- checkpoints
+
+    def checkpoints(self) -> list[int]:
+        """Positions (images seen) of the checkpoints, newest first."""
+        found = (CHECKPOINT.fullmatch(path.name) for path in self.folder.glob("checkpoint-*.json"))
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def save(self, position: int, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
+        """Write a checkpoint, then forget all but the newest `GENERATIONS`."""
+        self.put(f"checkpoint-{position}", tensors, facts)
+        for old in self.checkpoints()[GENERATIONS:]:
+            for suffix in (".json", ".safetensors"):
+                (self.folder / f"checkpoint-{old}{suffix}").unlink(missing_ok=True)
+
+    def newest(self, marks: tuple[int, ...] = (), piece: str = "") -> int:
+        """Position of the newest sound checkpoint that leaves no damaged piece behind it; 0 where none does.
+
+        `<piece>-<mark>` is written when a training passes each mark: one that is lost is made again from the
+        last checkpoint before it, and what lies after that is set aside.
+        """
+        for position in self.checkpoints():
+            lost = [mark for mark in marks if mark < position and self.facts(f"{piece}-{mark}") is None]
+            if lost:
+                self.set_aside(f"checkpoint-{position}", f"of no use, {piece}-{lost[0]} before it is lost")
+            elif self.facts(f"checkpoint-{position}") is not None:
+                return position
+        return 0
+
+    # --- what the manifest tells of it
+
+    def begin(self, nimg: int, logged: int) -> None:
+        """Note an attempt that goes on after `nimg` images, where `logged` had been done before it."""
+        record = {"from_nimg": nimg, "repeated_nimg": max(logged - nimg, 0),
+                  "code_sha256": self.owner.code_sha256}
+        record |= {name: os.environ[key] for key, name in JOB.items() if os.environ.get(key)}
+        path = self.folder / "attempts.jsonl"
+        records.write_lines(path, [*records.lines(path), record])
+
+    def history(self) -> dict:
+        """How often the work was interrupted, images seen twice, and each attempt."""
+        attempts = records.lines(self.folder / "attempts.jsonl")
+        return {"resumptions": len(attempts) - 1, "attempts": attempts,
+                "repeated_images": sum(a["repeated_nimg"] for a in attempts)}
+
+    def remarks(self) -> dict:
+        """What was out of the ordinary: files set aside as damaged, work that was done by other code."""
+        aside = sorted(path.name for path in self.folder.glob("*.aside-*"))
+        went_on = recorded(self.folder).get("went_on")
+        found = {"set_aside": aside, "went_on_by_other_code": went_on}
+        return {name: value for name, value in found.items() if value}
+
+
+def recorded(folder: Path) -> dict:
+    """What a state's folder says it belongs to; {} where it says nothing, or nothing sound."""
+    try:
+        return records.read(folder / "identity.json")
+    except (OSError, ValueError):
+        return {}
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The files that two codes do not share."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

@@ -1,0 +1,291 @@
+"""Manifests: what is recorded beside each artefact, and how it is read back. Standard library only.
+
+`x.csv` has `x.csv.manifest.json`, written by the job that made it, in the same step. No user names, host
+names or absolute paths; what is unknown is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from ambient.provenance import schema, source_code
+from ambient.storage import regular
+from ambient.storage.files import canonical_json, digest, sha256
+
+FORMAT = 1
+SUFFIX = ".manifest.json"
+LARGEST = 16 * 2**20  # bytes of a manifest; a table of a thousand runs has a few hundred thousand
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "safetensors", "pandas", "matplotlib",
+            "clean-fid", "mlxtend", "snakemake")
+CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+SCHEDULER = {"SLURM_JOB_ID": "job_id", "SLURM_JOB_PARTITION": "partition",
+             "SLURM_RESTART_COUNT": "restarts", "SLURMD_NODENAME": "node",
+             "CUDA_VISIBLE_DEVICES": "gpus"}
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def path_for(artefact: Path) -> Path:
+    """Where an artefact's manifest lies."""
+    return artefact.with_name(artefact.name + SUFFIX)
+
+
+def artefact_of(path: Path) -> Path:
+    """The artefact that a manifest describes."""
+    return path.with_name(path.name.removesuffix(SUFFIX))
+
+
+def content_sha256(path: Path) -> str:
+    """Digest of a safetensors file's tensors by name: the order and metadata of the file don't matter."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        total = hashlib.sha256()
+        for name in sorted(header):
+            entry = header[name]
+            begin, end = entry["data_offsets"]
+            file.seek(8 + length + begin)
+            inner = hashlib.sha256(file.read(end - begin)).hexdigest()
+            total.update(f"{name}|{entry['dtype']}|{entry['shape']}|{inner}\n".encode())
+    return total.hexdigest()
+
+
+def json_text(found: Mapping) -> str:
+    """The one text of a manifest, as `ambient.storage.files.write_json` writes it."""
+    return json.dumps(found, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def code(module: str, spec: Mapping | None = None) -> dict:
+    """The source code behind a job of specification `spec`, one digest of it all, the repository's state."""
+    files = source_code.digests(module, spec)
+    return {"module": module, "files": files, "sha256": digest(files),
+            "bookkeeping": source_code.bookkeeping_digests(module), **source_code.commit()}
+
+
+def environment() -> dict:
+    """Interpreter, machine and library versions; torch's devices if it is loaded."""
+    found: dict = {"python": platform.python_version(), "system": platform.system(),
+                   "release": platform.release(), "machine": platform.machine(),
+                   "packages": versions(), **processor()}
+    if libc := "-".join(filter(None, platform.libc_ver())):
+        found["libc"] = libc
+    lock = source_code.ROOT / "environment.yml"
+    if lock.is_file():
+        found["lock_sha256"] = sha256(lock)
+    if torch := sys.modules.get("torch"):
+        found["threads"] = torch.get_num_threads()
+        found["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+        if torch.cuda.is_available():
+            found["gpu"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+            found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+            if DRIVER.is_file() and (number := re.search(r"\d+\.\d[\d.]*", DRIVER.read_text())):
+                found["driver"] = number[0]
+    return found
+
+
+@cache
+def versions() -> dict:
+    """Installed versions of the packages that a result may depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> dict:
+    """The CPU's model and those of its features that change the arithmetic, where they can be read."""
+    found: dict = {}
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return found
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            found["cpu"] = value.strip()
+        elif name.strip() in ("flags", "Features"):
+            found["cpu_features"] = [f for f in CPU_FEATURES if f in value.split()]
+            break
+    return found
+
+
+def scheduler() -> dict:
+    """The scheduler's job, its partition, and how often it was requeued; {} without one."""
+    return {name: os.environ[key] for key, name in SCHEDULER.items() if os.environ.get(key)}
+
+
+def now() -> datetime:
+    """The present in UTC."""
+    return datetime.now(UTC)
+
+
+class Clock:
+    """Start, end, and what the process and its children used in between."""
+
+    def __init__(self) -> None:
+        self.started = now()
+
+    def execution(self) -> dict:
+        """Times in UTC and seconds, peak memory in bytes, and the scheduler's job where there is one.
+
+        gpu_sec: seconds for which the job held GPUs, times their number.
+        """
+        ended, unit = now(), 1 if sys.platform == "darwin" else 1024
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        wall = round((ended - self.started).total_seconds(), 3)
+        found = {"started": self.started.isoformat(timespec="seconds"),
+                 "ended": ended.isoformat(timespec="seconds"), "wall_sec": wall,
+                 "cpu_sec": round(sum(u.ru_utime + u.ru_stime for u in usage), 3),
+                 "peak_memory_bytes": max(u.ru_maxrss for u in usage) * unit}
+        torch = sys.modules.get("torch")
+        if torch and torch.cuda.is_initialized():
+            devices = range(torch.cuda.device_count())
+            found |= {"gpu_sec": round(wall * len(devices), 3),
+                      "peak_gpu_bytes": sum(torch.cuda.max_memory_allocated(i) for i in devices)}
+        where = scheduler()
+        return found | ({"scheduler": where} if where else {})
+
+
+def build(artefact: Path, stage: str, spec: Mapping,
+          inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]],
+          external: Sequence[Mapping], facts: Mapping, clock: Clock, made_by: Mapping | None = None,
+          interrupted: Sequence[Mapping] = (), root: Mapping | None = None,
+          outputs: Mapping[str, tuple[Path, str]] | None = None) -> dict:
+    """The manifest of an artefact; `inputs` are those of `identify` by role.
+
+    `made_by` is `code(stage, spec)` from before the job ran; by default that of now. `interrupted` are
+    earlier attempts at the same job, `root` the Merkle root of the manifests below a table;
+    `outputs` are all the files that the job made, (path, sha256) by the stage's name for them.
+    Raises `ValueError` for what a manifest must not hold.
+    """
+    found = {
+        "format": FORMAT, "stage": stage, "artefact": artefact.name, "sha256": sha256(artefact),
+        "size": artefact.stat().st_size,
+        "inputs": {role: [entry(artefact, *found) for found in entries]
+                   for role, entries in inputs.items()},
+        "external": list(external), "spec": dict(spec), "spec_sha256": digest(spec),
+        "code": dict(made_by or code(stage, spec)), "environment": environment(),
+        "execution": clock.execution(), "facts": dict(facts)}
+    if interrupted:
+        found["execution"]["interrupted"] = list(interrupted)
+    if root:
+        found["root"] = dict(root)
+    if outputs:
+        found["outputs"] = {role: entry(artefact, path, value, None)
+                            for role, (path, value) in outputs.items()}
+    if artefact.suffix == ".safetensors":
+        found["content_sha256"] = content_sha256(artefact)
+    found |= {"seal": digest(found)}
+    schema.MANIFEST(json.loads(canonical_json(found)), "")
+    return found
+
+
+def refuse_early(targets: Mapping[str, Path], stage: str, spec: Mapping,
+                 inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]], clock: Clock, made_by: Mapping,
+                 interrupted: Sequence[Mapping]) -> None:
+    """Raise `ValueError` for what the manifests of a job must not hold, as far as it is known at its begin.
+
+    `build` would say so at its end: of a text in the specification, a file's name, or the scheduler's words.
+    """
+    known = {"stage": stage, "spec": dict(spec), "code": dict(made_by), "environment": environment(),
+             "execution": clock.execution() | {"interrupted": list(interrupted)}}
+    for artefact in targets.values():
+        schema.BEGUN(known | {
+            "artefact": artefact.name,
+            "inputs": {role: [entry(artefact, *one) for one in entries] for role, entries in inputs.items()},
+            "outputs": {role: entry(artefact, path, "0" * 64, None) for role, path in targets.items()}}, "")
+
+
+def entry(artefact: Path, path: Path, value: str, seal: str | None) -> dict:
+    """An input: its path from the artefact's folder, its digest, and the seal of its own manifest.
+
+    The seal ties a manifest to all those before it: a manifest that is rewritten later, with a new
+    seal, is not the one that its descendants saw.
+    """
+    found = {"path": Path(os.path.relpath(path, artefact.parent)).as_posix(), "sha256": value}
+    return found | ({"seal": seal} if seal else {})
+
+
+def identify(path: Path) -> tuple[Path, str, str | None]:
+    """A file as an input: (path, SHA-256, seal of its manifest, or None where it has none)."""
+    record = path_for(path)
+    return path, sha256(path), read(record)["seal"] if record.is_file() else None
+
+
+def describes(artefact: Path, stage: str, spec: Mapping,
+              inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]], made_by: Mapping) -> bool:
+    """Whether `artefact` is there, whole, and was made by this stage, specification, code and inputs."""
+    try:
+        found = read(path_for(artefact))
+        same = found["sha256"] == sha256(artefact)
+    except (OSError, ValueError):
+        return False
+    digests = {role: [entry["sha256"] for entry in entries] for role, entries in found["inputs"].items()}
+    return (same and found["stage"] == stage and found["spec_sha256"] == digest(spec)
+            and found["code"]["sha256"] == made_by["sha256"]
+            and digests == {role: [value for _, value, _ in entries] for role, entries in inputs.items()})
+
+
+def read(path: Path) -> dict:
+    """Read a manifest. Raises `ValueError` naming the file and what is wrong with it."""
+    try:
+        return parse(regular.read(path, LARGEST))
+    except (ValueError, RecursionError) as error:
+        what = "not valid JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else error
+        raise ValueError(f"{path}: {str(what).removeprefix(f'{path}: ')}") from None
+
+
+def read_below(folder: Path, skipped: Callable[[str], None]) -> Iterator[tuple[Path, dict]]:
+    """(artefact, manifest) for every manifest below a folder, by path.
+
+    `skipped` gets a line for each unsound one. Links are skipped too: they may lead out of the folder.
+    """
+    for path, kind in regular.below(folder):
+        if not path.name.endswith(SUFFIX):
+            continue
+        try:
+            if kind != regular.FILE:
+                raise ValueError(f"{path}: {kind}, not a regular file")
+            yield artefact_of(path), read(path)
+        except (OSError, ValueError) as error:
+            skipped(str(error))
+
+
+def parse(content: bytes) -> dict:
+    """The manifest that a file's bytes hold. Raises `ValueError`.
+
+    The seal, a digest of all the rest, finds damage anywhere; whoever rewrites a manifest can compute
+    it anew. A manifest has one text (line ends aside), so no byte of it can change unnoticed.
+    """
+    text = content.decode().replace("\r\n", "\n")
+    found = json.loads(text)
+    schema.MANIFEST(found, "")
+    if found["format"] != FORMAT:
+        raise ValueError(f"format {found['format']}, this version reads {FORMAT}")
+    if digest(found["spec"]) != found["spec_sha256"]:
+        raise ValueError("spec differs from spec_sha256")
+    if digest(found["code"]["files"]) != found["code"]["sha256"]:
+        raise ValueError("code.files differ from code.sha256")
+    own = [e for e in found.get("outputs", {}).values() if e["path"] == found["artefact"]]
+    if any(e["sha256"] != found["sha256"] for e in own):
+        raise ValueError("outputs gives another digest than sha256")
+    if found["seal"] != digest({k: v for k, v in found.items() if k != "seal"}):
+        raise ValueError("differs from its seal")
+    if text != json_text(found):
+        raise ValueError("not written as this program writes it (spaces, order or repeated keys)")
+    return found

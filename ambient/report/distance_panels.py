@@ -1,0 +1,107 @@
+"""A table's distances beside the paper's: row by row, or against the level of a corruption."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ambient.report.captions import (
+    PARAMETERS,
+    corruption_of_all,
+    distinct,
+    label_of,
+    metric_axis,
+    published_axis,
+    published_title,
+    targets,
+    uncertainty,
+)
+from ambient.report.drawing import heading, line_of, log_scale, plt
+from ambient.specs import TableSpec
+
+
+def level_key(spec: TableSpec) -> str | None:
+    """The one numeric parameter along which a table's rows are levels; None where there is no such."""
+    keys = {key for row in spec.rows for key in row.parameters}
+    values = [(row.method, value) for row in spec.rows for value in row.parameters.values()]
+    numeric = all(isinstance(value, (int, float)) for _, value in values)
+    plain = not any(row.settings or row.id for row in spec.rows)
+    return keys.pop() if len(keys) == 1 and numeric and plain and len(set(values)) == len(values) else None
+
+
+def note_of(table: pd.DataFrame) -> str:
+    """Which seeds the bars of ours are."""
+    return f"Ours: {uncertainty(int(table['num_training_seeds'].max()), int(table['num_seeds'].max()))}."
+
+
+def spreads(table: pd.DataFrame) -> list[tuple[np.ndarray, float]]:
+    """(standard deviations, width of their bar): over training seeds if several, over sampling seeds."""
+    found = [(table["training_std"].to_numpy(float), 3.5), (table["value_std"].to_numpy(float), 1.0)]
+    return [(values, width) for values, width in found if np.isfinite(values).any()]
+
+
+def bar(width: float) -> dict:
+    """How an error bar looks: a thick one is pale, and has no caps."""
+    thick = width > 2
+    return {"fmt": "none", "elinewidth": width, "capsize": 0 if thick else 3, "alpha": 0.45 if thick else 1.0}
+
+
+def bars(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, label: str) -> None:
+    """One panel: `value` of each row, in the table's order from the top."""
+    for place, (row, one) in enumerate(zip(spec.rows, table[value], strict=True)):
+        look = line_of(row.method, [r.method for r in spec.rows])
+        axis.plot([one], [place], ls="none", marker=look["marker"], color=look["color"])
+        for values, width in spreads(table) if value == "value" else ():
+            axis.errorbar([one], [place], xerr=values[place:place + 1], color=look["color"], **bar(width))
+    axis.set_yticks(range(len(table)), [label_of(row, spec.rows) for row in spec.rows], fontsize=8)
+    axis.set_ylim(len(table) - 0.5, -0.5)
+    axis.set_xlabel(label)
+
+
+def levels(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, label: str) -> None:
+    """One panel: `value` against the corruption's parameter, a line a method, clean data as a level."""
+    key, methods = level_key(spec), [row.method for row in spec.rows]
+    for method, rows in table.groupby("method", sort=False):
+        rows, look = rows.dropna(subset=[value]), line_of(method, methods)
+        bands = spreads(rows) if value == "value" else []
+        if rows[key].isna().all():
+            for level in rows[value]:
+                axis.axhline(level, color=look["color"], ls=look["ls"], lw=1.2, label=method)
+            for values, _ in bands:
+                axis.axhspan(level - values[0], level + values[0], color=look["color"], alpha=0.1, lw=0)
+            continue
+        axis.plot(rows[key], rows[value], lw=1.5, label=method, **look)
+        for values, width in bands:
+            axis.errorbar(rows[key], rows[value], yerr=np.nan_to_num(values), color=look["color"],
+                          **bar(width))
+    if (table[value].max() / max(table[value].min(), 1e-9)) > 8:
+        log_scale(axis)
+    axis.set_xlabel(PARAMETERS.get(key, str(key)))
+    axis.set_ylabel(label)
+
+
+def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
+    """Our distances with both spreads, and the paper's, side by side."""
+    ours = metric_axis(joined_metrics(table), table["num_samples"])
+    key = level_key(spec)
+    by_level = key is not None and table[key].nunique() > 1
+    size = (8.6, 3.6) if by_level else (9.5, 1.5 + 0.34 * len(table))
+    figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=not by_level,
+                                sharex=by_level)
+    for axis, value, label in zip(axes, ("value", "paper_value"), (ours, published_axis(spec.rows)),
+                                  strict=True):
+        if by_level:
+            levels(axis, spec, table, value, label)
+        else:
+            bars(axis, spec, table, value, label)
+    axes[0].set_title(f"ours: {targets(spec.rows)}".removesuffix(": "), fontsize=9)
+    axes[1].set_title(f"{published_title(spec.rows)}, one value each", fontsize=9)
+    if by_level:
+        axes[0].legend(frameon=False)
+    heading(figure, f"{spec.title or spec.name}{corruption_of_all(spec.rows)}", note_of(table))
+    return figure
+
+
+def joined_metrics(table: pd.DataFrame) -> str:
+    """The metric of a table; its rows have one as a rule."""
+    return " / ".join(distinct(table["metric"]))

@@ -1,0 +1,70 @@
+"""What a table says, in sentences made from its numbers: the first lines of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import pandas as pd
+
+from ambient.report.captions import distinct, joined, label_of, plural, published_title, seeds_of, targets
+from ambient.specs import TableSpec
+
+
+def spread_of(row: pd.Series) -> float:
+    """The larger of a row's standard deviations, over training and over sampling seeds; NaN: neither."""
+    return max((row[name] for name in ("training_std", "value_std") if pd.notna(row.get(name))),
+               default=float("nan"))
+
+
+def order(spec: TableSpec, table: pd.DataFrame) -> str | None:
+    """In how many pairs of rows ours are ordered as the paper's; None where there is no pair."""
+    rows = [row for _, row in table.iterrows() if pd.notna(row["paper_value"])]
+    pairs = [(a, b) for a, b in combinations(rows, 2) if a["paper_value"] != b["paper_value"]]
+    if not pairs:
+        return None
+    same = sum((a["value"] < b["value"]) == (a["paper_value"] < b["paper_value"]) for a, b in pairs)
+    close = sum(abs(a["value"] - b["value"]) <= 2 * max(spread_of(a), spread_of(b)) for a, b in pairs)
+    within = f"; {close} of {len(pairs)} differ here by no more than two standard deviations" if close else ""
+    which = f"the one pair of rows {'is' if same else 'is not'}" if len(pairs) == 1 else \
+        f"{same} of {len(pairs)} pairs of rows are"
+    return f"Order: {which} in the paper's order{within}."
+
+
+def best(spec: TableSpec, table: pd.DataFrame) -> str:
+    """The best row, and the others behind it."""
+    ranked = table["value"].sort_values(kind="stable").index
+    names = [label_of(spec.rows[i], spec.rows) for i in ranked]
+    first, *rest = [f"{name} {table['value'][i]:.3g}" for name, i in zip(names, ranked, strict=True)]
+    behind = f", ahead of {', '.join(rest[:3])}{f' and {len(rest) - 3} more' if len(rest) > 3 else ''}"
+    return f"Best here: {first}{behind if rest else ''}."
+
+
+def uncertain(table: pd.DataFrame) -> str:
+    """How sure the first place is."""
+    ranked = table.loc[table["value"].sort_values(kind="stable").index]
+    trainings, samplings = seeds_of(ranked.iloc[0])
+    seeds = f"{plural(trainings, 'training seed')} and {plural(samplings, 'sampling seed')} a row"
+    lone = " One training seed can't say how far another would move a row." if trainings == 1 else ""
+    if len(ranked) < 2:
+        return f"Uncertainty: {seeds}.{lone}"
+    first, second = ranked.iloc[0], ranked.iloc[1]
+    gap = second["value"] - first["value"]
+    spread = f"{max(spread_of(first), spread_of(second)):.2g}"
+    return f"It is ahead by {gap:.2g}; the larger standard deviation of the two is {spread} ({seeds}).{lone}"
+
+
+def comparable(spec: TableSpec, table: pd.DataFrame) -> str:
+    """Whether ours and the paper's may be compared in size."""
+    metrics, counts = distinct(table["metric"]), distinct(table["num_samples"])
+    same = metrics == ["fid"] and counts == distinct(row.paper_samples for row in spec.rows)
+    ours = f"{' / '.join(metrics)} of {joined(map(int, counts))} samples on {targets(spec.rows)}"
+    words = "the same protocol, so values compare" if same else "only the order of rows compares"
+    return f"Ours: {ours}; {published_title(spec.rows)}: {words}."
+
+
+def findings(spec: TableSpec, table: pd.DataFrame, level: int) -> Sequence[str]:
+    """At most five sentences on a table whose audit reached `level`. Lower is better throughout."""
+    provenance = f"Provenance: level {level} of 4 when this page was made."
+    return [sentence for sentence in (best(spec, table), uncertain(table), order(spec, table),
+                                      comparable(spec, table), provenance) if sentence]

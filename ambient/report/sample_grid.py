@@ -1,0 +1,76 @@
+"""Samples of a table's runs beside what they were trained on: real, corrupted and nearest training images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, read, to_float
+from ambient.report.captions import distinct, label_of
+from ambient.report.drawing import plt, strips
+from ambient.specs import RowSpec, TableSpec
+from ambient.storage.files import read_arrays
+
+CHUNK = 4096  # training images compared at once
+
+
+def usable(data: Dataset, annotations: Path) -> np.ndarray:
+    """The rows of a mixture that its run trained on at some noise level."""
+    found = Annotations.read(annotations).of(data.ids)
+    return np.flatnonzero(np.isfinite(found.sigma_min) | (found.sigma_max > 0))
+
+
+def nearest(samples: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """For each uint8 sample (N, C, H, W) the row of the training image of least squared pixel distance, (N,).
+
+    |a - b|^2 = |a|^2 - 2 a.b + |b|^2, of which |a|^2 is the same for all rows.
+    """
+    a = to_float(samples).reshape(len(samples), -1).astype(np.float64)
+    least, found = np.full(len(a), np.inf), np.zeros(len(a), np.int64)
+    for first in range(0, len(training), CHUNK):
+        b = to_float(training[first:first + CHUNK]).reshape(-1, a.shape[1]).astype(np.float64)
+        distance = (b**2).sum(axis=1) - 2 * a @ b.T
+        k = distance.argmin(axis=1)
+        closer = distance[np.arange(len(a)), k] < least
+        least = np.where(closer, distance[np.arange(len(a)), k], least)
+        found = np.where(closer, first + k, found)
+    return found
+
+
+def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]]:
+    """The first clean images of a run's mixture, and the first corrupted ones where it has any."""
+    clean = data.images[data.corrupted == 0]
+    lines = [(f"real images, clean: {min(count, len(clean))} of {len(clean):,}", clean[:count])]
+    if row.corruption_label and data.corrupted.any():
+        other = data.images[data.corrupted == 1]
+        word = "other" if row.corruption == "add" else "corrupted"
+        shown = f"{min(count, len(other))} of {len(other):,}"
+        lines.append((f"real images, {word} ({row.corruption_label}): {shown}", other[:count]))
+    return lines
+
+
+def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], annotations: Sequence[Path],
+         columns: int = 12) -> plt.Figure:
+    """Real images, then for each run its first samples and the training image nearest to each of them."""
+    references: dict[str, np.ndarray] = {}
+    lines = []
+    for row, path, mixture, table in zip(spec.rows, samples, mixtures, annotations, strict=True):
+        arrays, data = read_arrays(path), read(mixture)
+        for name, images in real(row, data, columns):
+            references.setdefault(f"{row.target or row.dataset}, {name}" if several(spec) else name, images)
+        drawn = arrays[max(arrays, key=int)][0][:columns]
+        trained = data.images[usable(data, table)]
+        lines.append((f"samples: {label_of(row, spec.rows)}", drawn))
+        lines.append((f"    nearest of its {len(trained):,} training images, by pixel distance",
+                      trained[nearest(drawn, trained)]))
+    return strips([*references.items(), *lines], columns, f"Samples. {spec.title or spec.name}",
+                  "The first samples of the last snapshot, none left out: first training seed, first "
+                  "sampling seed, the same latents for all methods.")
+
+
+def several(spec: TableSpec) -> bool:
+    """Whether a table's rows have several targets."""
+    return len(distinct(row.dataset for row in spec.rows)) > 1

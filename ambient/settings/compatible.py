@@ -1,0 +1,120 @@
+"""What must fit together, though each setting is right by itself: found before anything is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ambient.specs import DatasetSpec, NetworkSpec
+from ambient.specs.strict import SpecError, require
+
+if TYPE_CHECKING:
+    from ambient.settings.experiments import Experiments
+
+SHAPES = {"mnist": (1, 10), "cifar10": (3, 10)}  # channels and classes of the sources that are known
+SMALLEST_DETECTED = 8  # pixels: a detector of kind classifier halves its images three times
+
+
+def check_dataset(name: str, dataset: DatasetSpec) -> None:
+    """A known source has its own channels and classes."""
+    where = f"datasets.{name}"
+    channels, classes = SHAPES.get(dataset.source, (dataset.channels, None))
+    require(dataset.channels == channels, f"{where}.channels", dataset.channels,
+            f"{channels}, which source {dataset.source} has")
+    require(classes is None or max(dataset.classes or (0,)) < classes, f"{where}.classes", dataset.classes,
+            f"below {classes}, as many as source {dataset.source} has")
+
+
+def check_network(where: str, network: NetworkSpec, resolution: int) -> None:
+    """Each level of a network halves its images, down to 2 pixels at the least."""
+    halvings = len(network.channel_mult) - 1
+    require(resolution % 2**halvings == 0 and resolution >> halvings >= 2, f"{where}.network.channel_mult",
+            list(network.channel_mult), f"fewer factors: images of {resolution} pixels can't be halved "
+            f"{halvings} times to 2 or more")
+
+
+def check_study(found: Experiments, study: str) -> None:
+    """A study's detectors against its images: features of other images than its own mean little."""
+    name = found.study(study)["dataset"]
+    check_dataset(name, found.dataset(name))
+    for detector in found.detectors(study):
+        if found.detector(detector).kind == "classifier":
+            check_detector(found, study, detector)
+
+
+def check_detector(found: Experiments, study: str, detector: str) -> None:
+    """A detector of kind classifier against the images of a study, and those that it is made on."""
+    name, other = found.study(study)["dataset"], found.detector_dataset(study, detector)
+    dataset, made_on, where = found.dataset(name), found.dataset(other), f"studies.{study}.detector"
+    for key in ("channels", "resolution"):
+        ours, its = getattr(dataset, key), getattr(made_on, key)
+        if ours != its:
+            raise SpecError(f"{where}: got {detector!r}, made on {other} with {key} {its}, "
+                            f"allowed: one made on images with {key} {ours}, as {name} has")
+    require(made_on.resolution >= SMALLEST_DETECTED, where, detector,
+            f"one on images of at least {SMALLEST_DETECTED} pixels")
+    require(made_on.source != "procedural" and len(made_on.classes or (0, 1)) > 1, where, detector,
+            f"one made on images of two or more classes ({other} has fewer)")
+
+
+def check_run(found: Experiments, name: str) -> None:
+    """A run's network, samples and added images against the images of its study."""
+    run = found.run(name)
+    study, values = f"studies.{run.study}", found.study(run.study)
+    dataset = found.dataset(values["dataset"])
+    check_study(found, run.study)
+    training, sampling = found.training(name, values["training_seeds"][0]), found.sampling(name)
+    check_network(f"{study}.training", training.network, dataset.resolution)
+    for detector in found.detectors(run.study):
+        spec = found.detector(detector)
+        require(spec.kind != "inception" or sampling.num_samples > spec.features,
+                f"{study}.sampling.num_samples", sampling.num_samples,
+                f"more than the {spec.features} features of {detector}: the covariance of fewer is singular, "
+                "and an FID of it no FID")
+    for corruption, annotation in run.parts:
+        check_corruption(found, run.study, corruption)
+        names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]
+        for classifier in filter(None, names):
+            check_classifier(found, run.study, classifier, dataset.resolution)
+
+
+def check_corruption(found: Experiments, study: str, corruption: str) -> None:
+    """An operation has the parameters that it needs; images that op `add` puts in have the study's size."""
+    from ambient.data import corruptions  # numpy and scipy: for who asks for a whole scale only
+
+    added, spec = found.added_dataset(corruption), found.mixture(study, corruption, 1.0)
+    if spec.op is None:
+        return
+    if added is None:
+        try:
+            corruptions.validate(spec.op, spec.params)
+        except ValueError as error:
+            raise SpecError(f"corruptions.{corruption}: {error}") from None
+        return
+    own = found.study(study)["dataset"]
+    ours, theirs = found.dataset(own), found.dataset(added)
+    check_dataset(added, theirs)
+    for key in ("channels", "resolution"):
+        require(getattr(ours, key) == getattr(theirs, key), f"datasets.{added}.{key}", getattr(theirs, key),
+                f"{getattr(ours, key)}, as {own} has, to which corruptions.{corruption} adds it")
+
+
+def check_classifier(found: Experiments, study: str, name: str, resolution: int) -> None:
+    """A classifier's network and crop against the images."""
+    spec = found.classifier(study, name)
+    check_network(f"studies.{study}.classifier", spec.network, resolution)
+    require((spec.crop or 0) <= resolution, f"classifiers.{name}.crop", spec.crop,
+            f"at most the image's {resolution} pixels")
+
+
+def check_locality(found: Experiments, study: str) -> None:
+    """The contexts of crop(sigma) against the run that it is measured on."""
+    spec, run = found.locality(study), found.locality_run(study)
+    where, training = f"studies.{study}.locality", found.training(run, 0)
+    require(not training.network.conditional, f"{where}.run", run,
+            "a run whose network is not conditional: crops have no class")
+    resolution = found.dataset(found.study(found.run(run).study)["dataset"]).resolution
+    step = 2 ** (len(training.network.channel_mult) - 1)
+    seen = [*(size for size in spec.contexts if size < resolution), resolution]
+    wrong = [size for size in seen if size % step or (resolution - size) % 2 or (size - spec.patch) % 2]
+    require(not wrong, f"{where}.contexts", wrong, f"multiples of {step}, which the network needs, of the "
+            f"parity of patch = {spec.patch} and of the image's {resolution}")

@@ -1,0 +1,252 @@
+"""All experiments of one scale: tables, figures and theory, each checked down to the runs behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ambient.settings.compatible import check_locality, check_run
+from ambient.settings.layers import lines
+from ambient.settings.resolve import Run
+from ambient.settings.scores import Scores
+from ambient.specs import (
+    FigureSpec,
+    ReportSpec,
+    RowSpec,
+    ShownFigure,
+    SummarySpec,
+    TableSpec,
+    TextSpec,
+    TheorySpec,
+)
+from ambient.specs.report import TIMES
+from ambient.specs.strict import SpecError, build, nearest, number, plain, require, require_distinct
+
+
+class Experiments(Scores):
+    """All specifications of one scale. Everything is validated when this is made."""
+
+    def __init__(self, folder: Path | str, scale: str) -> None:
+        super().__init__(folder, scale)
+        tree = self.tree
+        try:
+            self.tables = {name: self.table(name) for name in tree.get("tables", {})}
+            for name in self.needed():
+                self.validate(name)
+            for name in tree.get("theory", {}):
+                self.theory(name)
+            self.figures = {name: self.figure(name) for name in tree.get("figures", {})}
+            self.main = self.main_tables()
+            self.summary()
+        except SpecError as error:
+            raise SpecError(self.located(str(error))) from None
+
+    def table(self, name: str) -> TableSpec:
+        """A table and its rows, in file order."""
+        entry = self.entry("tables", name, "tables")
+        for key in entry:
+            if key not in ("rows", "title"):
+                raise SpecError(f"tables.{name}: unknown key {key!r} (known: rows, title)")
+        rows = entry.get("rows") or ()
+        named = rows.items() if isinstance(rows, Mapping) else ((None, run) for run in rows)
+        rows = [self.row(run, f"tables.{name}", key) for key, run in named if run is not None]
+        require_distinct([(row.id, row.run) for row in rows], f"tables.{name}.rows")
+        if len({row.dataset for row in rows}) == 1:
+            rows = [dataclasses.replace(row, dataset=None) for row in rows]
+        differing = list(dict.fromkeys(key for row in rows for key in row.settings))
+        rows = [dataclasses.replace(row, settings=self.settings(row.run, differing)) for row in rows]
+        if not rows:
+            raise SpecError(f"tables.{name}.rows: got none, allowed: one run or more")
+        studies = {self.run(row.run).study: None for row in rows}
+        seeds, *others = (self.study(study)["training_seeds"] for study in studies)
+        require(all(found == seeds for found in others), f"tables.{name}.rows", ", ".join(studies),
+                "runs of studies with the same training_seeds: every row is trained with each")
+        return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
+                                 "training_seeds": seeds, "beside": self.metrics_beside(name, rows),
+                                 "title": entry.get("title")},
+                     f"tables.{name}")
+
+    def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
+        """The metrics by the studies' other detectors. Raises `SpecError` where the rows differ in them."""
+        found = {tuple(self.detectors(self.run(row.run).study)[1:]) for row in rows}
+        require(len(found) == 1, f"tables.{table}.rows", sorted(found),
+                "runs of studies with the same detectors after their first one")
+        return tuple(map(self.metric, found.pop()))
+
+    def row(self, run: str, asked_by: str, key: str | None = None) -> RowSpec:
+        """The table row of a run; `key` is the id of a number given in running text."""
+        self.entry("runs", run, asked_by)
+        found, entry = self.run(run), self.tree["runs"][run]
+        annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
+        mixture = self.mixture(found.study, found.corruption, self.fraction(found.study))
+        paper = {k: number(v, f"runs.{run}.paper.{k}") for k, v in (entry.get("paper") or {}).items()}
+        settings = {name: value for name, value in lines(entry.get("training") or {}) if name}
+        label = entry.get("label", annotation.get("label", found.annotation))
+        # Two datasets may be meant: the target, and the one that op `add` puts in.
+        parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
+        crops = self.crop_classifiers(found.annotation)
+        annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
+        training, dataset = self.training(run, 0), self.study(found.study)["dataset"]
+        ours, theirs = self.protocols(found.study, found.annotation)
+        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key, dataset,
+                       settings, entry.get("note"), dataset, ours, theirs if paper else None,
+                       training.noise, training.loss.buffer, **self.words_of(found, annotated))
+
+    def words_of(self, run: Run, annotated: str | None) -> dict:
+        """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
+        published, data = self.published(run.study), run.corruption
+        tau = 0.5 - self.annotation(run.study, run.annotation).epsilon if annotated == "noise" else None
+        return {"corruption_label": None if data == "none" else self.label("corruptions", data),
+                "target": self.target(run.study), "paper_target": published.get("dataset"),
+                "paper_samples": published.get("num_samples"), "tau": tau}
+
+    def target(self, study: str) -> str:
+        """What a study's distances are to, in a reader's words: its dataset and the size of its images."""
+        dataset = self.study(study)["dataset"]
+        side = self.dataset(dataset).resolution
+        return f"{self.label('datasets', dataset)}, {side}x{side}"
+
+    def protocols(self, study: str, annotation: str) -> tuple[str | None, str | None]:
+        """How the classifiers of an annotation are trained, and the paper's; None where there is none.
+
+        The latter is that of the preset that `published` names in `classifiers`; without, it is the same.
+        """
+        one = self.classifier_of(annotation)
+        for name in [one] if one else self.crop_classifiers(annotation)[:1]:
+            theirs = self.entry("classifiers", name, "annotations").get("published", name)
+            return self.classifier(study, name).words(), self.classifier(study, theirs).words()
+        return None, None
+
+    def settings(self, run: str, keys: list[str]) -> dict:
+        """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
+        resolved = dict(lines(plain(self.training(run, 0))))
+        return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}
+
+    def main_tables(self) -> list[str]:
+        """The tables that a bare run of the scale makes: `main`, or all."""
+        names = self.tree.get("main", {}).get("tables", list(self.tables))
+        for name in names:
+            if name not in self.tables:
+                raise SpecError(f"main.tables: no such table: {name!r}{nearest(name, self.tables)}")
+        require_distinct(names, "main.tables")
+        return names
+
+    def theory(self, name: str) -> TheorySpec:
+        """The specification of the `theory` stage."""
+        return build(TheorySpec, self.entry("theory", name, "theory"), f"theory.{name}")
+
+    def summary(self) -> SummarySpec:
+        """The specification of the `summary` stage."""
+        return SummarySpec(tuple(self.tables.values()), self.texts())
+
+    def texts(self) -> tuple[TextSpec, ...]:
+        """The numbers of the running text whose runs are all rows of this scale's tables."""
+        rows = {row.run: row for table in self.tables.values() for row in table.rows}
+        found = []
+        for name, entry in self.tree.get("in_text", {}).items():
+            if entry is None:  # left out by a scale
+                continue
+            where, given = f"in_text.{name}", dict(entry)
+            table = given.pop("table", None)
+            runs = given.pop("runs", None) or [row.run for row in self.named_table(table, where).rows]
+            for run in runs:
+                self.entry("runs", run, f"{where}.runs")
+            if not set(runs) <= rows.keys():
+                continue
+            first = rows[runs[0]]
+            timed = given.get("of") in TIMES
+            epsilon = self.annotation(self.run(runs[0]).study, self.run(runs[0]).annotation).epsilon
+            found.append(build(TextSpec, {
+                "id": name, "runs": runs, "tau": 0.5 - epsilon, "note": None,
+                "protocol": None if timed else first.protocol,
+                "paper_protocol": None if timed else first.paper_protocol} | given, where))
+        return tuple(found)
+
+    def named_table(self, name: str | None, asked_by: str) -> TableSpec:
+        """A table by name. Raises `SpecError` for one that is not there."""
+        self.entry("tables", name, f"{asked_by}.table")
+        return self.tables[name]
+
+    def report(self, everything: bool) -> ReportSpec:
+        """The specification of the `report` stage: of the main tables, or of all that the scale has."""
+        shown = [ShownFigure(name, one.title or name, one.kind) for name, one in self.figures.items()]
+        theory = [ShownFigure(n, "Section 4 in one dimension", "theory") for n in self.tree.get("theory", {})]
+        tables = tuple(self.tables[name] for name in (self.tables if everything else self.main))
+        return ReportSpec(self.scale, tables, tuple(shown + theory) if everything else ())
+
+    def figure_entry(self, name: str) -> dict:
+        """What the configuration says of a figure, with the names that it refers to checked."""
+        where, entry = f"figures.{name}", self.entry("figures", name, "figures")
+        known = ("kind", "study", "corruptions", "annotation", "run", "images", "names", "shown", "title")
+        for key in entry:
+            if key not in known:
+                raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+        if "run" in entry:
+            self.validate(entry["run"])
+        study = self.run(entry["run"]).study if "run" in entry else entry.get("study")
+        self.study(study)
+        found = {"corruptions": [], "annotation": None, "run": None, "images": 8,
+                 "shown": "other"} | entry | {"study": study}
+        for corruption in found["corruptions"]:
+            self.entry("corruptions", corruption, f"{where}.corruptions")
+        kind, annotation = found.get("kind"), found["annotation"]
+        needs = {"crossing": "classifier", "levels": "classifier", "patches": "classifiers"}.get(kind)
+        if needs and needs not in self.entry("annotations", annotation, f"{where}.annotation"):
+            raise SpecError(f"{where}.annotation: got {annotation!r}, allowed: one with {needs}")
+        if kind in ("crossing", "patches") and len(found["corruptions"]) != 1:
+            raise SpecError(f"{where}.corruptions: got {found['corruptions']!r}, allowed: one")
+        if kind == "donut" and found["run"] is None:
+            raise SpecError(f"{where}: missing key 'run'")
+        if kind == "locality":
+            check_locality(self, study)
+        return found
+
+    def figure(self, name: str) -> FigureSpec:
+        """The specification of a figure that belongs to no table."""
+        entry = self.figure_entry(name)
+        study = entry["study"]
+        names = entry.get("names", [self.label("corruptions", one) for one in entry["corruptions"]])
+        mixtures = [self.mixture(study, corruption, self.fraction(study))
+                    for corruption in entry["corruptions"]]
+        annotation, training = self.section(study, "annotation"), self.section(study, "training")
+        return build(FigureSpec, plain({
+            "kind": entry.get("kind"), "names": names, "corruptions": mixtures, "noise": training["noise"],
+            "epsilon": annotation["epsilon"], "buffer": training["loss"]["buffer"],
+            "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry["images"],
+            "seed": 0, "shown": entry["shown"], "target": self.target(study),
+            "title": entry.get("title")}), f"figures.{name}")
+
+    def needed(self) -> list[str]:
+        """The runs that this scale's tables ask for, each once, in order."""
+        return list(dict.fromkeys(row.run for table in self.tables.values() for row in table.rows))
+
+    def validate(self, name: str) -> None:
+        """Build every specification behind a run, and refuse protocols that contradict themselves."""
+        run = self.run(name)
+        self.dataset(self.study(run.study)["dataset"])
+        for corruption, annotation in run.parts:
+            self.validate_part(name, run.study, corruption, annotation)
+        for seed in self.study(run.study)["training_seeds"]:
+            self.training(name, seed)
+        for detector in self.detectors(run.study):
+            self.detector_dataset(run.study, detector)
+            self.evaluation(name, detector)
+        check_run(self, name)
+
+    def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:
+        """The same of one corruption of a run and its annotation."""
+        spec, classifier = self.annotation(study, annotation), self.classifier_of(annotation)
+        self.mixture(study, corruption, self.fraction(study, classifier))
+        added = self.added_dataset(corruption)
+        if added:
+            self.dataset(added)
+        if (classifier or spec.method == "crops") and corruption == "none":
+            raise SpecError(f"runs.{run}: annotation {annotation!r} needs corrupted images, but "
+                            "corruption is 'none'")
+        if spec.method == "crops" and spec.crop_map == "measured":
+            check_locality(self, study)
+        fractions = {self.classifier(study, name).crop and self.fraction(study, name)
+                     for name in self.crop_classifiers(annotation)}
+        if None in fractions:
+            raise SpecError(f"annotations.{annotation}.classifiers: every one needs its crop in classifiers")

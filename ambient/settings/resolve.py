@@ -1,0 +1,328 @@
+"""What every stage of a run is told: the configuration resolved into specifications.
+
+Resolution, one order for everything: the study's section, then the preset (classifier or annotation),
+then the run's own overrides; the scale's file is laid over all of these first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ambient.settings.layers import load, overlay
+from ambient.specs import (
+    AnnotationSpec,
+    ClassifierSpec,
+    CombineSpec,
+    DatasetSpec,
+    LocalitySpec,
+    MixtureSpec,
+    SamplingSpec,
+    TrainingSpec,
+)
+from ambient.specs.strict import (
+    SpecError,
+    build,
+    convert,
+    nearest,
+    number,
+    require,
+    require_distinct,
+    require_seeds,
+)
+
+T = TypeVar("T")
+FILES = ("data.yaml", "models.yaml", "experiments.yaml", "theory.yaml")
+SECTIONS = ("datasets", "corruptions", "detectors", "classifiers", "annotations", "studies", "runs",
+            "tables", "theory", "figures", "main", "in_text")
+
+
+def mapping(value: Any, where: str) -> dict:
+    """Keys and values; none where nothing stands. Raises `SpecError` for anything else."""
+    require(value is None or isinstance(value, Mapping), where, value, "keys and values")
+    return dict(value or {})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One diffusion model of a scale, by the names of what it is made of."""
+
+    name: str
+    study: str
+    corruption: str  # a corruption, or `none`
+    annotation: str
+    overrides: Mapping[str, Any]
+    also: tuple[tuple[str, str], ...] = ()  # further (corruption, annotation) of the same study
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """Every (corruption, annotation) that the run's data are made of."""
+        return ((self.corruption, self.annotation), *self.also)
+
+
+class Stages:
+    """The files of one scale, and the specification of each stage of each run that they hold."""
+
+    def __init__(self, folder: Path | str, scale: str) -> None:
+        self.folder, self.scale = Path(folder), scale
+        self.sources: dict[str, str] = {}
+        tree: dict = {}
+        for name in FILES:
+            loaded = load(self.folder / name)
+            for key, entries in loaded.items():
+                if key not in SECTIONS:
+                    raise SpecError(f"{self.folder / name}: unknown key {key!r}{nearest(key, SECTIONS)}")
+                mapping(entries, f"{self.folder / name}: {key}")
+            tree = overlay(tree, loaded, "", self.sources, name)
+        self.lineage = self.ancestors(scale)
+        for path in self.overlays():
+            over = load(path)
+            over.pop("extends", None)
+            self.check_overlay(tree, over, path)
+            tree = overlay(tree, over, "", self.sources, str(path.relative_to(self.folder)))
+        self.tree = tree
+
+    def located(self, message: str) -> str:
+        """A message that begins with a dotted key, with the file that set that key put in front."""
+        key = message.split(":")[0]
+        while key and key not in self.sources:
+            key = key.rpartition(".")[0]
+        return f"{self.folder / self.sources[key] if key else self.folder}: {message}"
+
+    def scale_file(self, name: str) -> Path:
+        """Where a scale is written down."""
+        return self.folder / "scales" / f"{name}.yaml"
+
+    def ancestors(self, scale: str) -> list[str]:
+        """The scale, after those that it `extends`, the remotest first. Raises `SpecError` for a circle."""
+        found: list[str] = []
+        name: Any = scale
+        while name is not None:
+            if name in found:
+                raise SpecError(f"{self.scale_file(name)}: extends: {name!r} extends itself")
+            found.insert(0, name)
+            name = load(self.scale_file(name)).get("extends")
+        return found
+
+    def overlays(self) -> list[Path]:
+        """The files laid over the experiments: the scale's, after those that it `extends`; local.yaml."""
+        local = self.folder / "local.yaml"
+        return [self.scale_file(name) for name in self.lineage] + ([local] if local.exists() else [])
+
+    def check_overlay(self, tree: dict, over: dict, path: Path) -> None:
+        """An overlay may change what exists; a new name in it is most likely a slip."""
+        for section, entries in over.items():
+            if section not in SECTIONS:
+                raise SpecError(f"{path}: unknown key {section!r}{nearest(section, SECTIONS)}")
+            if not isinstance(entries or {}, dict):
+                raise SpecError(f"{path}: {section}: got {entries!r}, allowed: names and their settings")
+            for name in entries or {}:
+                fresh = section in ("datasets", "corruptions", "detectors", "runs", "classifiers")
+                if name not in tree.get(section, {}) and not fresh:
+                    raise SpecError(f"{path}: {section}: unknown name {name!r}"
+                                    f"{nearest(name, tree.get(section, {}))}")
+
+    def entry(self, section: str, name: str, asked_by: str) -> dict:
+        """A named entry. Raises `SpecError` for a dangling reference, with the nearest valid name."""
+        entries = self.tree.get(section) or {}
+        if not isinstance(name, str) or name not in entries:
+            raise SpecError(f"{asked_by}: no such name in {section}: {name!r}{nearest(name, entries)}")
+        return mapping(entries[name], f"{section}.{name}")
+
+    # --- runs and what they are made of -----------------------------------------------------------
+
+    def run(self, name: str) -> Run:
+        """A run by name. Raises `SpecError` for unknown keys or references."""
+        where = f"runs.{name}"
+        values = dict(self.entry("runs", name, where))
+        known = ("study", "corruption", "annotation", "also", "paper", "training", "label", "note")
+        for key in values:
+            if key not in known:
+                raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+        for key in ("study", "corruption", "annotation"):
+            if key not in values:
+                raise SpecError(f"{where}: missing key {key!r}")
+        self.entry("studies", values["study"], f"{where}.study")
+        also = values.get("also") or []
+        require(isinstance(also, list), f"{where}.also", also, "a list")
+        parts = [values, *(mapping(part, f"{where}.also") for part in also)]
+        for part in parts:
+            self.entry("annotations", part.get("annotation"), f"{where}.annotation")
+            if part.get("corruption") != "none":
+                self.entry("corruptions", part.get("corruption"), f"{where}.corruption")
+        for part in parts[1:]:
+            if set(part) != {"corruption", "annotation"}:
+                raise SpecError(f"{where}.also: got {part!r}, allowed: the keys corruption and annotation")
+        return Run(name, values["study"], values["corruption"], values["annotation"],
+                   {"training": mapping(values.get("training"), f"{where}.training")},
+                   tuple((part["corruption"], part["annotation"]) for part in parts[1:]))
+
+    def study(self, name: str) -> dict:
+        """A study's settings: dataset, clean fraction, and one section a stage."""
+        values = self.entry("studies", name, "studies")
+        known = ("dataset", "clean_fraction", "mixture_seed", "training_seeds", "detector",
+                 "classifier", "annotation", "training", "sampling")
+        optional = ("locality", "paper")
+        for key in known:
+            if key not in values:
+                raise SpecError(f"studies.{name}: missing key {key!r}")
+        for key in values:
+            if key not in known + optional:
+                raise SpecError(f"studies.{name}: unknown key {key!r}{nearest(key, known + optional)}")
+        seeds = convert(tuple[int, ...], values["training_seeds"], f"studies.{name}.training_seeds")
+        require_seeds(seeds, f"studies.{name}.training_seeds")
+        return values
+
+    def published(self, study: str) -> dict:
+        """`dataset` and `num_samples` of the study's published numbers; empty where it has none."""
+        found, known = self.study(study).get("paper") or {}, ("dataset", "num_samples")
+        for key in found:
+            if key not in known:
+                raise SpecError(f"studies.{study}.paper: unknown key {key!r}{nearest(key, known)}")
+        return found
+
+    def section(self, study: str, section: str, *over: Mapping) -> dict:
+        """A stage's settings of a study, with presets and overrides laid over, in their order."""
+        merged: Any = mapping(self.study(study)[section], f"studies.{study}.{section}")
+        for layer in over:
+            merged = overlay(merged, layer, "", {}, "")
+        return merged
+
+    def dataset(self, name: str) -> DatasetSpec:
+        """The specification of the `prepare` stage."""
+        entry = dict(self.entry("datasets", name, "datasets"))
+        entry.pop("label", None)
+        other = entry.pop("path_of", None)  # made of the same raw data as another one
+        if other is not None and entry.get("path") is None:
+            entry["path"] = self.entry("datasets", other, f"datasets.{name}.path_of").get("path")
+        return build(DatasetSpec, entry, f"datasets.{name}")
+
+    def label(self, section: str, name: str) -> str:
+        """What a reader knows an entry by: its `label`, or a corruption's words, or its name."""
+        entry = self.entry(section, name, section)
+        found = entry.get("label") or (self.words(name, entry) if section == "corruptions" else None) or name
+        require(isinstance(found, str), f"{section}.{name}.label", found, "text")
+        return found
+
+    def words(self, corruption: str, entry: Mapping) -> str | None:
+        """A corruption in words: what op `add` adds, or the operation with its parameters."""
+        if entry.get("op") == "add":
+            return f"plus {self.label('datasets', self.added_dataset(corruption))}"
+        from ambient.data import corruptions  # numpy and scipy: for who asks for a whole scale only
+
+        return corruptions.label(entry.get("op"), {k: v for k, v in entry.items() if k != "op"})
+
+    def added_dataset(self, corruption: str) -> str | None:
+        """The dataset that a corruption of op `add` puts in, or None."""
+        entry = {} if corruption == "none" else self.entry("corruptions", corruption, "corruptions")
+        if entry.get("op") != "add":
+            return None
+        where = f"corruptions.{corruption}"
+        if set(entry) - {"label"} != {"op", "dataset"}:
+            raise SpecError(f"{where}: got the keys {', '.join(entry)}, allowed for op add: op, dataset")
+        self.entry("datasets", entry["dataset"], f"{where}.dataset")
+        return entry["dataset"]
+
+    def portable_dataset(self, name: str) -> DatasetSpec:
+        """The same without the local path, which says nothing about the result."""
+        return dataclasses.replace(self.dataset(name), path=None)
+
+    def mixture(self, study: str, corruption: str, clean_fraction: float) -> MixtureSpec:
+        """The specification of the `corrupt` stage; corruption `none` leaves corrupted images out."""
+        entry = {"op": None}
+        if corruption != "none":
+            entry = dict(self.entry("corruptions", corruption, "corruptions"))
+            if "op" not in entry:
+                raise SpecError(f"corruptions.{corruption}: missing key 'op'")
+        op = entry.pop("op")
+        entry.pop("label", None)
+        return build(MixtureSpec, {
+            "clean_fraction": clean_fraction, "seed": self.study(study)["mixture_seed"], "op": op,
+            "params": entry}, f"corruptions.{corruption}")
+
+    def fraction(self, study: str, classifier: str | None = None) -> float:
+        """The clean fraction of a study's mixtures, or of the one that a leaky classifier reads."""
+        where = f"studies.{study}.clean_fraction"
+        own = number(self.study(study)["clean_fraction"], where)
+        return own if classifier is None else self.classifier(study, classifier).clean_fraction or own
+
+    def classifier(self, study: str, name: str) -> ClassifierSpec:
+        """The specification of the `classifier` stage."""
+        preset = {k: v for k, v in self.entry("classifiers", name, "annotations").items() if k != "published"}
+        return self.preset(ClassifierSpec, study, "classifier", preset, f"classifiers.{name}")
+
+    def preset(self, cls: type[T], study: str, section: str, preset: Mapping, where: str) -> T:
+        """A study's section with a preset laid over; an error names the one that set the key."""
+        study_key = f"studies.{study}.{section}"
+        try:
+            return build(cls, self.section(study, section, preset), study_key)
+        except SpecError as error:
+            rest = str(error).removeprefix(study_key).lstrip(".")
+            blamed = any(rest.startswith((f"{key}.", f"{key}:")) for key in preset)
+            raise SpecError(f"{where}.{rest}" if blamed else str(error)) from None
+
+    def classifier_of(self, annotation: str) -> str | None:
+        """The classifier that an annotation preset asks, or None."""
+        return self.entry("annotations", annotation, "annotations").get("classifier")
+
+    def crop_classifiers(self, annotation: str) -> list[str]:
+        """The crops classifiers that an annotation preset asks."""
+        found = self.entry("annotations", annotation, "annotations").get("classifiers", [])
+        if not isinstance(found, list):
+            raise SpecError(f"annotations.{annotation}.classifiers: got {found!r}, allowed: a list of names")
+        require_distinct(found, f"annotations.{annotation}.classifiers")
+        return found
+
+    def annotation(self, study: str, name: str) -> AnnotationSpec:
+        """The specification of the `annotate` stage."""
+        preset = dict(self.entry("annotations", name, "annotations"))
+        classifier, crops = preset.pop("classifier", None), preset.pop("classifiers", None)
+        preset.pop("label", None)
+        spec = self.preset(AnnotationSpec, study, "annotation", preset, f"annotations.{name}")
+        needs = spec.method in ("population", "per_sample")
+        if needs != (classifier is not None):
+            raise SpecError(f"annotations.{name}.classifier: got {classifier!r}, allowed: "
+                            + ("a name in classifiers" if needs else "none for this method"))
+        if (spec.method == "crops") != bool(crops):
+            raise SpecError(f"annotations.{name}.classifiers: got {crops!r}, allowed: "
+                            + ("names of crops classifiers" if spec.method == "crops"
+                               else "none for this method"))
+        return spec
+
+    def locality_run(self, study: str) -> str:
+        """The run whose denoiser measures crop(sigma) for a study; trained without any crops."""
+        if self.study(study).get("locality") is None:
+            raise SpecError(f"studies.{study}: missing key 'locality', which a measured crop_map needs")
+        name = self.section(study, "locality").get("run")
+        self.entry("runs", name, f"studies.{study}.locality.run")
+        if any(self.crop_classifiers(annotation) for _, annotation in self.run(name).parts):
+            raise SpecError(f"studies.{study}.locality.run: got {name!r}, allowed: a run that does not use "
+                            "crops itself")
+        return name
+
+    def locality(self, study: str) -> LocalitySpec:
+        """The specification of the `locality` stage."""
+        where, run = f"studies.{study}.locality", self.locality_run(study)
+        values = {k: v for k, v in self.section(study, "locality").items() if k != "run"}
+        spec, snapshots = build(LocalitySpec, values, where), self.training(run, 0).snapshots
+        require(spec.nimg is None or spec.nimg in snapshots, f"{where}.nimg", spec.nimg,
+                f"null (the last), or a snapshot of {run}: {', '.join(map(str, snapshots))}")
+        return spec
+
+    def combined(self, run: str) -> CombineSpec:
+        """The specification of the `combine` stage."""
+        return CombineSpec(tuple("/".join(part) for part in self.run(run).parts))
+
+    def training(self, run: str, seed: int) -> TrainingSpec:
+        """The specification of the `train` stage."""
+        found = self.run(run)
+        values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
+        return build(TrainingSpec, values, f"studies.{found.study}.training")
+
+    def sampling(self, run: str) -> SamplingSpec:
+        """The specification of the `sample` stage."""
+        study = self.run(run).study
+        return build(SamplingSpec, self.section(study, "sampling"), f"studies.{study}.sampling")

@@ -1,0 +1,67 @@
+"""What samples are scored by: a study's detectors, and what a distance in their features is called."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ambient.settings.resolve import Stages
+from ambient.specs import DetectorSpec, EvaluationSpec
+from ambient.specs.evaluation import METRICS
+from ambient.specs.strict import build, require
+
+
+class Scores(Stages):
+    """The stages of a scale, with those that score samples."""
+
+    def detectors(self, study: str) -> list[str]:
+        """The detectors of a study: a table's `value` is by the first one, others stand beside it."""
+        found = self.study(study)["detector"]
+        names = found if isinstance(found, list) else [found]
+        different = len(set(map(str, names))) == len(names) > 0
+        require(different, f"studies.{study}.detector", found, "a detector's name, or a list of several")
+        for name in names:
+            self.entry("detectors", name, f"studies.{study}.detector")
+        return names
+
+    def detector(self, name: str) -> DetectorSpec:
+        """The specification of the `detector` and `reference` stages."""
+        entry = self.entry("detectors", name, "studies")
+        own = {k: v for k, v in entry.items() if k not in ("dataset", "weights_of")}
+        return build(DetectorSpec, own, f"detectors.{name}")
+
+    def weights_of(self, name: str) -> str:
+        """The detector whose weights this one measures with: `weights_of`, or itself."""
+        entry, where = self.entry("detectors", name, "studies"), f"detectors.{name}"
+        if (other := entry.get("weights_of")) is None:
+            return name
+        lender = self.entry("detectors", other, f"{where}.weights_of")
+        kinds = {self.detector(one).kind for one in (name, other)}
+        require(kinds == {"inception"} and "weights_of" not in lender, f"{where}.weights_of", other,
+                "another detector with weights of its own, both of kind inception")
+        for key in ("weights", "dataset"):
+            require(key not in entry, f"{where}.{key}", entry.get(key), f"none: set detectors.{other}'s")
+        return other
+
+    def detector_dataset(self, study: str, name: str | None = None) -> str:
+        """The dataset that a detector (None: the first) is made on: its own `dataset`, or the study's."""
+        name = self.weights_of(name or self.detectors(study)[0])
+        dataset = self.entry("detectors", name, "studies").get("dataset", self.study(study)["dataset"])
+        self.entry("datasets", dataset, f"detectors.{name}.dataset")
+        return dataset
+
+    def metric(self, name: str) -> str:
+        """What a distance in a detector's features is called."""
+        detector = self.detector(name)
+        return METRICS[detector.resize] if detector.kind == "inception" else f"fd-{name}"
+
+    def evaluation(self, run: str, name: str | None = None) -> EvaluationSpec:
+        """The specification of the `evaluate` stage by a detector; None: by the study's first."""
+        name = name or self.detectors(self.run(run).study)[0]
+        detector, metric = self.detector(name), self.metric(name)
+        sampling = self.sampling(run)
+        return EvaluationSpec(metric, dataclasses.replace(detector, weights=None), sampling.seeds,
+                              earlier_seeds=sampling.earlier_seeds)
+
+    def portable_detector(self, name: str) -> DetectorSpec:
+        """A detector without the local path of its weights."""
+        return dataclasses.replace(self.detector(name), weights=None)

@@ -1,0 +1,30 @@
+"""Specifications: what each stage is told, as frozen dataclasses that refuse what can't be meant.
+
+A stage receives one fully resolved specification as canonical JSON. Equal specifications mean equal
+artefacts, so nothing here depends on the machine: ranks, threads and devices are not in it.
+Standard library only, so that the workflow can validate everything without importing torch.
+"""
+
+from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec
+from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
+from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, SamplerSpec, SamplingSpec
+from ambient.specs.report import (
+    CORRUPTION_FIGURES,
+    FigureSpec,
+    ReportSpec,
+    RowSpec,
+    ShownFigure,
+    SummarySpec,
+    TableSpec,
+    TextSpec,
+)
+from ambient.specs.theory import TheorySpec
+from ambient.specs.training import AugmentSpec, LossSpec, NetworkSpec, NoiseSpec, OptimiserSpec, TrainingSpec
+
+__all__ = [
+    "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec", "DatasetSpec",
+    "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
+    "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "ReportSpec", "RowSpec", "SamplerSpec",
+    "SamplingSpec", "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec",
+    "TrainingSpec",
+]

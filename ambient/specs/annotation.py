@@ -1,0 +1,136 @@
+"""Specifications of what finds sigma_min and sigma_max: classifiers, annotation, crop(sigma)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ambient.specs.strict import require, require_distinct, require_finite
+from ambient.specs.training import AugmentSpec, NetworkSpec, NoiseSpec, OptimiserSpec
+
+NUISANCES = ("channels", "negate", "brightness", "contrast", "transpose")  # see ambient.annotation.nuisances
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """Noise classifier of equation 3.1; with `crop` the crops classifier of section 3.2.
+
+    protocol: `strict` reads the run's own mixture; `leaky` reads one with its own `clean_fraction`,
+    in which images appear clean that the run may only see corrupted (the released protocol).
+    """
+
+    network: NetworkSpec
+    augment: AugmentSpec
+    optimiser: OptimiserSpec
+    noise: NoiseSpec
+    protocol: Literal["strict", "leaky"]
+    clean_fraction: float | None  # leaky: of the classifier's mixture; strict: None
+    sampling: Literal["balanced", "unbalanced"]
+    holdout: float  # fraction of the clean, and of the corrupted, images kept out of training
+    evaluations: int  # held-out evaluations over training; the best one is kept
+    select: Literal["best", "last"]
+    recalibrate: Literal["none", "bias"]  # shift the logit at each sigma to fit the held-out images
+    seed: int
+    crop: int | None = None  # side in pixels of the square that it sees of each image; None: all of it
+    nuisances: tuple[str, ...] = ()  # changes that it must not go by, made to every training image
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.nuisances if name not in NUISANCES]
+        require(not unknown, "nuisances", unknown, ", ".join(NUISANCES))
+        require_distinct(self.nuisances, "nuisances")
+        require((self.clean_fraction is not None) == (self.protocol == "leaky"), "clean_fraction",
+                self.clean_fraction, "a fraction if protocol is leaky, else null")
+        require(self.clean_fraction is None or 0 < self.clean_fraction <= 1, "clean_fraction",
+                self.clean_fraction, "(0, 1]")
+        require(0 < self.holdout < 1, "holdout", self.holdout, "(0, 1)")
+        require(self.evaluations > 0, "evaluations", self.evaluations, ">= 1")
+        require(self.crop is None or self.crop > 0, "crop", self.crop, ">= 1 pixel, or null")
+
+    def words(self) -> str:
+        """The protocol in a table's words: which images it saw, and how batches were drawn from them."""
+        drawn = "balanced" if self.sampling == "balanced" else "uniform"
+        shown = f" (clean fraction {self.clean_fraction:g})" if self.protocol == "leaky" else ""
+        return f"{self.protocol} {drawn}{shown}"
+
+
+@dataclass(frozen=True)
+class AnnotationSpec:
+    """How each corrupted (or other) sample gets its sigma_min and sigma_max (clean samples: 0, 0).
+
+    method: `clean` never uses them (sigma_min = inf); `fixed` gives all the values `sigma_min` and
+    `sigma_max`; `population` gives all the crossing of the mean (equation 3.2); `per_sample` gives each
+    its own; `crops` gives each its sigma_max (section 3.2) and sigma_min = inf.
+    """
+
+    method: Literal["clean", "fixed", "population", "per_sample", "crops"]
+    sigma_min: float | None  # method fixed
+    epsilon: float  # threshold tau = 0.5 - epsilon on P(clean)
+    num_sigmas: int  # noise levels at which the classifier is asked
+    grid: Literal["lognormal", "geometric"]  # drawn from `noise` and sorted, or evenly in ln sigma
+    noise: NoiseSpec  # of the lognormal grid
+    sigma_low: float  # ends of the geometric grid
+    sigma_high: float
+    num_trials: int  # noise draws per level
+    smoothing_span: int  # dense: exponential smoothing along sigma, weight 2 / (span + 1); 1: none
+    never_crosses: Literal["last", "exclude"]  # the largest level, or infinity
+    precision: Literal["float32", "bfloat16"]
+    seed: int
+    sigma_max: float = 0.0  # method fixed
+    crop_map: Literal["measured", "released"] = "measured"  # context size -> sigma_max
+    crop_threshold: float = 0.25  # on the mean P(target) of an image's patches (released: 0.25)
+    crop_sigma: float = 0.001  # level that the crops classifier is told; the patches are not noised
+    protocol: Literal["dense", "shared_noise"] = "dense"  # see ambient.annotation.trajectories
+    bandwidth: float = 0.25  # shared_noise: smoothing of an image's difference from the mean, in ln sigma
+    reference_draws: int = 512  # shared_noise: (image, noise) pairs a level, for the mean over images
+
+    def __post_init__(self) -> None:
+        require_finite(self, "sigma_min")
+        require(self.sigma_max >= 0 and (self.sigma_max == 0 or self.method == "fixed"), "sigma_max",
+                self.sigma_max, ">= 0, and 0 unless method is fixed")
+        require(0 < self.crop_threshold < 1, "crop_threshold", self.crop_threshold, "(0, 1)")
+        require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")
+        require((self.sigma_min is not None) == (self.method == "fixed"), "sigma_min", self.sigma_min,
+                "a number if method is fixed, else null")
+        require(self.sigma_min is None or self.sigma_min >= 0, "sigma_min", self.sigma_min, ">= 0")
+        require(0 < self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
+                f"between 0 and sigma_high = {self.sigma_high}")
+        require(0 <= self.epsilon < 0.5, "epsilon", self.epsilon, "[0, 0.5)")
+        require(self.bandwidth >= 0, "bandwidth", self.bandwidth, ">= 0, in units of ln sigma")
+        if self.protocol == "shared_noise":
+            require(self.grid == "geometric", "grid", self.grid, "geometric if protocol is shared_noise")
+            require(self.num_trials % 2 == 0, "num_trials", self.num_trials,
+                    "even if protocol is shared_noise: the noises come in pairs z and -z")
+        for key in ("num_sigmas", "num_trials", "smoothing_span", "reference_draws"):
+            require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")
+
+
+@dataclass(frozen=True)
+class LocalitySpec:
+    """crop(sigma): the context a trained denoiser needs (Figures 16 to 19).
+
+    The loss is measured on the centre patch while the denoiser sees a square of each context's side.
+    """
+
+    nimg: int | None  # snapshot; None: the last one
+    contexts: tuple[int, ...]  # pixels, rising; the whole image is always added
+    patch: int  # side of the centre patch, pixels
+    tolerance: float  # crop(sigma): the least context whose loss is within so much of the whole image's,
+    sigma_low: float
+    sigma_high: float
+    num_sigmas: int
+    num_images: int
+    seed: int
+    relative_tolerance: float | None = None  # and within this fraction of it; None: `tolerance` alone
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require(list(self.contexts) == sorted(set(self.contexts)) and len(self.contexts) > 0
+                and self.contexts[0] >= self.patch, "contexts", self.contexts,
+                f"rising sizes, none below patch = {self.patch}")
+        require(self.tolerance > 0, "tolerance", self.tolerance, "> 0")
+        require(self.relative_tolerance is None or 0 < self.relative_tolerance < 1, "relative_tolerance",
+                self.relative_tolerance, "(0, 1), or null")
+        require(0 < self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
+                f"between 0 and sigma_high = {self.sigma_high}")
+        for key in ("patch", "num_sigmas", "num_images"):
+            require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")

@@ -1,0 +1,151 @@
+"""Specifications of tables, figures and the summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ambient.specs.data import MixtureSpec
+from ambient.specs.strict import require, require_distinct, require_finite, require_seeds
+from ambient.specs.training import NoiseSpec
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """A row of a table: its keys, the run behind it, and what the paper prints."""
+
+    run: str
+    run_id: str  # of the run's folder, below the scale's
+    method: str
+    corruption: str | None
+    parameters: Mapping[str, Any]  # of the corruption
+    paper: Mapping[str, float]  # published metric, and mean sigma_min where it is printed
+    annotated: Literal["noise", "crops"] | None  # by a noise classifier, by classifiers of crops
+    id: str | None = None  # of a number that the paper gives in running text
+    dataset: str | None = None  # of the target distribution, where a table holds several
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in which runs differ otherwise
+    note: str | None = None  # what the paper says of this number elsewhere
+    reference: str | None = None  # the dataset that distances are to
+    protocol: str | None = None  # of the classifier that annotated it (ClassifierSpec.words)
+    paper_protocol: str | None = None  # the same of the paper's number
+    noise: NoiseSpec | None = None  # of the training: how often a level is drawn
+    buffer: float | None = None  # of the training's admission rule
+    corruption_label: str | None = None  # the corruption in a reader's words; None: there is none
+    target: str | None = None  # the same of the dataset that distances are to
+    paper_target: str | None = None  # what the published value is measured on,
+    paper_samples: int | None = None  # and with how many samples
+    tau: float | None = None  # P(clean) from which a noise classifier's verdict admits an image
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require(self.buffer is None or self.buffer > 1, "buffer", self.buffer, "> 1, or null")
+        for key, value in self.paper.items():
+            good = isinstance(value, (int, float)) and 0 <= value < math.inf
+            require(good, f"paper.{key}", value, "a finite number >= 0")
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table: its rows in the paper's order; every run is trained with each of `training_seeds`."""
+
+    name: str
+    scale: str
+    rows: tuple[RowSpec, ...]
+    training_seeds: tuple[int, ...]
+    beside: tuple[str, ...] = ()  # metrics by the studies' other detectors, a column each
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        require_seeds(self.training_seeds, "training_seeds")
+
+
+CORRUPTION_FIGURES = ("gallery", "batch", "crossing", "levels")
+Shown = Literal["other", "target"]
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure that belongs to no table, with what its kind needs.
+
+    gallery: the same images under each of `corruptions`. batch: images and the same noised, as in
+    training. crossing: P(clean) against sigma with the noised images. levels: sigma_min of each of
+    `corruptions` beside its images, as they are and noised to it. patches: P(target) of each patch of images
+    of the other dataset, or P(other) of the target's. donut: usable samples against sigma. locality: loss
+    against context, and context against sigma.
+    """
+
+    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "locality"]
+    names: tuple[str, ...]  # of the corruptions, in a reader's words
+    corruptions: tuple[MixtureSpec, ...]
+    noise: NoiseSpec  # training density: of the batch, and of the donut's axis
+    epsilon: float  # tau = 0.5 - epsilon
+    buffer: float | None
+    crop_sigma: float
+    images: int  # pictures in a row
+    seed: int
+    shown: Shown = "other"  # whose images' patches
+    target: str | None = None  # the study's dataset, in a reader's words
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require(0 <= self.epsilon < 0.5, "epsilon", self.epsilon, "[0, 0.5)")
+        require(self.buffer is None or self.buffer > 1, "buffer", self.buffer, "> 1, or null")
+        require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")
+        require(self.images > 0, "images", self.images, ">= 1")
+        require_distinct(self.names, "names")
+
+
+TIMES = ("seconds_per_1000", "hours")
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """A number of the paper's running text that is no row of a table, from what rows of tables were made of.
+
+    of: value, the distance of the run; gain, by how much that of the second run is less than the first's;
+    crossing, the level at which the mean P(clean) of held-out corrupted images first exceeds tau (the run's
+    classifier); seconds_per_1000 and hours: of trainings, images and a whole run, mean over `runs`.
+    """
+
+    id: str
+    of: Literal["value", "gain", "crossing", "seconds_per_1000", "hours"]
+    runs: tuple[str, ...]
+    paper: float
+    protocol: str | None  # of the classifier of the first run, and of the paper's; None for times
+    paper_protocol: str | None
+    tau: float
+    note: str | None
+
+    def __post_init__(self) -> None:
+        wanted = {"value": 1, "gain": 2, "crossing": 1}.get(self.of, max(len(self.runs), 1))
+        require(len(self.runs) == wanted, "runs", self.runs, f"{wanted} for {self.of}")
+
+
+@dataclass(frozen=True)
+class SummarySpec:
+    """Every published number of a scale's tables, and of the running text, ours beside the paper's."""
+
+    tables: tuple[TableSpec, ...]
+    texts: tuple[TextSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A figure of the report that belongs to no table: its file's name, title and kind."""
+
+    name: str
+    title: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class ReportSpec:
+    """A page with tables, each with its figures, and figures that belong to none."""
+
+    scale: str
+    tables: tuple[TableSpec, ...]
+    figures: tuple[ShownFigure, ...]

@@ -1,0 +1,65 @@
+"""Stage: several mixtures of one target dataset, each with its own annotation, as one.
+
+Clean images are in all parts and appear once. Of a sample that is in several parts the usable levels
+are joined: the least sigma_min and the largest sigma_max, which makes a donut.
+"""
+
+from __future__ import annotations
+
+from ambient.jobs import stage
+from ambient.specs import CombineSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, CombineSpec, inputs=("data", "annotations"), many=("data", "annotations"),
+                      outputs=("out", "out_annotations", "summary"))
+
+from pathlib import Path
+
+import numpy as np
+
+from ambient.annotation.statistics import statistics
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, read, write
+from ambient.storage.files import write_json
+
+
+def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotations]:
+    """One mixture and its annotations. Raises `ValueError` naming a sample that differs between parts."""
+    ids = np.concatenate([data.ids for data, _ in parts])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    first = np.r_[True, ids[1:] != ids[:-1]]
+    start = np.flatnonzero(first)
+    columns = {name: np.concatenate([getattr(data, name) for data, _ in parts])[order]
+               for name in ("images", "labels", "corrupted")}
+    source = start[np.cumsum(first) - 1]  # the row that each sample's first part has
+    for name, values in columns.items():
+        differs = (values != values[source]).reshape(len(values), -1).any(axis=1)
+        if differs.any():
+            raise ValueError(f"sample {ids[differs][0]} has other {name} in another part: parts of one run "
+                             "must be mixtures of one dataset with equal clean fractions and seeds, and a "
+                             "sample may be corrupted in one way only")
+    rows = [annotations.of(data.ids) for data, annotations in parts]
+    sigma_min = np.concatenate([r.sigma_min for r in rows])[order]
+    sigma_max = np.concatenate([r.sigma_max for r in rows])[order]
+    return (Dataset(columns["images"][start], columns["labels"][start], ids[start],
+                    columns["corrupted"][start]),
+            Annotations(ids[start], np.minimum.reduceat(sigma_min, start),
+                        np.maximum.reduceat(sigma_max, start)))
+
+
+def main(spec: CombineSpec, record, *, data: list[Path], annotations: list[Path], out: Path,
+         out_annotations: Path, summary: Path) -> None:
+    """`out` gets the mixture, `out_annotations` its annotations, `summary` their statistics."""
+    if len(data) != len(annotations) or len(data) != len(spec.parts):
+        raise ValueError(f"{len(data)} mixtures and {len(annotations)} annotations for "
+                         f"{len(spec.parts)} parts")
+    mixture, table = combine([(read(d), Annotations.read(a))
+                              for d, a in zip(data, annotations, strict=True)])
+    write(out, mixture)
+    table.write(out_annotations)
+    write_json(summary, statistics(table.sigma_min, mixture.corrupted == 1, table.sigma_max))
+
+
+if __name__ == "__main__":
+    job.run(main)

@@ -1,0 +1,45 @@
+"""Stage: the distance of each snapshot's samples, for each sampling seed, to the reference moments."""
+
+from __future__ import annotations
+
+from ambient.jobs import stage
+from ambient.specs import EvaluationSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, EvaluationSpec, inputs=("samples", "detector", "reference"),
+                      outputs=("out", "moments_out"))
+
+from pathlib import Path
+
+from ambient.evaluation.features import extract
+from ambient.evaluation.frechet import frechet_distance, moments, stored
+from ambient.storage.files import read_arrays, write_arrays, write_json
+
+
+def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, reference: Path,
+         out: Path, moments_out: Path) -> None:
+    """`out` gets the raw scores, one for each snapshot and sampling seed, and their protocol (JSON).
+
+    `moments_out` gets what they were computed from, so that the audit can compute them again without
+    the detector: `<nimg>/<seed>/mean` (D,) and `<nimg>/<seed>/covariance` (D, D), float64.
+
+    Only equal numbers of samples are comparable: a small sample is biased upwards (by roughly a
+    constant over the number), so that number is part of the protocol and of every table.
+    """
+    target = stored(read_arrays(reference), str(reference))
+    scores, kept, shape = [], {}, None
+    snapshots = sorted(read_arrays(samples).items(), key=lambda item: int(item[0]))
+    for nimg, images in snapshots:
+        shape = images.shape
+        for seed, drawn in zip(spec.seeds_at(last=nimg == snapshots[-1][0]), images, strict=True):
+            found = moments(extract(spec.detector, detector, drawn, f"evaluate {nimg}"))
+            kept[f"{nimg}/{seed}/mean"] = found.mean
+            kept[f"{nimg}/{seed}/covariance"] = found.covariance
+            scores.append({"nimg": int(nimg), "seed": seed, "value": frechet_distance(found, target)})
+    write_arrays(moments_out, kept)
+    write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
+                     "reference_images": target.count} | spec.detector.protocol())
+
+
+if __name__ == "__main__":
+    job.run(main)

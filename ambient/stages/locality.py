@@ -1,0 +1,116 @@
+r"""Stage: crop(sigma), the context that a trained denoiser needs, measured (Figures 16 to 19).
+
+For each level and context size k the denoiser gets the centred k x k crop of x_sigma as an image of its
+own, and its squared error is measured on the centre patch. crop(sigma) is the least k from which on it
+is within `tolerance` of the error with the whole image, and within `relative_tolerance` of it as a fraction
+where one is given: at low noise the whole error is below any useful absolute tolerance.
+"""
+
+from __future__ import annotations
+
+from ambient.jobs import stage
+from ambient.specs import LocalitySpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, LocalitySpec, inputs=("data", "denoiser"), outputs=("out", "map_out"))
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ambient.data.datasets import read, to_float
+from ambient.diffusion import randomness
+from ambient.diffusion.denoiser import Denoiser
+from ambient.jobs.progress import Progress
+from ambient.storage.files import atomic, write_json
+from ambient.training.hardware import device
+from ambient.training.loading import load_denoiser
+
+BATCH = 250
+
+
+def centred(x: torch.Tensor, side: int) -> torch.Tensor:
+    """The central square of `side` pixels of images (B, C, H, H)."""
+    first = (x.shape[-1] - side) // 2
+    return x[..., first:first + side, first:first + side]
+
+
+def check(contexts: list[int], side: int, patch: int, levels: int) -> None:
+    """Refuse sizes that the network can't take. Raises `ValueError`."""
+    step = 2 ** (levels - 1)
+    for size in contexts:
+        if size > side or size % step or (side - size) % 2 or (size - patch) % 2:
+            raise ValueError(f"contexts: got {size} pixels, allowed: multiples of {step} (the network "
+                             f"halves its images {levels - 1} times) up to the image's {side}, of the "
+                             "patch's parity")
+
+
+@torch.no_grad()
+def errors(denoiser: Denoiser, x: torch.Tensor, x0: torch.Tensor, sigma: float, context: int,
+           patch: int) -> np.ndarray:
+    """Mean squared error (B,) on the centre patch, given the central `context` pixels of `x`.
+
+    Raises `FloatingPointError` where one is not finite: it would count as no error at all.
+    """
+    level = torch.full((len(x),), sigma, device=x.device)
+    found = denoiser(centred(x, context), level)
+    squared = ((centred(found, patch) - centred(x0, patch)) ** 2).mean(dim=(1, 2, 3)).cpu().numpy()
+    if not np.isfinite(squared).all():
+        raise FloatingPointError(f"the denoiser's error at sigma {sigma:.4g} is not finite: its weights are "
+                                 "too large; train it again with a lower lr")
+    return squared
+
+
+def needed(losses: np.ndarray, contexts: list[int], tolerance: float,
+           relative: float | None = None) -> int:
+    """The least context from which on the loss stays within the tolerances of the last one's, L.
+
+    The excess allowed is `tolerance`, or the smaller of that and `relative` L.
+    """
+    allowed = tolerance if relative is None else min(tolerance, relative * losses[-1])
+    apart = np.flatnonzero(losses > losses[-1] + allowed)
+    return contexts[int(apart[-1]) + 1 if len(apart) else 0]
+
+
+def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, map_out: Path) -> None:
+    """`out` gets the loss of each level and context (CSV), `map_out` crop(sigma) (JSON)."""
+    where, dataset = device(), read(data)
+    network, about = load_denoiser(denoiser, spec.nimg, where)
+    if about["spec"]["network"]["conditional"]:
+        raise ValueError(f"{denoiser}: is class-conditional; locality is measured on unconditional models")
+    side = dataset.images.shape[-1]
+    contexts = [*(size for size in spec.contexts if size < side), side]
+    check(contexts, side, spec.patch, len(about["spec"]["network"]["channel_mult"]))
+    every = np.arange(len(dataset.ids))
+    clean = every if dataset.corrupted is None else every[dataset.corrupted == 0]
+    order = np.argsort(randomness.uniform("locality", spec.seed, dataset.ids[clean]), kind="stable")
+    rows = clean[order[:spec.num_images]]
+    sigmas = np.geomspace(spec.sigma_low, spec.sigma_high, spec.num_sigmas)
+    progress, found, crop = Progress("locality", len(sigmas) * len(contexts)), [], []
+    x0 = torch.from_numpy(to_float(dataset.images[rows])).to(where)
+    for k, sigma in enumerate(sigmas):
+        z = randomness.normal(f"locality-{k}", spec.seed, dataset.ids[rows], x0.shape[1:])
+        x = x0 + float(sigma) * torch.from_numpy(z).to(where)
+        losses = []
+        for size in contexts:
+            each = np.concatenate([errors(network, a, b, float(sigma), size, spec.patch)
+                                   for a, b in zip(x.split(BATCH), x0.split(BATCH), strict=True)])
+            losses.append(each.mean())
+            found.append({"sigma": sigma, "context_px": size, "loss": each.mean(),
+                          "loss_stderr": each.std(ddof=1) / np.sqrt(len(each))})
+            progress.update(len(found))
+        crop.append(needed(np.array(losses), contexts, spec.tolerance, spec.relative_tolerance))
+    table = pd.DataFrame(found)
+    table["crop_px"] = np.repeat(crop, len(contexts))
+    tolerances = {"tolerance": spec.tolerance, "relative_tolerance": spec.relative_tolerance}
+    table = table.assign(**tolerances)
+    with atomic(out) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+    write_json(map_out, {"sigmas": sigmas.tolist(), "crop_px": crop} | tolerances)
+    record.facts |= {"images": len(rows)}
+
+
+if __name__ == "__main__":
+    job.run(main)

@@ -1,0 +1,112 @@
+"""Stage: draw samples from every snapshot of a diffusion model.
+
+Sample k of sampling seed s has its own key: its latent (and churn noise, and class) do not depend on
+the batch it is drawn in. Snapshots and methods with the same seeds start from the same latents.
+"""
+
+from __future__ import annotations
+
+from ambient.jobs import stage
+from ambient.specs import SamplingSpec
+
+if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
+    job = stage.begin(__doc__, SamplingSpec, inputs=("denoiser",), outputs=("out",), options=("state",))
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ambient.data.datasets import to_uint8
+from ambient.diffusion import randomness
+from ambient.diffusion.denoiser import Denoiser, read_description
+from ambient.diffusion.sampler import heun
+from ambient.jobs.identity import identity
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently
+from ambient.storage.files import write_arrays
+from ambient.training import ranks
+from ambient.training.hardware import autocast, compile_for, device
+from ambient.training.loading import load_denoiser
+
+BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
+SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
+
+
+class Draw:
+    """Samples of one snapshot by index."""
+
+    def __init__(self, denoiser: Denoiser, about: dict, spec: SamplingSpec,
+                 where: torch.device) -> None:
+        self.denoiser, self.spec, self.where = denoiser, spec, where
+        self.shape = (about["channels"], about["resolution"], about["resolution"])
+        conditional = about["spec"]["network"]["conditional"]
+        self.classes = about["num_classes"] if conditional else 0  # width of the one-hot labels
+        # Those that the denoiser was trained on: labels may leave out some below the largest.
+        self.trained = np.array(about.get("classes", range(self.classes)), np.int64)
+
+    def normal(self, stream: str, seed: int, ids: range) -> Tensor:
+        draws = randomness.normal(stream, seed, ids, self.shape)
+        return torch.from_numpy(draws).to(self.where, torch.float64)
+
+    @torch.no_grad()
+    def images(self, seed: int, ids: range) -> np.ndarray:
+        """uint8 images (len(ids), C, H, W) of a sampling seed."""
+        labels = None
+        if self.classes:
+            u = randomness.uniform("class", seed, ids)
+            index = torch.from_numpy(self.trained[(u * len(self.trained)).astype(np.int64)])
+            labels = torch.nn.functional.one_hot(index, self.classes).float().to(self.where)
+
+        with autocast(self.spec.precision, self.where):  # around all steps, so that weights are cast once
+            samples = heun(lambda x, sigma: self.denoiser(x, sigma, labels),
+                           self.normal("latent", seed, ids), self.spec.sampler,
+                           lambda step: self.normal(f"churn-{step}", seed, ids))
+        if not torch.isfinite(samples).all():  # they would become black images
+            raise FloatingPointError(f"samples {ids.start} to {ids.stop - 1} of seed {seed} are not finite: "
+                                     "sampler.sigma_max or S_noise is too large, or so are the weights")
+        return to_uint8(samples.clamp(-1, 1).float().cpu().numpy())
+
+
+def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) -> None:
+    """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
+
+    The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them.
+    """
+    where = device()
+    record.state = keep = State(state, identity("ambient.sample", spec, denoiser))
+    snapshots = read_description(denoiser)["spec"]["snapshots"]
+    seeds = {nimg: spec.seeds_at(last=nimg == snapshots[-1]) for nimg in snapshots}
+    total = spec.images(len(snapshots))
+    step = SHARD[where.type]
+    parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
+             for nimg in snapshots for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
+    size, nfe = BATCH[where.type], 2 * spec.sampler.num_steps - 1
+
+    @lru_cache(1)
+    def drawer(nimg: int) -> Draw:
+        draw = Draw(*load_denoiser(denoiser, nimg, where), spec, where)
+        compile_for(draw.denoiser.model, nfe * total // (size * ranks.size()))
+        return draw
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        nimg, seed, ids = parts[number]
+        return {"images": np.concatenate([drawer(nimg).images(seed, ids[first:first + size])
+                                          for first in range(0, len(ids), size)])}
+
+    pieces = [(f"{nimg}-{seed}-{ids.start}", len(ids)) for nimg, seed, ids in parts]
+    found = collect("sample", keep, pieces, make)
+    if found is None:
+        return
+    arrays = {str(nimg): np.stack([np.concatenate([
+        shard["images"] for (n, s, _), shard in zip(parts, found, strict=True) if (n, s) == (nimg, seed)])
+        for seed in seeds[nimg]]) for nimg in snapshots}
+    patiently(write_arrays, out, arrays)
+    record.facts |= {"samples": total, "nfe": nfe}
+
+
+if __name__ == "__main__":
+    job.run(main)

@@ -1,0 +1,86 @@
+"""Digests of files that are looked at again and again, each read once as long as it stands still."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ambient.storage.files import digest, read_json, sha256, sha256_of_raw, write_json
+
+MARGIN = 60.0  # seconds by which the clocks of two machines may differ
+
+
+def signature(path: Path) -> list[int]:
+    """Size and times of a file: the time of its last change can't be set back."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def listing(path: Path) -> tuple[Any, float]:
+    """(what tells one state of a file or folder from another, the time of its last change in seconds).
+
+    Of a folder that is a digest of the names, sizes and times of all files below it.
+    """
+    if not path.is_dir():
+        return signature(path), path.stat().st_ctime
+    entries, newest, seen = [], path.stat().st_ctime, set()
+    for place, folders, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # links in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in [*folders, *names]:
+            found = os.stat(os.path.join(place, name)) if os.path.exists(os.path.join(place, name)) else None
+            newest = max(newest, found.st_ctime if found else 0)
+            if found and name in names:
+                entries.append([os.path.relpath(os.path.join(place, name), path), found.st_size,
+                                found.st_mtime_ns, found.st_ctime_ns])
+    return digest(sorted(entries)), newest
+
+
+class Digests:
+    """SHA-256 of files and raw folders, kept in a file together with what tells that they have changed."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.known, self.new = store, {}, False
+        try:
+            found = read_json(store)
+            self.known = found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            pass
+
+    def of(self, path: Path) -> str:
+        """SHA-256 of a file."""
+        return self.kept(path, signature(path), lambda: sha256(path))
+
+    def of_raw(self, path: Path, recorded: str, when: datetime) -> str:
+        """SHA-256 of raw data: the one `recorded`, where nothing changed since they were read at `when`."""
+        seen, newest = listing(path)
+        still = newest < when.timestamp() - MARGIN
+        return self.kept(path, seen, lambda: recorded if still else sha256_of_raw(path)[0])
+
+    def read_before(self, path: Path) -> str | None:
+        """The digest of raw data that were read before and have not changed since, without reading them."""
+        entry = self.known.get(str(path))
+        return entry[1] if entry and entry[0] == listing(path)[0] else None
+
+    def kept(self, path: Path, seen: Any, compute: Callable[[], str]) -> str:
+        entry = self.known.get(str(path))
+        if not (isinstance(entry, list) and len(entry) == 2 and entry[0] == seen):
+            entry, self.new = [seen, compute()], True
+            self.known[str(path)] = entry
+        return entry[1]
+
+    def save(self) -> None:
+        """Write what was found; where that can't be, it is found again."""
+        if not self.new:
+            return
+        try:
+            write_json(self.store, self.known)
+        except OSError:
+            return
+        self.new = False

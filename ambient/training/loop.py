@@ -1,0 +1,249 @@
+"""One training loop for every network of the project: Adam, ramp, clip, EMA, snapshots, resume.
+
+Step k is a function of (specification, k): its batch, noise, augmentation and dropout come from a
+generator keyed by the seed and the number of images seen. A resumed run is therefore bit-identical
+to an uninterrupted one, on the same machine type and thread count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from ambient.diffusion.denoiser import not_finite
+from ambient.jobs import launch, records, stopping
+from ambient.jobs.progress import Progress, named
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently
+from ambient.specs import OptimiserSpec
+from ambient.storage.files import sync_folder, write_text
+from ambient.training import ranks
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
+LOG_LINES = 400  # loss values kept over a run, however long it is
+
+
+def learning_rate(spec: OptimiserSpec, nimg: int) -> float:
+    """The rate of the step that begins after `nimg` images: linear ramp, then constant or cosine."""
+    if nimg < spec.ramp_nimg:
+        return spec.lr * nimg / spec.ramp_nimg
+    if spec.decay == "constant":
+        return spec.lr
+    done = (nimg - spec.ramp_nimg) / max(spec.nimg - spec.ramp_nimg, 1)
+    return spec.lr * (1 + math.cos(math.pi * done)) / 2
+
+
+def ema_beta(spec: OptimiserSpec, nimg: int) -> float:
+    """Decay per step: 0.5^(batch / half-life), half-life = min(ema_halflife_nimg, ema_ramp nimg).
+
+    `nimg` counts the images seen with this step. Source: Karras et al. 2022, released settings.
+    """
+    halflife = min(spec.ema_halflife_nimg, spec.ema_ramp * nimg)
+    return 0.5 ** (spec.batch / max(halflife, 1e-8))
+
+
+class Fit:
+    """A network in training: its weights, the EMA of them, and Adam's moments."""
+
+    def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
+        self.network, self.spec = network, spec
+        self.parts = 1  # in which this rank takes its rows of a batch: more where memory asks for it
+        self.names = [name for name, _ in network.named_parameters()]
+        self.weights = [parameter for _, parameter in network.named_parameters()]
+        self.ema = [weight.detach().clone() for weight in self.weights]
+        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=BETAS, eps=EPS, fused=True)
+        for weight in self.weights:  # made now, so that a checkpoint can be loaded into them
+            self.adam.state[weight] = {"step": torch.zeros((), device=weight.device),
+                                       "exp_avg": torch.zeros_like(weight),
+                                       "exp_avg_sq": torch.zeros_like(weight)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that training needs to go on, by name."""
+        groups = {"weights": self.weights, "ema": self.ema}
+        groups |= {key: [self.adam.state[w][key] for w in self.weights]
+                   for key in ("step", "exp_avg", "exp_avg_sq")}
+        return {f"{group}.{name}": tensor for group, tensors in groups.items()
+                for name, tensor in zip(self.names, tensors, strict=True)}
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Put a checkpoint's tensors back in place."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(saved[name])
+
+    def ema_weights(self) -> dict[str, Tensor]:
+        """The averaged network's state: the EMA of the parameters, the buffers as they are."""
+        averaged = dict(zip(self.names, self.ema, strict=True))
+        return {name: averaged.get(name, tensor) for name, tensor in self.network.state_dict().items()}
+
+    def check(self, nimg: int, saved: list[int]) -> None:
+        """Raise `FloatingPointError` where weights, their average or Adam's moments are not finite.
+
+        A gradient that was finite may still have led there. `saved`: the checkpoints, newest first.
+        """
+        if bad := not_finite(self.tensors()):
+            last = f"the last good checkpoint is after {saved[0]:,}" if saved else "no checkpoint came before"
+            raise FloatingPointError(f"after {nimg:,} images {bad}; {last}. Lower lr (it is "
+                                     f"{self.spec.lr:g}) or raise ramp_nimg, and run it again")
+
+    def gradient(self, loss_of: Callable[[int], Tensor], nimg: int) -> Tensor | None:
+        """Loss and gradients of this rank's rows, summed over its parts; None where memory is too small.
+
+        The rows are cut no smaller than one each: then the error passes.
+        """
+        total = torch.zeros((), device=self.weights[0].device)
+        try:
+            for number in range(self.parts):
+                with ranks.part(number, self.parts):
+                    loss = loss_of(nimg) / self.parts
+                    loss.backward()
+                total += loss.detach()
+            return total
+        except torch.OutOfMemoryError:
+            if self.spec.batch % (2 * self.parts * ranks.size()):
+                raise
+        self.adam.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        return None
+
+    def step(self, loss_of: Callable[[int], Tensor], nimg: int) -> float:
+        """One optimiser step on the batch that begins after `nimg` images. Returns the loss.
+
+        Raises `FloatingPointError` where the gradient is not finite: a repair would hide the reason.
+        """
+        spec = self.spec
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(spec, nimg)
+        while (loss := self.gradient(loss_of, nimg)) is None:
+            self.parts *= 2
+            stopping.say(f"out of GPU memory: a batch of {spec.batch} goes on in {self.parts} parts")
+        ranks.average([loss, *(w.grad for w in self.weights if w.grad is not None)])
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, spec.clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"after {nimg} images the gradient norm is {norm.item()} (loss {loss.item():.4g}): "
+                "lower lr, or set loss.buffer so that no sigma comes too close to its sigma_min")
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        beta = ema_beta(spec, nimg + spec.batch)
+        torch._foreach_lerp_(self.ema, [w.detach() for w in self.weights], 1 - beta)
+        return loss.item()
+
+
+class Run:
+    """A training on its way: images seen, and the losses since the last line of the log."""
+
+    def __init__(self, name: str, fitting: Fit, state: State) -> None:
+        self.name, self.fitting, self.spec, self.state = name, fitting, fitting.spec, state
+        self.nimg, self.total, self.steps = 0, 0.0, 0
+        self.lines: list[str] = []  # of the loss log, all of them
+        self.every = max(self.spec.nimg // LOG_LINES // self.spec.batch, 1) * self.spec.batch
+        self.saved = time.monotonic()
+
+    def resume(self, position: int) -> None:
+        """Go on from the checkpoint at a position (0: from the beginning)."""
+        if not position:
+            return
+        tensors, facts = self.state.get(f"checkpoint-{position}")
+        self.nimg, self.lines, self.fitting.parts = position, facts["log"], facts["parts"]
+        self.total, self.steps = facts["total"], facts["steps"]
+        self.fitting.restore(tensors)
+        print(f"{self.name}: resuming after {position:,} images", flush=True)
+
+    def save(self) -> None:
+        """Write a checkpoint. The log goes with it: a file of its own could be lost or altered alone."""
+        patiently(self.state.save, self.nimg, self.fitting.tensors(), {
+            "total": self.total, "steps": self.steps, "parts": self.fitting.parts, "log": self.lines})
+        self.saved = time.monotonic()
+
+    def step(self, loss_of: Callable[[int], Tensor]) -> str | None:
+        """One step; returns the line of the log that it completes."""
+        self.total, self.steps = self.total + self.fitting.step(loss_of, self.nimg), self.steps + 1
+        self.nimg += self.spec.batch
+        if self.nimg % self.every and self.nimg != self.spec.nimg:
+            return None
+        mean, self.total, self.steps = self.total / self.steps, 0.0, 0
+        self.lines.append(json.dumps({"nimg": self.nimg, "loss": mean,
+                                      "lr": learning_rate(self.spec, self.nimg)}))
+        return self.lines[-1]
+
+
+def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[int], Tensor],
+        state: State, marks: tuple[int, ...], at_mark: Callable[[int, dict[str, Tensor]], None],
+        piece: str = "snapshot") -> list[str]:
+    """Train `network` to the end, from the newest sound checkpoint of `state` if there is one.
+
+    `loss_of(nimg)` is the loss of the batch that begins after `nimg` images; `at_mark(nimg, ema)` is
+    called with the averaged weights when the images seen reach each mark, before the checkpoint of
+    that mark, and puts `<piece>-<nimg>` into the state; after an interruption it may be called again with the
+    same arguments. Returns the lines of the log of mean losses (JSON). Of several ranks the first writes
+    everything. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with status
+    `stopping.RESUME`. The state holds the end of the training when it returns.
+    """
+    run = Run(named(name), Fit(network, spec), state)
+    run.resume(launch.agreed(ranks.first() and state.newest(marks, piece)))
+    network.train()
+    progress = Progress(name, spec.nimg, run.nimg)
+    with logged(run) if ranks.first() else nullcontext(lambda line: None) as write:
+        if ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None:
+            patiently(at_mark, run.nimg, run.fitting.ema_weights())
+        while run.nimg < spec.nimg:
+            if line := run.step(loss_of):
+                write(line)
+                if ranks.first():
+                    progress.update(run.nimg, loss=json.loads(line)["loss"])
+            why = ranks.agree(stopping.reason())
+            due = (why or run.nimg in marks or run.nimg == spec.nimg
+                   or time.monotonic() - run.saved > stopping.setting(SAVE_SECONDS))
+            if due:
+                run.fitting.check(run.nimg, state.checkpoints())
+            if run.nimg in marks and ranks.first():
+                patiently(at_mark, run.nimg, run.fitting.ema_weights())
+            if due and ranks.first():
+                run.save()
+            if why and run.nimg < spec.nimg:
+                ranks.barrier()
+                stopping.leave(f"{run.name}: stopped after {run.nimg:,} images ({why}), state saved")
+    return run.lines
+
+
+@contextmanager
+def logged(run: Run) -> Iterator[Callable[[str], None]]:
+    """Note an attempt, and append lines to a log in the state, for whoever watches: the run has its own."""
+    path = run.state.folder / "loss.jsonl"
+    found = path.read_bytes().splitlines() if path.is_file() else []
+    places = [position(line) for line in found]
+    run.state.begin(run.nimg, max(places, default=0))
+    expected = [line.encode() for line in run.lines]
+    if path.exists() and (found[:len(expected)] != expected or not path.is_file()):
+        records.set_aside(path, "damaged (not what the checkpoint says)")
+    write_text(path, "".join(line + "\n" for line in run.lines))
+    with open(path, "ab", buffering=0) as file:
+        def append(line: str) -> None:
+            rest = line.encode() + b"\n"
+
+            def some() -> None:
+                nonlocal rest
+                rest = rest[file.write(rest):]
+
+            while rest:  # a full disk takes part of a line
+                patiently(some)
+
+        yield append
+    sync_folder(path.parent)
+
+
+def position(line: bytes) -> int:
+    """The `nimg` of a line of the log; 0 for one that was cut short or is damaged."""
+    try:
+        found = json.loads(line)["nimg"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return found if isinstance(found, int) else 0
