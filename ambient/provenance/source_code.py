@@ -13,6 +13,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ def module_of(stage: str) -> str:
 
 def path_of(module: str) -> Path | None:
     """The file of a module of this package, or None."""
-    base = ROOT.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
+    base = os.path.join(ROOT, *module.split("."))  # as text: it is asked thousands of times
+    for path in (f"{base}.py", os.path.join(base, "__init__.py")):
+        if os.path.isfile(path):
+            return Path(path)
     return None
 
 
@@ -54,11 +55,11 @@ def imported(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
     """`ambient` module -> names of it that code uses; imports lazily inside functions count too."""
     names: dict[str, set[str]] = {}
     called: dict[str, str] = {}  # name in this code -> module
-    every = [node for top in nodes for node in ast.walk(top)]
-    for node in every:
+    mentioned = [mentions(node) for node in nodes]
+    for node in chain.from_iterable(imports for imports, _ in mentioned):
         if isinstance(node, ast.Import):
             called |= {alias.asname or alias.name: alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif node.module and not node.level:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 if own(inner):
@@ -66,10 +67,22 @@ def imported(nodes: Iterable[ast.AST]) -> dict[str, set[str]]:
                 names.setdefault(node.module, set()).update(() if own(inner) else {alias.name})
     for module in called.values():
         names.setdefault(module, set())
-    for node in every:
-        if isinstance(node, ast.Attribute) and (module := called.get(ast.unparse(node.value))):
-            names[module].add(node.attr)
+    for value, attribute in chain.from_iterable(attributes for _, attributes in mentioned):
+        if module := called.get(value):
+            names[module].add(attribute)
     return {module: found for module, found in names.items() if own(module)}
+
+
+@cache
+def mentions(node: ast.AST) -> tuple[list[ast.Import | ast.ImportFrom], set[tuple[str, str]]]:
+    """The imports in a statement, and its attributes as (text before the dot, attribute).
+
+    Every stage reaches the same statements: `parts.source` keeps them, so that each is walked once.
+    """
+    every = list(ast.walk(node))
+    return ([one for one in every if isinstance(one, ast.Import | ast.ImportFrom)],
+            {(ast.unparse(one.value), one.attr) for one in every
+             if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name | ast.Attribute)})
 
 
 def own(module: str) -> bool:
