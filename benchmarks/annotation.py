@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import PROTOCOLS
 from ambient.data.datasets import read
 from ambient.jobs.stage import Record
@@ -23,7 +24,6 @@ from ambient.settings import Experiments
 from ambient.specs import AnnotationSpec
 from ambient.stages import classifier, corrupt, prepare
 from ambient.training.hardware import device
-from ambient.training.loading import Classifier
 
 LEVELS = ("blur-0.6", "blur-0.8", "blur-1.0")
 HEAD = ("| images | compared with the dense protocol | Spearman | mean abs. ln ratio | mean ln ratio "

@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 
 from ambient.diffusion import randomness
-from ambient.diffusion.denoiser import Denoiser, build_unet
+from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.noise import karras_schedule
 from ambient.settings import Experiments
 from ambient.stages.sample import BATCH, Draw
 from ambient.training.hardware import compile_for, device
+from ambient.training.weights import build_unet
 from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 from benchmarks.training import as_written

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
 from ambient.diffusion import randomness
-from ambient.diffusion.denoiser import Denoiser, build_unet
+from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.networks.unet import Block, Conv, UNet
 from ambient.settings import Experiments
 from ambient.specs import OptimiserSpec, TrainingSpec
@@ -21,6 +21,7 @@ from ambient.specs.strict import build, plain
 from ambient.stages.train import AmbientBatches
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import BETAS, EPS, Fit, ema_beta, learning_rate
+from ambient.training.weights import build_unet
 from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ambient.annotation.statistics import statistics
-from ambient.data.annotations import Annotations, EligibleSampler
-from ambient.diffusion.noise import admits
+from ambient.data.annotations import Annotations
+from ambient.diffusion.eligible import Admission, EligibleSampler
 
 # --- the sampler ------------------------------------------------------------------------------------
 
@@ -17,23 +17,24 @@ def test_every_draw_is_admitted_and_all_admitted_are_drawn_equally(buffer):
     n = 60
     sigma_min = random.choice([0.0, 0.5, 1.0, 2.0, np.inf], n)
     sigma_max = random.choice([0.0, 0.2, 0.7, 3.0], n)
-    sampler = EligibleSampler(sigma_min, sigma_max, buffer)
+    sampler = EligibleSampler(sigma_min, sigma_max, Admission(buffer))
     for sigma in (0.01, 0.2, 0.3, 0.6, 0.7, 1.1, 5.0):
-        allowed = admits(torch.tensor(sigma, dtype=torch.float64), torch.from_numpy(sigma_min),
-                         torch.from_numpy(sigma_max), buffer).numpy()
+        level = torch.tensor(sigma, dtype=torch.float64)
+        allowed = Admission(buffer).admits(level, torch.from_numpy(sigma_min),
+                                           torch.from_numpy(sigma_max)).numpy()
         u = (np.arange(allowed.sum() * 10) + 0.5) / (allowed.sum() * 10)
         drawn = sampler.draw(np.full(len(u), sigma), u)
         np.testing.assert_array_equal(np.bincount(drawn, minlength=n), 10 * allowed)
 
 
 def test_nothing_usable_is_an_error_that_names_the_level():
-    sampler = EligibleSampler(np.array([1.0, 2.0]), np.zeros(2), None)
+    sampler = EligibleSampler(np.array([1.0, 2.0]), np.zeros(2), Admission())
     with pytest.raises(ValueError, match="sigma = 0.5"):
         sampler.draw(np.array([3.0, 0.5]), np.array([0.1, 0.1]))
 
 
 def test_clean_only_sampling_keeps_the_order_of_uniforms():
-    sampler = EligibleSampler(np.array([0.0, np.inf, 0.0]), np.zeros(3), 4.0)
+    sampler = EligibleSampler(np.array([0.0, np.inf, 0.0]), np.zeros(3), Admission(4.0))
     drawn = sampler.draw(np.full(4, 0.3), np.array([0.0, 0.49, 0.51, 0.99]))
     np.testing.assert_array_equal(drawn, [0, 0, 2, 2])
 

@@ -9,12 +9,12 @@ import torch
 from tiny import CLASSIFIER, NOISE, RECORD
 
 from ambient import settings, specs
+from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import Dense, first_crossing
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float, write
 from ambient.specs import strict
 from ambient.stages import annotate, classifier, corrupt, prepare
-from ambient.training.loading import Classifier
 
 ROOT = Path(__file__).parents[1]
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.statistics import statistics
 from ambient.data import procedural
-from ambient.data.annotations import Annotations, EligibleSampler
+from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
 from ambient.diffusion import crops
-from ambient.diffusion.denoiser import NoiseClassifier, build_unet
+from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.specs import (
     AugmentSpec,
     ClassifierSpec,
@@ -22,6 +23,7 @@ from ambient.specs import (
 )
 from ambient.stages import combine, corrupt, locality, prepare
 from ambient.stages.classifier import ClassifierBatches
+from ambient.training.weights import build_unet
 
 
 def images(count, first_id=0, seed=0, corrupted=None, side=16):
@@ -185,7 +187,7 @@ def test_a_sample_of_two_parts_becomes_a_donut():
                         np.where(blurred.corrupted == 1, 0.2, 0.0))
     _, table = combine.combine([(blurred, low), (blurred, below)])
     assert set(zip(table.sigma_min, table.sigma_max, strict=True)) == {(0.0, 0.0), (1.5, 0.2)}
-    sampler = EligibleSampler(table.sigma_min, table.sigma_max, None)
+    sampler = EligibleSampler(table.sigma_min, table.sigma_max, Admission())
     clean = int((blurred.corrupted == 0).sum())
     usable = sum(sampler.count(np.array([0.1, 0.19, 0.5, 1.4, 1.6])))
     np.testing.assert_array_equal(usable, [100, 100, clean, clean, 100])

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from ambient.annotation.classifier import Classifier, NoiseClassifier
 from ambient.data import annotations, datasets
-from ambient.diffusion.denoiser import Denoiser, NoiseClassifier, build_unet, save_weights
+from ambient.diffusion.denoiser import Denoiser
 from ambient.evaluation import features
 from ambient.specs import strict
 from ambient.storage.files import read_arrays, read_json, write_arrays
 from ambient.training import loading
+from ambient.training.weights import build_unet, save_weights
 from tests.tiny import CLASSIFIER, NETWORK, TRAINING
 
 CPU = torch.device("cpu")
@@ -42,7 +44,7 @@ def dataset(path):
 
 READERS = {
     "denoiser": (denoiser, lambda path: loading.load_denoiser(path, None, CPU)),
-    "classifier": (classifier, lambda path: loading.Classifier(path, CPU)),
+    "classifier": (classifier, lambda path: Classifier(path, CPU)),
     "detector": (detector, features.classifier_features),
     "dataset": (dataset, datasets.read),
     "annotations": (lambda path: annotations.Annotations(

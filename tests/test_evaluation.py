@@ -14,13 +14,13 @@ from ambient.annotation.statistics import statistics
 from ambient.data import usage
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float, write
-from ambient.diffusion.denoiser import read_weights
-from ambient.diffusion.noise import admits
+from ambient.diffusion.eligible import Admission
 from ambient.evaluation import features
 from ambient.evaluation.frechet import Moments, frechet_distance, moments, stored
 from ambient.specs import strict
 from ambient.stages import detector, evaluate, reference, tables
 from ambient.storage.files import read_arrays, sha256, write_arrays
+from ambient.training.weights import read_weights
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
 NET = specs.DetectorSpec("classifier", features=6, channels=8, nimg=2560, batch=64, lr=3e-3)
@@ -435,10 +435,10 @@ def test_usage_against_every_draw_of_a_training():
     clean, count, noise = 5, 40, specs.NoiseSpec(-1.2, 1.2)
     sigma_min = np.r_[np.zeros(clean), random.choice([0.0, 0.3, 1.0, np.inf], count)]
     sigma_max = np.r_[np.zeros(clean), random.choice([0.0, 0.05, 0.4], count)]
-    found = usage.usage(sigma_min, sigma_max, clean, noise, 4.0)
+    found = usage.usage(sigma_min, sigma_max, clean, noise, Admission(4.0))
     sigma = np.exp(-1.2 + 1.2 * random.standard_normal(200_000))
-    admitted = admits(torch.from_numpy(sigma)[:, None], torch.from_numpy(sigma_min),
-                      torch.from_numpy(sigma_max), 4.0).numpy()
+    admitted = Admission(4.0).admits(torch.from_numpy(sigma)[:, None], torch.from_numpy(sigma_min),
+                                      torch.from_numpy(sigma_max)).numpy()
     added = admitted[:, clean:]
     assert found.levels == pytest.approx(added.mean(), abs=0.003)
     assert found.draws == pytest.approx((added.sum(1) / admitted.sum(1)).mean(), abs=0.003)
@@ -446,15 +446,15 @@ def test_usage_against_every_draw_of_a_training():
 
 def test_usage_in_closed_form():
     noise = specs.NoiseSpec(0.0, 1.0)  # half of all levels lie above 1
-    above = usage.usage(np.r_[0.0, 0.0, [1.0] * 8], np.zeros(10), 2, noise, None)
+    above = usage.usage(np.r_[0.0, 0.0, [1.0] * 8], np.zeros(10), 2, noise, Admission())
     assert above.levels == pytest.approx(0.5) and above.draws == pytest.approx(0.5 * 0.8)
-    below = usage.usage(np.r_[0.0, 0.0, [np.inf] * 8], np.r_[0.0, 0.0, [1.0] * 8], 2, noise, 4.0)
+    below = usage.usage(np.r_[0.0, 0.0, [np.inf] * 8], np.r_[0.0, 0.0, [1.0] * 8], 2, noise, Admission(4.0))
     assert below.levels == pytest.approx(0.5) and below.draws == pytest.approx(0.4)
-    never = usage.usage(np.r_[0.0, [np.inf] * 4], np.zeros(5), 1, noise, 4.0)
+    never = usage.usage(np.r_[0.0, [np.inf] * 4], np.zeros(5), 1, noise, Admission(4.0))
     assert (never.levels, never.draws) == (0.0, 0.0)
-    always = usage.usage(np.zeros(10), np.zeros(10), 1, noise, 4.0)
+    always = usage.usage(np.zeros(10), np.zeros(10), 1, noise, Admission(4.0))
     assert always.levels == pytest.approx(1) and always.draws == pytest.approx(0.9)
-    assert usage.usage(np.zeros(3), np.zeros(3), 3, noise, 4.0) == usage.Usage(0.0, 0.0)
+    assert usage.usage(np.zeros(3), np.zeros(3), 3, noise, Admission(4.0)) == usage.Usage(0.0, 0.0)
 
 
 def test_the_table_says_how_many_images_added_a_row_used(tmp_path):

@@ -17,18 +17,20 @@ import torch
 from tiny import CLASSIFIER, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
 from ambient import specs
+from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import Dense
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
-from ambient.diffusion.denoiser import Denoiser, build_unet, read_weights
+from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.randomness import torch_generator
 from ambient.evaluation import features
 from ambient.provenance import manifest
 from ambient.specs import strict
 from ambient.stages import classifier, detector, sample, train
 from ambient.storage.files import sha256
-from ambient.training import hardware, loading
+from ambient.training import hardware, loading, ranks
 from ambient.training.loop import Fit
+from ambient.training.weights import build_unet, read_weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
                                 reason="no GPU, or AMBIENT_TEST_GPU is not set")
@@ -83,7 +85,8 @@ def evaluated(built, masks, where, precision="float32"):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_network_and_gradient_are_those_of_the_cpu(compiled):
     where, reference = hardware.device(), network()
-    ours, masks = copy.deepcopy(reference).to(where), reference.masks(8, torch_generator("cpu", 2))
+    ours = copy.deepcopy(reference).to(where)
+    masks = reference.masks(8, ranks.WHOLE.masks(torch_generator("cpu", 2)))
     assert len(masks) > 10
     if compiled:
         hardware.compile_for(ours, 10**9)
@@ -96,7 +99,7 @@ def test_network_and_gradient_are_those_of_the_cpu(compiled):
 
 def test_masks_are_a_function_of_the_generator():
     ours = network().to(hardware.device())
-    one, same, other = (ours.masks(8, torch_generator("cuda", seed)) for seed in (1, 1, 2))
+    one, same, other = (ours.masks(8, ranks.WHOLE.masks(torch_generator("cuda", seed))) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not torch.equal(one[0], other[0])
     kept = torch.cat([mask.flatten() for mask in one]).float()
@@ -233,7 +236,7 @@ def test_annotations_are_those_of_the_cpu(mixture, tmp_path):
     data = read(mixture)
     found = []
     for where in (CPU, hardware.device()):
-        dense = Dense(asked, loading.Classifier(files["out"], where), where)
+        dense = Dense(asked, Classifier(files["out"], where), where)
         found.append(dense.of(data.images[20:], data.ids[20:]))
     assert np.ptp(found[0]) > 1e-3
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)

@@ -11,8 +11,10 @@ import torch
 from safetensors import safe_open
 
 from ambient.diffusion import noise
-from ambient.diffusion.denoiser import Denoiser, ambient_loss, edm_loss
+from ambient.diffusion.denoiser import Denoiser
+from ambient.diffusion.eligible import Admission
 from ambient.diffusion.networks.unet import UNet
+from ambient.diffusion.objective import ambient_loss, edm_loss
 from ambient.diffusion.sampler import heun
 from ambient.evaluation import frechet
 from ambient.specs import SamplerSpec
@@ -46,21 +48,21 @@ def test_schedule_ends_and_is_even_in_the_root():
 @pytest.mark.parametrize("L", [2.0, 4.0])
 def test_buffer_bounds_the_paper_says_and_the_one_that_holds(L):
     """C.2's buffer keeps sigma^2 / (sigma^2 - sigma_min^2) <= L, so lambda_amb <= L^2 (not L)."""
-    edge = torch.tensor(noise.buffer_factor(L), dtype=torch.float64)
+    edge = torch.tensor(Admission(L).factor, dtype=torch.float64)
     one = torch.tensor(1.0, dtype=torch.float64)
     assert (edge**2 / (edge**2 - 1)).item() == pytest.approx(L)
     assert noise.ambient_weight(edge, one).item() == pytest.approx(L**2)
-    assert noise.buffer_factor(4.0) == pytest.approx(2 / math.sqrt(3))
+    assert Admission(4.0).factor == pytest.approx(2 / math.sqrt(3))
 
 
 def test_admission_is_a_donut():
     sigma = torch.tensor([0.05, 0.1, 0.5, 1.1, 1.2])
-    admitted = noise.admits(sigma, torch.tensor(1.0), torch.tensor(0.1), 4.0)
+    admitted = Admission(4.0).admits(sigma, torch.tensor(1.0), torch.tensor(0.1))
     assert admitted.tolist() == [True, True, False, False, True]
-    everywhere = noise.admits(sigma, torch.tensor(0.0), torch.tensor(0.0), 4.0)
+    everywhere = Admission(4.0).admits(sigma, torch.tensor(0.0), torch.tensor(0.0))
     assert everywhere.all()
-    assert not noise.admits(sigma, torch.tensor(math.inf), torch.tensor(0.0), None).any()
-    assert not noise.admits(sigma, sigma, torch.tensor(0.0), None).any()  # at sigma_min itself
+    assert not Admission().admits(sigma, torch.tensor(math.inf), torch.tensor(0.0)).any()
+    assert not Admission().admits(sigma, sigma, torch.tensor(0.0)).any()  # at sigma_min itself
 
 
 # --- losses -----------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ambient.diffusion.denoiser import build_unet
 from ambient.settings import Experiments
 from ambient.specs import NetworkSpec
 from ambient.stages.corrupt import is_clean
+from ambient.training.weights import build_unet
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = Path(os.environ.get("AMBIENT_PAPER", Path(__file__).parents[2] / "shared/paper"))

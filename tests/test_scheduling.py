@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import settings, specs
 from ambient.cluster import cost, doctor, plan, site
-from ambient.diffusion.denoiser import build_unet
 from ambient.jobs import launch
 from ambient.specs.strict import SpecError
+from ambient.training.weights import build_unet
 from tests.clones import clone
 
 ROOT = Path(__file__).parents[1]

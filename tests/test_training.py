@@ -15,11 +15,11 @@ import torch
 from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
 
 from ambient import specs
-from ambient.data.annotations import Annotations, EligibleSampler
+from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, write
 from ambient.diffusion.augment import flipped
-from ambient.diffusion.denoiser import Denoiser, build_unet, read_description, read_weights, save_weights
-from ambient.diffusion.noise import admits
+from ambient.diffusion.denoiser import Denoiser
+from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.randomness import normal, torch_generator, uniform
 from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
@@ -28,6 +28,7 @@ from ambient.stages import sample, train
 from ambient.storage.files import read_arrays, sha256
 from ambient.training import hardware, loading, ranks
 from ambient.training.loop import Fit, ema_beta, learning_rate
+from ambient.training.weights import build_unet, read_description, read_weights, save_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +64,7 @@ def test_every_drawn_pair_is_admitted_and_sigma_tn_is_the_papers(mixture, annota
     for nimg in range(0, 1600, 16):
         sigma, index, sigma_tn = made.draw(nimg)
         level = made.sigma_min[index]
-        assert admits(sigma, level, torch.zeros_like(level), 4.0).all()
+        assert Admission(4.0).admits(sigma, level, torch.zeros_like(level)).all()
         assert torch.equal(sigma_tn, level)  # sigma_max = 0: every use is above sigma_min
     zero = batches(mixture, annotations, sigma_tn="zero")
     again = zero.draw(16)
@@ -82,7 +83,7 @@ def test_levels_next_to_their_sigma_min_are_admitted_and_finite(mixture, tmp_pat
     sigma = batches(mixture, table, **free).draw(0)[0].numpy().astype(beside).astype(float)
     below = np.nextafter(sigma.astype(beside), beside(0)).astype(float)
     for levels, admitted in ((below, True), (sigma, False)):
-        sampler = EligibleSampler(levels, np.zeros(16), None)
+        sampler = EligibleSampler(levels, np.zeros(16), Admission())
         above, _ = sampler.count(sigma)
         assert (above == 1 + sigma.argsort().argsort() - (not admitted)).all()
     made = batches(mixture, table, **free)
@@ -153,12 +154,12 @@ def test_step_is_adam_with_clipping():
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(layer.weight, 2.0)
     fitting = Fit(layer, optimiser(ramp_nimg=0, decay="constant"))
-    fitting.step(lambda nimg: (layer.weight**2).sum() * 100, 0)
+    fitting.step(lambda nimg, share: (layer.weight**2).sum() * 100, 0)
     assert layer.weight.item() == pytest.approx(2.0 - 1e-3, rel=1e-5)
     beta = ema_beta(fitting.spec, 16)
     assert fitting.ema[0].item() == pytest.approx(beta * 2 + (1 - beta) * (2 - 1e-3))
     with pytest.raises(FloatingPointError, match="after 16 images"):
-        fitting.step(lambda nimg: layer.weight.sum() * float("nan"), 16)
+        fitting.step(lambda nimg, share: layer.weight.sum() * float("nan"), 16)
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(mixture, annotations, capsys):
@@ -191,12 +192,12 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(mixture, annotations, ca
 def test_parts_are_rows_of_ranks(monkeypatch):
     monkeypatch.setattr(ranks, "size", lambda: 2)
     monkeypatch.setattr(ranks, "rank", lambda: 1)
-    assert ranks.rows(16) == slice(8, 16)
-    with ranks.part(1, 4):
-        assert ranks.rows(16) == slice(10, 12)
-        with pytest.raises(ValueError, match="12 can't be shared by 2 ranks in 4 parts each"):
-            ranks.rows(12)
-    assert ranks.rows(12) == slice(6, 12)
+    assert ranks.WHOLE.rows(16) == slice(8, 16)
+    part = ranks.Share(1, 4)
+    assert part.rows(16) == slice(10, 12)
+    with pytest.raises(ValueError, match="12 can't be shared by 2 ranks in 4 parts each"):
+        part.rows(12)
+    assert ranks.WHOLE.rows(12) == slice(6, 12)
 
 
 # --- resume -------------------------------------------------------------------------------------------

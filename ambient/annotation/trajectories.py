@@ -16,12 +16,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ambient.annotation.classifier import Classifier
 from ambient.data.datasets import to_float
 from ambient.diffusion import randomness
 from ambient.diffusion.noise import lognormal
 from ambient.specs import AnnotationSpec
 from ambient.training.hardware import autocast
-from ambient.training.loading import Classifier
 
 CHUNK = 64  # images asked together
 

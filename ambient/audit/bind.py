@@ -160,7 +160,7 @@ def check_training(results: Results, run: Run, row: RowSpec, summary: Result) ->
         raise Loose(f"{run.denoiser.path} was trained with seed {seed}")
     said = plain(row.settings)
     if row.noise is not None:
-        said |= {"buffer": row.buffer}
+        said |= {"buffer": row.buffer, "margin": row.margin or None}  # a margin of 0 is not recorded
         if (found := setting(run.denoiser, "noise")) != plain(row.noise):
             raise Loose(f"trained at noise {found}, its row says {plain(row.noise)}")
     for key, value in said.items():

@@ -1,4 +1,4 @@
-r"""Noise levels: their training density, the sampling schedule, the weights, the admission rule.
+r"""Noise levels: their training density, the sampling schedule, the weights of the losses.
 
 Time *is* the noise level (variance exploding): x_sigma = x_0 + sigma z, z ~ N(0, I). All sigmas are
 standard deviations in units of the data, which lie in [-1, 1].
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from ambient.data.usage import buffer_factor
 
 
 def lognormal(count: int, P_mean: float, P_std: float, generator: torch.Generator) -> Tensor:
@@ -51,13 +49,3 @@ def ambient_weight(sigma: Tensor, sigma_tn: Tensor) -> Tensor:
     It grows without bound towards sigma_tn, and at sigma = sigma_tn is infinite: no sample is admitted there.
     """
     return sigma**4 / added_variance(sigma, sigma_tn) ** 2
-
-
-def admits(sigma: Tensor, sigma_min: Tensor, sigma_max: Tensor, buffer: float | None) -> Tensor:
-    """Whether a sample may be used at a level: sigma > b sigma_min, or sigma <= sigma_max.
-
-    The first half is section 3.1 with the buffer of C.2, the second section 3.2; between them the
-    sample is left out (the donut). sigma = b sigma_min is not admitted. `sigma_min` = 0 admits every level,
-    infinity none. Broadcasts.
-    """
-    return (sigma > buffer_factor(buffer) * sigma_min) | (sigma <= sigma_max)

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ambient.diffusion.noise import karras_schedule
-from ambient.specs import SamplerSpec
 
 
-def heun(denoiser: Callable[[Tensor, Tensor], Tensor], latents: Tensor, spec: SamplerSpec,
+class Schedule(Protocol):
+    """The numbers of algorithm 2: its noise levels, and how much noise it adds between them."""
+
+    num_steps: int
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    S_churn: float  # 0: deterministic
+    S_min: float
+    S_max: float
+    S_noise: float
+
+
+def heun(denoiser: Callable[[Tensor, Tensor], Tensor], latents: Tensor, spec: Schedule,
          noise: Callable[[int], Tensor] | None = None) -> Tensor:
     r"""Integrate dx/dsigma = (x - D(x, sigma)) / sigma from sigma_max to 0, second order.
 

@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ambient.data.datasets import to_float
-from ambient.diffusion.denoiser import read_description, read_weights
 from ambient.jobs.progress import Progress
 from ambient.specs import DetectorSpec
 from ambient.specs.evaluation import INCEPTION_SHA256
 from ambient.storage.files import naming
 from ambient.training.hardware import device
+from ambient.training.weights import read_description, read_weights
 
 BATCH = 250
 INCEPTION_SIDE, INCEPTION_FEATURES = 299, 2048

@@ -91,7 +91,8 @@ class Experiments(Scores):
         ours, theirs = self.protocols(found.study, found.annotation)
         return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key, dataset,
                        settings, entry.get("note"), dataset, ours, theirs if paper else None,
-                       training.noise, training.loss.buffer, **self.words_of(found, annotated))
+                       training.noise, training.loss.buffer, margin=training.loss.margin,
+                       **self.words_of(found, annotated))
 
     def words_of(self, run: Run, annotated: str | None) -> dict:
         """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
@@ -213,6 +214,7 @@ class Experiments(Scores):
         return build(FigureSpec, plain({
             "kind": entry.get("kind"), "names": names, "corruptions": mixtures, "noise": training["noise"],
             "epsilon": annotation["epsilon"], "buffer": training["loss"]["buffer"],
+            "margin": training["loss"].get("margin", 0.0),
             "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry["images"],
             "seed": 0, "shown": entry["shown"], "target": self.target(study),
             "title": entry.get("title")}), f"figures.{name}")

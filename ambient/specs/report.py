@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ambient.specs.data import MixtureSpec
-from ambient.specs.strict import require, require_distinct, require_finite, require_seeds
+from ambient.specs.strict import later, require, require_distinct, require_finite, require_seeds
 from ambient.specs.training import NoiseSpec
 
 
@@ -38,6 +38,7 @@ class RowSpec:
     paper_target: str | None = None  # what the published value is measured on,
     paper_samples: int | None = None  # and with how many samples
     tau: float | None = None  # P(clean) from which a noise classifier's verdict admits an image
+    margin: float = later(0.0)  # of the training's admission rule
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -89,6 +90,7 @@ class FigureSpec:
     shown: Shown = "other"  # whose images' patches
     target: str | None = None  # the study's dataset, in a reader's words
     title: str | None = None
+    margin: float = later(0.0)  # of the training's admission rule
 
     def __post_init__(self) -> None:
         require_finite(self)

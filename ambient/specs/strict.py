@@ -57,6 +57,14 @@ def require_finite(spec: Any, *infinite: str) -> None:
                     "a finite number")
 
 
+def later(default: Any) -> Any:
+    """A field that came after specifications had been recorded: `plain` leaves it out at its default.
+
+    So a specification that does not use the field is recorded as it was before there was one, to the byte.
+    """
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
 def build(cls: type[T], values: Any, where: str) -> T:
     """Make a dataclass from plain data, strictly.
 
@@ -132,7 +140,9 @@ def number(value: Any, where: str) -> float:
 def plain(spec: Any) -> Any:
     """A specification as plain data that survives JSON (infinity is written 'inf')."""
     if dataclasses.is_dataclass(spec):
-        return {f.name: plain(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+        values = [(field, getattr(spec, field.name)) for field in dataclasses.fields(spec)]
+        return {field.name: plain(value) for field, value in values
+                if "later" not in field.metadata or value != field.default}
     if isinstance(spec, Mapping):
         return {key: plain(value) for key, value in spec.items()}
     if isinstance(spec, (list, tuple)):

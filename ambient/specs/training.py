@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
-from ambient.specs.strict import require, require_distinct, require_finite
+from ambient.specs.strict import later, require, require_distinct, require_finite
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,12 @@ class LossSpec:
     weight_clip: float | None  # upper bound of lambda_amb
     buffer: float | None  # L of C.2: train at sigma > sqrt(1 + 1/(L-1)) sigma_min; None: sigma_min
     sigma_tn: Literal["sigma_min", "zero"]  # level of the fixed noise; zero: the released code's
+    margin: float = later(0.0)  # added to the level from which an image is used (text-to-image release)
 
     def __post_init__(self) -> None:
         require_finite(self)
         require(self.buffer is None or self.buffer > 1, "buffer", self.buffer, "> 1, or null")
+        require(self.margin >= 0, "margin", self.margin, ">= 0, in units of sigma")
         require(self.weight_clip is None or self.weight_clip >= 1, "weight_clip", self.weight_clip,
                 ">= 1, or null")
 

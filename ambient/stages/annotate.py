@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ambient.annotation.classifier import Classifier
 from ambient.annotation.statistics import statistics
 from ambient.annotation.trajectories import CHUNK, PROTOCOLS, Dense
 from ambient.data.annotations import Annotations
@@ -33,7 +34,6 @@ from ambient.jobs.stopping import patiently
 from ambient.storage.files import read_json, write_json
 from ambient.training import ranks
 from ambient.training.hardware import autocast, compile_for, device
-from ambient.training.loading import Classifier
 
 PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
+from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.nuisances import varied
 from ambient.data.datasets import Dataset, read, to_float
 from ambient.diffusion import crops, randomness
 from ambient.diffusion.augment import augment
-from ambient.diffusion.denoiser import NoiseClassifier, build_unet, save_weights
 from ambient.diffusion.noise import lognormal
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
@@ -39,6 +39,7 @@ from ambient.storage.files import write_json
 from ambient.training import ranks
 from ambient.training.hardware import autocast, compile_for, device
 from ambient.training.loop import fit
+from ambient.training.weights import build_unet, save_weights
 
 LEVELS = 17  # noise levels of the calibration report
 WEAK_ACCURACY = 0.75  # balanced, held-out, at the best level
@@ -97,7 +98,7 @@ class ClassifierBatches:
         pick = random.integers(len(clean) + len(corrupted), size=count)
         return np.concatenate([clean, corrupted])[pick], (pick >= len(clean)).astype(np.float32)
 
-    def loss(self, nimg: int) -> Tensor:
+    def loss(self, nimg: int, share: ranks.Share = ranks.WHOLE) -> Tensor:
         """Mean cross-entropy of equation 3.1."""
         spec = self.spec
         rows, labels = self.draw(nimg)
@@ -117,11 +118,11 @@ class ClassifierBatches:
         if spec.crop is not None:  # the classifier sees nothing else, of image or noise
             positions = randomness.torch_generator(self.where, "classifier-crop", spec.seed, nimg)
             x = x * crops.random_squares(len(x), x.shape[-1], spec.crop, positions)
-        mine = ranks.rows(len(x))
+        mine = share.rows(len(x))
         if augment_labels is not None:
             augment_labels = augment_labels[mine]
         with autocast(spec.optimiser.precision, self.where):
-            logits = self.network(x[mine], sigma[mine], augment_labels, generator)
+            logits = self.network(x[mine], sigma[mine], augment_labels, share.masks(generator))
         return cross_entropy(logits, torch.from_numpy(labels[mine]).to(logits))
 
     @torch.no_grad()

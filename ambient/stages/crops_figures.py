@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ambient.data.annotations import Annotations, EligibleSampler
+from ambient.annotation.classifier import Classifier
+from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float
 from ambient.diffusion import crops as crop_rules
 from ambient.diffusion import randomness
+from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.report.drawing import (
     BLACK,
     BLUE,
@@ -37,7 +39,6 @@ from ambient.report.drawing import (
     show,
     sigma_axis,
 )
-from ambient.training.loading import Classifier
 
 FIRST_ADDED = 1 << 32  # ids from here on belong to added datasets (`ambient.corrupt.first_id`)
 
@@ -96,11 +97,11 @@ def donut(spec: FigureSpec, data: Dataset, annotations: Path) -> plt.Figure:
     """Usable samples against sigma, by origin (Figure 15)."""
     rows = Annotations.read(annotations).of(data.ids)
     kinds = np.where(data.corrupted == 0, 0, np.where(data.ids < FIRST_ADDED, 1, 2))
-    sigma = np.geomspace(0.005, 20, 400)
+    sigma, admission = np.geomspace(0.005, 20, 400), Admission(spec.buffer, spec.margin)
     counts = []
     for kind in range(3):
         mine = kinds == kind
-        above, below = EligibleSampler(rows.sigma_min[mine], rows.sigma_max[mine], spec.buffer).count(sigma)
+        above, below = EligibleSampler(rows.sigma_min[mine], rows.sigma_max[mine], admission).count(sigma)
         counts.append(above + below)
     figure, axis = plt.subplots(figsize=(6.6, 4.2), layout="constrained")
     areas = axis.stackplot(sigma, counts, colors=(CLEAN, CORRUPTED, OTHER), alpha=0.75, lw=0,

@@ -25,7 +25,6 @@ from torch.nn.functional import cross_entropy
 from ambient.data.datasets import Dataset, read, to_float
 from ambient.diffusion import randomness
 from ambient.diffusion.augment import augment
-from ambient.diffusion.denoiser import save_weights
 from ambient.evaluation.features import ClassNets, inception_bytes
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
@@ -35,6 +34,7 @@ from ambient.storage.files import atomic
 from ambient.training import ranks
 from ambient.training.hardware import autocast, device
 from ambient.training.loop import fit
+from ambient.training.weights import save_weights
 
 CHECKED = 10  # one image in so many is kept out of training, to report the accuracy
 AUGMENT = ("scale", "rotate", "translate")
@@ -75,11 +75,11 @@ class ClassBatches:
         every = torch.arange(len(self.images))
         self.train, self.check = every[every % CHECKED != 0], every[every % CHECKED == 0]
 
-    def loss(self, nimg: int) -> Tensor:
+    def loss(self, nimg: int, share: ranks.Share = ranks.WHOLE) -> Tensor:
         generator = randomness.torch_generator("cpu", "detector", self.spec.seed, nimg)
         rows = self.train[torch.randint(len(self.train), (self.spec.batch,), generator=generator)]
         images, _ = augment(self.images[rows], generator, 0.5, AUGMENT)
-        mine = ranks.rows(len(rows))
+        mine = share.rows(len(rows))
         with autocast("bfloat16", self.where):
             logits = self.network(images[mine].to(self.where)).float()
         labels = self.labels[rows[mine]].to(self.where)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ambient.data.datasets import to_uint8
 from ambient.diffusion import randomness
-from ambient.diffusion.denoiser import Denoiser, read_description
+from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.sampler import heun
 from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
@@ -31,6 +31,7 @@ from ambient.storage.files import write_arrays
 from ambient.training import ranks
 from ambient.training.hardware import autocast, compile_for, device
 from ambient.training.loading import load_denoiser
+from ambient.training.weights import read_description
 
 BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together

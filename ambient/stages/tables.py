@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ambient.data.usage import usage
+from ambient.diffusion.eligible import Admission
 from ambient.specs import RowSpec
 from ambient.specs.evaluation import INCEPTION_SHA256, METRICS
 from ambient.specs.strict import build, plain
@@ -111,7 +112,8 @@ def used(spec: RowSpec, annotation: dict, usable: Path | None) -> dict:
     if usable is None or spec.noise is None or not annotation["corrupted"]:
         return found
     arrays = read_arrays(usable, ("sigma_min", "sigma_max"))
-    share = usage(arrays["sigma_min"], arrays["sigma_max"], clean, spec.noise, spec.buffer)
+    share = usage(arrays["sigma_min"], arrays["sigma_max"], clean, spec.noise,
+                  Admission(spec.buffer, spec.margin))
     return found | {"levels_used": share.levels, "draws_used": share.draws}
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ambient.data.annotations import Annotations, EligibleSampler
+from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float
-from ambient.data.usage import buffer_factor
 from ambient.diffusion import randomness
 from ambient.diffusion.augment import augment, flipped
-from ambient.diffusion.denoiser import Denoiser, ambient_loss, build_unet, per_sample, save_weights
+from ambient.diffusion.denoiser import Denoiser, per_sample
+from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.noise import added_variance, lognormal
+from ambient.diffusion.objective import ambient_loss
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
@@ -34,6 +35,7 @@ from ambient.storage.files import write_text
 from ambient.training import ranks
 from ambient.training.hardware import autocast, compile_for, device
 from ambient.training.loop import fit
+from ambient.training.weights import build_unet, save_weights
 
 
 class AmbientBatches:
@@ -43,7 +45,8 @@ class AmbientBatches:
                  denoiser: Denoiser, where: torch.device) -> None:
         self.spec, self.denoiser, self.where = spec, denoiser, where
         rows = annotations.of(data.ids)
-        self.eligible = EligibleSampler(rows.sigma_min, rows.sigma_max, spec.loss.buffer)
+        self.admission = Admission(spec.loss.buffer, spec.loss.margin)
+        self.eligible = EligibleSampler(rows.sigma_min, rows.sigma_max, self.admission)
         self.images = torch.from_numpy(to_float(data.images))
         self.labels = torch.from_numpy(data.labels)
         self.classes = data.num_classes
@@ -68,9 +71,8 @@ class AmbientBatches:
         u = torch.rand(count, generator=generator, dtype=torch.float64)
         index = torch.from_numpy(self.eligible.draw(sigma.numpy(), u.numpy()))
         level = self.sigma_min[index]
-        used_above = sigma > buffer_factor(self.spec.loss.buffer) * level
-        keep = used_above & (self.spec.loss.sigma_tn == "sigma_min")
-        return sigma, index, torch.where(keep, level, 0.0)
+        noised = self.admission.above(sigma, level) & (self.spec.loss.sigma_tn == "sigma_min")
+        return sigma, index, torch.where(noised, level, 0.0)
 
     def views(self, index: Tensor, sigma_tn: Tensor,
               generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -88,8 +90,8 @@ class AmbientBatches:
             fixed = flipped(fixed, labels)
         return images + per_sample(sigma_tn).to(images) * fixed, labels
 
-    def loss(self, nimg: int) -> Tensor:
-        """The ambient loss, summed over pixels and divided by the number of samples, of this rank's rows."""
+    def loss(self, nimg: int, share: ranks.Share = ranks.WHOLE) -> Tensor:
+        """The ambient loss, summed over pixels and divided by the number of samples, of some rows."""
         spec = self.spec
         sigma, index, sigma_tn = self.draw(nimg)
         generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
@@ -101,11 +103,11 @@ class AmbientBatches:
         z = torch.randn(x_tn.shape, generator=generator, device=self.where)
         x_t = x_tn + per_sample(extra).to(x_tn) * z
         sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
-        mine = ranks.rows(len(x_t))
+        mine = share.rows(len(x_t))
         x_t, x_tn, sigma, sigma_tn = x_t[mine], x_tn[mine], sigma[mine], sigma_tn[mine]
         labels, augment_labels = (None if of is None else of[mine] for of in (labels, augment_labels))
         with autocast(spec.optimiser.precision, self.where):
-            denoised = self.denoiser(x_t, sigma, labels, augment_labels, generator)
+            denoised = self.denoiser(x_t, sigma, labels, augment_labels, share.masks(generator))
         loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,
                             spec.loss.weight == "ambient", spec.loss.weight_clip)
         return loss.sum() / len(x_t)

@@ -1,17 +1,16 @@
-"""Trained networks from disk, for the stages that ask them."""
+"""A trained denoiser from disk."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ambient.diffusion.denoiser import Denoiser, NoiseClassifier, build_unet, read_description, read_weights
-from ambient.specs import ClassifierSpec, TrainingSpec
+from ambient.diffusion.denoiser import Denoiser
+from ambient.specs import TrainingSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
+from ambient.training.weights import build_unet, read_description, read_weights
 
 
 def load_denoiser(path: Path, nimg: int | None, where: torch.device) -> tuple[Denoiser, dict]:
@@ -31,34 +30,3 @@ def load_denoiser(path: Path, nimg: int | None, where: torch.device) -> tuple[De
         denoiser = Denoiser(network, spec.sigma_data)
         denoiser.load_state_dict(read_weights(path, f"{nimg}/"))
     return denoiser.to(where).eval(), about
-
-
-class Classifier:
-    """A trained noise or crops classifier: P(corrupted) of noised images, with its recalibration."""
-
-    def __init__(self, path: Path, where: torch.device) -> None:
-        self.path, about = path, read_description(path)
-        with naming(path):
-            self.spec = build(ClassifierSpec, about["spec"], "the classifier's specification")
-            encoder = build_unet(self.spec.network, about["resolution"], about["channels"], 0,
-                                 bool(self.spec.augment.transforms), torch.Generator(), encoder_only=True)
-            self.network = NoiseClassifier(encoder, torch.Generator())
-            self.network.load_state_dict(read_weights(path))
-            self.levels, self.shifts = np.array(about["offsets"]).T
-        self.network.to(where).eval()
-
-    def offset(self, sigma: float | np.ndarray) -> float | np.ndarray:
-        """What recalibration adds to the logit at a level."""
-        return np.interp(np.log(sigma), np.log(self.levels), self.shifts)
-
-    def logits(self, x: Tensor, sigma: float) -> Tensor:
-        """The logit of P(corrupted), (B,), of images (B, C, H, W) noised to `sigma`.
-
-        Raises `FloatingPointError` where one is not finite: it would count as never crossing a threshold.
-        """
-        level = torch.full((len(x),), float(sigma), device=x.device)
-        logits = self.network(x, level) + float(self.offset(sigma))
-        if not torch.isfinite(logits).all():
-            raise FloatingPointError(f"{self.path}: its logits at sigma {sigma:.4g} are not finite: its "
-                                     "weights are too large; train it again with a lower lr")
-        return logits

@@ -16,7 +16,6 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ambient.diffusion.denoiser import not_finite
 from ambient.jobs import launch, records, stopping
 from ambient.jobs.progress import Progress, named
 from ambient.jobs.state import State
@@ -24,9 +23,11 @@ from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec
 from ambient.storage.files import sync_folder, write_text
 from ambient.training import ranks
+from ambient.training.weights import not_finite
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
+LossOf = Callable[[int, ranks.Share], Tensor]
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
 
@@ -54,12 +55,12 @@ class Fit:
 
     def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
         self.network, self.spec = network, spec
-        self.parts = 1  # in which this rank takes its rows of a batch: more where memory asks for it
+        self.parts = 1  # of this rank's rows, one after the other; doubled when a GPU's memory is too small
         self.names = [name for name, _ in network.named_parameters()]
         self.weights = [parameter for _, parameter in network.named_parameters()]
         self.ema = [weight.detach().clone() for weight in self.weights]
         self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=BETAS, eps=EPS, fused=True)
-        for weight in self.weights:  # made now, so that a checkpoint can be loaded into them
+        for weight in self.weights:  # Adam makes its state in the first step; `restore` copies into it before
             self.adam.state[weight] = {"step": torch.zeros((), device=weight.device),
                                        "exp_avg": torch.zeros_like(weight),
                                        "exp_avg_sq": torch.zeros_like(weight)}
@@ -93,7 +94,7 @@ class Fit:
             raise FloatingPointError(f"after {nimg:,} images {bad}; {last}. Lower lr (it is "
                                      f"{self.spec.lr:g}) or raise ramp_nimg, and run it again")
 
-    def gradient(self, loss_of: Callable[[int], Tensor], nimg: int) -> Tensor | None:
+    def gradient(self, loss_of: LossOf, nimg: int) -> Tensor | None:
         """Loss and gradients of this rank's rows, summed over its parts; None where memory is too small.
 
         The rows are cut no smaller than one each: then the error passes.
@@ -101,9 +102,8 @@ class Fit:
         total = torch.zeros((), device=self.weights[0].device)
         try:
             for number in range(self.parts):
-                with ranks.part(number, self.parts):
-                    loss = loss_of(nimg) / self.parts
-                    loss.backward()
+                loss = loss_of(nimg, ranks.Share(number, self.parts)) / self.parts
+                loss.backward()
                 total += loss.detach()
             return total
         except torch.OutOfMemoryError:
@@ -113,7 +113,7 @@ class Fit:
         torch.cuda.empty_cache()
         return None
 
-    def step(self, loss_of: Callable[[int], Tensor], nimg: int) -> float:
+    def step(self, loss_of: LossOf, nimg: int) -> float:
         """One optimiser step on the batch that begins after `nimg` images. Returns the loss.
 
         Raises `FloatingPointError` where the gradient is not finite: a repair would hide the reason.
@@ -163,7 +163,7 @@ class Run:
             "total": self.total, "steps": self.steps, "parts": self.fitting.parts, "log": self.lines})
         self.saved = time.monotonic()
 
-    def step(self, loss_of: Callable[[int], Tensor]) -> str | None:
+    def step(self, loss_of: LossOf) -> str | None:
         """One step; returns the line of the log that it completes."""
         self.total, self.steps = self.total + self.fitting.step(loss_of, self.nimg), self.steps + 1
         self.nimg += self.spec.batch
@@ -175,17 +175,17 @@ class Run:
         return self.lines[-1]
 
 
-def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: Callable[[int], Tensor],
-        state: State, marks: tuple[int, ...], at_mark: Callable[[int, dict[str, Tensor]], None],
+def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, state: State,
+        marks: tuple[int, ...], at_mark: Callable[[int, dict[str, Tensor]], None],
         piece: str = "snapshot") -> list[str]:
     """Train `network` to the end, from the newest sound checkpoint of `state` if there is one.
 
-    `loss_of(nimg)` is the loss of the batch that begins after `nimg` images; `at_mark(nimg, ema)` is
-    called with the averaged weights when the images seen reach each mark, before the checkpoint of
-    that mark, and puts `<piece>-<nimg>` into the state; after an interruption it may be called again with the
-    same arguments. Returns the lines of the log of mean losses (JSON). Of several ranks the first writes
-    everything. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with status
-    `stopping.RESUME`. The state holds the end of the training when it returns.
+    `loss_of(nimg, share)` is the loss of a share of the batch that begins after `nimg` images.
+    `at_mark(nimg, ema)` is called with the averaged weights when the images seen reach each mark, before the
+    checkpoint of that mark, and puts `<piece>-<nimg>` into the state. After an interruption it may be called
+    again with the same arguments. Returns the lines of the log of mean losses (JSON). Of several ranks the
+    first writes everything. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with
+    status `stopping.RESUME`. The state holds the end of the training when it returns.
     """
     run = Run(named(name), Fit(network, spec), state)
     run.resume(launch.agreed(ranks.first() and state.newest(marks, piece)))

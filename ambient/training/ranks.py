@@ -9,14 +9,12 @@ its memory at once takes them in parts, in the same way.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, distributed
-
-PART: ContextVar[tuple[int, int]] = ContextVar("part", default=(0, 1))
 
 
 def size() -> int:
@@ -34,43 +32,46 @@ def first() -> bool:
     return rank() == 0
 
 
-@contextmanager
-def part(number: int, count: int) -> Iterator[None]:
-    """Within it this rank takes its rows' part `number` of `count`, from 0, for all of them."""
-    token = PART.set((number, count))
-    try:
-        yield
-    finally:
-        PART.reset(token)
+@dataclass(frozen=True)
+class Share:
+    """What this rank takes of each batch at once: part `number`, from 0, of the `parts` of its rows."""
+
+    number: int = 0
+    parts: int = 1
+
+    @property
+    def count(self) -> int:
+        """Into how many equal shares a batch is cut: the parts of all ranks."""
+        return size() * self.parts
+
+    def rows(self, batch: int) -> slice:
+        """The rows of a batch. Raises `ValueError` where they can't be shared out evenly."""
+        if batch % self.count:
+            raise ValueError(f"a batch of {batch} can't be shared by {size()} ranks"
+                             + (f" in {self.parts} parts each" if self.parts > 1 else "")
+                             + ": use a divisor of it")
+        each = batch // self.count
+        first = (rank() * self.parts + self.number) * each
+        return slice(first, first + each)
+
+    def bernoulli(self, shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
+        """True with P = p, for these rows, of `shape`, of a batch: the rows of one draw for all of it.
+
+        p is rounded to a multiple of 2^-16: one draw of 64 bits makes four decisions, since torch's own
+        `bernoulli_`, with a draw each, took a tenth of a training step of the CIFAR-10 network.
+        """
+        count = self.count * math.prod(shape)
+        drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
+        drawn.random_(-(2**63), None, generator=generator)
+        decisions = drawn.view(torch.int16)[:count].reshape(self.count * shape[0], *shape[1:])
+        return decisions[self.rows(len(decisions))] < round(p * 2**16) - 2**15
+
+    def masks(self, generator: torch.Generator) -> Callable[[tuple[int, ...], float], Tensor]:
+        """`bernoulli` of these rows by one generator: what a network draws its dropout masks with."""
+        return partial(self.bernoulli, generator=generator)
 
 
-def shares() -> int:
-    """Into how many equal shares a batch is cut: the parts of all ranks."""
-    return size() * PART.get()[1]
-
-
-def rows(count: int) -> slice:
-    """This rank's rows of a batch of `count`. Raises `ValueError` where they can't be shared out evenly."""
-    number, parts = PART.get()
-    if count % shares():
-        raise ValueError(f"a batch of {count} can't be shared by {size()} ranks"
-                         + (f" in {parts} parts each" if parts > 1 else "") + ": use a divisor of it")
-    each = count // shares()
-    first = (rank() * parts + number) * each
-    return slice(first, first + each)
-
-
-def bernoulli(shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
-    """True with P = p, for this rank's rows, of `shape`, of a batch: the rows of one draw for all of it.
-
-    p is rounded to a multiple of 2^-16: one draw of 64 bits makes four decisions, since torch's own
-    `bernoulli_`, with a draw each, took a tenth of a training step of the CIFAR-10 network.
-    """
-    count = shares() * math.prod(shape)
-    drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
-    drawn.random_(-(2**63), None, generator=generator)
-    parts = drawn.view(torch.int16)[:count].reshape(shares() * shape[0], *shape[1:])
-    return parts[rows(len(parts))] < round(p * 2**16) - 2**15
+WHOLE = Share()  # all rows of this rank
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -3,26 +3,25 @@ r"""DDPM++ U-Net and its encoder half, with the parameter names of the public ED
 Source: Song et al. 2021 (arXiv:2011.13456, appendix), in the configuration of Karras et al. 2022
 (arXiv:2206.00364, appendix F). Written from those; names and shapes match so that public weights load.
 
-All randomness (initial weights, dropout masks) comes from generators that the caller gives; masks are drawn
-before an evaluation, which is then arithmetic alone.
+All randomness comes from the caller: a generator of the initial weights, and a function that draws dropout
+masks. Masks are drawn before an evaluation, which is then arithmetic alone.
 
-Memory stays contiguous NCHW: on CPUs group norm is quick only there. 3x3 convolutions lose little by that;
-pooling, repetition and (in bfloat16) 1x1 convolutions would lose much, and are matrix products there. On GPUs
-they are torch's own operators: what torch compiles lays out its memory by itself, which products hinder.
+Tensors stay contiguous NCHW: on CPUs group norm is slow in any other layout. Pooling, upsampling and (in
+bfloat16) 1x1 convolutions are slow in NCHW, so on CPUs they are written as matrix products. On GPUs they are
+torch's own operators: a compiled network chooses its own layout, which matrix products would hinder.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ambient.training import ranks
-
+Draw = Callable[[tuple[int, ...], float], Tensor]  # (shape, p) -> True with probability p, of that shape
 SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
 FREQUENCIES_MAX_PERIOD = 10_000
 
@@ -225,19 +224,19 @@ class Encoder(nn.Module):
             embedding = embedding + self.map_augment(augment_labels.float())
         return F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
 
-    def masks(self, count: int, generator: torch.Generator | None) -> list[Tensor]:
-        """Dropout masks of this rank's `count` images, in the order of the blocks.
+    def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:
+        """Dropout masks of `count` images, in the order of the blocks, as `drawn` gives them.
 
-        A function of the generator. Empty where nothing is dropped: in evaluation mode, or with dropout 0.
+        Empty where nothing is dropped: in evaluation mode, or with dropout 0.
         """
         if not self.training or self.dropout == 0:
             return []
-        if generator is None:
-            raise ValueError(f"dropout is {self.dropout} in training mode: give a generator for its "
-                             "masks, or call eval()")
+        if drawn is None:
+            raise ValueError(f"dropout is {self.dropout} in training mode: say what draws its masks, or "
+                             "call eval()")
         shapes = [(count, block.channels_out, block.side, block.side)
                   for block in self.modules() if isinstance(block, Block)]
-        return [ranks.bernoulli(shape, 1 - self.dropout, generator) for shape in shapes]
+        return [drawn(shape, 1 - self.dropout) for shape in shapes]
 
     def encode(self, x: Tensor, embedding: Tensor, masks: Iterator[Tensor]) -> list[Tensor]:
         """The output of every encoder layer, in order."""

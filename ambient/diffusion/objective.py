@@ -1,0 +1,37 @@
+r"""The losses: EDM's, and the ambient one, which learns the clean distribution from noisy samples too."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ambient.diffusion.denoiser import per_sample
+from ambient.diffusion.noise import added_variance, ambient_weight, edm_weight
+
+
+def edm_loss(denoised: Tensor, x0: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+    """lambda(sigma) (D - x0)^2 per pixel, (B, C, H, W): equation 2.1 with EDM's weight."""
+    return per_sample(edm_weight(sigma, sigma_data)) * (denoised - x0) ** 2
+
+
+def ambient_loss(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sigma_tn: Tensor,
+                 sigma_data: float, weighted: bool = True, clip: float | None = None) -> Tensor:
+    r"""The ambient objective per pixel, shape (B, C, H, W) (equation 2.2, weight C.1).
+
+    lambda(sigma) lambda_amb(sigma, sigma_tn) (alpha D + (1 - alpha) x_t - x_tn)^2, with
+    alpha = (sigma^2 - sigma_tn^2) / sigma^2: alpha D + (1 - alpha) x_t is the best estimate of the
+    sample at its own level sigma_tn, so its minimiser is the denoiser of the *clean* distribution
+    wherever noise at sigma_tn has made the two distributions equal. Equals `edm_loss` at sigma_tn = 0.
+
+    denoised, x_t, x_tn: (B, C, H, W); sigma > sigma_tn >= 0: (B,). `weighted` False leaves lambda_amb
+    out; `clip` bounds it from above. What depends on the levels alone is computed in float64: near
+    sigma_tn float32 has alpha 0 and an infinite weight, and their product is no number.
+    """
+    sigma, sigma_tn = sigma.to(torch.float64), sigma_tn.to(torch.float64)
+    alpha = added_variance(sigma, sigma_tn) / sigma**2
+    weight = edm_weight(sigma, sigma_data)
+    if weighted:
+        factor = ambient_weight(sigma, sigma_tn)
+        weight = weight * (factor if clip is None else factor.clamp(max=clip))
+    alpha, rest, root = (per_sample(v).to(denoised) for v in (alpha, 1 - alpha, weight.sqrt()))
+    return (root * (alpha * denoised + rest * x_t - x_tn)) ** 2

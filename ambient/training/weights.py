@@ -1,0 +1,69 @@
+"""Weights on disk: safetensors, with a description of the network that they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ambient.diffusion.networks.unet import HalfUNet, UNet
+from ambient.specs import NetworkSpec
+from ambient.storage.files import atomic, naming
+
+
+def build_unet(spec: NetworkSpec, resolution: int, channels: int, num_classes: int, augment: bool,
+               generator: torch.Generator, encoder_only: bool = False) -> UNet | HalfUNet:
+    """The U-Net of a specification, or its encoder half."""
+    head = {} if encoder_only else {"channels_out": channels}
+    return (HalfUNet if encoder_only else UNet)(
+        resolution=resolution, channels_in=channels, **head,
+        label_dim=num_classes if spec.conditional else 0, augment_dim=9 if augment else 0,
+        model_channels=spec.model_channels, channel_mult=spec.channel_mult,
+        num_blocks=spec.num_blocks, attn_resolutions=spec.attn_resolutions, dropout=spec.dropout,
+        generator=generator)
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:
+    """Write tensors as safetensors with what is needed to rebuild the network, atomically.
+
+    The description goes under one metadata key: with two the bytes would not be reproducible.
+    """
+    from safetensors.torch import save_file
+
+    with atomic(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                  temporary, metadata={"ambient": json.dumps(description, sort_keys=True)})
+
+
+def read_description(path: Path) -> dict:
+    """What `save_weights` stored beside the tensors. Raises `ValueError` naming a foreign file."""
+    with naming(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "ambient" not in metadata:
+        raise ValueError(f"{path}: holds no description of its network; was it written by ambient?")
+    with naming(path):
+        return dict(json.loads(metadata["ambient"]))
+
+
+def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors under a prefix, which is taken off their names. Reads only those.
+
+    Raises `ValueError` naming the file and a tensor whose values are not finite.
+    """
+    with naming(path), safe_open(path, framework="pt") as file:
+        tensors = {name.removeprefix(prefix): file.get_tensor(name)
+                   for name in file.keys() if name.startswith(prefix)}
+    if bad := not_finite(tensors):
+        raise ValueError(f"{path}: {bad}: damaged, or of a training that went astray; train it again "
+                         "(with a lower lr, if it was the training)")
+    return tensors
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The first of `tensors` that holds NaN or infinity, in words; empty where there is none."""
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    return f"{len(bad)} of {len(tensors)} tensors are not finite, the first is {bad[0]}" if bad else ""
