@@ -19,20 +19,22 @@ class ClassifierSpec:
     in which images appear clean that the run may only see corrupted (the released protocol).
     """
 
-    network: NetworkSpec
-    augment: AugmentSpec
-    optimiser: OptimiserSpec
-    noise: NoiseSpec
-    protocol: Literal["strict", "leaky"]
-    clean_fraction: float | None  # leaky: of the classifier's mixture; strict: None
+    network: NetworkSpec  #: the encoder half of a U-Net
+    augment: AugmentSpec  #: augmentation of its training images
+    optimiser: OptimiserSpec  #: length, batch and rate of its training
+    noise: NoiseSpec  #: density of the noise levels that it is trained at
+    protocol: Literal["strict", "leaky"]  #: `strict`: it reads the run's own mixture; `leaky`: one of its own
+    clean_fraction: float | None  #: leaky: the clean fraction of the classifier's own mixture; strict: None
+    #: balanced: as many clean as corrupted images in a batch; unbalanced: as they come
     sampling: Literal["balanced", "unbalanced"]
-    holdout: float  # fraction of the clean, and of the corrupted, images kept out of training
-    evaluations: int  # held-out evaluations over training; the best one is kept
-    select: Literal["best", "last"]
-    recalibrate: Literal["none", "bias"]  # shift the logit at each sigma to fit the held-out images
-    seed: int
-    crop: int | None = None  # side in pixels of the square that it sees of each image; None: all of it
-    nuisances: tuple[str, ...] = ()  # changes that it must not go by, made to every training image
+    holdout: float  #: fraction of the clean, and of the corrupted, images that are kept out of training
+    evaluations: int  #: evaluations on held-out images over the training
+    select: Literal["best", "last"]  #: the snapshot that is kept: best on held-out images, or the last one
+    recalibrate: Literal["none", "bias"]  #: bias: shift the logit at each sigma to fit the held-out images
+    seed: int  #: of initial weights, batches and noise
+    crop: int | None = None  #: side, pixels, of the square that it sees of each image; None: the whole image
+    #: changes that it must not go by, made to every training image (`ambient.annotation.nuisances`)
+    nuisances: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.nuisances if name not in NUISANCES]
@@ -62,26 +64,30 @@ class AnnotationSpec:
     its own; `crops` gives each its sigma_max (section 3.2) and sigma_min = inf.
     """
 
-    method: Literal["clean", "fixed", "population", "per_sample", "crops"]
-    sigma_min: float | None  # method fixed
-    epsilon: float  # threshold tau = 0.5 - epsilon on P(clean)
-    num_sigmas: int  # noise levels at which the classifier is asked
-    grid: Literal["lognormal", "geometric"]  # drawn from `noise` and sorted, or evenly in ln sigma
-    noise: NoiseSpec  # of the lognormal grid
-    sigma_low: float  # ends of the geometric grid
-    sigma_high: float
-    num_trials: int  # noise draws per level
-    smoothing_span: int  # dense: exponential smoothing along sigma, weight 2 / (span + 1); 1: none
-    never_crosses: Literal["last", "exclude"]  # the largest level, or infinity
-    precision: Literal["float32", "bfloat16"]
-    seed: int
-    sigma_max: float = 0.0  # method fixed
-    crop_map: Literal["measured", "released"] = "measured"  # context size -> sigma_max
-    crop_threshold: float = 0.25  # on the mean P(target) of an image's patches (released: 0.25)
-    crop_sigma: float = 0.001  # level that the crops classifier is told; the patches are not noised
-    protocol: Literal["dense", "shared_noise"] = "dense"  # see ambient.annotation.trajectories
-    bandwidth: float = 0.25  # shared_noise: smoothing of an image's difference from the mean, in ln sigma
-    reference_draws: int = 512  # shared_noise: (image, noise) pairs a level, for the mean over images
+    method: Literal["clean", "fixed", "population", "per_sample", "crops"]  #: see above
+    sigma_min: float | None  #: method fixed: the value that all get
+    epsilon: float  #: threshold tau = 0.5 - epsilon on P(clean)
+    num_sigmas: int  #: noise levels at which the classifier is asked
+    #: levels drawn from `noise` and sorted, or evenly spaced in ln sigma
+    grid: Literal["lognormal", "geometric"]
+    noise: NoiseSpec  #: density of the lognormal grid
+    sigma_low: float  #: lowest level of the geometric grid
+    sigma_high: float  #: highest level of the geometric grid
+    num_trials: int  #: noise draws for each level and image
+    smoothing_span: int  #: dense: exponential smoothing along sigma with weight 2 / (span + 1); 1: none
+    #: sigma_min of an image that never passes tau: the largest level, or infinity
+    never_crosses: Literal["last", "exclude"]
+    precision: Literal["float32", "bfloat16"]  #: of the classifier's arithmetic
+    seed: int  #: of the noise draws
+    sigma_max: float = 0.0  #: method fixed: the value that all get
+    #: from context size to sigma_max: measured by the study's own denoiser, or the released one
+    crop_map: Literal["measured", "released"] = "measured"
+    crop_threshold: float = 0.25  #: on the mean P(target) of an image's patches (the released value is 0.25)
+    #: level that the crops classifier is told; the patches themselves are not noised
+    crop_sigma: float = 0.001
+    protocol: Literal["dense", "shared_noise"] = "dense"  #: see `ambient.annotation.trajectories`
+    bandwidth: float = 0.25  #: shared_noise: smoothing of an image's difference from the mean, in ln sigma
+    reference_draws: int = 512  #: shared_noise: (image, noise) pairs for each level, for the mean over images
 
     def __post_init__(self) -> None:
         require_finite(self, "sigma_min")
@@ -111,16 +117,16 @@ class LocalitySpec:
     The loss is measured on the centre patch while the denoiser sees a square of each context's side.
     """
 
-    nimg: int | None  # snapshot; None: the last one
-    contexts: tuple[int, ...]  # pixels, rising; the whole image is always added
-    patch: int  # side of the centre patch, pixels
-    tolerance: float  # crop(sigma): the least context whose loss is within so much of the whole image's,
-    sigma_low: float
-    sigma_high: float
-    num_sigmas: int
-    num_images: int
-    seed: int
-    relative_tolerance: float | None = None  # and within this fraction of it; None: `tolerance` alone
+    nimg: int | None  #: the snapshot, images seen; None: the last one
+    contexts: tuple[int, ...]  #: sides, pixels, rising; the whole image is always added
+    patch: int  #: side of the centre patch, pixels
+    tolerance: float  #: crop(sigma) is the least context whose loss exceeds the whole image's by at most this
+    sigma_low: float  #: lowest noise level
+    sigma_high: float  #: highest noise level
+    num_sigmas: int  #: levels, evenly spaced in ln sigma
+    num_images: int  #: images that the loss is averaged over
+    seed: int  #: of the choice of images and of the noise
+    relative_tolerance: float | None = None  #: and by at most this fraction of it; None: `tolerance` alone
 
     def __post_init__(self) -> None:
         require_finite(self)

@@ -17,18 +17,21 @@ class DatasetSpec:
     `procedural` images are made, not read: `num_images` of them (`ambient.data.procedural`).
     """
 
+    #: which reader takes the raw data (`ambient.data.readers`)
     source: Literal["mnist", "cifar10", "images", "procedural"]
-    resolution: int  # pixels, height = width, after preparation
-    channels: int  # 1 (grey) or 3 (RGB)
-    path: str | None = None  # archive, EDM-format zip, or folder; None: the package or a download
-    padding: int = 0  # pixels of the image's minimum added on each side before resizing
-    max_images: int | None = None  # a subset of that size, drawn by id
-    num_images: int | None = None  # the number that must be found before max_images applies
-    sha256: str | None = None  # of the raw file or folder (files.sha256_of_raw), where it is pinned
-    classes: tuple[int, ...] | None = None  # only the images of these classes
-    about: str | None = None  # where the raw data come from, and on which terms
-    # From image folders: none; of the folder that an image lies in; of the first one. None: a dataset.json,
-    # or what can be told without a guess.
+    resolution: int  #: pixels, height = width, after preparation
+    channels: int  #: 1 (grey) or 3 (RGB)
+    #: local archive, EDM-format zip, or folder; None: the installed package or a download
+    path: str | None = None
+    padding: int = 0  #: pixels of the image's minimum that are added on each side before resizing
+    max_images: int | None = None  #: at most so many images, drawn by id; None: all
+    #: the number of images that the source must have; procedural: how many are made
+    num_images: int | None = None
+    sha256: str | None = None  #: of the raw file or folder; any other content is refused
+    classes: tuple[int, ...] | None = None  #: only the images of these classes; None: all
+    about: str | None = None  #: where the raw data come from, and on which terms
+    #: of image folders: none; folder that an image lies in; top, the first one of its path. None: from
+    #: dataset.json, or what can be told without a guess
     labels: Literal["none", "folder", "top"] | None = None
 
     def __post_init__(self) -> None:
@@ -51,10 +54,11 @@ class MixtureSpec:
     op None leaves the others out; op `add` puts the images of another dataset in their place.
     """
 
-    clean_fraction: float  # in (0, 1]
-    seed: int
-    op: str | None = None  # a name in `ambient.data.corruptions.CORRUPTIONS`, or `add`
-    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    clean_fraction: float  #: of the images, in (0, 1], that stay clean
+    seed: int  #: of the choice of clean images and of the corruption
+    #: a name in `ambient.data.corruptions.CORRUPTIONS`, or `add`; None: the others are left out
+    op: str | None = None
+    params: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #: parameters of the operation
 
     def __post_init__(self) -> None:
         require(0 < self.clean_fraction <= 1, "clean_fraction", self.clean_fraction, "(0, 1]")
@@ -64,7 +68,7 @@ class MixtureSpec:
 class CombineSpec:
     """Several mixtures with their annotations as one: the parts' names, `corruption/annotation`."""
 
-    parts: tuple[str, ...]
+    parts: tuple[str, ...]  #: names of the mixtures, `corruption/annotation`
 
     def __post_init__(self) -> None:
         require_distinct(self.parts, "parts")

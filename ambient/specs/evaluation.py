@@ -14,14 +14,14 @@ from ambient.specs.strict import require, require_finite, require_seeds
 class SamplerSpec:
     """Heun sampler with optional churn (Karras et al. 2022, algorithm 2)."""
 
-    num_steps: int
-    sigma_min: float
-    sigma_max: float
-    rho: float
-    S_churn: float = 0.0
-    S_min: float = 0.0
-    S_max: float = math.inf
-    S_noise: float = 1.0
+    num_steps: int  #: noise levels; a sample takes 2 num_steps - 1 evaluations
+    sigma_min: float  #: the last level before 0
+    sigma_max: float  #: the first level
+    rho: float  #: spacing of the levels: larger puts more of them at low noise
+    S_churn: float = 0.0  #: amount of noise added again over all steps; 0: deterministic
+    S_min: float = 0.0  #: churn at levels from here
+    S_max: float = math.inf  #: to here
+    S_noise: float = 1.0  #: factor of the added noise
 
     def __post_init__(self) -> None:
         require_finite(self, "S_max")
@@ -44,11 +44,11 @@ def seeds_at(seeds: tuple[int, ...], earlier: int | None, last: bool) -> tuple[i
 class SamplingSpec:
     """`num_samples` images for each sampling seed; sample k of seed s is drawn from key (s, k)."""
 
-    sampler: SamplerSpec
-    num_samples: int
-    seeds: tuple[int, ...]
-    precision: Literal["float32", "bfloat16"]
-    earlier_seeds: int | None = None  # how many of them snapshots before the last get; None: all
+    sampler: SamplerSpec  #: levels and churn
+    num_samples: int  #: images for each sampling seed
+    seeds: tuple[int, ...]  #: sampling seeds
+    precision: Literal["float32", "bfloat16"]  #: of the network's arithmetic; the sampler's steps are float64
+    earlier_seeds: int | None = None  #: how many of the seeds snapshots before the last get; None: all
 
     def __post_init__(self) -> None:
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
@@ -81,17 +81,17 @@ class DetectorSpec:
     trained in the workflow on the clean dataset (`fd-<name>`); `features` and `channels` are each one's.
     """
 
-    kind: Literal["inception", "classifier"]
-    weights: str | None = None  # inception: a local file, else clean-fid's download
-    sha256: str | None = None  # inception: of that file; None: INCEPTION_SHA256, the only one allowed
-    features: int = 2048
-    channels: int = 0  # classifier: width of the first block
-    nimg: int = 0
-    batch: int = 0
-    lr: float = 0.0
-    seed: int = 0
-    resize: Literal["legacy", "clean"] = "clean"  # inception only
-    members: int = 1  # classifier: networks side by side, each with its own initial weights
+    kind: Literal["inception", "classifier"]  #: Inception-v3, or class classifiers trained in the workflow
+    weights: str | None = None  #: inception: a local file; None: clean-fid's download
+    sha256: str | None = None  #: inception: of that file; None: the only one allowed
+    features: int = 2048  #: numbers for each image; classifier: of each member
+    channels: int = 0  #: classifier: width of the first block
+    nimg: int = 0  #: classifier: images seen in training
+    batch: int = 0  #: classifier: images of a step
+    lr: float = 0.0  #: classifier: learning rate
+    seed: int = 0  #: classifier: of initial weights and batches
+    resize: Literal["legacy", "clean"] = "clean"  #: inception: who resizes images (see above)
+    members: int = 1  #: classifier: networks side by side, each with its own initial weights
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -117,10 +117,10 @@ class DetectorSpec:
 class EvaluationSpec:
     """How a run's samples are scored; `seeds` are the sampling seeds, in the samples' order."""
 
-    metric: str  # `fid`, `fid-clean`, or `fd-<detector>`
-    detector: DetectorSpec
-    seeds: tuple[int, ...]
-    earlier_seeds: int | None = None  # of `seeds`, those of snapshots before the last; None: all
+    metric: str  #: `fid`, `fid-clean`, or `fd-<detector>`
+    detector: DetectorSpec  #: whose features are compared
+    seeds: tuple[int, ...]  #: sampling seeds, in the samples' order
+    earlier_seeds: int | None = None  #: how many of them snapshots before the last have; None: all
 
     def seeds_at(self, last: bool) -> tuple[int, ...]:
         """The sampling seeds of the last snapshot, or of an earlier one."""

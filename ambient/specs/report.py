@@ -17,28 +17,29 @@ from ambient.specs.training import NoiseSpec
 class RowSpec:
     """A row of a table: its keys, the run behind it, and what the paper prints."""
 
-    run: str
-    run_id: str  # of the run's folder, below the scale's
-    method: str
-    corruption: str | None
-    parameters: Mapping[str, Any]  # of the corruption
-    paper: Mapping[str, float]  # published metric, and mean sigma_min where it is printed
-    annotated: Literal["noise", "crops"] | None  # by a noise classifier, by classifiers of crops
-    id: str | None = None  # of a number that the paper gives in running text
-    dataset: str | None = None  # of the target distribution, where a table holds several
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in which runs differ otherwise
-    note: str | None = None  # what the paper says of this number elsewhere
-    reference: str | None = None  # the dataset that distances are to
-    protocol: str | None = None  # of the classifier that annotated it (ClassifierSpec.words)
-    paper_protocol: str | None = None  # the same of the paper's number
-    noise: NoiseSpec | None = None  # of the training: how often a level is drawn
-    buffer: float | None = None  # of the training's admission rule
-    corruption_label: str | None = None  # the corruption in a reader's words; None: there is none
-    target: str | None = None  # the same of the dataset that distances are to
-    paper_target: str | None = None  # what the published value is measured on,
-    paper_samples: int | None = None  # and with how many samples
-    tau: float | None = None  # P(clean) from which a noise classifier's verdict admits an image
-    margin: float = later(0.0)  # of the training's admission rule
+    run: str  #: name of the run
+    run_id: str  #: the run's folder below the scale's
+    method: str  #: label of its annotation method
+    corruption: str | None  #: operation of its mixture; None: there is none
+    parameters: Mapping[str, Any]  #: of the corruption
+    paper: Mapping[str, float]  #: published metric, and mean sigma_min where it is printed
+    annotated: Literal["noise", "crops"] | None  #: by a noise classifier, by classifiers of crops
+    id: str | None = None  #: of a number that the paper gives in running text
+    dataset: str | None = None  #: of the target distribution, where a table holds several
+    #: settings, by name, in which the rows' runs differ otherwise
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    note: str | None = None  #: what the paper says of this number elsewhere
+    reference: str | None = None  #: the dataset that distances are to
+    protocol: str | None = None  #: how the classifier that annotated it was trained (`ClassifierSpec.words`)
+    paper_protocol: str | None = None  #: how the paper's was
+    noise: NoiseSpec | None = None  #: density of the training's noise levels
+    buffer: float | None = None  #: of the training's admission rule
+    corruption_label: str | None = None  #: the corruption in a reader's words; None: there is none
+    target: str | None = None  #: the dataset that distances are to, in a reader's words
+    paper_target: str | None = None  #: what the published value is measured on
+    paper_samples: int | None = None  #: how many samples it is measured with
+    tau: float | None = None  #: P(clean) from which a noise classifier's verdict admits an image
+    margin: float = later(0.0)  #: of the training's admission rule
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -52,12 +53,12 @@ class RowSpec:
 class TableSpec:
     """A table: its rows in the paper's order; every run is trained with each of `training_seeds`."""
 
-    name: str
-    scale: str
-    rows: tuple[RowSpec, ...]
-    training_seeds: tuple[int, ...]
-    beside: tuple[str, ...] = ()  # metrics by the studies' other detectors, a column each
-    title: str | None = None
+    name: str  #: of its files
+    scale: str  #: of its runs
+    rows: tuple[RowSpec, ...]  #: in the paper's order
+    training_seeds: tuple[int, ...]  #: that every row is trained with
+    beside: tuple[str, ...] = ()  #: metrics by the studies' other detectors, a column each
+    title: str | None = None  #: in a reader's words
 
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")
@@ -78,19 +79,19 @@ class FigureSpec:
     against context, and context against sigma.
     """
 
-    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "locality"]
-    names: tuple[str, ...]  # of the corruptions, in a reader's words
-    corruptions: tuple[MixtureSpec, ...]
-    noise: NoiseSpec  # training density: of the batch, and of the donut's axis
-    epsilon: float  # tau = 0.5 - epsilon
-    buffer: float | None
-    crop_sigma: float
-    images: int  # pictures in a row
-    seed: int
-    shown: Shown = "other"  # whose images' patches
-    target: str | None = None  # the study's dataset, in a reader's words
-    title: str | None = None
-    margin: float = later(0.0)  # of the training's admission rule
+    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "locality"]  #: see above
+    names: tuple[str, ...]  #: of the corruptions, in a reader's words
+    corruptions: tuple[MixtureSpec, ...]  #: mixtures that it shows
+    noise: NoiseSpec  #: density of training levels: of the batch, and of the donut's axis
+    epsilon: float  #: tau = 0.5 - epsilon
+    buffer: float | None  #: of the training's admission rule
+    crop_sigma: float  #: level that the crops classifier is told
+    images: int  #: pictures in a row
+    seed: int  #: of the choice of images
+    shown: Shown = "other"  #: whose images' patches
+    target: str | None = None  #: the study's dataset, in a reader's words
+    title: str | None = None  #: in a reader's words
+    margin: float = later(0.0)  #: of the training's admission rule
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -113,14 +114,14 @@ class TextSpec:
     classifier); seconds_per_1000 and hours: of trainings, images and a whole run, mean over `runs`.
     """
 
-    id: str
-    of: Literal["value", "gain", "crossing", "seconds_per_1000", "hours"]
-    runs: tuple[str, ...]
-    paper: float
-    protocol: str | None  # of the classifier of the first run, and of the paper's; None for times
-    paper_protocol: str | None
-    tau: float
-    note: str | None
+    id: str  #: name of the number
+    of: Literal["value", "gain", "crossing", "seconds_per_1000", "hours"]  #: what is computed (see above)
+    runs: tuple[str, ...]  #: that it is computed from
+    paper: float  #: the published number
+    protocol: str | None  #: how the first run's classifier was trained; None for times
+    paper_protocol: str | None  #: how the paper's was
+    tau: float  #: for a crossing: P(clean) that is crossed
+    note: str | None  #: what the paper says of the number elsewhere
 
     def __post_init__(self) -> None:
         wanted = {"value": 1, "gain": 2, "crossing": 1}.get(self.of, max(len(self.runs), 1))
@@ -131,23 +132,23 @@ class TextSpec:
 class SummarySpec:
     """Every published number of a scale's tables, and of the running text, ours beside the paper's."""
 
-    tables: tuple[TableSpec, ...]
-    texts: tuple[TextSpec, ...] = ()
+    tables: tuple[TableSpec, ...]  #: whose numbers are listed
+    texts: tuple[TextSpec, ...] = ()  #: numbers of the running text
 
 
 @dataclass(frozen=True)
 class ShownFigure:
     """A figure of the report that belongs to no table: its file's name, title and kind."""
 
-    name: str
-    title: str
-    kind: str
+    name: str  #: of its file
+    title: str  #: in a reader's words
+    kind: str  #: for the caption
 
 
 @dataclass(frozen=True)
 class ReportSpec:
     """A page with tables, each with its figures, and figures that belong to none."""
 
-    scale: str
-    tables: tuple[TableSpec, ...]
-    figures: tuple[ShownFigure, ...]
+    scale: str  #: of the page
+    tables: tuple[TableSpec, ...]  #: in the page's order
+    figures: tuple[ShownFigure, ...]  #: that belong to no table

@@ -15,20 +15,20 @@ from ambient.specs.strict import number, require, require_finite
 class TheorySpec:
     """Section 4 in one dimension. `pairs`: name -> {clean, other}, each a list of [knot, height]."""
 
-    pairs: Mapping[str, Any]
-    n_clean: int  # n1
-    n_other: int  # n2
-    trials: int  # Monte-Carlo draws of the samples
-    delta: float  # the bounds hold with probability 1 - delta; also the quantiles reported
-    epsilon: float  # tau = 0.5 - epsilon of the classifiers
-    sigma_low: float
-    sigma_high: float
-    num_sigmas: int
-    contraction_pairs: int  # random pairs of Theorem 4.2
-    classifier_width: int
-    classifier_batch: int
-    classifier_steps: int
-    seed: int
+    pairs: Mapping[str, Any]  #: name to {clean, other}, each a list of [knot, height]
+    n_clean: int  #: clean samples, the paper's n1
+    n_other: int  #: other samples, the paper's n2
+    trials: int  #: Monte-Carlo draws of the samples
+    delta: float  #: the bounds hold with probability 1 - delta; also the quantiles reported
+    epsilon: float  #: tau = 0.5 - epsilon of the classifiers
+    sigma_low: float  #: lowest noise level
+    sigma_high: float  #: highest noise level
+    num_sigmas: int  #: levels, evenly spaced in ln sigma
+    contraction_pairs: int  #: random pairs of Theorem 4.2
+    classifier_width: int  #: hidden units
+    classifier_batch: int  #: samples of a training step
+    classifier_steps: int  #: training steps
+    seed: int  #: of all draws
 
     def __post_init__(self) -> None:
         require_finite(self)

@@ -14,12 +14,12 @@ from ambient.specs.strict import later, require, require_distinct, require_finit
 class NetworkSpec:
     """DDPM++ U-Net, or its encoder half (Song et al. 2021; Karras et al. 2022)."""
 
-    model_channels: int
-    channel_mult: tuple[int, ...]
-    num_blocks: int
-    attn_resolutions: tuple[int, ...]
-    dropout: float  # in [0, 1)
-    conditional: bool = False  # class labels given to the network
+    model_channels: int  #: width of the first level
+    channel_mult: tuple[int, ...]  #: factor of the width at each level; each level halves the image
+    num_blocks: int  #: residual blocks of each level
+    attn_resolutions: tuple[int, ...]  #: image sides, pixels, at which blocks have attention
+    dropout: float  #: in [0, 1)
+    conditional: bool = False  #: whether class labels are given to the network
 
     def __post_init__(self) -> None:
         require(len(self.channel_mult) > 0 and min(self.channel_mult) > 0, "channel_mult",
@@ -39,8 +39,8 @@ class NetworkSpec:
 class AugmentSpec:
     """Non-leaky augmentation; the applied transform is told to the network as 9 labels."""
 
-    p: float  # probability of each transform, in [0, 1]
-    transforms: tuple[str, ...]
+    p: float  #: probability of each transform, in [0, 1]
+    transforms: tuple[str, ...]  #: of `KNOWN`
 
     KNOWN: typing.ClassVar = ("xflip", "yflip", "scale", "rotate", "aniso", "translate")
 
@@ -55,15 +55,16 @@ class AugmentSpec:
 class OptimiserSpec:
     """Adam with a linear ramp of the learning rate, an EMA of the weights, and gradient clipping."""
 
-    nimg: int  # images seen in all
-    batch: int  # images per step
-    lr: float
-    ramp_nimg: int  # the learning rate grows linearly from 0 over so many images; constant: nimg may be fewer
-    decay: Literal["constant", "cosine"]  # after the ramp; cosine ends at 0
-    clip: float  # global gradient norm
-    ema_halflife_nimg: float
-    ema_ramp: float  # half-life <= ema_ramp * images seen
-    precision: Literal["float32", "bfloat16"]  # of the network's arithmetic; weights stay float32
+    nimg: int  #: images seen in all
+    batch: int  #: images per step
+    lr: float  #: learning rate after the ramp
+    #: the learning rate grows linearly from 0 over so many images; constant: nimg may be fewer
+    ramp_nimg: int
+    decay: Literal["constant", "cosine"]  #: of the learning rate after the ramp; cosine ends at 0
+    clip: float  #: largest norm of the gradient of all weights together
+    ema_halflife_nimg: float  #: images seen until half of the average of weights is new
+    ema_ramp: float  #: the half-life is at most this times the images seen so far
+    precision: Literal["float32", "bfloat16"]  #: of the network's arithmetic; weights stay float32
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -86,8 +87,8 @@ class NoiseSpec:
     Bounded so that no level, nor its square, leaves the range of float32.
     """
 
-    P_mean: float
-    P_std: float
+    P_mean: float  #: mean of ln sigma
+    P_std: float  #: standard deviation of ln sigma
 
     def __post_init__(self) -> None:
         require(-10 <= self.P_mean <= 10, "P_mean", self.P_mean, "[-10, 10], of ln sigma")
@@ -98,11 +99,12 @@ class NoiseSpec:
 class LossSpec:
     """The ambient objective's options (appendix C)."""
 
-    weight: Literal["ambient", "none"]  # lambda_amb of C.1, or 1
-    weight_clip: float | None  # upper bound of lambda_amb
-    buffer: float | None  # L of C.2: train at sigma > sqrt(1 + 1/(L-1)) sigma_min; None: sigma_min
-    sigma_tn: Literal["sigma_min", "zero"]  # level of the fixed noise; zero: the released code's
-    margin: float = later(0.0)  # added to the level from which an image is used (text-to-image release)
+    weight: Literal["ambient", "none"]  #: lambda_amb of C.1, or 1
+    weight_clip: float | None  #: upper bound of lambda_amb; None: none
+    #: L of C.2: an image is used at sigma > sqrt(1 + 1/(L-1)) sigma_min; None: at sigma > sigma_min
+    buffer: float | None
+    sigma_tn: Literal["sigma_min", "zero"]  #: level of the fixed noise; zero: the released code's
+    margin: float = later(0.0)  #: added to the level from which an image is used (text-to-image release)
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -116,14 +118,14 @@ class LossSpec:
 class TrainingSpec:
     """A diffusion model: network, loss, optimiser; `snapshots` are the images seen at each."""
 
-    network: NetworkSpec
-    augment: AugmentSpec
-    optimiser: OptimiserSpec
-    noise: NoiseSpec
-    loss: LossSpec
-    sigma_data: float
-    snapshots: tuple[int, ...]
-    seed: int
+    network: NetworkSpec  #: the U-Net
+    augment: AugmentSpec  #: augmentation of the images
+    optimiser: OptimiserSpec  #: length, batch and rate of the training
+    noise: NoiseSpec  #: density of the noise levels
+    loss: LossSpec  #: options of the ambient objective
+    sigma_data: float  #: standard deviation of the data, of the preconditioning
+    snapshots: tuple[int, ...]  #: images seen at each snapshot; the last is the end
+    seed: int  #: of initial weights, batches and noise
 
     def __post_init__(self) -> None:
         require_finite(self)

@@ -166,9 +166,11 @@ class Encoder(nn.Module):
     Args:
         resolution: side of the square images, pixels.
         channels_in: image channels.
-        label_dim: number of classes, 0 for none. augment_dim: augmentation labels, 0 for none.
-        model_channels, channel_mult, num_blocks: width, its factor at each level (each level halves
-            the side), residual blocks a level.
+        label_dim: number of classes, 0 for none.
+        augment_dim: number of augmentation labels, 0 for none.
+        model_channels: width of the first level.
+        channel_mult: factor of the width at each level; each level halves the side.
+        num_blocks: residual blocks of each level.
         attn_resolutions: sides at which blocks have self-attention.
         dropout: probability, in [0, 1).
         generator: of the initial weights.

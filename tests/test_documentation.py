@@ -1,0 +1,153 @@
+"""Words that can be checked: links, files, commands, examples, and pages that are generated from the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ambient import __main__ as front_door
+from ambient import specs
+from ambient.settings import Experiments, scales
+
+ROOT = Path(__file__).parents[1]
+BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")
+PAGES = sorted([*map(ROOT.joinpath, BESIDE), *(ROOT / "docs").glob("*.md")])
+TOP = ("ambient", "benchmarks", "config", "docs", "tests", "workflow")  # folders that a path can begin with
+OF_A_USER = {"config/local.yaml", "config/site.yaml", "config/scales/mine.yaml"}  # made, and not committed
+WORKFLOW = {"all", "demo_all", "small_all", "paper_all"}  # rules that are asked for by name
+EVERYWHERE = {"theory", "summary", "report", "report-all"}  # files of every scale beside tables and figures
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def examples() -> list:
+    """(page and number, code) of each Python block."""
+    blocks = [(page, block) for page in PAGES
+              for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)]
+    return [pytest.param(block, id=f"{name_of(page)}-{k}") for k, (page, block) in enumerate(blocks)]
+
+
+def test_the_readme_is_one_and_a_half_screens():
+    words = (ROOT / "README.md").read_text().split()
+    assert len(words) <= 600, len(words)
+    picture = ROOT / "docs/images/demo-samples.png"
+    assert picture.stat().st_size < 150_000 and picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("https://", "#")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path
+        assert linked.exists(), f"{name_of(page)}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", linked.read_text().lower(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", one).replace(" ", "-") for one in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_named_files_exist(page):
+    for path in re.findall(rf"`((?:{'|'.join(TOP)})/[^`\s{{<]*)`", page.read_text()):
+        if path not in OF_A_USER:
+            assert list(ROOT.glob(path)), f"{name_of(page)}: there is no {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_named_modules_and_commands_exist(page):
+    text = page.read_text()
+    for command in re.findall(r"python -m ambient ([\w-]+)", text):
+        assert command in front_door.COMMANDS or command == "run", f"{name_of(page)}: {command}"
+    for module in re.findall(r"python -m ((?:ambient|benchmarks|tests)\.[\w.]*\w)", text):
+        assert find_spec(module), f"{name_of(page)}: {module}"
+    for target in re.findall(r"make (\w+)`", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+@pytest.fixture(scope="module")
+def named():
+    """What each scale makes by name: tables, figures, and what all have."""
+    made = {scale: Experiments(ROOT / "config", scale) for scale in ("demo", "small", "paper")}
+    return {scale: {*one.tables, *one.figures, *EVERYWHERE} for scale, one in made.items()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_workflow_commands_ask_for_what_there_is(page, named):
+    for line in re.findall(r"`(snakemake [^`]*)`", page.read_text()):
+        for word in line.split()[1:]:
+            if word.startswith("scale="):
+                assert word.removeprefix("scale=") in scales(ROOT / "config"), line
+            elif word.startswith("results/"):
+                *folder, file = word.removeprefix("results/").split("/")
+                scale = folder[0] if folder else "paper"
+                # A scale of the reader's own, `mine`, takes the names of the one that it extends over.
+                assert file.partition(".")[0] in named["small" if scale == "mine" else scale], line
+            elif word.endswith("_all"):
+                assert word in WORKFLOW, line
+
+
+@pytest.mark.parametrize("code", examples())
+def test_examples_run(code, tmp_path):
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages of docs/, built; any warning of the builder or of the docstrings' reader fails."""
+    pytest.importorskip("mkdocstrings_handlers.python", reason="the extra `docs` is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
+    return folder
+
+
+def test_every_page_is_built_and_asks_nothing_of_the_network(site):
+    for page in (ROOT / "docs").glob("*.md"):
+        built = site / ("index.html" if page.stem == "index" else f"{page.stem}/index.html")
+        text = built.read_text()
+        fetched = re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"?(https?://[^\"> ]*)", text)
+        assert fetched == [], page.name
+
+
+def test_every_setting_is_described(site):
+    """A field without a description is not on the page: its anchor is missing."""
+    page = (site / "settings/index.html").read_text()
+    for name in specs.__all__:
+        spec = getattr(specs, name)
+        for field in dataclasses.fields(spec) if dataclasses.is_dataclass(spec) else ():
+            assert f'id="ambient.specs.{name}.{field.name}"' in page, f"{name}.{field.name}"
+
+
+def test_the_citation_is_one():
+    """Keys that the Citation File Format 1.2.0 requires, and the paper's five authors."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= cited.keys()
+    assert cited["version"] == re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    paper = cited["preferred-citation"]
+    assert {"type", "title", "authors"} <= paper.keys() and paper["type"] == "article"
+    names = [author["family-names"] for author in paper["authors"]]
+    assert names == ["Daras", "Rodriguez-Munoz", "Klivans", "Torralba", "Daskalakis"]
+
+
+def test_the_changelog_has_its_sections():
+    """Keep a Changelog: versions below, the unreleased one first, each with sections of known names."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (.*)", text, re.MULTILINE)
+    sections = re.findall(r"^### (.*)", text, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    assert sections and set(sections) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
