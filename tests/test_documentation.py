@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -102,6 +103,20 @@ def test_examples_run(code, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_the_scale_of_own_images_resolves(page, tmp_path):
+    """The YAML that a reader is told to write gives a table of that reader's rows."""
+    written = re.findall(r"^```yaml\n(extends: .*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    (tmp_path / "config/scales/mine.yaml").write_text(written[0])
+    asked = yaml.safe_load(written[0])
+    mine = Experiments(tmp_path / "config", "mine")
+    for name, table in asked["tables"].items():
+        assert [row.run for row in mine.tables[name].rows] == table["rows"]
+    for name, dataset in asked["datasets"].items():
+        assert mine.dataset(name).path == dataset["path"]
 
 
 @pytest.fixture(scope="module")
