@@ -28,7 +28,7 @@ from ambient.provenance import manifest
 from ambient.specs import strict
 from ambient.stages import classifier, detector, sample, train
 from ambient.storage.files import sha256
-from ambient.training import hardware, loading, ranks
+from ambient.training import hardware, loading, shares
 from ambient.training.loop import Fit
 from ambient.training.weights import build_unet, read_weights
 
@@ -86,7 +86,7 @@ def evaluated(built, masks, where, precision="float32"):
 def test_network_and_gradient_are_those_of_the_cpu(compiled):
     where, reference = hardware.device(), network()
     ours = copy.deepcopy(reference).to(where)
-    masks = reference.masks(8, ranks.WHOLE.masks(torch_generator("cpu", 2)))
+    masks = reference.masks(8, shares.WHOLE.masks(torch_generator("cpu", 2)))
     assert len(masks) > 10
     if compiled:
         hardware.compile_for(ours, 10**9)
@@ -99,7 +99,8 @@ def test_network_and_gradient_are_those_of_the_cpu(compiled):
 
 def test_masks_are_a_function_of_the_generator():
     ours = network().to(hardware.device())
-    one, same, other = (ours.masks(8, ranks.WHOLE.masks(torch_generator("cuda", seed))) for seed in (1, 1, 2))
+    draws = [shares.WHOLE.masks(torch_generator("cuda", seed)) for seed in (1, 1, 2)]
+    one, same, other = (ours.masks(8, draw) for draw in draws)
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not torch.equal(one[0], other[0])
     kept = torch.cat([mask.flatten() for mask in one]).float()

@@ -19,12 +19,11 @@ from tiny import CLASSIFIER, NOISE, TRAINING, optimiser
 from ambient import specs
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, write
-from ambient.jobs import guard, identity, launch, records, shards, stage, state, stopping
+from ambient.jobs import guard, identity, launch, ranks, records, shards, stage, state, stopping
 from ambient.provenance import manifest, parts, source_code
 from ambient.specs import strict
 from ambient.stages import annotate, classifier, corrupt, train
 from ambient.storage.files import read_json, sha256, sha256_of_raw, write_arrays
-from ambient.training import ranks
 from ambient.training.loop import Fit
 
 ROOT = Path(__file__).parents[1]

@@ -131,8 +131,8 @@ def test_code_that_leaves_out_a_file_or_is_of_another_stage_is_not_known(chain):
                                         "ambient/specs/strict.py"}
     for change, what in (
             ({"files": {}}, "its code leaves out ambient/data/corruptions.py"),
-            ({"files": {k: v for k, v in code["files"].items() if k != "ambient/storage/files.py"}},
-             "its code leaves out ambient/storage/files.py"),
+            ({"files": {k: v for k, v in code["files"].items() if k != "ambient/stages/corrupt.py"}},
+             "its code leaves out ambient/stages/corrupt.py"),
             ({"module": "ambient.train"}, "by the code of ambient.train"),
             ({"bookkeeping": code["bookkeeping"] | {"ambient/specs/strict.py": "0" * 64}, "dirty": True},
              "ambient/specs/strict.py, which ran too")):
@@ -276,7 +276,7 @@ def test_a_stage_writes_its_manifest(toy):
     assert found["stage"] == "ambient.toy" and found["facts"] == {"letters": 3}
     assert found["outputs"] == {"out": {"path": "out.txt", "sha256": found["sha256"]}}
     assert found["inputs"]["data"] == [{"path": "in.txt", "sha256": manifest.sha256(folder / "in.txt")}]
-    assert list(found["code"]["files"]) == ["ambient/stages/toy.py", "ambient/storage/files.py"]
+    assert list(found["code"]["files"]) == ["ambient/stages/toy.py"]
     assert found["execution"]["peak_memory_bytes"] > 1_000_000
 
 

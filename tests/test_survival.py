@@ -19,11 +19,11 @@ import torch
 from ambient import specs
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
-from ambient.jobs import lock, stopping
+from ambient.jobs import lock, ranks, stopping
 from ambient.specs import strict
 from ambient.stages import train
 from ambient.storage.files import sha256
-from ambient.training import ranks
+from ambient.training import shares
 from ambient.training.weights import read_weights
 
 ROOT = Path(__file__).parents[1]
@@ -246,4 +246,4 @@ def test_two_ranks_train_what_one_does(inputs, tmp_path):
 
 
 def test_one_rank_is_alone():
-    assert ranks.WHOLE.rows(7) == slice(0, 7) and ranks.agree(None) is None and ranks.agree("x") == "x"
+    assert shares.WHOLE.rows(7) == slice(0, 7) and ranks.agree(None) is None and ranks.agree("x") == "x"

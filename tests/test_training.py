@@ -21,12 +21,13 @@ from ambient.diffusion.augment import flipped
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.randomness import normal, torch_generator, uniform
+from ambient.jobs import ranks
 from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
 from ambient.specs import strict
 from ambient.stages import sample, train
 from ambient.storage.files import read_arrays, sha256
-from ambient.training import hardware, loading, ranks
+from ambient.training import hardware, loading, shares
 from ambient.training.loop import Fit, ema_beta, learning_rate
 from ambient.training.weights import build_unet, read_description, read_weights, save_weights
 
@@ -192,12 +193,12 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(mixture, annotations, ca
 def test_parts_are_rows_of_ranks(monkeypatch):
     monkeypatch.setattr(ranks, "size", lambda: 2)
     monkeypatch.setattr(ranks, "rank", lambda: 1)
-    assert ranks.WHOLE.rows(16) == slice(8, 16)
-    part = ranks.Share(1, 4)
+    assert shares.WHOLE.rows(16) == slice(8, 16)
+    part = shares.Share(1, 4)
     assert part.rows(16) == slice(10, 12)
     with pytest.raises(ValueError, match="12 can't be shared by 2 ranks in 4 parts each"):
         part.rows(12)
-    assert ranks.WHOLE.rows(12) == slice(6, 12)
+    assert shares.WHOLE.rows(12) == slice(6, 12)
 
 
 # --- resume -------------------------------------------------------------------------------------------

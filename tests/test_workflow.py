@@ -264,12 +264,6 @@ def test_lint_and_format():
 STAGES = {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
           "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
           "crops_figures", "theory", "theory_figure", "report"}
-LIGHT = {"data", "training", "annotation", "evaluation", "report", "stages", "experiments", "layers", "files",
-         "sources", "manifest", "stage", "schema", "merkle", "attempts", "sign",
-         "prune", "compare", "crate", "chain", "place", "code", "words", "why", "cli", "lock", "stopping",
-         "memory", "site", "cost", "doctor", "efficiency"}
-
-
 REFUSED = """
 import runpy, sys
 for name in sys.argv[1:]:
@@ -289,31 +283,6 @@ def test_a_wrong_command_line_is_refused_before_anything_heavy_is_loaded():
                           text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(re.findall("error:", done.stderr)) == len(STAGES)
-
-
-def imports(path):
-    """ambient modules that a file imports, at any depth, and top-level third-party ones."""
-    own, foreign = set(), set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            parts = node.module.split(".")
-            if parts[0] == "ambient":
-                own |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-            else:
-                foreign.add(parts[0])
-        elif isinstance(node, ast.Import):
-            foreign |= {alias.name.split(".")[0] for alias in node.names}
-    return own, foreign
-
-
-def test_stages_never_import_stages_and_light_modules_stay_light():
-    for path in (ROOT / "ambient").rglob("*.py"):
-        own, foreign = imports(path)
-        if path.stem in STAGES:
-            assert not own & STAGES, f"{path.stem} imports the stages {own & STAGES}"
-        is_stage = path.parent.name == "ambient" and path.stem in STAGES  # a stage and its specifications
-        if path.stem in LIGHT - {"manifest", "stage", "files"} and not is_stage:  # may be called alike
-            assert not foreign & {"torch", "numpy", "pandas", "scipy", "snakemake"}, path.stem
 
 
 def test_environment_yml_carries_the_pins_of_pyproject():

@@ -13,13 +13,14 @@ from pathlib import Path
 from ambient.audit import bind, roles
 from ambient.audit.code import MANY, Code, converted
 from ambient.audit.place import Tree
-from ambient.audit.prune import PRUNED, pruned_path, pruned_record
 from ambient.audit.rederive import Rederive
 from ambient.audit.sign import SIGNATURE
-from ambient.audit.words import Result, first_line
+from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle
+from ambient.provenance.pruned import PRUNED, pruned_path, pruned_record
 from ambient.storage import regular
 from ambient.storage.regular import sha256
+from ambient.storage.text import first_line
 
 TEXTS = (".csv", ".json", ".jsonl")
 LEAVES = ("prepare", "theory")  # stages that read no file of the tree

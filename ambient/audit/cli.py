@@ -14,10 +14,11 @@ from ambient.audit import sign, why
 from ambient.audit.chain import TEXTS, Audit, artefacts_in
 from ambient.audit.code import MANY, converted
 from ambient.audit.target import check_page
-from ambient.audit.words import Problem, Result, first_line, level_word, printable
+from ambient.audit.words import Problem, Result, level_word
 from ambient.provenance import manifest, source_code
 from ambient.storage import regular
 from ambient.storage.files import atomic
+from ambient.storage.text import first_line, printable
 
 LONGEST = 300  # characters of a difference in settings: a table's rows are long
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ambient.audit.place import Tree
 from ambient.audit.rerun import first_difference
-from ambient.audit.words import first_line, printable, skipped
 from ambient.provenance import manifest, merkle
 from ambient.storage import regular
+from ambient.storage.text import first_line, printable, skipped
 
 # Columns compared, and what their uncertainty value_std is divided by: all scores, one, or there is none.
 MEASURED = {"value": "num_seeds", "value_best": "num_seeds", "value_min": "", "sigma_min_mean": None}

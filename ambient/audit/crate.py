@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ambient.audit import shipped
 from ambient.audit.place import Tree
-from ambient.audit.words import printable, skipped
 from ambient.provenance import manifest, merkle
 from ambient.storage import regular
 from ambient.storage.files import canonical_json, digest
+from ambient.storage.text import printable, skipped
 
 PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/workflow/0.5",
             "https://w3id.org/ro/wfrun/provenance/0.5", "https://w3id.org/workflowhub/workflow-ro-crate/1.0")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ambient.audit import why
-from ambient.audit.words import Result, first_line, level_word, printable
+from ambient.audit.words import Result, level_word
 from ambient.provenance import source_code
+from ambient.storage.text import first_line, printable
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit

@@ -7,40 +7,16 @@ follows the chain through its manifest: what was made from it still reaches its 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ambient.audit.words import printable, skipped
 from ambient.provenance import manifest
+from ambient.provenance.pruned import RECORDED, STAGES, prunable, pruned_path
 from ambient.storage import regular
 from ambient.storage.files import write_json
+from ambient.storage.text import printable, skipped
 
-PRUNED = ".pruned.json"
-STAGES = ("train", "classifier", "sample", "evaluate", "corrupt", "prepare")
 DEFAULT = ("train", "classifier")  # the weights
-SUFFIX = ".safetensors"
-RECORDED = ("artefact", "sha256", "size", "seal")  # of the manifest, in the record of a removal
-
-
-def pruned_path(artefact: Path) -> Path:
-    """Where the record of a removal lies."""
-    return artefact.with_name(artefact.name + PRUNED)
-
-
-def prunable(artefact: Path, found: Mapping) -> bool:
-    """Whether an artefact with this manifest is of a kind that is ever removed: arrays, of some stages."""
-    return artefact.suffix == SUFFIX and found["stage"].removeprefix("ambient.") in STAGES
-
-
-def pruned_record(artefact: Path, found: Mapping) -> bool:
-    """Whether the removal of an artefact, with this manifest, is on record."""
-    try:
-        record = json.loads(regular.read(pruned_path(artefact)))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return prunable(artefact, found) and isinstance(record, dict) and all(
-        record.get(key) == found[key] for key in RECORDED)
 
 
 def remove(artefact: Path, found: Mapping) -> int:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ambient.audit import bind
-from ambient.audit.words import Result, first_line
+from ambient.audit.words import Result
 from ambient.provenance import manifest
 from ambient.specs.strict import build
 from ambient.storage.files import read_json, sha256
+from ambient.storage.text import first_line
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit

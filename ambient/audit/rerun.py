@@ -16,9 +16,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ambient.audit import roles
-from ambient.audit.words import Result, printable
+from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle, source_code
 from ambient.storage.files import canonical_json, digest
+from ambient.storage.text import printable
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit

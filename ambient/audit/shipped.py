@@ -14,10 +14,10 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ambient.audit.words import skipped
 from ambient.provenance import source_code
 from ambient.settings.layers import load
 from ambient.storage.regular import FILE, kind, read
+from ambient.storage.text import skipped
 
 FIXED = ("Snakefile", "environment.yml", "pyproject.toml", "LICENSE", "README.md", "config/config.yaml",
          "config/data.yaml", "config/models.yaml", "config/experiments.yaml", "config/theory.yaml")

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ambient.audit.words import Result, first_line, level_word, printable
+from ambient.audit.words import Result, level_word
 from ambient.storage import regular
+from ambient.storage.text import first_line, printable
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ambient.storage.text import printable
 
 ADVICE = {
     "missing": "make it again: delete what depends on it and run the workflow",
@@ -32,21 +33,6 @@ ADVICE = {
     "differs": "not what its inputs give: delete it and run the workflow",
     "not repeated": "its job gives another result here: see the first difference; equal bits need equal "
                     "libraries, kind of CPU and threads"}
-
-
-def printable(text: object) -> str:
-    """Text for a terminal: control characters, which a hostile name may hold, become ?."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
-def skipped(why: str) -> None:
-    """Tell of a file that a walk through a tree passes over."""
-    print(printable(f"skipped: {why}"), file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode, RerunTrigger
 
-from ambient.audit.prune import pruned_record
 from ambient.provenance import manifest
+from ambient.provenance.pruned import pruned_record
 from ambient.settings.asked import Difference, differences
 from ambient.storage.digests import Digests
 

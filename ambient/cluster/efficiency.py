@@ -13,14 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ambient.audit.words import first_line, skipped
 from ambient.cluster import site as sites
 from ambient.cluster.cost import unet
 from ambient.cluster.site import Site
 from ambient.provenance import manifest
+from ambient.provenance.pace import rate_of
 from ambient.specs import TrainingSpec
 from ambient.specs.strict import SpecError, build
 from ambient.storage import regular
+from ambient.storage.text import first_line, skipped
 
 STAGES = ("train", "classifier", "sample")
 
@@ -47,14 +48,6 @@ class Job:
 
 HEADER = (f"{'stage':10} {'images':>12} {'images/s':>10} {'hours':>9} {'on':7} {'used':5} {'restarts':>8} "
           f"{'repeated':>12}  job")
-
-
-def rate_of(found: Mapping) -> float:
-    """Images a second of the last attempt at a training (or of samples), by its manifest."""
-    facts = found["facts"]
-    images = facts.get("images_seen", facts.get("samples"))
-    last = images - facts.get("attempts", [{"from_nimg": 0}])[-1]["from_nimg"]
-    return last / found["execution"]["wall_sec"]
 
 
 def job(path: Path, found: Mapping, folder: Path, site: Site) -> Job | None:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from ambient.jobs import stopping
+from ambient.jobs import ranks, stopping
 from ambient.jobs.progress import Progress
 from ambient.jobs.state import State
-from ambient.training import ranks
 
 
 def collect(name: str, keep: State, pieces: Sequence[tuple[str, int]],

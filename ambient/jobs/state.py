@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 
-from ambient.jobs import records
+from ambient.jobs import ranks, records
 from ambient.jobs.identity import Identity
 from ambient.jobs.stopping import say
 from ambient.storage.files import atomic, sha256
-from ambient.training import ranks
 
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only

@@ -21,15 +21,9 @@ from ambient.provenance import parts
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent
-# These decide what is checked, recorded or kept, never which bytes an artefact has: editing them must not
-# make anything again. (What a specification holds reaches a stage through its parameters.)
-BOOKKEEPING = {"ambient.jobs.stage", "ambient.provenance.manifest", "ambient.provenance.schema",
-               "ambient.provenance.merkle", "ambient.jobs.journal", "ambient.provenance.source_code",
-               "ambient.specs.strict", "ambient.jobs.progress", "ambient.jobs.lock",
-               "ambient.jobs.stopping", "ambient.jobs.launch", "ambient.jobs.memory",
-               "ambient.provenance.parts", "ambient.storage.regular", "ambient.jobs.records",
-               "ambient.jobs.identity", "ambient.jobs.guard", "ambient.cluster.overview"}
-BOOKKEEPING_PACKAGES = ("ambient.specs.", "ambient.settings.")
+# What lies in these rooms decides what is checked, recorded, kept or asked for, never which bytes an artefact
+# has: editing it must not make anything again. (A setting reaches a stage by its recorded specification.)
+BOOKKEEPING = ("storage", "specs", "provenance", "jobs", "settings", "cluster")
 
 
 def module_of(stage: str) -> str:
@@ -154,9 +148,10 @@ def closure(module: str, picked: frozenset[str] | None = None) -> tuple[str, ...
 
 
 def keeps_books(name: str) -> bool:
-    """Whether a module only checks, records or keeps."""
-    return (name in BOOKKEEPING or name.startswith(BOOKKEEPING_PACKAGES)
-            or path_of(name).name == "__init__.py")
+    """Whether a module only checks, records or keeps, as its room says; or is a package's own file, which is
+    no more than a sentence."""
+    return name.startswith(tuple(f"ambient.{room}." for room in BOOKKEEPING)) \
+        or path_of(name).name == "__init__.py"
 
 
 @cache

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ambient.annotation.statistics import crossing_of
-from ambient.cluster.efficiency import rate_of
 from ambient.provenance import manifest
+from ambient.provenance.pace import rate_of
 from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
 from ambient.specs.report import TIMES
 from ambient.specs.strict import build

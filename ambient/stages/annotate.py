@@ -27,12 +27,12 @@ from ambient.annotation.trajectories import CHUNK, PROTOCOLS, Dense
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float
 from ambient.diffusion import crops as crop_rules
+from ambient.jobs import ranks
 from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.storage.files import read_json, write_json
-from ambient.training import ranks
 from ambient.training.hardware import autocast, compile_for, device
 
 PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks

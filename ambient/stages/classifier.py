@@ -31,12 +31,13 @@ from ambient.data.datasets import Dataset, read, to_float
 from ambient.diffusion import crops, randomness
 from ambient.diffusion.augment import augment
 from ambient.diffusion.noise import lognormal
+from ambient.jobs import ranks
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs.strict import plain
 from ambient.storage.files import write_json
-from ambient.training import ranks
+from ambient.training import shares
 from ambient.training.hardware import autocast, compile_for, device
 from ambient.training.loop import fit
 from ambient.training.weights import build_unet, save_weights
@@ -98,7 +99,7 @@ class ClassifierBatches:
         pick = random.integers(len(clean) + len(corrupted), size=count)
         return np.concatenate([clean, corrupted])[pick], (pick >= len(clean)).astype(np.float32)
 
-    def loss(self, nimg: int, share: ranks.Share = ranks.WHOLE) -> Tensor:
+    def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """Mean cross-entropy of equation 3.1."""
         spec = self.spec
         rows, labels = self.draw(nimg)

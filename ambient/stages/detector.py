@@ -31,7 +31,7 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec
 from ambient.storage.files import atomic
-from ambient.training import ranks
+from ambient.training import shares
 from ambient.training.hardware import autocast, device
 from ambient.training.loop import fit
 from ambient.training.weights import save_weights
@@ -75,7 +75,7 @@ class ClassBatches:
         every = torch.arange(len(self.images))
         self.train, self.check = every[every % CHECKED != 0], every[every % CHECKED == 0]
 
-    def loss(self, nimg: int, share: ranks.Share = ranks.WHOLE) -> Tensor:
+    def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         generator = randomness.torch_generator("cpu", "detector", self.spec.seed, nimg)
         rows = self.train[torch.randint(len(self.train), (self.spec.batch,), generator=generator)]
         images, _ = augment(self.images[rows], generator, 0.5, AUGMENT)

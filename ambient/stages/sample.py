@@ -23,12 +23,12 @@ from ambient.data.datasets import to_uint8
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.sampler import heun
+from ambient.jobs import ranks
 from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.storage.files import write_arrays
-from ambient.training import ranks
 from ambient.training.hardware import autocast, compile_for, device
 from ambient.training.loading import load_denoiser
 from ambient.training.weights import read_description

@@ -27,12 +27,13 @@ from ambient.diffusion.denoiser import Denoiser, per_sample
 from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.noise import added_variance, lognormal
 from ambient.diffusion.objective import ambient_loss
+from ambient.jobs import ranks
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs.strict import plain
 from ambient.storage.files import write_text
-from ambient.training import ranks
+from ambient.training import shares
 from ambient.training.hardware import autocast, compile_for, device
 from ambient.training.loop import fit
 from ambient.training.weights import build_unet, save_weights
@@ -90,7 +91,7 @@ class AmbientBatches:
             fixed = flipped(fixed, labels)
         return images + per_sample(sigma_tn).to(images) * fixed, labels
 
-    def loss(self, nimg: int, share: ranks.Share = ranks.WHOLE) -> Tensor:
+    def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """The ambient loss, summed over pixels and divided by the number of samples, of some rows."""
         spec = self.spec
         sigma, index, sigma_tn = self.draw(nimg)

@@ -16,18 +16,18 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ambient.jobs import launch, records, stopping
+from ambient.jobs import launch, ranks, records, stopping
 from ambient.jobs.progress import Progress, named
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec
 from ambient.storage.files import sync_folder, write_text
-from ambient.training import ranks
+from ambient.training import shares
 from ambient.training.weights import not_finite
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
-LossOf = Callable[[int, ranks.Share], Tensor]
+LossOf = Callable[[int, shares.Share], Tensor]
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
 
@@ -102,7 +102,7 @@ class Fit:
         total = torch.zeros((), device=self.weights[0].device)
         try:
             for number in range(self.parts):
-                loss = loss_of(nimg, ranks.Share(number, self.parts)) / self.parts
+                loss = loss_of(nimg, shares.Share(number, self.parts)) / self.parts
                 loss.backward()
                 total += loss.detach()
             return total
@@ -124,7 +124,7 @@ class Fit:
         while (loss := self.gradient(loss_of, nimg)) is None:
             self.parts *= 2
             stopping.say(f"out of GPU memory: a batch of {spec.batch} goes on in {self.parts} parts")
-        ranks.average([loss, *(w.grad for w in self.weights if w.grad is not None)])
+        shares.average([loss, *(w.grad for w in self.weights if w.grad is not None)])
         norm = torch.nn.utils.clip_grad_norm_(self.weights, spec.clip)
         if not torch.isfinite(norm):
             raise FloatingPointError(

@@ -1,9 +1,9 @@
 """Several ranks at one job: each takes its rows of the same global batch, and gradients are averaged.
 
 Every random number is drawn for the whole batch on every rank and then sliced, so that a run does not
-depend on the number of ranks, but for the order in which floating-point sums are taken. Without a process
-group (see `launch.py`) there is one rank, and nothing here changes a bit. A rank whose rows don't fit into
-its memory at once takes them in parts, in the same way.
+depend on the number of ranks, but for the order in which floating-point sums are taken. With one rank (see
+`ambient.jobs.ranks`) nothing here changes a bit. A rank whose rows don't fit into its memory at once takes
+them in parts, in the same way.
 """
 
 from __future__ import annotations
@@ -16,20 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, distributed
 
-
-def size() -> int:
-    """The number of ranks."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def rank() -> int:
-    """This rank's number, from 0."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
-
-
-def first() -> bool:
-    """Whether this rank is the one that writes."""
-    return rank() == 0
+from ambient.jobs import ranks
 
 
 @dataclass(frozen=True)
@@ -42,16 +29,16 @@ class Share:
     @property
     def count(self) -> int:
         """Into how many equal shares a batch is cut: the parts of all ranks."""
-        return size() * self.parts
+        return ranks.size() * self.parts
 
     def rows(self, batch: int) -> slice:
         """The rows of a batch. Raises `ValueError` where they can't be shared out evenly."""
         if batch % self.count:
-            raise ValueError(f"a batch of {batch} can't be shared by {size()} ranks"
+            raise ValueError(f"a batch of {batch} can't be shared by {ranks.size()} ranks"
                              + (f" in {self.parts} parts each" if self.parts > 1 else "")
                              + ": use a divisor of it")
         each = batch // self.count
-        first = (rank() * self.parts + self.number) * each
+        first = (ranks.rank() * self.parts + self.number) * each
         return slice(first, first + each)
 
     def bernoulli(self, shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
@@ -76,26 +63,11 @@ WHOLE = Share()  # all rows of this rank
 
 def average(tensors: Iterable[Tensor]) -> None:
     """Replace tensors by their mean over the ranks, in one exchange."""
-    if size() == 1:
+    if ranks.size() == 1:
         return
     tensors = list(tensors)
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)
-    flat /= size()
+    flat /= ranks.size()
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.reshape(tensor.shape))
-
-
-def agree(why: str | None) -> str | None:
-    """The reason to stop of whichever rank has one, so that all stop after the same step."""
-    if size() == 1:
-        return why
-    asked = torch.tensor(float(why is not None))
-    distributed.all_reduce(asked)
-    return why or ("another rank was asked" if asked.item() else None)
-
-
-def barrier() -> None:
-    """Wait for every rank (over gloo: a rank may be busy for minutes)."""
-    if size() > 1:
-        distributed.all_reduce(torch.zeros(1))

@@ -1,0 +1,47 @@
+"""The rooms of the package: which may import which, and what each may be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from ambient.provenance.source_code import BOOKKEEPING, closure
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ambient"
+STANDARD = {"__future__", "collections", "dataclasses", "functools", "hashlib", "math", "typing"}
+
+
+def foreign(path):
+    """The top-level packages that a file imports, at any depth in it, other than this one."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names} - {"ambient"}
+
+
+def test_the_contracts_between_rooms_hold():
+    done = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " 0 broken" in done.stdout
+
+
+def test_the_mathematics_imports_torch_and_numpy_alone():
+    for path in (PACKAGE / "diffusion").rglob("*.py"):
+        assert foreign(path) <= STANDARD | {"torch", "numpy"}, path
+
+
+def test_the_package_is_rooms_and_at_most_three_files():
+    assert len(list(PACKAGE.glob("*.py"))) <= 3
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms > set(BOOKKEEPING) and len(rooms) <= 15
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_what_keeps_books_is_in_no_digest():
+    named = {name.split("/")[1] for name in closure("ambient.train")}
+    assert named == {"data", "diffusion", "stages", "training"}
