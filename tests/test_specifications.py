@@ -21,7 +21,7 @@ from ambient.storage.files import canonical_json
 
 ROOT = Path(__file__).parents[1]
 FROZEN = Path(__file__).with_name("specifications.json")
-SCALES = ("demo", "demo3", "small", "paper", "paper-bfloat16", "tiny")
+SCALES = ("demo", "demo3", "small", "paper", "paper-bfloat16", "tiny", "crops")
 
 
 def configuration(folder):
