@@ -13,6 +13,7 @@ from ambient.specs import strict
 from ambient.specs.strict import SpecError
 
 ROOT = Path(__file__).parents[1]
+TABLE_2A = "experiments/pixel/table2a.yaml"
 
 
 @pytest.fixture
@@ -26,6 +27,14 @@ def edit(path, change):
     tree = yaml.safe_load(path.read_text())
     change(tree)
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def slip(*keys, value):
+    def change(tree):
+        for key in keys[:-1]:
+            tree = tree[key]
+        tree[keys[-1]] = value
+    return change
 
 
 @pytest.mark.parametrize("scale", scales(ROOT / "config"))
@@ -96,19 +105,19 @@ def test_main_tables_and_everything():
 
 
 @pytest.mark.parametrize(("file", "change", "words"), [
-    ("experiments.yaml", lambda tree: tree["runs"]["dogs-cats-crops"].update(annotation="cropps"),
+    ("experiments/pixel/table2b.yaml", slip("rows", "dogs-cats-crops", "annotation", value="cropps"),
      ["'cropps'", "'crops'"]),
-    ("experiments.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(run="dogs-cats-crops"),
+    ("studies.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(run="dogs-cats-crops"),
      ["studies.dogs.locality.run", "'dogs-cats-crops'", "does not use crops"]),
-    ("experiments.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(contexts=[8, 4]),
+    ("studies.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(contexts=[8, 4]),
      ["contexts", "rising"]),
-    ("experiments.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(nimg=1000),
+    ("studies.yaml", lambda tree: tree["studies"]["dogs"]["locality"].update(nimg=1000),
      ["studies.dogs.locality.nimg", "1000", "dogs-cats-1.0", "5017600"]),
-    ("experiments.yaml", lambda tree: tree["runs"]["donut"].update(also=[{"corruption": "plus-cats"}]),
+    ("experiments/pixel/figures.yaml", slip("runs", "donut", "also", value=[{"corruption": "plus-cats"}]),
      ["runs.donut", "annotation"]),
-    ("experiments.yaml", lambda tree: tree["figures"]["figure2"].update(annotation="crops"),
+    ("experiments/pixel/figures.yaml", lambda tree: tree["figures"]["figure2"].update(annotation="crops"),
      ["figures.figure2.annotation", "'crops'", "classifier"]),
-    ("experiments.yaml", lambda tree: tree["main"].update(tables=["table2"]), ["'table2'", "'table2b'"]),
+    ("experiments/main.yaml", lambda tree: tree["main"].update(tables=["table2"]), ["'table2'", "'table2b'"]),
     ("models.yaml", lambda tree: tree["annotations"]["crops"].update(classifiers=["balanced"]),
      ["annotations.crops.classifiers", "crop"]),
     ("models.yaml", lambda tree: tree["annotations"]["crops"].pop("classifiers"),
@@ -133,38 +142,27 @@ def test_datasets_of_one_raw_source_share_its_path(config):
     assert found.dataset("dogs").classes == (5,) and found.portable_dataset("dogs").path is None
 
 
-def slip(section, *keys, value):
-    def change(tree):
-        place = tree[section]
-        for key in keys[:-1]:
-            place = place[key]
-        place[keys[-1]] = value
-    return change
-
-
-OPTIMISER = ("controlled", "training", "optimiser")
+OPTIMISER = ("pixel", "training", "optimiser")
 
 
 @pytest.mark.parametrize(("file", "change", "words"), [
-    ("experiments.yaml", slip("studies", *OPTIMISER, "lrr", value=1.0),
+    ("studies.yaml", slip("studies", *OPTIMISER, "lrr", value=1.0),
      ["optimiser", "'lrr'", "'lr'"]),
-    ("experiments.yaml", slip("studies", *OPTIMISER, "lr", value="1e-3"),
+    ("studies.yaml", slip("studies", *OPTIMISER, "lr", value="1e-3"),
      ["optimiser.lr", "'1e-3'", "1.0e-4"]),
-    ("experiments.yaml", slip("studies", *OPTIMISER, "batch", value=True), ["batch", "True"]),
-    ("experiments.yaml", slip("studies", *OPTIMISER, "precision", value="fp8"),
+    ("studies.yaml", slip("studies", *OPTIMISER, "batch", value=True), ["batch", "True"]),
+    ("studies.yaml", slip("studies", *OPTIMISER, "precision", value="fp8"),
      ["precision", "'fp8'", "bfloat16"]),
-    ("experiments.yaml", slip("studies", "controlled", "training", "snapshots", value=[100]),
+    ("studies.yaml", slip("studies", "pixel", "training", "snapshots", value=[100]),
      ["snapshots", "multiples of batch"]),
-    ("experiments.yaml", slip("studies", "controlled", "training", "loss", "buffer", value=0.5),
+    ("studies.yaml", slip("studies", "pixel", "training", "loss", "buffer", value=0.5),
      ["loss.buffer", "0.5", "> 1"]),
-    ("experiments.yaml", slip("runs", "only-clean", "corruption", value="blurr-0.6"),
+    (TABLE_2A, slip("rows", "only-clean", "corruption", value="blurr-0.6"),
      ["'blurr-0.6'", "'blur-0.6'"]),
-    ("experiments.yaml", slip("runs", "only-clean", "anotation", value="clean"),
+    (TABLE_2A, slip("rows", "only-clean", "anotation", value="clean"),
      ["runs.only-clean", "'anotation'", "'annotation'"]),
-    ("experiments.yaml", slip("runs", "only-clean", "annotation", value="per-sample"),
+    (TABLE_2A, slip("rows", "only-clean", "annotation", value="per-sample"),
      ["only-clean", "none"]),
-    ("experiments.yaml", slip("tables", "table2a", "rows", value=["only-cleen"]),
-     ["'only-cleen'", "'only-clean'"]),
     ("models.yaml", slip("annotations", "all", "method", value="fixd"), ["method", "'fixd'", "fixed"]),
     ("data.yaml", slip("datasets", "cifar10", "resolution", value="32"), ["resolution", "'32'"]),
     ("models.yaml", slip("classifiers", "leaky", "clean_fraction", value=1.5),
@@ -173,8 +171,7 @@ OPTIMISER = ("controlled", "training", "optimiser")
 def test_slips(config, file, change, words):
     edit(config / file, change)
     if "clean_fraction" in words:  # nothing in the table asks for the leaky classifier
-        edit(config / "experiments.yaml", slip("runs", "ambient-blur-0.6", "annotation",
-                                               value="per-sample-leaky"))
+        edit(config / TABLE_2A, slip("rows", "ambient-blur-0.6", "annotation", value="per-sample-leaky"))
     with pytest.raises(SpecError) as error:
         Experiments(config, "paper")
     message = str(error.value)
@@ -223,7 +220,7 @@ def test_a_scale_extends_another_but_not_itself(config):
 def test_a_new_level_is_one_line(config):
     edit(config / "data.yaml", slip("corruptions", "blur-1.2",
                                     value={"op": "gaussian_blur", "sigma_px": 1.2}))
-    edit(config / "experiments.yaml", slip("runs", "only-clean", "corruption", value="blur-1.2"))
+    edit(config / TABLE_2A, slip("rows", "only-clean", "corruption", value="blur-1.2"))
     found = Experiments(config, "paper")
     assert found.mixture("controlled", "blur-1.2", 0.1).params == {"sigma_px": 1.2}
 
@@ -235,8 +232,8 @@ def test_json_round_trip_keeps_infinity():
 
 def test_order_of_keys_does_not_change_a_specification(config):
     before = strict.to_json(Experiments(config, "demo").training("only-clean", 0))
-    edit(config / "experiments.yaml", lambda tree: tree["studies"]["controlled"].update(
-        training=dict(reversed(tree["studies"]["controlled"]["training"].items()))))
+    edit(config / "studies.yaml", lambda tree: tree["studies"]["pixel"].update(
+        training=dict(reversed(tree["studies"]["pixel"]["training"].items()))))
     assert strict.to_json(Experiments(config, "demo").training("only-clean", 0)) == before
 
 

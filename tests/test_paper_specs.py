@@ -23,7 +23,7 @@ def paper():
 
 
 # Learning rate, images seen, resolution, dataset and samples of each study's runs, and why where the paper
-# and the released code differ: see the comments in config/experiments.yaml.
+# and the released code differ: see the comments in config/studies.yaml.
 STUDIES = {"controlled": (1e-3, 25_088_000, 32, 50_000, 50_000, True),
            "faces": (2e-4, 30_105_600, 64, 70_000, 50_000, False),
            "dogs": (2e-4, 40_140_800, 64, 5_239, 5_239, False),

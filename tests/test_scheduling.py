@@ -212,9 +212,9 @@ def test_ten_training_seeds_of_everything_resolve_and_the_plan_counts_the_same(t
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "slurm").symlink_to("workflow/profiles/slurm")
-    experiments = tmp_path / "config/experiments.yaml"
-    experiments.write_text(experiments.read_text().replace("training_seeds: [0]", "training_seeds: "
-                                                           "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"))
+    studies = tmp_path / "config/studies.yaml"
+    studies.write_text(studies.read_text().replace("training_seeds: [0]", "training_seeds: "
+                                                   "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"))
     found = settings.Experiments(tmp_path / "config", scale)
     done = subprocess.run(["snakemake", "--profile", "slurm", "-n", "-q", "host", "--", f"{scale}_all"],
                           cwd=tmp_path, capture_output=True, text=True,

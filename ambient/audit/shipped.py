@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ambient.provenance import source_code
-from ambient.settings.layers import load
+from ambient.settings.files import NAME, files_of
+from ambient.specs.strict import SpecError
 from ambient.storage.regular import FILE, kind, read
 from ambient.storage.text import skipped
 
-FIXED = ("Snakefile", "environment.yml", "pyproject.toml", "LICENSE", "README.md", "config/config.yaml",
-         "config/data.yaml", "config/models.yaml", "config/experiments.yaml", "config/theory.yaml")
+FIXED = ("Snakefile", "environment.yml", "pyproject.toml", "LICENSE", "README.md", "config/config.yaml")
 PATTERNS = ("workflow/rules/*.smk", "workflow/report/*.rst", "workflow/profiles/*/config.yaml")
 
 
@@ -68,18 +68,17 @@ def named(manifests: list[Mapping]) -> list[str]:
                           for name in (*source_code.closure(module), *source_code.bookkeeping(module))}
     for pattern in PATTERNS:
         found |= {path.relative_to(source_code.ROOT).as_posix() for path in source_code.ROOT.glob(pattern)}
-    for scale in {found["spec"].get("scale") for found in manifests if found["stage"] == "ambient.tables"}:
+    scales = {made["spec"].get("scale") for made in manifests if made["stage"] == "ambient.tables"}
+    for scale in scales or {None}:
         found |= set(scale_files(scale))
     return sorted(found)
 
 
 def scale_files(scale: object) -> list[str]:
-    """The file of a scale, and of each that it extends."""
-    found: list[str] = []
-    while isinstance(scale, str) and re.fullmatch(r"[\w-]+", scale):
-        name = f"config/scales/{scale}.yaml"
-        if name in found or kind(source_code.ROOT / name, follow=False) != FILE:
-            break
-        found.append(name)
-        scale = load(source_code.ROOT / name).get("extends")
-    return found
+    """The files that a scale is made of: of all scales, of each that it extends, its own."""
+    known = isinstance(scale, str) and re.fullmatch(NAME, scale)
+    try:
+        paths = files_of(source_code.ROOT / "config", scale if known else None)
+    except SpecError:  # a scale that is not here any more, or can't be read
+        paths = files_of(source_code.ROOT / "config", None)
+    return [path.relative_to(source_code.ROOT).as_posix() for path in paths]

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ambient.settings.experiments import Experiments
+from ambient.settings.files import NAME
 from ambient.settings.layers import load
 from ambient.settings.resolve import Run
 from ambient.specs.strict import SpecError, nearest, require
 
 __all__ = ["NAME", "Experiments", "Run", "check_main", "home", "load", "scales"]
-
-NAME = r"[a-z0-9][a-z0-9.-]*"
 
 
 def home() -> Path:

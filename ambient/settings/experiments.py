@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ambient.settings.compatible import check_locality, check_run
+from ambient.settings.files import OF_A_TABLE
 from ambient.settings.layers import lines
 from ambient.settings.resolve import Run
 from ambient.settings.scores import Scores
@@ -40,17 +41,15 @@ class Experiments(Scores):
             self.main = self.main_tables()
             self.summary()
         except SpecError as error:
-            raise SpecError(self.located(str(error))) from None
+            raise SpecError(self.entries.located(str(error))) from None
 
     def table(self, name: str) -> TableSpec:
         """A table and its rows, in file order."""
         entry = self.entry("tables", name, "tables")
         for key in entry:
             if key not in ("rows", "title"):
-                raise SpecError(f"tables.{name}: unknown key {key!r} (known: rows, title)")
-        rows = entry.get("rows") or ()
-        named = rows.items() if isinstance(rows, Mapping) else ((None, run) for run in rows)
-        rows = [self.row(run, f"tables.{name}", key) for key, run in named if run is not None]
+                raise SpecError(f"tables.{name}: unknown key {key!r}{nearest(key, OF_A_TABLE)}")
+        rows = [self.row(run, f"tables.{name}.rows") for run in entry["rows"]]
         require_distinct([(row.id, row.run) for row in rows], f"tables.{name}.rows")
         if len({row.dataset for row in rows}) == 1:
             rows = [dataclasses.replace(row, dataset=None) for row in rows]
@@ -74,8 +73,8 @@ class Experiments(Scores):
                 "runs of studies with the same detectors after their first one")
         return tuple(map(self.metric, found.pop()))
 
-    def row(self, run: str, asked_by: str, key: str | None = None) -> RowSpec:
-        """The table row of a run; `key` is the id of a number given in running text."""
+    def row(self, run: str, asked_by: str) -> RowSpec:
+        """The table row of a run."""
         self.entry("runs", run, asked_by)
         found, entry = self.run(run), self.tree["runs"][run]
         annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
@@ -89,8 +88,8 @@ class Experiments(Scores):
         annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
         training, dataset = self.training(run, 0), self.study(found.study)["dataset"]
         ours, theirs = self.protocols(found.study, found.annotation)
-        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, key, dataset,
-                       settings, entry.get("note"), dataset, ours, theirs if paper else None,
+        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, entry.get("id"),
+                       dataset, settings, entry.get("note"), dataset, ours, theirs if paper else None,
                        training.noise, training.loss.buffer, margin=training.loss.margin,
                        **self.words_of(found, annotated))
 

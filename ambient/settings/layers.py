@@ -138,19 +138,13 @@ def named(text: str, path: Path) -> io.StringIO:
     return file
 
 
-def overlay(base: Any, over: Any, where: str, sources: dict, file: str) -> Any:
-    """`over` laid over `base`: maps merge key by key, anything else replaces. Notes who set what."""
+def overlay(base: Any, over: Any) -> Any:
+    """`over` laid over `base`: maps merge key by key, anything else replaces."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
-        sources[where] = file
         return over
     merged = dict(base)
     for key, value in over.items():
-        path = f"{where}.{key}" if where else str(key)
-        if key in base:
-            merged[key] = overlay(base[key], value, path, sources, file)
-        else:
-            merged[key] = value
-            sources[path] = file
+        merged[key] = overlay(base[key], value) if key in base else value
     return merged
 
 

@@ -1,7 +1,7 @@
 """What every stage of a run is told: the configuration resolved into specifications.
 
 Resolution, one order for everything: the study's section, then the preset (classifier or annotation),
-then the run's own overrides; the scale's file is laid over all of these first.
+then the run's own overrides. The files of a scale are laid over each other before that (`entries`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ambient.settings.layers import load, overlay
+from ambient.settings.entries import Entries
+from ambient.settings.layers import overlay
 from ambient.specs import (
     AnnotationSpec,
     ClassifierSpec,
@@ -35,9 +36,6 @@ from ambient.specs.strict import (
 )
 
 T = TypeVar("T")
-FILES = ("data.yaml", "models.yaml", "experiments.yaml", "theory.yaml")
-SECTIONS = ("datasets", "corruptions", "detectors", "classifiers", "annotations", "studies", "runs",
-            "tables", "theory", "figures", "main", "in_text")
 
 
 def mapping(value: Any, where: str) -> dict:
@@ -68,62 +66,8 @@ class Stages:
 
     def __init__(self, folder: Path | str, scale: str) -> None:
         self.folder, self.scale = Path(folder), scale
-        self.sources: dict[str, str] = {}
-        tree: dict = {}
-        for name in FILES:
-            loaded = load(self.folder / name)
-            for key, entries in loaded.items():
-                if key not in SECTIONS:
-                    raise SpecError(f"{self.folder / name}: unknown key {key!r}{nearest(key, SECTIONS)}")
-                mapping(entries, f"{self.folder / name}: {key}")
-            tree = overlay(tree, loaded, "", self.sources, name)
-        self.lineage = self.ancestors(scale)
-        for path in self.overlays():
-            over = load(path)
-            over.pop("extends", None)
-            self.check_overlay(tree, over, path)
-            tree = overlay(tree, over, "", self.sources, str(path.relative_to(self.folder)))
-        self.tree = tree
-
-    def located(self, message: str) -> str:
-        """A message that begins with a dotted key, with the file that set that key put in front."""
-        key = message.split(":")[0]
-        while key and key not in self.sources:
-            key = key.rpartition(".")[0]
-        return f"{self.folder / self.sources[key] if key else self.folder}: {message}"
-
-    def scale_file(self, name: str) -> Path:
-        """Where a scale is written down."""
-        return self.folder / "scales" / f"{name}.yaml"
-
-    def ancestors(self, scale: str) -> list[str]:
-        """The scale, after those that it `extends`, the remotest first. Raises `SpecError` for a circle."""
-        found: list[str] = []
-        name: Any = scale
-        while name is not None:
-            if name in found:
-                raise SpecError(f"{self.scale_file(name)}: extends: {name!r} extends itself")
-            found.insert(0, name)
-            name = load(self.scale_file(name)).get("extends")
-        return found
-
-    def overlays(self) -> list[Path]:
-        """The files laid over the experiments: the scale's, after those that it `extends`; local.yaml."""
-        local = self.folder / "local.yaml"
-        return [self.scale_file(name) for name in self.lineage] + ([local] if local.exists() else [])
-
-    def check_overlay(self, tree: dict, over: dict, path: Path) -> None:
-        """An overlay may change what exists; a new name in it is most likely a slip."""
-        for section, entries in over.items():
-            if section not in SECTIONS:
-                raise SpecError(f"{path}: unknown key {section!r}{nearest(section, SECTIONS)}")
-            if not isinstance(entries or {}, dict):
-                raise SpecError(f"{path}: {section}: got {entries!r}, allowed: names and their settings")
-            for name in entries or {}:
-                fresh = section in ("datasets", "corruptions", "detectors", "runs", "classifiers")
-                if name not in tree.get(section, {}) and not fresh:
-                    raise SpecError(f"{path}: {section}: unknown name {name!r}"
-                                    f"{nearest(name, tree.get(section, {}))}")
+        self.entries = Entries(self.folder, scale)
+        self.tree, self.lineage = self.entries.tree, self.entries.lineage
 
     def entry(self, section: str, name: str, asked_by: str) -> dict:
         """A named entry. Raises `SpecError` for a dangling reference, with the nearest valid name."""
@@ -138,7 +82,7 @@ class Stages:
         """A run by name. Raises `SpecError` for unknown keys or references."""
         where = f"runs.{name}"
         values = dict(self.entry("runs", name, where))
-        known = ("study", "corruption", "annotation", "also", "paper", "training", "label", "note")
+        known = ("study", "corruption", "annotation", "also", "paper", "training", "label", "note", "id")
         for key in values:
             if key not in known:
                 raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
@@ -188,16 +132,13 @@ class Stages:
         """A stage's settings of a study, with presets and overrides laid over, in their order."""
         merged: Any = mapping(self.study(study)[section], f"studies.{study}.{section}")
         for layer in over:
-            merged = overlay(merged, layer, "", {}, "")
+            merged = overlay(merged, layer)
         return merged
 
     def dataset(self, name: str) -> DatasetSpec:
         """The specification of the `prepare` stage."""
         entry = dict(self.entry("datasets", name, "datasets"))
         entry.pop("label", None)
-        other = entry.pop("path_of", None)  # made of the same raw data as another one
-        if other is not None and entry.get("path") is None:
-            entry["path"] = self.entry("datasets", other, f"datasets.{name}.path_of").get("path")
         return build(DatasetSpec, entry, f"datasets.{name}")
 
     def label(self, section: str, name: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from ambient.settings.experiments import Experiments
 from ambient.settings.layers import lines
+from ambient.settings.resolve import Run
 from ambient.specs.strict import SpecError, plain
 
 
@@ -24,16 +26,26 @@ def main(arguments: list[str]) -> int:
     except SpecError as error:
         print(f"ambient spec: error: {error}", file=sys.stderr)
         return 2
-    study, classifier = found.study(run.study), found.classifier_of(run.annotation)
-    stages = {"dataset": found.dataset(study["dataset"]),
-              "mixture": found.mixture(run.study, run.corruption, found.fraction(run.study))}
-    if classifier:
-        stages["classifier"] = found.classifier(run.study, classifier)
-    stages |= {"annotation": found.annotation(run.study, run.annotation),
-               "training": found.training(run.name, study["training_seeds"][0]),
-               "sampling": found.sampling(run.name), "evaluation": found.evaluation(run.name)}
-    for stage, spec in stages.items():
-        for key, value in lines(plain(spec), stage):
-            source = found.sources.get(f"studies.{run.study}.{key}", "")
-            print(f"{key} = {value}" + (f"    # {source}" if source else ""))
+    for stage, (spec, keys) in stages(found, run).items():
+        for key, value in lines(plain(spec)):
+            written = next(filter(None, (found.entries.setter(f"{prefix}.{key}") for prefix in keys)), None)
+            print(f"{stage}.{key} = {value}" + (f"    # {written.file}: {written.key}" if written else ""))
     return 0
+
+
+def stages(found: Experiments, run: Run) -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """Stage -> its specification, and the dotted keys under which its settings stand, the strongest first."""
+    study, name = f"studies.{run.study}", found.study(run.study)["dataset"]
+    classifier, mixture = found.classifier_of(run.annotation), found.mixture(
+        run.study, run.corruption, found.fraction(run.study))
+    made = {"dataset": (found.dataset(name), (f"datasets.{name}",)), "mixture": (mixture, (study,))}
+    if classifier:
+        made["classifier"] = (found.classifier(run.study, classifier),
+                              (f"classifiers.{classifier}", f"{study}.classifier"))
+    return made | {
+        "annotation": (found.annotation(run.study, run.annotation),
+                       (f"annotations.{run.annotation}", f"{study}.annotation")),
+        "training": (found.training(run.name, found.study(run.study)["training_seeds"][0]),
+                     (f"runs.{run.name}.training", f"{study}.training")),
+        "sampling": (found.sampling(run.name), (f"{study}.sampling",)),
+        "evaluation": (found.evaluation(run.name), (f"{study}.sampling",))}

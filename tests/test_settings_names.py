@@ -1,0 +1,234 @@
+"""Entries that are like others, rows of tables, and the names that a scale brings itself."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ambient.cluster.plan import Plan
+from ambient.settings import Experiments
+from ambient.settings.files import layers
+from ambient.specs import strict
+from ambient.specs.strict import SpecError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def config(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    return tmp_path / "config"
+
+
+def scale(config, text, name="mine"):
+    """The experiments of a scale that is written for the occasion."""
+    (config / f"scales/{name}.yaml").write_text(text)
+    return Experiments(config, name)
+
+
+def refused(config, text, *words):
+    """One line that names the scale's file and has all the words."""
+    with pytest.raises(SpecError) as caught:
+        scale(config, text)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(f"{config / 'scales/mine.yaml'}: "), message
+    for word in words:
+        assert word in message, message
+
+
+def test_no_file_of_the_configuration_has_anchors_or_merge_keys():
+    """They have misled: what is not in an anchor's map can't be seen where it is used."""
+    paths = sorted((ROOT / "config").rglob("*.yaml"))
+    assert len(paths) > 15
+    for path in paths:
+        text = re.sub(r'#.*|"[^"]*"', "", path.read_text())
+        assert not re.search(r"(^|[\s\[{,])[&*][\w-]|<<:", text), path
+
+
+# --- like -------------------------------------------------------------------------------------------
+
+
+def test_a_scale_changes_what_a_study_shares_with_others(config):
+    """Order of strength: the base's `pixel`, its `faces`; the scale's `pixel`, its `faces`."""
+    made = scale(config, "studies:\n  pixel: {training: {optimiser: {lr: 0.5, batch: 64}}}\n"
+                         "  faces: {training: {optimiser: {lr: 0.25}}}\n")
+    paper = Experiments(config, "paper")
+    faces, blurred = (made.training(run, 0) for run in ("faces-blur-0.6", "ambient-blur-0.6"))
+    assert (faces.optimiser.lr, faces.optimiser.batch, blurred.optimiser.lr) == (0.25, 64, 0.5)
+    theirs = paper.training("faces-blur-0.6", 0)
+    assert faces.snapshots == theirs.snapshots and faces.optimiser.nimg == theirs.optimiser.nimg == 30_105_600
+
+
+def test_a_stand_in_is_what_its_comment_says():
+    """With anchors `small`'s faces resolved to FFHQ, which needs a licence."""
+    small = Experiments(ROOT / "config", "small")
+    assert small.study("faces")["dataset"] == "cifar10"
+
+
+def test_like_in_a_scale_is_stronger_than_what_the_base_says(config):
+    made = scale(config, "datasets: {ffhq: {like: cifar10, label: faces}}\nstudies: {tenth: {like: faces}}\n")
+    faces = made.dataset("ffhq")
+    assert (faces.source, faces.resolution, faces.num_images) == ("cifar10", 32, 50_000)
+    assert made.label("datasets", "ffhq") == "faces" and "FFHQ" in faces.about  # cifar10 says nothing of that
+    assert made.study("tenth")["dataset"] == "ffhq"  # and not what the base's `tenth` is like
+    assert made.section("tenth", "training") == made.section("faces", "training")
+
+
+def test_of_several_that_an_entry_is_like_the_last_is_the_strongest(config):
+    made = scale(config, "extends: demo\nclassifiers:\n  a: {like: [leaky, length-5]}\n"
+                         "  b: {like: [length-5, leaky]}\n  length-5: {holdout: 0.3}\n")
+    a, b = made.classifier("controlled", "a"), made.classifier("controlled", "b")
+    assert (a.holdout, b.holdout) == (0.3, 0.01)
+    assert a.protocol == b.protocol == "leaky" and a.optimiser.nimg == b.optimiser.nimg == 25_600
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("studies: {faces: {like: contrlled}}", ("studies.faces.like", "'contrlled'", "'controlled'")),
+    ("studies: {mine: {like: mine}}", ("studies.mine.like", "mine is like mine")),
+    ("studies: {mine: {like: [pixel, 3]}}", ("studies.mine.like", "no such name in studies: 3")),
+    ("runs: {donut: {like: ambient-blur-0.6}}", ("runs.donut", "unknown key 'like'")),
+    ("tables: {table2a: {like: table3}}", ("tables.table2a", "unknown key 'like'")),
+])
+def test_like_is_refused_for_what_can_not_be_taken_over(text, words, config):
+    refused(config, f"{text}\n", *words)
+
+
+def test_a_circle_of_likes_is_refused_by_one_that_is_in_it(config):
+    with pytest.raises(SpecError, match=r"studies\.\w+\.like: got '\w+', .* is like \w+ is like"):
+        scale(config, "studies: {pixel: {like: faces}}\n")
+
+
+def test_an_error_names_the_file_and_the_entry_that_set_the_key(config):
+    """Through `like`, `defaults` and presets: where a reader must change it."""
+    refused(config, "extends: demo\nstudies: {pixel: {training: {optimiser: {lrr: 1.0}}}}\n",
+            "'lrr' (did you mean 'lr'?)", "studies.pixel")
+    refused(config, "extends: demo\nstudies: {pixel: {training: {optimiser: {lr: 1e-3}}}}\n",
+            "training.optimiser.lr: got '1e-3'", "it stands in studies.pixel")
+    refused(config, "extends: demo\ntables: {table2a: {defaults: {annotation: alll}}}\n", "'alll'", "'all'")
+    with pytest.raises(SpecError) as caught:
+        scale(config, "extends: demo\nstudies: {faces: {training: {snapshots: [30000, 50000]}}}\n")
+    assert str(caught.value).startswith(f"{config / 'scales/mine.yaml'}: studies.faces.training.snapshots")
+
+
+def test_who_set_a_key_is_the_strongest_that_says_it(config):
+    made = scale(config, "extends: demo\nstudies: {faces: {training: {optimiser: {clip: 2.0}}}}\n")
+    optimiser = "studies.faces.training.optimiser"
+    found = {key: made.entries.setter(f"{optimiser}.{key}") for key in ("clip", "lr", "nimg")}
+    assert {key: (written.file.name, written.key) for key, written in found.items()} == {
+        "clip": ("mine.yaml", "studies.faces"), "lr": ("demo.yaml", "studies.pixel"),
+        "nimg": ("demo.yaml", "studies.faces")}
+    assert made.entries.setter("studies.faces.training.loss.buffer").file.name == "studies.yaml"
+    assert made.entries.setter("runs.ambient-blur-0.6.corruption").file.name == "table2a.yaml"
+    assert made.entries.setter("runs.ambient-blur-0.6.study").key == "tables.table2a.defaults"
+    assert made.entries.setter("studies.faces.training.nothing") is None
+
+
+# --- rows and tables --------------------------------------------------------------------------------
+
+
+def test_a_table_is_one_file_and_a_row_one_line(config):
+    """Counted: one file more, one line more, and nothing else is touched."""
+    path = config / "experiments/pixel/table9.yaml"
+    path.write_text("title: Motion\ndefaults: {study: controlled, annotation: per-sample}\nrows:\n"
+                    "  only-clean: {of: table2a}\n  motion-four: {corruption: motion-4, paper: {fid: 4.5}}\n")
+    made = Experiments(config, "paper")
+    assert list(made.tables)[-2:] == ["table9", "text_results"]
+    clean, motion = made.tables["table9"].rows
+    assert clean.paper == {"fid": 8.79} and motion.paper == {"fid": 4.5} and motion.method == "Ambient-o"
+    path.write_text(path.read_text() + "  motion-two: {corruption: motion-2}\n")
+    assert [row.run for row in Experiments(config, "paper").tables["table9"].rows] == [
+        "only-clean", "motion-four", "motion-two"]
+    table = config / "experiments/pixel/table10.yaml"
+    table.write_text("title: Later\nrows: {motion-two: {of: table9}}\n")
+    assert list(Experiments(config, "paper").tables)[-3:] == ["table9", "table10", "text_results"]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("title: T\nrows: {only-clean: {corruption: none}}", ("rows.only-clean", "{of: table2a}")),
+    ("title: T\nrows: {only-clean: {of: table3}}", ("rows.only-clean.of", "no such row in table3")),
+    ("title: T\nrows: {only-clean: {of: table2a, label: x}}", ("rows.only-clean", "nothing beside of")),
+    ("title: T\nrows: {only-cleen: {of: table2a}}", ("'only-cleen' (did you mean 'only-clean'?)",)),
+    ("title: T\nrow: {only-clean: {of: table2a}}", ("unknown key 'row'", "'rows'")),
+    ("title: T\nrows: 3", ("tables.table9.rows", "got 3", "a list of names")),
+    ("title: T\nrows: [[1]]", ("tables.table9.rows", "got [1]", "{name: its settings}")),
+    ("title: T\ndefaults: 3\nrows: {a: {study: dogs}}", ("tables.table9.defaults", "got 3")),
+    ("title: T\nrows: {a: {study: dogs, corruption: none}}", ("runs.a", "missing key 'annotation'")),
+    ("title: T\nrows: {only-clean: null}", ("no row 'only-clean' to leave out",)),
+    ("rows: {only-clean: {of: table2a}}\nstudies: {}", ("unknown key 'studies'",)),
+])
+def test_slips_in_the_file_of_a_table(text, words, config):
+    path = config / "experiments/pixel/table9.yaml"
+    path.write_text(f"{text}\n")
+    with pytest.raises(SpecError) as caught:
+        Experiments(config, "paper")
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(f"{path}: "), message
+    assert all(word in message for word in words), message
+
+
+def test_a_name_stands_in_one_file(config):
+    (config / "experiments/pixel/more.yaml").write_text("studies: {dogs: {like: cats}}\n")
+    with pytest.raises(SpecError, match=r"more\.yaml: studies: 'dogs' stands in .*studies\.yaml too"):
+        Experiments(config, "paper")
+
+
+def test_a_scale_changes_rows_leaves_them_out_and_brings_its_own(config):
+    made = scale(config, "extends: demo\ntables:\n  table2a:\n    defaults: {label: Ours}\n    rows:\n"
+                         "      only-clean: null\n      all-data-blur-0.8: {label: All}\n"
+                         "      two: {corruption: blur-0.4}\n  table3: null\n"
+                         "  table4: {rows: [faces-blur-0.6, one: {corruption: jpeg-15, annotation: all}]}\n")
+    rows = {row.run: row for row in made.tables["table2a"].rows}
+    assert list(rows) == ["all-data-blur-0.6", "ambient-blur-0.6", "all-data-blur-0.8", "two"]
+    assert [row.method for row in rows.values()] == ["Ours", "Ours", "All", "Ours"]
+    assert rows["two"].parameters == {"sigma_px": 0.4} and rows["two"].paper == {}
+    assert "table3" not in made.tables
+    assert [row.run for row in made.tables["table4"].rows] == ["faces-blur-0.6", "one"]
+    assert made.run("one").study == "faces"
+
+
+# --- names of a scale's own -------------------------------------------------------------------------
+
+
+def test_own_images_are_one_file(config):
+    """The example as it stands: nothing of the repository is edited, and all its jobs can be planned."""
+    example = (ROOT / "config/mine.example.yaml").read_text()
+    assert example.count("\n") <= 20
+    made = scale(config, example)
+    assert made.main == ["mine"] and [row.run for row in made.tables["mine"].rows] == [
+        "good-only", "all-alike", "ambient"]
+    assert made.dataset("poor").path == "/photos/poor" and made.dataset("poor").resolution == 32
+    mixture = made.mixture("mine", "plus-poor", made.fraction("mine"))
+    assert (mixture.op, mixture.params, mixture.clean_fraction) == ("add", {"dataset": "poor"}, 1.0)
+    assert made.classifier("mine", "balanced").recalibrate == "bias"  # of `small`
+    assert made.tables["mine"].rows[2].paper == {} and made.tables["mine"].rows[2].paper_target is None
+    stages = {stage for stage, *_ in Plan(made).table("mine")}
+    assert {"prepare", "corrupt", "classify", "annotate", "train", "sample", "evaluate"} <= stages
+    assert all(not strict.to_json(made.training(run, 0)).count("/photos") for run in ("good-only", "ambient"))
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("datasets: {cifar: {path: /x}}",
+     ("'cifar' (did you mean 'cifar10'?)", "source, resolution, channels, or like")),
+    ("corruptions: {blurr-0.6: {sigma_px: 3.0}}", ("'blurr-0.6' (did you mean 'blur-0.6'?)", "op, or like")),
+    ("detectors: {digit-net: {nimg: 128}}", ("'digit-net' (did you mean 'digitnet'?)",)),
+    ("classifiers: {lenght-5: {optimiser: {nimg: 640}}}", ("'lenght-5' (did you mean 'length-5'?)",)),
+    ("annotations: {per-sampel: {epsilon: 0.1}}", ("'per-sampel' (did you mean 'per-sample'?)",)),
+    ("studies: {controled: {training_seeds: [1]}}", ("'controled' (did you mean 'controlled'?)",)),
+    ("runs: {only-cleen: {label: x}}", ("runs: unknown name 'only-cleen' (did you mean 'only-clean'?)",)),
+    ("tables: {tabel2a: {rows: [only-clean]}}", ("'tabel2a' (did you mean 'table2a'?)", "title, rows")),
+    ("tables: {table2a: {rows: {only-cleen: {label: x}}}}", ("'only-cleen' (did you mean 'only-clean'?)",)),
+    ("figures: {figur2: {images: 3}}", ("'figur2' (did you mean 'figure2'?)", "title, kind, or like")),
+    ("in_text: {fig2_crosing: {paper: 1.0}}", ("'fig2_crosing' (did you mean 'fig2_crossing'?)",)),
+    ("main: {table: [table2a]}", ("'table' (did you mean 'tables'?)",)),
+    ("studdies: {}", ("unknown key 'studdies' (did you mean 'studies'?)",)),
+    ("datasets: {My photos: {like: cifar10}}", ("datasets: the name", "'My photos'", "small letters")),
+])
+def test_a_misspelt_name_is_no_new_one(text, words, config):
+    refused(config, f"extends: demo\n{text}\n", *words)
+
+
+def test_this_machines_paths_are_of_datasets_that_exist(config):
+    (config / "local.yaml").write_text("datasets: {cifar: {path: /data}}\n")
+    with pytest.raises(SpecError, match=r"local\.yaml: datasets: unknown name 'cifar' \(did you"):
+        layers(config, "demo")
