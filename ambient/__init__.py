@@ -1,1 +1,46 @@
-"""Ambient Diffusion Omni: training good models with bad data."""
+"""Ambient Diffusion Omni: training good models with bad data.
+
+`import ambient` loads nothing heavy: each name below is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ambient.api import Trained, annotate, load_denoiser, sample
+    from ambient.data.annotations import Annotations
+    from ambient.diffusion.denoiser import Denoiser
+    from ambient.diffusion.eligible import Admission, EligibleSampler
+    from ambient.diffusion.networks.unet import UNet
+    from ambient.diffusion.noise import lognormal
+    from ambient.diffusion.objective import ambient_loss, edm_loss
+    from ambient.diffusion.sampler import heun
+    from ambient.training.edm_weights import load_edm
+
+__all__ = ["Admission", "Annotations", "Denoiser", "EligibleSampler", "Trained", "UNet", "ambient_loss",
+           "annotate", "edm_loss", "heun", "load_denoiser", "load_edm", "lognormal", "sample"]
+_MODULES = {
+    "api": ("Trained", "annotate", "load_denoiser", "sample"),
+    "data.annotations": ("Annotations",),
+    "diffusion.denoiser": ("Denoiser",),
+    "diffusion.eligible": ("Admission", "EligibleSampler"),
+    "diffusion.networks.unet": ("UNet",),
+    "diffusion.noise": ("lognormal",),
+    "diffusion.objective": ("ambient_loss", "edm_loss"),
+    "diffusion.sampler": ("heun",),
+    "training.edm_weights": ("load_edm",)}
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a public name. Raises `AttributeError` for any other."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"ambient.{module}"), name)
+    raise AttributeError(f"module 'ambient' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion and help."""
+    return sorted(__all__)

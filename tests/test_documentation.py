@@ -10,13 +10,18 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
+from tiny import CLASSIFIER, TRAINING
 
 from ambient import __main__ as front_door
 from ambient import specs
+from ambient.data.annotations import Annotations
 from ambient.settings import Experiments, scales
+from ambient.stages import classifier, train
 
 ROOT = Path(__file__).parents[1]
 BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")
@@ -98,9 +103,24 @@ def test_workflow_commands_ask_for_what_there_is(page, named):
                 assert word in WORKFLOW, line
 
 
+@pytest.fixture(scope="session")
+def trained(mixture, tmp_path_factory):
+    """A folder with a small denoiser and a small classifier, where the demo leaves its own."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = folder / "results/demo/runs/ambient-blur-0.6/seed-0"
+    record, rows = SimpleNamespace(facts={}, state=None), folder / "rows.safetensors"
+    Annotations(np.arange(100, 160), np.where(np.arange(60) < 20, 0.0, 0.5), np.zeros(60)).write(rows)
+    train.main(TRAINING, record, data=mixture, annotations=rows, state=folder / "state",
+               out=run / "denoiser.safetensors", log=run / "loss.jsonl")
+    made = folder / "results/demo/classifiers/controlled/blur-0.6/balanced.safetensors"
+    classifier.main(CLASSIFIER, record, data=mixture, state=folder / "state-c", out=made,
+                    calibration=made.with_suffix(".json"))
+    return folder
+
+
 @pytest.mark.parametrize("code", examples())
-def test_examples_run(code, tmp_path):
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+def test_examples_run(code, trained):
+    done = subprocess.run([sys.executable, "-c", code], cwd=trained, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120)
     assert done.returncode == 0, done.stderr
 

@@ -16,60 +16,20 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ambient.data.datasets import to_uint8
-from ambient.diffusion import randomness
-from ambient.diffusion.denoiser import Denoiser
-from ambient.diffusion.sampler import heun
+from ambient.evaluation.draw import Draw
 from ambient.jobs import ranks
 from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.storage.files import write_arrays
-from ambient.training.hardware import autocast, compile_for, device
+from ambient.training.hardware import compile_for, device
 from ambient.training.loading import load_denoiser
 from ambient.training.weights import read_description
 
 BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
-
-
-class Draw:
-    """Samples of one snapshot by index."""
-
-    def __init__(self, denoiser: Denoiser, about: dict, spec: SamplingSpec,
-                 where: torch.device) -> None:
-        self.denoiser, self.spec, self.where = denoiser, spec, where
-        self.shape = (about["channels"], about["resolution"], about["resolution"])
-        conditional = about["spec"]["network"]["conditional"]
-        self.classes = about["num_classes"] if conditional else 0  # width of the one-hot labels
-        # Those that the denoiser was trained on: labels may leave out some below the largest.
-        self.trained = np.array(about.get("classes", range(self.classes)), np.int64)
-
-    def normal(self, stream: str, seed: int, ids: range) -> Tensor:
-        draws = randomness.normal(stream, seed, ids, self.shape)
-        return torch.from_numpy(draws).to(self.where, torch.float64)
-
-    @torch.no_grad()
-    def images(self, seed: int, ids: range) -> np.ndarray:
-        """uint8 images (len(ids), C, H, W) of a sampling seed."""
-        labels = None
-        if self.classes:
-            u = randomness.uniform("class", seed, ids)
-            index = torch.from_numpy(self.trained[(u * len(self.trained)).astype(np.int64)])
-            labels = torch.nn.functional.one_hot(index, self.classes).float().to(self.where)
-
-        with autocast(self.spec.precision, self.where):  # around all steps, so that weights are cast once
-            samples = heun(lambda x, sigma: self.denoiser(x, sigma, labels),
-                           self.normal("latent", seed, ids), self.spec.sampler,
-                           lambda step: self.normal(f"churn-{step}", seed, ids))
-        if not torch.isfinite(samples).all():  # they would become black images
-            raise FloatingPointError(f"samples {ids.start} to {ids.stop - 1} of seed {seed} are not finite: "
-                                     "sampler.sigma_max or S_noise is too large, or so are the weights")
-        return to_uint8(samples.clamp(-1, 1).float().cpu().numpy())
 
 
 def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) -> None:

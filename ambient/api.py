@@ -1,0 +1,84 @@
+"""What `import ambient` offers to a script of one's own, each a few lines over the rooms of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ambient.annotation.classifier import Classifier
+from ambient.annotation.trajectories import PROTOCOLS
+from ambient.diffusion.denoiser import Denoiser
+from ambient.evaluation.draw import Draw
+from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec, SamplingSpec
+from ambient.specs.strict import require
+from ambient.training import loading
+
+TOGETHER = 32  # samples drawn at once: a matter of memory, not of results
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained denoiser and what is known of it: call it as D(x, sigma), or give it to `sample`."""
+
+    denoiser: Denoiser
+    about: dict  # its specification, resolution, channels and classes, as recorded beside its weights
+    device: torch.device
+
+    def __call__(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The estimate of x_0, (B, C, H, W) float32, for x (B, C, H, W) in [-1, 1] and sigma (B,)."""
+        return self.denoiser(x, sigma, class_labels)
+
+
+def load_denoiser(path: Path | str, snapshot: int | None = None,
+                  device: torch.device | str = "cpu") -> Trained:
+    """A denoiser that the workflow trained: `results/<scale>/runs/<run>/seed-<n>/denoiser.safetensors`.
+
+    `snapshot`: images seen; None: the last one. Raises `ValueError` for another kind of file, or where it has
+    no such snapshot.
+    """
+    where = torch.device(device)
+    denoiser, about = loading.load_denoiser(Path(path), snapshot, where)
+    return Trained(denoiser, about, where)
+
+
+@torch.no_grad()
+def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigma_min: float = 0.002,
+           sigma_max: float = 80.0, rho: float = 7.0) -> np.ndarray:
+    """`count` images, uint8 (count, C, H, W), by the deterministic Heun sampler (Karras et al. 2022).
+
+    Image i is a function of (seed, i): the first images of a larger count are the same. A class-conditional
+    denoiser draws classes from those that it was trained on, each equally often. Raises `ValueError` for a
+    number out of range.
+    """
+    require(count > 0, "count", count, ">= 1")
+    spec = SamplingSpec(SamplerSpec(steps, sigma_min, sigma_max, rho), max(count, 2), (seed,), "float32")
+    draw = Draw(trained.denoiser, trained.about, spec, trained.device)
+    parts = [range(first, min(first + TOGETHER, count)) for first in range(0, count, TOGETHER)]
+    return np.concatenate([draw.images(seed, part) for part in parts])
+
+
+def annotate(classifier: Path | str, images: np.ndarray, ids: Sequence[int] | None = None, *,
+             epsilon: float = 0.05, levels: int = 24, sigma_low: float = 0.05, sigma_high: float = 10.0,
+             trials: int = 2, seed: int = 42, device: torch.device | str = "cpu") -> np.ndarray:
+    """sigma_min of each image by a trained noise classifier (section 3.1), float64 (N,).
+
+    Infinity: the image is usable at none of the levels.
+
+    classifier: `results/<scale>/classifiers/<study>/<corruption>/<name>.safetensors`. images: uint8
+    (N, C, H, W), of the classifier's shape, all of them together: the mean over images is part of the
+    estimate. ids: what each image's place in random streams is; None: 0 to N - 1. tau = 0.5 - `epsilon`;
+    `levels` noise levels between `sigma_low` and `sigma_high`, `trials` (even) noises each.
+    """
+    spec = AnnotationSpec(
+        method="per_sample", sigma_min=None, epsilon=epsilon, num_sigmas=levels, grid="geometric",
+        noise=NoiseSpec(-1.2, 1.2), sigma_low=sigma_low, sigma_high=sigma_high, num_trials=trials,
+        smoothing_span=1, never_crosses="exclude", precision="float32", seed=seed, protocol="shared_noise")
+    where = torch.device(device)
+    asked = PROTOCOLS[spec.protocol](spec, Classifier(Path(classifier), where), where)
+    rows = np.arange(len(images)) if ids is None else np.asarray(ids)
+    return asked.crossing(asked.curves(asked.of(images, rows), images))

@@ -1,0 +1,121 @@
+"""What `import ambient` offers: names, trained denoisers, public weights, annotation of own images."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_networks import REFERENCE
+from tiny import CLASSIFIER, SAMPLING, TRAINING
+
+import ambient
+from ambient.annotation.classifier import Classifier
+from ambient.annotation.trajectories import SharedNoise
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import read
+from ambient.diffusion.randomness import torch_generator
+from ambient.evaluation.draw import Draw
+from ambient.specs import AnnotationSpec, NoiseSpec
+from ambient.stages import classifier, train
+
+CPU = torch.device("cpu")
+
+
+def record():
+    return SimpleNamespace(facts={}, state=None)
+
+
+def test_import_loads_nothing_heavy():
+    code = "import sys, ambient; print(sorted({'torch', 'numpy', 'pandas', 'yaml'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_every_public_name_is_there_and_says_what_it_is():
+    for name in ambient.__all__:
+        assert getattr(ambient, name).__doc__, name
+    assert dir(ambient) == sorted(ambient.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'sampel'; it has Admission"):
+        ambient.sampel  # noqa: B018
+
+
+def test_a_trained_denoiser_is_sampled_as_the_workflow_samples_it(mixture, tmp_path):
+    rows, out = tmp_path / "rows.safetensors", tmp_path / "denoiser.safetensors"
+    Annotations(np.arange(100, 160), np.where(np.arange(60) < 20, 0.0, 0.5), np.zeros(60)).write(rows)
+    train.main(TRAINING, record(), data=mixture, annotations=rows, state=tmp_path / "state", out=out,
+               log=tmp_path / "loss.jsonl")
+    trained, sampler = ambient.load_denoiser(out), SAMPLING.sampler
+    images = ambient.sample(trained, 5, seed=1, steps=sampler.num_steps, sigma_min=sampler.sigma_min,
+                            sigma_max=sampler.sigma_max, rho=sampler.rho)
+    expected = Draw(trained.denoiser, trained.about, SAMPLING, CPU).images(1, range(6))
+    np.testing.assert_array_equal(images, expected[:5])
+    x = torch.zeros(2, 1, 8, 8)
+    assert trained(x, torch.ones(2)).shape == x.shape
+    for wrong in ({"count": 0}, {"count": 2, "steps": 1}, {"count": 2, "sigma_min": 100.0}):
+        with pytest.raises(ValueError, match="allowed"):
+            ambient.sample(trained, **wrong)
+    with pytest.raises(ValueError, match="no snapshot at nimg 7"):
+        ambient.load_denoiser(out, snapshot=7)
+
+
+NETWORK = {"resolution": 16, "channels_in": 3, "channels_out": 3, "model_channels": 32,
+           "channel_mult": (1, 2), "num_blocks": 2, "attn_resolutions": (8,), "dropout": 0.0,
+           "label_dim": 10, "augment_dim": 9}
+
+
+@pytest.mark.parametrize("changes", [{}, {"label_dim": 0, "augment_dim": 0}, {
+    "channel_mult": (2, 2, 1), "num_blocks": 1, "attn_resolutions": (), "channels_in": 1, "channels_out": 1}])
+@pytest.mark.parametrize("prefix", ["model.", ""])
+def test_public_weights_are_loaded_by_name_and_tell_their_network(changes, prefix, tmp_path):
+    network = ambient.UNet(**NETWORK | changes, generator=torch_generator("cpu", 0)).eval()
+    path = tmp_path / "edm.safetensors"
+    save_file({prefix + name: tensor for name, tensor in network.state_dict().items()}, path)
+    loaded = ambient.load_edm(path)
+    shape = (2, network.enc["16x16_conv"].weight.shape[1], 16, 16)
+    x = torch.randn(shape, generator=torch_generator("cpu", 1))
+    sigma = torch.tensor([0.3, 2.0])
+    torch.testing.assert_close(loaded(x, sigma), ambient.Denoiser(network)(x, sigma), rtol=0, atol=0)
+
+
+def test_weights_that_are_none_of_edms_are_refused_by_name(tmp_path):
+    path = tmp_path / "edm.safetensors"
+    whole = ambient.UNet(**NETWORK, generator=torch_generator("cpu", 0)).state_dict()
+    bias = "dec.8x8_in0.conv0.bias"
+    for tensors, words in (
+            ({"a": torch.zeros(1)}, "map_layer0.weight"),
+            ({k: v for k, v in whole.items() if k != bias}, f"{bias}: .* None"),
+            (whole | {"extra": torch.zeros(1)}, r"extra: has the shape \(1,\), allowed: None"),
+            (whole | {"map_layer1.bias": torch.zeros(3)}, r"map_layer1\.bias: has the shape \(3,\)")):
+        save_file(dict(tensors), path)
+        with pytest.raises(ValueError, match=words) as caught:
+            ambient.load_edm(path)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="no reference vectors")
+def test_the_public_network_gives_its_reference_values(tmp_path):
+    from safetensors.torch import load_file
+
+    vectors = load_file(REFERENCE / "edm_songunet_small.safetensors")
+    path = tmp_path / "edm.safetensors"
+    save_file({k.removeprefix("weights."): v for k, v in vectors.items() if k.startswith("weights.")}, path)
+    made = ambient.load_edm(path)(*(vectors[k] for k in ("x", "sigma", "class_labels", "augment_labels")))
+    torch.testing.assert_close(made, vectors["denoised"], rtol=0, atol=2e-5)
+
+
+def test_own_images_are_annotated_as_the_workflow_annotates_them(mixture, tmp_path):
+    out = tmp_path / "classifier.safetensors"
+    classifier.main(CLASSIFIER, record(), data=mixture, state=tmp_path / "s", out=out,
+                    calibration=tmp_path / "c.json")
+    images = read(mixture).images[20:30]
+    found = ambient.annotate(out, images, levels=6, sigma_high=20.0, seed=3)
+    spec = AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NoiseSpec(0.0, 1.0), 0.05, 20.0, 2, 1,
+                          "exclude", "float32", 3, protocol="shared_noise")
+    asked = SharedNoise(spec, Classifier(out, CPU), CPU)
+    expected = asked.crossing(asked.curves(asked.of(images, np.arange(10)), images))
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape == (10,) and (found >= 0.05).all()
+    with pytest.raises(ValueError, match="num_trials"):
+        ambient.annotate(out, images, trials=3)
