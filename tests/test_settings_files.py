@@ -103,7 +103,7 @@ def test_aliases_stay_useful(tmp_path):
 
 @pytest.mark.parametrize("content", [b"scale: f\xfcr\n", b"scale: &x [*x]\n"])
 def test_the_workflow_names_its_own_file_too(content, tmp_path):
-    folder = clone(tmp_path)
+    folder = clone(tmp_path, "demo")
     (folder / "config/config.yaml").write_bytes(content)
     done = subprocess.run([Path(sys.executable).with_name("snakemake"), "--cores", "1", "-n"], cwd=folder,
                           text=True, capture_output=True, env=os.environ | {

@@ -33,7 +33,11 @@ def snakemake(folder, *arguments, check=True):
 
 def jobs(folder, *arguments):
     """Rule -> number of jobs that a dry run would start."""
-    text = snakemake(folder, "-n", "--quiet", "host", *arguments).stdout
+    return counted(snakemake(folder, "-n", "--quiet", "host", *arguments).stdout)
+
+
+def counted(text):
+    """The same from the output of a dry run."""
     table = re.search(r"^job +count\n-+ +-+\n(.*?)\ntotal", text, re.M | re.S)
     return {} if table is None else {
         line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()}
@@ -42,7 +46,7 @@ def jobs(folder, *arguments):
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the repository in which the scale `tiny` was run once."""
-    folder = clone(tmp_path_factory.mktemp("clone"))
+    folder = clone(tmp_path_factory.mktemp("clone"), "tiny", "crops")
     snakemake(folder, "--config", "scale=tiny")
     return folder
 
@@ -165,7 +169,7 @@ def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
 
 @pytest.mark.parametrize("pinned", [False, True])
 def test_raw_data_touched_cost_nothing(tmp_path, pinned):
-    folder = clone(tmp_path)
+    folder = clone(tmp_path, "small")
     raw = make_zip(folder / "raw.zip", files_of(6))
     dataset = {"source": "images", "path": str(raw), "num_images": 6}
     if pinned:
@@ -239,7 +243,7 @@ def test_literal_slurm_command_resolves():
 
 
 def test_the_default_limit_of_starts_is_dropped_and_another_holds(tmp_path):
-    folder = clone(tmp_path)
+    folder = clone(tmp_path, "tiny")
     text, call = (folder / "Snakefile").read_text(), "    look_only_when_a_job_ends()\n"
     assert text.count(call) == 1
     told = call + '    print("limit:", getattr(workflow.scheduler.job_rate_limiter, "max_jobs", None))\n'

@@ -35,7 +35,7 @@ RESULT = (".safetensors", ".weights", ".csv", "metrics.json", "loss.jsonl")
 
 def clone(folder: Path) -> Path:
     """The repository's files, with the miniature as scale `mini`."""
-    clones.clone(folder)
+    clones.clone(folder, "tiny")
     (folder / "config/scales/mini.yaml").write_text(MINIATURE)
     (folder / "config/config.yaml").write_text("scale: mini\nthreads: 1\n")
     return folder
