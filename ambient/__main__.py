@@ -1,4 +1,4 @@
-"""`python -m ambient`: the commands, and the list of stages."""
+"""`python -m ambient`: the commands."""
 
 import os
 import signal
@@ -10,28 +10,29 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "compare": "two results trees: which cells differ, and the earliest difference behind each",
             "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
             "doctor": "say what a scale or one target needs and costs, and what is missing for it",
-            "efficiency": "GPU-hours, images/s and restarts of finished jobs"}
-MODULES = {"audit": "ambient.audit.cli", "show": "ambient.report.show", "spec": "ambient.settings.show",
-           "compare": "ambient.audit.compare", "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
+            "efficiency": "GPU-hours, images/s and restarts of finished jobs",
+            "run": "run one stage of the workflow, as its rule does"}
+MODULES = {"run": "ambient.jobs.run", "audit": "ambient.audit.cli", "show": "ambient.report.show",
+           "spec": "ambient.settings.show", "compare": "ambient.audit.compare",
+           "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
            "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency"}
-STAGES = ("prepare", "corrupt", "classifier", "annotate", "train", "sample", "detector", "reference",
-          "evaluate", "tables", "figures", "summary", "combine", "locality", "galleries",
-          "crops_figures", "theory", "theory_figure", "report")
 
 
 def usage() -> str:
     """What there is, a line a command."""
     lines = ["usage: python -m ambient COMMAND ...  (COMMAND --help: its options)", ""]
     lines += [f"  {command:10} {what}" for command, what in COMMANDS.items()]
-    return "\n".join([*lines, "", f"Stages, `python -m ambient.stages.<stage> --help`: {', '.join(STAGES)}"])
+    return "\n".join(lines)
 
 
 def unknown(name: str) -> str:
     """Why a command is none, and what was probably meant."""
-    if name in STAGES:
-        return f"{name!r} is a stage, not a command: python -m ambient.stages.{name} --help"
     import difflib
 
+    from ambient.specs.stages import STAGES
+
+    if name in STAGES:
+        return f"{name!r} is a stage, not a command: python -m ambient run {name} --help"
     near = difflib.get_close_matches(name, COMMANDS, n=3)
     meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(COMMANDS)}"
     return f"unknown command {name!r} ({meant})"
@@ -59,13 +60,14 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        if "AMBIENT_TRACEBACK" in os.environ:
+        if "AMBIENT_TRACEBACK" in os.environ or name == "run":  # a job's log holds the whole trace
             raise
         print(f"ambient {name}: error: {one_line(error)}", file=sys.stderr)
         return 2
 
 
 if __name__ == "__main__":
-    if hasattr(signal, "SIGPIPE"):  # `... | head` ends quietly, as any command's output does
+    # `... | head` ends quietly, as any command's output does. A job outlives whoever reads it.
+    if hasattr(signal, "SIGPIPE") and sys.argv[1:2] != ["run"]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main(sys.argv[1:]))

@@ -20,18 +20,13 @@ from pathlib import Path
 import yaml
 
 from ambient.provenance.manifest import SUFFIX
+from ambient.specs.stages import STAGES
 from benchmarks.timing import seconds
 
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
 DRY = [*SNAKEMAKE, "-n", "--quiet", "host", "-d", ".", "paper_all"]
 TEN_SEEDS = {"studies": {name: {"training_seeds": list(range(10))}
                          for name in ("controlled", "faces", "dogs", "cats")}}
-
-
-def stages(folder: Path) -> list[str]:
-    """Modules that are jobs of the workflow."""
-    return sorted(path.stem for path in (folder / "ambient").glob("*.py")
-                  if "= stage.begin(" in path.read_text())
 
 
 def ran(command: list[str], folder: Path) -> str:
@@ -77,9 +72,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "clone")
         subprocess.run(["git", "clone", "--quiet", ".", str(folder)], check=True)
-        starts = {stage: timed([sys.executable, "-m", f"ambient.stages.{stage}", "--help"], folder,
+        starts = {stage: timed([sys.executable, "-m", "ambient", "run", stage, "--help"], folder,
                                given.repeats)
-                  for stage in stages(folder)}
+                  for stage in STAGES}
         slowest = max(starts, key=starts.get)
         note(f"a stage up to its command line, the slowest of {len(starts)} ({slowest})",
              f"{starts[slowest]:.2f} s")

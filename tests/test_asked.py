@@ -18,11 +18,11 @@ TARGETS = {"demo": "demo_all", "paper": "results/table2a.pdf"}
 def test_paths_say_what_the_workflow_says(scale):
     text = snakemake(ROOT, "-n", "-F", "-p", "--quiet", "host", "-d", ROOT, TARGETS[scale]).stdout
     told = {}
-    for line in re.findall(r"python -m ambient\.stages\.\w+ --spec .*", text):
+    for line in re.findall(r"python -m ambient run \w+ --spec .*", text):
         words = shlex.split(line.partition(" 2>&1")[0])
         outputs = [words[i + 1] for i, word in enumerate(words) if word in (
             "--out", "--log", "--summary", "--calibration") or re.fullmatch("--(out-.*|.*-out)", word)]
-        told |= {path: (words[2].removeprefix("ambient.stages."), json.loads(words[4])) for path in outputs}
+        told |= {path: (words[4], json.loads(words[6])) for path in outputs}
     assert len(told) > 40
     found = asked.experiments(Path(ROOT, "config"), scale)
     for path, (stage, spec) in told.items():

@@ -7,7 +7,6 @@ import copy
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from ambient.storage.files import sha256
 from ambient.training import hardware, loading, shares
 from ambient.training.loop import Fit
 from ambient.training.weights import build_unet, read_weights
+from tests import commands
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
                                 reason="no GPU, or AMBIENT_TEST_GPU is not set")
@@ -114,9 +114,8 @@ def command(mixture, annotations, folder, steps, precision="bfloat16"):
     made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "optimiser": strict.plain(optimiser(nimg=16 * steps, precision=precision)),
         "snapshots": [16 * steps]}, "test")
-    return [sys.executable, "-m", "ambient.stages.train", "--spec", strict.to_json(made), "--data", mixture,
-            "--annotations", annotations, "--state", folder / "state", "--out",
-            folder / "denoiser.safetensors", "--log", folder / "loss.jsonl"]
+    return commands.stage("train", made, data=mixture, annotations=annotations, state=folder / "state",
+                          out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
 
 
 @pytest.mark.parametrize("compile_from", ["1000000", "1"])
@@ -198,7 +197,7 @@ import runpy
 from torch import distributed
 begin = distributed.init_process_group
 distributed.init_process_group = lambda backend: begin(backend.replace("nccl", "gloo"))
-runpy.run_module("ambient.stages.train", run_name="__main__", alter_sys=True)
+runpy.run_module("ambient", run_name="__main__", alter_sys=True)
 """
 
 

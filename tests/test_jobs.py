@@ -22,9 +22,11 @@ from ambient.data.datasets import Dataset, read, write
 from ambient.jobs import guard, identity, launch, ranks, records, shards, stage, state, stopping
 from ambient.provenance import manifest, parts, source_code
 from ambient.specs import strict
+from ambient.specs.stages import STAGES
 from ambient.stages import annotate, classifier, corrupt, train
 from ambient.storage.files import read_json, sha256, sha256_of_raw, write_arrays
 from ambient.training.loop import Fit
+from tests import commands
 
 ROOT = Path(__file__).parents[1]
 MADE = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
@@ -57,23 +59,14 @@ def run(mixture, clean, annotations, tmp_path, monkeypatch):
              "classifier": {"data": mixture, "state": tmp_path / "state", "out": tmp_path / "c.safetensors",
                             "calibration": tmp_path / "c.json"},
              "corrupt": {"data": clean, "out": tmp_path / "m.safetensors"}}
-    kinds = {"train": (train, specs.TrainingSpec, MADE),
-             "corrupt": (corrupt, specs.MixtureSpec, specs.MixtureSpec(0.5, 0)),
-             "classifier": (classifier, specs.ClassifierSpec, CLASSIFIER)}
+    kinds = {"train": (train, MADE), "corrupt": (corrupt, specs.MixtureSpec(0.5, 0)),
+             "classifier": (classifier, CLASSIFIER)}
 
     def started(name="train", made=None, **changes):
-        module, kind, usual = kinds[name]
-        given = files[name] | changes
-        monkeypatch.setattr(sys.modules["__main__"], "__file__", str(ROOT / f"ambient/{name}.py"))
-        text = strict.to_json(made or usual)
-        monkeypatch.setattr(sys, "argv", [name, "--spec", text, *(
-            part for role, path in given.items() for part in (f"--{role}", str(path)))])
-        inputs = {"train": ("data", "annotations"), "corrupt": ("data", "added")}.get(name, ("data",))
-        outputs = [role for role in given if role not in (*inputs, "state")]
+        module, usual = kinds[name]
+        line = commands.stage(name, made or usual, **files[name] | changes)
         try:
-            job = stage.begin("", kind, inputs=inputs, outputs=outputs, optional=("added",),
-                              options=("state",) * ("state" in given))
-            job.run(module.main)
+            stage.begin(STAGES[name], line[line.index("--spec"):]).run(module.main)
         except SystemExit as left:
             return left.code
         return 0

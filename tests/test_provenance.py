@@ -3,12 +3,12 @@
 import getpass
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ambient.audit.cli import main
 from ambient.jobs.journal import Journal
 from ambient.provenance import manifest, source_code
 from ambient.storage.files import digest, read_json, write_arrays, write_json
+from tests import additions, commands
 
 ROOT = Path(__file__).parents[1]
 
@@ -237,35 +238,34 @@ def test_audit_needs_neither_torch_nor_snakemake_nor_numpy(chain):
 # --- the stage runner -----------------------------------------------------------------------------------
 
 
+TOY = """    Stage("toy", NoiseSpec, {"out": "toy/{run}.txt"}, lambda settings, w: NoiseSpec(0, 1),
+          inputs={"data": lambda files, w: files.training_data(w["run"])}),
+"""
+TOY_CODE = '''"""Stage: upper case."""
+
+from ambient.storage.files import atomic
+
+
+def main(spec, record, *, data, out):
+    if spec.P_mean > 1:
+        raise ValueError("P_mean is too large here")
+    with atomic(out) as temporary:
+        temporary.write_text(data.read_text().upper())
+    record.facts["letters"] = 3
+'''
+
+
 @pytest.fixture
 def toy(tmp_path):
     """A package copy with a stage `ambient.toy` that upper-cases a file."""
     shutil.copytree(ROOT / "ambient", tmp_path / "ambient",
                     ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "ambient/stages/toy.py").write_text(textwrap.dedent('''
-        """Stage: upper case."""
-        from ambient.jobs import stage
-        from ambient.storage.files import atomic
-        from ambient.specs import NoiseSpec
-
-        if __name__ == "__main__":
-            job = stage.begin(__doc__, NoiseSpec, inputs=("data",), outputs=("out",))
-
-        def main(spec, record, *, data, out):
-            if spec.P_mean > 1:
-                raise ValueError("P_mean is too large here")
-            with atomic(out) as temporary:
-                temporary.write_text(data.read_text().upper())
-            record.facts["letters"] = 3
-
-        if __name__ == "__main__":
-            job.run(main)
-        '''))
+    additions.add_stage(tmp_path, "toy", TOY, TOY_CODE, "from ambient.specs import NoiseSpec")
     (tmp_path / "in.txt").write_text("abc")
 
     def run(spec='{"P_mean": 0, "P_std": 1}', data="in.txt"):
-        return subprocess.run([sys.executable, "-m", "ambient.stages.toy", "--spec", spec, "--data", data,
-                               "--out", "out.txt"], cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(commands.stage("toy", spec, data=data, out="out.txt"), cwd=tmp_path,
+                              env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     return tmp_path, run
 
 

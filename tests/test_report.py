@@ -167,7 +167,7 @@ def test_an_unknown_command_is_named_with_the_nearest(capsys):
     assert "unknown command 'docter' (did you mean 'doctor'?)" in capsys.readouterr().err
     assert command.main(["train"]) == 2
     said = capsys.readouterr().err
-    assert "'train' is a stage, not a command: python -m ambient.stages.train --help" in said
+    assert "'train' is a stage, not a command: python -m ambient run train --help" in said
     assert command.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(re.search(rf"^  {name} +\w", text, re.M) for name in command.COMMANDS)

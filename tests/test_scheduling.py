@@ -69,13 +69,12 @@ def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, m
 
 
 def test_ranks_are_started_by_torchrun_on_a_node_and_by_srun_on_several(monkeypatch):
-    stage = ["ambient.stages.train", "--spec", "{}"]
-    assert launch.command(1, 1, stage) == ([sys.executable, "-m", *stage], {})
+    stage = ["ambient", "run", "train", "--spec", "{}"]
     line, _ = launch.command(4, 1, stage)
     assert line[2:6] == ["torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     line, extra = launch.command(4, 2, stage)
-    assert line[:3] == ["srun", "--ntasks=4", "--nodes=2"] and line[-3:] == stage
+    assert line[:3] == ["srun", "--ntasks=4", "--nodes=2"] and line[-5:] == stage
     assert extra["MASTER_PORT"] == "20007" and extra["AMBIENT_SRUN"] == "1"
 
 

@@ -20,11 +20,11 @@ from ambient import specs
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
 from ambient.jobs import lock, ranks, stopping
-from ambient.specs import strict
 from ambient.stages import train
 from ambient.storage.files import sha256
 from ambient.training import shares
 from ambient.training.weights import read_weights
+from tests import commands
 
 ROOT = Path(__file__).parents[1]
 STEPS = int(os.environ.get("AMBIENT_TEST_STEPS", "200"))
@@ -52,10 +52,10 @@ def training(steps=STEPS, **optimiser):
         specs.NoiseSpec(-0.5, 1.2), specs.LossSpec("ambient", None, 4.0, "sigma_min"), 0.5, (16 * steps,), 3)
 
 
-def command(inputs, folder, made=None, start=(sys.executable, "-m")):
-    return [*start, "ambient.stages.train", "--spec", strict.to_json(made or training()), "--data",
-            inputs / "m.safetensors", "--annotations", inputs / "a.safetensors", "--state", folder / "state",
-            "--out", folder / "d.safetensors", "--log", folder / "loss.jsonl"]
+def command(inputs, folder, made=None, ranks=1):
+    return commands.stage("train", made or training(), ranks=ranks, data=inputs / "m.safetensors",
+                          annotations=inputs / "a.safetensors", state=folder / "state",
+                          out=folder / "d.safetensors", log=folder / "loss.jsonl")
 
 
 def environment(**extra):
@@ -233,8 +233,7 @@ def test_two_ranks_train_what_one_does(inputs, tmp_path):
     found = {}
     for number in (1, 2):
         folder = tmp_path / str(number)
-        start = (sys.executable, "-m", "ambient.jobs.launch", "--ranks", str(number))
-        done = subprocess.run(command(inputs, folder, made, start), env=environment(), text=True,
+        done = subprocess.run(command(inputs, folder, made, number), env=environment(), text=True,
                               capture_output=True)
         assert done.returncode == 0, done.stderr[-3000:]
         found[number] = read_weights(folder / "d.safetensors")

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from ambient.storage.files import read_arrays, sha256
 from ambient.training import hardware, loading, shares
 from ambient.training.loop import Fit, ema_beta, learning_rate
 from ambient.training.weights import build_unet, read_description, read_weights, save_weights
+from tests import commands
 
 ROOT = Path(__file__).parents[1]
 
@@ -218,21 +218,19 @@ def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
     """SIGKILL at five moments, resumed by the same command: equal digests, few steps done twice."""
     made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "optimiser": strict.plain(optimiser(nimg=16 * 400)), "snapshots": [16 * 200, 16 * 400]}, "test")
-    command = [sys.executable, "-m", "ambient.stages.train", "--spec", strict.to_json(made),
-               "--data", mixture,
-               "--annotations", annotations]
+    inputs = {"data": mixture, "annotations": annotations}
     environment = os.environ | {"AMBIENT_CHECKPOINT_SECONDS": "0.05", "OMP_NUM_THREADS": "1",
                                 "PYTHONPATH": str(ROOT)}
 
-    def outputs(name):
+    def command(name):
         folder = tmp_path / name
-        return ["--state", folder / "state", "--out", folder / "d.safetensors",
-                "--log", folder / "loss.jsonl"]
+        return commands.stage("train", made, **inputs, state=folder / "state", out=folder / "d.safetensors",
+                              log=folder / "loss.jsonl")
 
-    subprocess.run([*command, *outputs("whole")], check=True, env=environment, capture_output=True)
+    subprocess.run(command("whole"), check=True, env=environment, capture_output=True)
     state = tmp_path / "killed" / "state"
     for kill in range(1, 6):
-        process = subprocess.Popen([*command, *outputs("killed")], env=environment,
+        process = subprocess.Popen(command("killed"), env=environment,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         goal, deadline = 16 * 60 * kill + kill * 7, time.monotonic() + 120
         while newest(state) < goal and process.poll() is None and time.monotonic() < deadline:
@@ -240,7 +238,7 @@ def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
         assert process.poll() is None, "training ended before it could be killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    last = subprocess.run([*command, *outputs("killed")], check=True, env=environment,
+    last = subprocess.run(command("killed"), check=True, env=environment,
                           capture_output=True, text=True)
     assert "resuming after" in last.stdout + last.stderr
     for name in ("d.safetensors", "loss.jsonl"):

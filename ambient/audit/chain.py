@@ -18,12 +18,13 @@ from ambient.audit.sign import SIGNATURE
 from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle
 from ambient.provenance.pruned import PRUNED, pruned_path, pruned_record
+from ambient.specs.stages import STAGES, prunable
 from ambient.storage import regular
 from ambient.storage.regular import sha256
 from ambient.storage.text import first_line
 
 TEXTS = (".csv", ".json", ".jsonl")
-LEAVES = ("prepare", "theory")  # stages that read no file of the tree
+LEAVES = {name for name, stage in STAGES.items() if not stage.reads}  # they read no file of the tree
 SUMMARIES = {"ambient.evaluate", "ambient.annotate"}  # JSON computed from what its job wrote beside it
 IGNORED = {"README.md", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
@@ -83,7 +84,8 @@ class Audit:
         result.parents = merkle.parents(key, result.manifest)
         if present == regular.FILE:
             result.level = 0
-        elif self.tree.escape(pruned_path(key)) is None and pruned_record(key, result.manifest):
+        elif (prunable(key.name, result.manifest["stage"]) and self.tree.escape(pruned_path(key)) is None
+              and pruned_record(key, result.manifest)):
             result.pruned = True
             result.notes.append("pruned: removed on purpose, known by its manifest alone")
         else:
@@ -219,8 +221,8 @@ class Audit:
         if outputs is None:
             result.problem("incomplete", "its manifest does not name all outputs of its job")
             return False
-        known = roles.of(stage) if self.code.is_here(result.manifest["code"]) else None
-        if wrong := known and known.wrong(result.manifest):
+        row = roles.of(stage) if self.code.is_here(result.manifest["code"]) else None
+        if wrong := row and roles.wrong(row, result.manifest):
             result.problem("contradicted", wrong)
             return False
         if all(entry["path"] != result.key.name for entry in outputs.values()):

@@ -15,6 +15,7 @@ from pathlib import Path
 from ambient.audit import shipped
 from ambient.audit.place import Tree
 from ambient.provenance import manifest, merkle
+from ambient.specs.stages import STAGES
 from ambient.storage import regular
 from ambient.storage.files import canonical_json, digest
 from ambient.storage.text import printable, skipped
@@ -26,9 +27,7 @@ PAPER = "https://arxiv.org/abs/2506.10038"
 TITLE = "Ambient Diffusion Omni: Training Good Models with Bad Data"
 MAIN = "Snakefile"
 WORKFLOW = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
-ORDER = ("prepare", "corrupt", "classifier", "locality", "annotate", "combine", "train", "sample", "detector",
-         "reference", "evaluate", "tables", "summary", "figures", "galleries", "crops_figures", "theory",
-         "theory_figure", "report")
+ORDER = tuple(STAGES)
 DATA = {  # where raw data come from: name, address, and licence where its publisher states one
     "mnist": ("MNIST handwritten digits", "https://yann.lecun.com/exdb/mnist/", None),
     "cifar10": ("CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", None)}
@@ -103,7 +102,7 @@ class Export:
         workflow["url"], workflow["version"] = PAPER, versions["tables"]
         for position, stage in enumerate([s for s in ORDER if s in versions], 1):
             tool = self.tools[stage] = self.context(
-                f"#tool-{stage}", "SoftwareApplication", name=f"python -m ambient.stages.{stage}",
+                f"#tool-{stage}", "SoftwareApplication", name=f"python -m ambient run {stage}",
                 url=PAPER, softwareVersion=versions[stage])
             self.steps[stage] = self.context(f"#step-{stage}", "HowToStep", position=str(position),
                                              name=stage)

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ambient.provenance import manifest
-from ambient.provenance.pruned import RECORDED, STAGES, prunable, pruned_path
+from ambient.provenance.pruned import RECORDED, pruned_path
+from ambient.specs.stages import STAGES, prunable
 from ambient.storage import regular
 from ambient.storage.files import write_json
 from ambient.storage.text import printable, skipped
 
-DEFAULT = ("train", "classifier")  # the weights
+PRUNABLE = [name for name, stage in STAGES.items() if stage.prunes]
+DEFAULT = [name for name, stage in STAGES.items() if stage.prunes == "weights"]
 
 
 def remove(artefact: Path, found: Mapping) -> int:
@@ -34,15 +36,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ambient prune", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(DEFAULT),
+    parser.add_argument("--stages", nargs="+", choices=PRUNABLE, default=DEFAULT,
                         help=f"whose arrays are removed (default: {' '.join(DEFAULT)})")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     given = parser.parse_args(arguments)
     if not given.folder.is_dir():
         parser.error(f"{given.folder}: no such folder")
-    stages, total, count = {f"ambient.{name}" for name in given.stages}, 0, 0
+    stages, total, count = {STAGES[name].recorded for name in given.stages}, 0, 0
     for artefact, found in manifest.read_below(given.folder, skipped):
-        if not (found["stage"] in stages and prunable(artefact, found)
+        if not (found["stage"] in stages and prunable(artefact.name, found["stage"])
                 and regular.kind(artefact, follow=False) == regular.FILE):
             continue
         try:

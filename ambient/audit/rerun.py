@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ambient.audit import roles
 from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle, source_code
+from ambient.specs.stages import option
 from ambient.storage.files import canonical_json, digest
 from ambient.storage.text import printable
 
@@ -68,12 +69,12 @@ def obstacle(audit: Audit, result: Result, fellows: Mapping[str, Result | None])
     """Why the job of an artefact can't be run again; None if it can be. What was pruned can be made again."""
     if not result.closed:
         return f"it is not closed ({result.reason or 'no sound manifest'})"
-    known = roles.of(result.manifest["stage"])
-    if known is None:
+    row = roles.of(result.manifest["stage"])
+    if row is None:
         return "there is no such stage here"
-    if wrong := known.wrong(result.manifest):
+    if wrong := roles.wrong(row, result.manifest):
         return wrong
-    if lacking := [role for role in known.outputs if role not in fellows]:
+    if lacking := [role for role in row.outputs if role not in fellows]:
         return f"its manifest does not name the stage's {lacking[0]!r}"
     for role, other in fellows.items():
         if other is None or not other.closed:
@@ -154,16 +155,15 @@ def targets(job: Job, folder: Path) -> dict[str, Path]:
 def again(job: Job, folder: Path, remade: Mapping[Path, Path] = MappingProxyType({})) -> str:
     """Run one job into `folder` and compare each output; inputs in `remade` are read from there."""
     recorded, made = job.one.manifest, targets(job, folder)
-    command = [sys.executable, "-m", f"ambient.stages.{job.one.stage}", "--spec",
-               canonical_json(recorded["spec"])]
+    row = roles.of(recorded["stage"])
+    command = [sys.executable, "-m", "ambient", "run", row.name, "--spec", canonical_json(recorded["spec"])]
     for role, entries in recorded["inputs"].items():
         paths = [Path(os.path.normpath(job.one.key.parent / entry["path"])) for entry in entries]
         paths = [remade.get(path, path) for path in paths]
         if gone := [path for path in paths if not path.exists()]:
             return f"not run again: {job.name()}: {gone[0].name} was pruned, and its job was not run before"
         command += [option(role), *map(str, paths)] if paths else []
-    state = [name for name in roles.of(recorded["stage"]).options if name == "state"]
-    command += [word for name in state for word in (option(name), str(folder / name))]
+    command += [option("state"), str(folder / "state")] if row.resumable else []
     command += [word for role, path in made.items() for word in (option(role), str(path))]
     for path in made.values():
         path.parent.mkdir(parents=True)
@@ -177,11 +177,6 @@ def again(job: Job, folder: Path, remade: Mapping[Path, Path] = MappingProxyType
         return f"re-executed {job.name()}: failed: {last}"
     verdicts = [judge(other, made[role]) for role, other in job.outputs.items()]
     return f"re-executed {job.name()}: {', '.join(dict.fromkeys(verdicts))}"
-
-
-def option(role: str) -> str:
-    """The command-line option of a role."""
-    return f"--{role.replace('_', '-')}"
 
 
 def judge(result: Result, path: Path) -> str:

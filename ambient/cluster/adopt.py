@@ -26,10 +26,11 @@ from snakemake.settings.types import ExecMode, RerunTrigger
 from ambient.provenance import manifest
 from ambient.provenance.pruned import pruned_record
 from ambient.settings.asked import Difference, differences
+from ambient.specs.stages import prunable
 from ambient.storage.digests import Digests
 
 STORE = Path(".snakemake/ambient-digests.json")
-STAGE = re.compile(r"ambient\.stages\.(\w+) --spec")
+STAGE = re.compile(r"\{resources\.run\} (\w+) --spec")
 TOLD = 20  # lines of differences shown at the start of a run
 INPUT, MISSING = "input", "missing"
 
@@ -68,7 +69,7 @@ class Judge:
             yield Difference(MISSING, "no manifest that can be read", "one that describes this job")
             return
         if not output.is_file():
-            if not pruned_record(output, found):
+            if not removed(output, found):
                 yield Difference(MISSING, "a manifest alone", "the file")
         elif self.digests.of(output) != found["sha256"]:
             yield Difference("sha256", found["sha256"], self.digests.of(output))
@@ -96,9 +97,14 @@ class Judge:
             if path.is_file():
                 return self.digests.of(path)
             found = manifest.read(manifest.path_for(path))
-            return found["sha256"] if pruned_record(path, found) else None
+            return found["sha256"] if removed(path, found) else None
         except (OSError, ValueError):
             return None
+
+
+def removed(path: Path, found: Mapping) -> bool:
+    """Whether a file that is not there was removed on purpose, as its manifest and a record say."""
+    return prunable(path.name, found["stage"]) and pruned_record(path, found)
 
 
 class Adopting(DAG):

@@ -19,11 +19,10 @@ from ambient.cluster.site import Site
 from ambient.provenance import manifest
 from ambient.provenance.pace import rate_of
 from ambient.specs import TrainingSpec
+from ambient.specs.stages import PREFIX, STAGES
 from ambient.specs.strict import SpecError, build
 from ambient.storage import regular
 from ambient.storage.text import first_line, skipped
-
-STAGES = ("train", "classifier", "sample")
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,10 @@ HEADER = (f"{'stage':10} {'images':>12} {'images/s':>10} {'hours':>9} {'on':7} {
 
 def job(path: Path, found: Mapping, folder: Path, site: Site) -> Job | None:
     """The job behind an artefact and its manifest, or None for a stage that is not counted."""
-    facts, stage = found["facts"], found["stage"].removeprefix("ambient.")
-    if stage not in STAGES or path.name == "loss.jsonl" or "calibration" in path.name:
-        return None
+    facts, stage = found["facts"], found["stage"].removeprefix(PREFIX)
+    row = STAGES.get(stage)
+    if row is None or not row.counts_images or path.suffix != Path(row.outputs["out"]).suffix:
+        return None  # of several outputs the first one stands for the job
     images, seconds = facts.get("images_seen", facts.get("samples")), found["execution"]["wall_sec"]
     gpus, rate = len(found["environment"].get("gpu", ())), rate_of(found)
     utilisation = None

@@ -1,20 +1,18 @@
-"""Start a stage on one or several ranks: `python -m ambient.jobs.launch --ranks N STAGE ...`.
+"""The ranks of a job: how they are started, which one this process is, and how they leave together.
 
-STAGE is a module, `ambient.stages.train` say; `--nodes M` spreads the ranks.
-
-One rank: the stage itself, in this process. Several on one node: `torchrun --standalone`. On several nodes:
-`srun`, one task a rank, which meet at the node where the batch script runs (the first of the allocation).
+Several on one node are started by `torchrun --standalone`. On several nodes `srun` starts one task a rank,
+and they meet at the node where the batch script runs (the first of the allocation).
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import NoReturn
 
 # What a launcher tells a rank: its number, how many there are, its number on this node.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -43,7 +41,7 @@ def place() -> tuple[int, int, int]:
     except (TypeError, ValueError):
         found = ", ".join(f"{name}={value}" for name, value in given.items())
         raise ValueError(f"{who} is set, as for one of several ranks, but the rest does not fit ({found}): "
-                         "unset it, or start the ranks by python -m ambient.jobs.launch") from None
+                         "unset it, or start the ranks by python -m ambient run --ranks") from None
     return rank, count, local
 
 
@@ -121,33 +119,18 @@ def agreed(value: bool) -> bool:
     return box[0]
 
 
-def command(ranks: int, nodes: int, stage: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The command line, and what it adds to the environment."""
-    if ranks == 1:
-        return [sys.executable, "-m", *stage], {}
+def command(ranks: int, nodes: int, module: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line that runs `python -m` MODULE on several ranks, and what it adds to the environment."""
     if nodes == 1:
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-                str(ranks), "-m", "--", *stage], {}
+                str(ranks), "-m", "--", *module], {}
     port = 20000 + int(os.environ.get("SLURM_JOB_ID", os.getpid())) % 20000
     return ["srun", f"--ntasks={ranks}", f"--nodes={nodes}", "--kill-on-bad-exit=1", sys.executable, "-m",
-            *stage], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
+            *module], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
 
 
-def main(arguments: list[str]) -> None:
-    """Become the command that runs the stage."""
-    parser = argparse.ArgumentParser(prog="python -m ambient.jobs.launch", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=int, default=1, help="processes in all, one a GPU")
-    parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("stage", nargs=argparse.REMAINDER, help="module and its options")
-    given = parser.parse_args(arguments)
-    if given.ranks < 1 or given.nodes < 1 or given.ranks % given.nodes or not given.stage:
-        parser.error(f"got --ranks {given.ranks} --nodes {given.nodes} and stage {given.stage[:1]}; "
-                     "allowed: ranks a multiple of nodes, then the stage")
-    line, extra = command(given.ranks, given.nodes, given.stage)
+def start(ranks: int, nodes: int, module: list[str]) -> NoReturn:
+    """Become the command that runs MODULE on several ranks."""
+    line, extra = command(ranks, nodes, module)
     os.environ.update(extra)
     os.execvp(line[0], line)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 from ambient.jobs import guard, launch, lock, memory, progress, stopping
 from ambient.jobs.identity import Identity, identity
 from ambient.jobs.journal import Journal
-from ambient.provenance import manifest, merkle, schema
+from ambient.provenance import manifest, merkle, schema, source_code
+from ambient.specs.stages import Stage, option
 from ambient.specs.strict import from_json, plain
 from ambient.storage.files import sha256, sha256_of_raw, write_json
 
@@ -40,36 +41,39 @@ class Record:
         return found
 
 
-def begin(description: str, spec_type: type, *, inputs: Sequence[str], outputs: Sequence[str],
-          optional: Sequence[str] = (), options: Sequence[str] = (), many: Sequence[str] = ()) -> Job:
-    """Parse the command line of the stage that is being run, before it loads anything heavy.
+def source(row: Stage) -> Path:
+    """The file of a stage, whose docstring says what it does."""
+    return source_code.path_of(source_code.module_of(row.recorded))
 
-    Names in `many` take several paths; `optional` ones may be left out (None); `options` are paths
-    that are not recorded here (a stage notes raw data by `record.external`). A wrong specification or
-    a missing input ends the process with one line and status 1.
+
+def begin(row: Stage, arguments: Sequence[str]) -> Job:
+    """Parse the command line of a stage, before it loads anything heavy.
+
+    Raw data and weights from outside are not recorded here (a stage notes them by `record.external`). A wrong
+    specification or a missing input ends the process with one line and status 1.
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+    clock = manifest.Clock()
+    parser = argparse.ArgumentParser(prog=f"python -m ambient run {row.name}", allow_abbrev=False,
+                                     description=ast.get_docstring(ast.parse(source(row).read_text())),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", required=True, help="specification, JSON")
-    for name in (*inputs, *options, *outputs):
-        extra = {"nargs": "*", "default": []} if name in many else {}
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=Path,
-                            required=name not in optional and name not in many, **extra)
-    clock = manifest.Clock()
-    return Job(spec_type, parser.parse_args(), inputs, outputs, options, clock)
+    for name in (*row.reads, *row.options, *row.outputs):
+        extra = {"nargs": "*", "default": []} if name in row.many else {}
+        parser.add_argument(option(name), dest=name, type=Path,
+                            required=name not in row.optional | row.many, **extra)
+    return Job(row, parser.parse_args(arguments), clock)
 
 
 class Job:
     """One run of a stage: its specification and files, checked."""
 
-    def __init__(self, spec_type: type, given: argparse.Namespace, inputs: Sequence[str],
-                 outputs: Sequence[str], options: Sequence[str], clock: manifest.Clock) -> None:
-        self.name = f"ambient.{Path(sys.modules['__main__'].__file__).stem}"
-        self.files = {name: getattr(given, name) for name in (*inputs, *options, *outputs)}
-        self.outputs, self.resumes, self.clock = outputs, "state" in options, clock
+    def __init__(self, row: Stage, given: argparse.Namespace, clock: manifest.Clock) -> None:
+        self.stage, self.name, self.clock = row, row.recorded, clock
+        self.files = {name: getattr(given, name) for name in (*row.reads, *row.options, *row.outputs)}
+        self.outputs, self.resumes = tuple(row.outputs), row.resumable
         with self.told():
-            self.spec = from_json(spec_type, given.spec)
-            self.inputs = {role: as_list(self.files[role]) for role in inputs}
+            self.spec = from_json(row.spec, given.spec)
+            self.inputs = {role: as_list(self.files[role]) for role in row.reads}
             for role, path in ((role, path) for role, paths in self.inputs.items() for path in paths):
                 if not path.exists():
                     raise ValueError(f"--{role}: no such file {path}")
@@ -172,8 +176,9 @@ class Job:
             if not target.is_file():
                 raise ValueError(f"the stage did not write {target}")
         made = {role: (path, sha256(path)) for role, path in targets.items()}
-        root = (merkle.of_inputs(next(iter(targets.values())), self.given())
-                if self.name == "ambient.tables" else None)
+        root = None
+        if self.stage.rooted:
+            root = merkle.of_inputs(next(iter(targets.values())), self.given())
         facts = record.facts | (record.state.remarks() if record.state else {})
         found = {manifest.path_for(path): manifest.build(
             path, self.name, plain(self.spec), recorded, record.outside, facts, self.clock, made_by,

@@ -9,8 +9,6 @@ from pathlib import Path
 from ambient.storage import regular
 
 PRUNED = ".pruned.json"
-STAGES = ("train", "classifier", "sample", "evaluate", "corrupt", "prepare")
-SUFFIX = ".safetensors"
 RECORDED = ("artefact", "sha256", "size", "seal")  # of the manifest, in the record of a removal
 
 
@@ -19,16 +17,10 @@ def pruned_path(artefact: Path) -> Path:
     return artefact.with_name(artefact.name + PRUNED)
 
 
-def prunable(artefact: Path, found: Mapping) -> bool:
-    """Whether an artefact with this manifest is of a kind that is ever removed: arrays, of some stages."""
-    return artefact.suffix == SUFFIX and found["stage"].removeprefix("ambient.") in STAGES
-
-
 def pruned_record(artefact: Path, found: Mapping) -> bool:
     """Whether the removal of an artefact, with this manifest, is on record."""
     try:
         record = json.loads(regular.read(pruned_path(artefact)))
     except (OSError, ValueError, RecursionError):
         return False
-    return prunable(artefact, found) and isinstance(record, dict) and all(
-        record.get(key) == found[key] for key in RECORDED)
+    return isinstance(record, dict) and all(record.get(key) == found[key] for key in RECORDED)

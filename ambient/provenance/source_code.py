@@ -24,6 +24,7 @@ ROOT = PACKAGE.parent
 # What lies in these rooms decides what is checked, recorded, kept or asked for, never which bytes an artefact
 # has: editing it must not make anything again. (A setting reaches a stage by its recorded specification.)
 BOOKKEEPING = ("storage", "specs", "provenance", "jobs", "settings", "cluster")
+RUN_BY = ("ambient.__main__", "ambient.jobs.run")  # every stage: by name, so that no import tells
 
 
 def module_of(stage: str) -> str:
@@ -156,10 +157,11 @@ def keeps_books(name: str) -> bool:
 
 @cache
 def bookkeeping(module: str) -> tuple[str, ...]:
-    """The files that a module reaches and that its closure leaves out, though they run with it."""
-    reached = set(Reach(module_of(module), None).roots)
+    """The files that run with a module and that its closure leaves out: it reaches them, or they run it."""
+    reached = {name for root in (module_of(module), *RUN_BY) for name in Reach(root, None).roots}
     reached |= {name.rpartition(".")[0] for name in reached} - {""}  # a package's own file runs too
-    return tuple(sorted(path_of(name).relative_to(ROOT).as_posix() for name in reached if keeps_books(name)))
+    return tuple(sorted(path_of(name).relative_to(ROOT).as_posix() for name in reached
+                        if keeps_books(name) or name in RUN_BY))
 
 
 def digests(module: str, spec: Mapping | None = None) -> dict[str, str]:

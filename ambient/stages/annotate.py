@@ -7,14 +7,6 @@ whole set (equation 3.2) the mean also runs over the set.
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import AnnotationSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, AnnotationSpec, inputs=("data", "classifier", "crops", "locality"),
-                      outputs=("out", "summary"), optional=("classifier", "locality"), many=("crops",),
-                      options=("state",))
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +24,7 @@ from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
+from ambient.specs import AnnotationSpec
 from ambient.storage.files import read_json, write_json
 from ambient.training.hardware import autocast, compile_for, device
 
@@ -163,7 +156,3 @@ def annotate(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, cr
         about |= {"never_crossed": int(np.broadcast_to(never, corrupted.sum()).sum()),
                   "last_level": float(asked.sigmas[-1])}
     return (sigma_min, sigma_max, about) if ranks.first() else None
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -10,13 +10,6 @@ has a clean fraction of its own.
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import ClassifierSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, ClassifierSpec, inputs=("data",), outputs=("out", "calibration"),
-                      options=("state",))
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +28,7 @@ from ambient.jobs import ranks
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
+from ambient.specs import ClassifierSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import write_json
 from ambient.training import shares
@@ -248,7 +242,3 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
     record.facts |= {"images_seen": spec.optimiser.nimg, "chosen_nimg": chosen["nimg"],
                      "protocol": spec.protocol,
                      "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
-
-
-if __name__ == "__main__":
-    job.run(main)

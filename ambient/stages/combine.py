@@ -6,13 +6,6 @@ are joined: the least sigma_min and the largest sigma_max, which makes a donut.
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import CombineSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, CombineSpec, inputs=("data", "annotations"), many=("data", "annotations"),
-                      outputs=("out", "out_annotations", "summary"))
-
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +13,7 @@ import numpy as np
 from ambient.annotation.statistics import statistics
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, write
+from ambient.specs import CombineSpec
 from ambient.storage.files import write_json
 
 
@@ -59,7 +53,3 @@ def main(spec: CombineSpec, record, *, data: list[Path], annotations: list[Path]
     write(out, mixture)
     table.write(out_annotations)
     write_json(summary, statistics(table.sigma_min, mixture.corrupted == 1, table.sigma_max))
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -6,12 +6,6 @@ Op `add` puts images of another dataset in the place of the corrupted ones.
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import MixtureSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, MixtureSpec, inputs=("data", "added"), outputs=("out",), optional=("added",))
-
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +14,7 @@ from ambient.data import corruptions
 from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
 from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
+from ambient.specs import MixtureSpec
 
 
 def is_clean(spec: MixtureSpec, ids: np.ndarray) -> np.ndarray:
@@ -88,7 +83,3 @@ def main(spec: MixtureSpec, record, *, data: Path, out: Path, added: Path | None
     write(out, mixture)
     record.facts |= {"clean": int((mixture.corrupted == 0).sum()),
                      "corrupted": int((mixture.corrupted == 1).sum())}
-
-
-if __name__ == "__main__":
-    job.run(main)

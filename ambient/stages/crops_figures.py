@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import FigureSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, FigureSpec, inputs=("data", "seen", "annotations", "crops", "locality_table"),
-                      optional=("data", "seen", "annotations", "locality_table"), many=("crops",),
-                      outputs=("out", "out_pdf"))
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +31,7 @@ from ambient.report.drawing import (
     show,
     sigma_axis,
 )
+from ambient.specs import FigureSpec
 
 FIRST_ADDED = 1 << 32  # ids from here on belong to added datasets (`ambient.corrupt.first_id`)
 
@@ -161,7 +154,3 @@ def main(spec: FigureSpec, record, *, data: Path | None, seen: Path | None, anno
     with plt.rc_context(STYLE):
         files = (data and read(data), crops, annotations, locality_table, seen and read(seen))
         save(KINDS[spec.kind](spec, *filter(None, files)), out, out_pdf)
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -7,13 +7,6 @@ had or (16x16 digits) means little.
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import DetectorSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, DetectorSpec, inputs=("data",), outputs=("out",), optional=("weights",),
-                      options=("state", "weights"))
-
 import tempfile
 from pathlib import Path
 
@@ -29,7 +22,7 @@ from ambient.evaluation.features import ClassNets, inception_bytes
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
-from ambient.specs import OptimiserSpec
+from ambient.specs import DetectorSpec, OptimiserSpec
 from ambient.storage.files import atomic
 from ambient.training import shares
 from ambient.training.hardware import autocast, device
@@ -132,7 +125,3 @@ def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state:
     if spec.weights is not None:  # a specification is recorded, and a local path must not be
         raise ValueError(f"weights: got {spec.weights!r}, allowed: null here; give them as --weights")
     MAKERS[spec.kind](spec, record, data=data, weights=weights, state=state, out=out)
-
-
-if __name__ == "__main__":
-    job.run(main)

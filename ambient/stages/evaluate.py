@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import EvaluationSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, EvaluationSpec, inputs=("samples", "detector", "reference"),
-                      outputs=("out", "moments_out"))
-
 from pathlib import Path
 
 from ambient.evaluation.features import extract
 from ambient.evaluation.frechet import frechet_distance, moments, stored
+from ambient.specs import EvaluationSpec
 from ambient.storage.files import read_arrays, write_arrays, write_json
 
 
@@ -39,7 +33,3 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
     write_arrays(moments_out, kept)
     write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
                      "reference_images": target.count} | spec.detector.protocol())
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -2,18 +2,6 @@
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import TableSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, TableSpec,
-                      inputs=("table", "metrics", "samples", "losses", "mixtures", "reports", "annotations",
-                              "summaries"),
-                      many=("metrics", "samples", "losses", "mixtures", "reports", "annotations",
-                            "summaries"),
-                      outputs=("out", "out_pdf", "out_curves", "out_curves_pdf", "out_classifiers",
-                               "out_classifiers_pdf", "out_grid", "out_grid_pdf"))
-
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +11,7 @@ from ambient.report.distance_panels import distances
 from ambient.report.drawing import STYLE, plt, save
 from ambient.report.learning_curves import curves
 from ambient.report.sample_grid import grid
-from ambient.specs import RowSpec
+from ambient.specs import RowSpec, TableSpec
 
 
 def annotated(spec: TableSpec, *files: list[Path]) -> list[tuple]:
@@ -47,7 +35,3 @@ def main(spec: TableSpec, record, *, table: Path, metrics: list[Path], samples: 
         save(curves(spec, metrics, losses), out_curves, out_curves_pdf)
         save(classifiers(spec, asked, reports), out_classifiers, out_classifiers_pdf)
         save(grid(spec, samples, mixtures, annotations), out_grid, out_grid_pdf)
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -5,13 +5,6 @@ Reads the full clean dataset, for display only: nothing that it makes is read by
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import FigureSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, FigureSpec, inputs=("data", "reports", "annotations"),
-                      many=("reports", "annotations"), outputs=("out", "out_pdf"))
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +32,7 @@ from ambient.report.drawing import (
     strips,
     verdicts,
 )
-from ambient.specs import MixtureSpec
+from ambient.specs import FigureSpec, MixtureSpec
 from ambient.storage.files import read_json
 
 SHOWN_LEVELS = (0.0, 0.1, 0.3, 1.0, 3.0)  # of noise, in figure 2
@@ -185,7 +178,3 @@ def main(spec: FigureSpec, record, *, data: Path, reports: list[Path], annotatio
     dataset = read(data)
     with plt.rc_context(STYLE):
         save(KINDS[spec.kind](spec, dataset, *filter(None, (reports, annotations))), out, out_pdf)
-
-
-if __name__ == "__main__":
-    job.run(main)

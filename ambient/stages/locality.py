@@ -8,12 +8,6 @@ where one is given: at low noise the whole error is below any useful absolute to
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import LocalitySpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, LocalitySpec, inputs=("data", "denoiser"), outputs=("out", "map_out"))
-
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +18,7 @@ from ambient.data.datasets import read, to_float
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.jobs.progress import Progress
+from ambient.specs import LocalitySpec
 from ambient.storage.files import atomic, write_json
 from ambient.training.hardware import device
 from ambient.training.loading import load_denoiser
@@ -110,7 +105,3 @@ def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, m
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
     write_json(map_out, {"sigmas": sigmas.tolist(), "crop_px": crop} | tolerances)
     record.facts |= {"images": len(rows)}
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import DatasetSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, DatasetSpec, inputs=(), outputs=("out",), optional=("raw",),
-                      options=("raw",))
-
 import os
 from collections import Counter
 from pathlib import Path
@@ -24,6 +17,7 @@ from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
 from ambient.jobs.stopping import say
 from ambient.provenance import schema
+from ambient.specs import DatasetSpec
 
 
 def locate(spec: DatasetSpec, raw: Path | None) -> Path:
@@ -163,7 +157,3 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
     record.facts |= facts | {"raw_checksum_verified": published or bool(spec.sha256),
                              "pillow": PIL.__version__,
                              "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}
-
-
-if __name__ == "__main__":
-    job.run(main)

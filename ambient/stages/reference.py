@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import DetectorSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, DetectorSpec, inputs=("data", "detector"), outputs=("out",))
-
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +9,7 @@ import numpy as np
 from ambient.data.datasets import read
 from ambient.evaluation.features import extract
 from ambient.evaluation.frechet import moments
+from ambient.specs import DetectorSpec
 from ambient.storage.files import write_arrays
 
 
@@ -24,7 +19,3 @@ def main(spec: DetectorSpec, record, *, data: Path, detector: Path, out: Path) -
     write_arrays(out, {"mean": stats.mean, "covariance": stats.covariance,
                        "count": np.array([stats.count])})
     record.facts["images"] = stats.count
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -5,13 +5,6 @@ The page is whole in itself: figures are in it, it loads nothing, and it can be 
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import ReportSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, ReportSpec, inputs=("tables", "pictures"), many=("tables", "pictures"),
-                      outputs=("out",))
-
 import base64
 from pathlib import Path
 
@@ -32,7 +25,7 @@ from ambient.report.captions import (
 )
 from ambient.report.findings import findings
 from ambient.report.page import PAGE
-from ambient.specs import TableSpec
+from ambient.specs import ReportSpec, TableSpec
 from ambient.storage.files import atomic
 
 SUFFIXES = ("", "-grid", "-curves", "-classifiers")  # of a table's figures, in the order of the page
@@ -137,7 +130,3 @@ def main(spec: ReportSpec, record, *, tables: list[Path], pictures: list[Path], 
     with atomic(out) as temporary:
         temporary.write_text(page(spec, tables, pictures))
     record.facts |= {"tables": len(tables), "pictures": len(pictures)}
-
-
-if __name__ == "__main__":
-    job.run(main)

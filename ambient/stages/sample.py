@@ -6,12 +6,6 @@ the batch it is drawn in. Snapshots and methods with the same seeds start from t
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import SamplingSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, SamplingSpec, inputs=("denoiser",), outputs=("out",), options=("state",))
-
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +17,7 @@ from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
+from ambient.specs import SamplingSpec
 from ambient.storage.files import write_arrays
 from ambient.training.hardware import compile_for, device
 from ambient.training.loading import load_denoiser
@@ -67,7 +62,3 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
         for seed in seeds[nimg]]) for nimg in snapshots}
     patiently(write_arrays, out, arrays)
     record.facts |= {"samples": total, "nfe": nfe}
-
-
-if __name__ == "__main__":
-    job.run(main)

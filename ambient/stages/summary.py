@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import SummarySpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, SummarySpec, inputs=("tables", "logs", "reports"), outputs=("out",),
-                      many=("tables", "logs", "reports"))
-
 import csv
 import io
 from collections.abc import Sequence
@@ -16,6 +9,7 @@ from pathlib import Path
 
 from ambient.audit.chain import Audit
 from ambient.report import published
+from ambient.specs import SummarySpec
 from ambient.specs.strict import plain
 from ambient.storage.files import atomic
 
@@ -36,7 +30,3 @@ def main(spec: SummarySpec, record, *, tables: list[Path], out: Path, logs: Sequ
     with atomic(out) as temporary:
         temporary.write_text(text)
     record.facts |= {"numbers": len(list(csv.reader(io.StringIO(text)))) - 1}
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -6,13 +6,6 @@ again and compare it cell by cell.
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import TableSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, TableSpec, inputs=("metrics", "annotations", "usable", "beside"),
-                      outputs=("out",), many=("metrics", "annotations", "usable", "beside"))
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +14,7 @@ import pandas as pd
 
 from ambient.data.usage import usage
 from ambient.diffusion.eligible import Admission
-from ambient.specs import RowSpec
+from ambient.specs import RowSpec, TableSpec
 from ambient.specs.evaluation import INCEPTION_SHA256, METRICS
 from ambient.specs.strict import build, plain
 from ambient.storage.files import atomic, read_arrays, read_json
@@ -183,7 +176,3 @@ def main(spec: TableSpec, record, *, metrics: list[Path], annotations: list[Path
                                  "beside": beside})
     with atomic(out) as temporary:
         temporary.write_text(text)
-
-
-if __name__ == "__main__":
-    job.run(main)

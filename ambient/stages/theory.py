@@ -8,12 +8,6 @@ which Algorithm 2 takes over, measured, predicted by the bounds, and found by a 
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import TheorySpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, TheorySpec, inputs=(), outputs=("out", "crossings_out", "contraction_out"))
-
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +17,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from ambient.diffusion import randomness
+from ambient.specs import TheorySpec
 from ambient.storage.files import atomic
 from ambient.theory import densities
 from ambient.theory.densities import Density
@@ -184,7 +179,3 @@ def main(spec: TheorySpec, record, *, out: Path, crossings_out: Path, contractio
         with atomic(path) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
     record.facts |= {"largest_contraction_ratio": float(contracted["ratio"].max()), "raw": "none"}
-
-
-if __name__ == "__main__":
-    job.run(main)

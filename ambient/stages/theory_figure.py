@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import TheorySpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, TheorySpec, inputs=("table", "crossings", "contraction_table"),
-                      outputs=("out", "out_pdf"))
-
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +20,7 @@ from ambient.report.drawing import (
     save,
     sigma_axis,
 )
+from ambient.specs import TheorySpec
 
 MARKS = {"measured": (BLACK, "-"), "predicted": (PURPLE, "--"),
          "optimal_classifier": (GREEN, ":"), "trained_classifier": (GREEN, "-.")}
@@ -92,7 +86,3 @@ def main(spec: TheorySpec, record, *, table: Path, crossings: Path, contraction_
                       fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.12 / count - 0.02))
         figure.tight_layout()
         save(figure, out, out_pdf)
-
-
-if __name__ == "__main__":
-    job.run(main)

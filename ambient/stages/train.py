@@ -6,13 +6,6 @@ noised to its own sigma_min with its one fixed noise realisation Z_i, and from t
 
 from __future__ import annotations
 
-from ambient.jobs import stage
-from ambient.specs import TrainingSpec
-
-if __name__ == "__main__":  # a wrong command line is refused before anything heavy is loaded
-    job = stage.begin(__doc__, TrainingSpec, inputs=("data", "annotations"), outputs=("out", "log"),
-                      options=("state",))
-
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +24,7 @@ from ambient.jobs import ranks
 from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
+from ambient.specs import TrainingSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import write_text
 from ambient.training import shares
@@ -159,7 +153,3 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
     record.facts |= {"images_seen": spec.optimiser.nimg, "image": [resolution, channels],
                      "classes": classes(mixture, rows),
                      "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
-
-
-if __name__ == "__main__":
-    job.run(main)

@@ -132,7 +132,7 @@ def cancel(cluster, job: dict) -> None:
 
 def kill_stage(cluster, job: dict) -> None:
     """SIGKILL to the training process itself."""
-    end(processes(cluster, job=job["id"], stage="ambient.stages.train"))
+    end(processes(cluster, job=job["id"], stage="run train"))
 
 
 def requeue(cluster, job: dict) -> None:

@@ -19,7 +19,7 @@ rule classify:
     message:
         "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.classifier --spec {params.spec:q}"
+        "{resources.run} classifier --spec {params.spec:q}"
         " --data {input.data:q} --state {params.state:q}"
         " --out {output.weights:q} --calibration {output.calibration:q} 2>&1 | keep {log:q}"
 
@@ -49,7 +49,7 @@ rule annotate:
     message:
         "annotate {wildcards.corruption}, {wildcards.annotation} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.annotate --spec {params.spec:q}"
+        "{resources.run} annotate --spec {params.spec:q}"
         " --data {input.data:q} {params.classifier:q}"
         " --state {params.state:q} --out {output.table:q} --summary {output.summary:q} 2>&1 | keep {log:q}"
 
@@ -74,5 +74,5 @@ rule locality:
     message:
         "measure crop(sigma) for {wildcards.study} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.locality --spec {params.spec:q} --data {input.data:q}"
+        "{resources.run} locality --spec {params.spec:q} --data {input.data:q}"
         " --denoiser {input.denoiser:q} --out {output.table:q} --map-out {output.map:q} 2>&1 | keep {log:q}"

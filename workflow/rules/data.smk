@@ -14,7 +14,7 @@ rule prepare:
     message:
         "prepare {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.prepare --spec {params.spec:q}"
+        "{resources.run} prepare --spec {params.spec:q}"
         " {params.raw:q} --out {output:q} 2>&1 | keep {log:q}"
 
 
@@ -37,7 +37,7 @@ rule corrupt:
     message:
         "corrupt: {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.corrupt --spec {params.spec:q} --data {input.data:q} {params.added:q}"
+        "{resources.run} corrupt --spec {params.spec:q} --data {input.data:q} {params.added:q}"
         " --out {output:q} 2>&1 | keep {log:q}"
 
 
@@ -61,6 +61,6 @@ rule combine:
     message:
         "combine the data of {wildcards.run} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.combine --spec {params.spec:q} --data {input.data:q}"
+        "{resources.run} combine --spec {params.spec:q} --data {input.data:q}"
         " --annotations {input.annotations:q} --out {output.data:q}"
         " --out-annotations {output.annotations:q} --summary {output.summary:q} 2>&1 | keep {log:q}"

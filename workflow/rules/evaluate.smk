@@ -17,7 +17,7 @@ rule sample:
     message:
         "sample {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.sample --spec {params.spec:q} --denoiser {input.denoiser:q}"
+        "{resources.run} sample --spec {params.spec:q} --denoiser {input.denoiser:q}"
         " --state {params.state:q} --out {output:q} 2>&1 | keep {log:q}"
 
 
@@ -41,7 +41,7 @@ rule detector:
     message:
         "make the detector {wildcards.detector} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.detector --spec {params.spec:q}"
+        "{resources.run} detector --spec {params.spec:q}"
         " --data {input.data:q} {params.weights:q}"
         " --state {params.state:q} --out {output:q} 2>&1 | keep {log:q}"
 
@@ -65,7 +65,7 @@ rule reference:
     message:
         "reference moments of {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.reference --spec {params.spec:q} --data {input.data:q}"
+        "{resources.run} reference --spec {params.spec:q} --data {input.data:q}"
         " --detector {input.detector:q} --out {output:q} 2>&1 | keep {log:q}"
 
 
@@ -90,7 +90,7 @@ rule evaluate:
     message:
         "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.evaluate --spec {params.spec:q} --samples {input.samples:q}"
+        "{resources.run} evaluate --spec {params.spec:q} --samples {input.samples:q}"
         " --detector {input.detector:q} --reference {input.reference:q} --out {output.metrics:q}"
         " --moments-out {output.moments:q} 2>&1 | keep {log:q}"
 

@@ -22,7 +22,7 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"{{wildcards.gallery}} ({scale})"
         shell:
-            "{resources.run} ambient.stages.galleries --spec {params.spec:q}"
+            "{resources.run} galleries --spec {params.spec:q}"
             " --data {input.data:q} --reports {input.reports:q}"
             " --annotations {input.annotations:q} --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
 
@@ -47,7 +47,7 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"{{wildcards.figure}} ({scale})"
         shell:
-            "{resources.run} ambient.stages.crops_figures --spec {params.spec:q} {params.options:q}"
+            "{resources.run} crops_figures --spec {params.spec:q} {params.options:q}"
             " --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
 
     rule:
@@ -71,7 +71,7 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"every number beside the paper's ({scale})"
         shell:
-            "{resources.run} ambient.stages.summary --spec {params.spec:q} --tables {input.tables:q}"
+            "{resources.run} summary --spec {params.spec:q} --tables {input.tables:q}"
             " --logs {input.logs:q} --reports {input.reports:q} --out {output:q} 2>&1 | keep {log:q}"
 
     rule:
@@ -94,5 +94,5 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"{{wildcards.page}} ({scale})"
         shell:
-            "{resources.run} ambient.stages.report --spec {params.spec:q} --tables {input.tables:q}"
+            "{resources.run} report --spec {params.spec:q} --tables {input.tables:q}"
             " --pictures {input.pictures:q} --out {output:q} 2>&1 | keep {log:q}"

@@ -22,7 +22,7 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"{{wildcards.table}} ({scale})"
         shell:
-            "{resources.run} ambient.stages.tables --spec {params.spec:q} --metrics {input.metrics:q}"
+            "{resources.run} tables --spec {params.spec:q} --metrics {input.metrics:q}"
             " --annotations {input.annotations:q} --usable {input.usable:q} --beside {input.beside:q}"
             " --out {output:q} 2>&1 | keep {log:q}"
 
@@ -59,7 +59,7 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"figures of {{wildcards.table}} ({scale})"
         shell:
-            "{resources.run} ambient.stages.figures --spec {params.spec:q} --table {input.table:q}"
+            "{resources.run} figures --spec {params.spec:q} --table {input.table:q}"
             " --metrics {input.metrics:q} --samples {input.samples:q} --losses {input.losses:q}"
             " --mixtures {input.mixtures:q} --reports {input.reports:q} --annotations {input.annotations:q}"
             " --summaries {input.summaries:q} --out {output.png:q} --out-pdf {output.pdf:q}"

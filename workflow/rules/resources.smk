@@ -81,10 +81,10 @@ def ranks(kind, wildcards):
 
 
 def launcher(kind, wildcards):
-    """How a stage is started: `python -m`, or on several ranks."""
+    """How a stage is started, on one rank or several."""
     number = ranks(kind, wildcards)
     nodes = SITE.nodes if number > 1 else 1
-    return "python -m" if number == 1 else f"python -m ambient.jobs.launch --ranks {number} --nodes {nodes}"
+    return "python -m ambient run" + (f" --ranks {number} --nodes {nodes}" if number > 1 else "")
 
 
 def spread(kind, wildcards):

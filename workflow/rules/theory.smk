@@ -19,7 +19,7 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"section 4 in one dimension ({scale})"
         shell:
-            "{resources.run} ambient.stages.theory --spec {params.spec:q} --out {output.table:q}"
+            "{resources.run} theory --spec {params.spec:q} --out {output.table:q}"
             " --crossings-out {output.crossings:q} --contraction-out {output.contraction:q} 2>&1 | keep {log:q}"
 
     rule:
@@ -44,6 +44,6 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"figure of section 4 ({scale})"
         shell:
-            "{resources.run} ambient.stages.theory_figure --spec {params.spec:q} --table {input.table:q}"
+            "{resources.run} theory_figure --spec {params.spec:q} --table {input.table:q}"
             " --crossings {input.crossings:q} --contraction-table {input.contraction:q}"
             " --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"

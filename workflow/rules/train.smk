@@ -19,6 +19,6 @@ rule train:
     message:
         "train {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} ambient.stages.train --spec {params.spec:q} --data {input.data:q}"
+        "{resources.run} train --spec {params.spec:q} --data {input.data:q}"
         " --annotations {input.annotations:q} --state {params.state:q}"
         " --out {output.denoiser:q} --log {output.losses:q} 2>&1 | keep {log:q}"

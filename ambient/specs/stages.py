@@ -1,0 +1,259 @@
+"""The table of stages: what each one is told, reads and writes, what it costs, what may be removed of it.
+
+A stage is a row here, a file `ambient/stages/<name>.py` with a function `main(spec, record, **files)`, and a
+rule of the workflow. Everything else that knows stages reads this table: command line, graph of jobs,
+requests to a scheduler, doctor, audit, crate, prune, efficiency and tests. It holds no stage's code, so it
+changes no byte of a result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpec
+from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
+from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, SamplingSpec
+from ambient.specs.report import FigureSpec, ReportSpec, SummarySpec, TableSpec
+from ambient.specs.theory import TheorySpec
+from ambient.specs.training import TrainingSpec
+
+PREFIX = "ambient."  # of a stage's name in manifests: `ambient.train`
+Names = Mapping[str, str]  # a job's wildcards: {"run": "ambient-blur-0.6", "seed": "0"}
+# (files, names) -> path, paths or None: `files` knows where a scale's files lie (`settings.files.Files`).
+Input = Callable[[Any, Names], "str | list[str] | None"]
+# (settings, names) -> specification or path: `settings` are a scale's (`ambient.settings.Experiments`).
+Setting = Callable[[Any, Names], Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row. The keys of `inputs` and `outside` end in `?` where a job may do without, in `*` where it may
+    read none or several.
+
+    A place of `outputs` is a path in the scale's folder with wildcards in braces; one without a slash is read
+    by people, and the paper scale's lie at `results/` itself. What stands in brackets is there in the jobs
+    that have its wildcard.
+    """
+
+    name: str
+    spec: type
+    outputs: Mapping[str, str]  # role -> place
+    asks: Setting  # the specification of a job
+    inputs: Mapping[str, Input] = field(default_factory=dict)  # role -> what a job reads: files of the tree
+    outside: Mapping[str, Setting] = field(default_factory=dict)  # option -> path of raw data or weights
+    cost: tuple[str, ...] | None = None  # wildcards that `Costs.<name>` is asked by; None: it costs little
+    resumable: bool = False  # keeps a state (`--state`), stops when it is told to, may run on several ranks
+    # What `ambient prune` may remove of it: weights always, other arrays when asked for, else nothing.
+    prunes: Literal["weights", "arrays", ""] = ""
+    counts_images: bool = False  # its manifests say how many images it saw or drew, for `ambient efficiency`
+    rooted: bool = False  # its manifests keep the Merkle root of all manifests below
+
+    @property
+    def recorded(self) -> str:
+        """Its name in manifests."""
+        return PREFIX + self.name
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The roles of its input files."""
+        return tuple(map(bare, self.inputs))
+
+    @property
+    def many(self) -> frozenset[str]:
+        """Roles of which there may be none or several files."""
+        return frozenset(bare(key) for key in self.inputs if key.endswith("*"))
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Roles and options that may be left out."""
+        return frozenset(bare(key) for key in [*self.inputs, *self.outside] if key.endswith("?"))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Paths on its command line that are no files of the results tree."""
+        return (*map(bare, self.outside), *(("state",) if self.resumable else ()))
+
+    def places(self, beside: bool = False) -> dict[str, str]:
+        """Role -> place of its outputs, without or (`beside`) with what stands in brackets."""
+        return {role: re.sub(r"\[(.*?)\]", r"\1" if beside else "", place)
+                for role, place in self.outputs.items()}
+
+    @property
+    def variants(self) -> tuple[bool, ...]:
+        """What `places` may be asked with."""
+        return (False, True) if "[" in "".join(self.outputs.values()) else (False,)
+
+    def place(self, role: str, names: Mapping[str, object]) -> str:
+        """The place of one output in the job of these (or more) names."""
+        whole = self.places(beside=True)[role]
+        lacks = set(re.findall(r"\{(\w+)\}", whole)) - names.keys()
+        return (self.places()[role] if lacks else whole).format(**names)
+
+
+def bare(key: str) -> str:
+    """A role or option without the mark at its end."""
+    return key.rstrip("?*")
+
+
+def prunable(file: str, recorded: str) -> bool:
+    """Whether a file made by a stage (by its name in manifests) is of a kind that is ever removed."""
+    row = STAGES.get(recorded.removeprefix(PREFIX))
+    return row is not None and row.prunes != "" and file.endswith(".safetensors")
+
+
+def option(role: str) -> str:
+    """The command-line option of a role: `--out-pdf`."""
+    return f"--{role.replace('_', '-')}"
+
+
+def same(stage: str, role: str = "out") -> Input:
+    """An output of another stage, of the same names."""
+    return lambda files, w: files.path(stage, role, **w)
+
+
+def of_annotation(w: Names) -> tuple[str, str, str]:
+    """The names that tell an annotation of a mixture."""
+    return w["study"], w["corruption"], w["annotation"]
+
+
+def of_crops_figure(role: str) -> Input:
+    """One of the files that a figure of section 3.2 reads: its kind tells which."""
+    return lambda files, w: files.of_crops_figure(w["figure"]).get(role)
+
+
+def picture(name: str, *parts: str) -> dict[str, str]:
+    """The places of figures, each as PNG and as PDF: `out`, `out_pdf`, and for each part `out_<part>`, ..."""
+    return {f"out{part and '_' + part}{'_pdf' * (kind == 'pdf')}": f"{name}{part and '-' + part}.{kind}"
+            for part in ("", *parts) for kind in ("png", "pdf")}
+
+
+_STAGES = (
+    Stage("prepare", DatasetSpec,
+          {"out": "data/{dataset}.safetensors"},
+          lambda settings, w: settings.portable_dataset(w["dataset"]),
+          outside={"raw?": lambda settings, w: settings.dataset(w["dataset"]).path},
+          cost=("dataset",), prunes="arrays"),
+    Stage("corrupt", MixtureSpec,
+          {"out": "mixtures/{study}/{corruption}/clean-{fraction}.safetensors"},
+          lambda settings, w: settings.mixture(w["study"], w["corruption"], float(w["fraction"])),
+          inputs={"data": lambda files, w: files.images(w["study"]),
+                  "added?": lambda files, w: files.added(w["corruption"])},
+          cost=("study",), prunes="arrays"),
+    Stage("classifier", ClassifierSpec,
+          {"out": "classifiers/{study}/{corruption}/{classifier}.safetensors",
+           "calibration": "classifiers/{study}/{corruption}/{classifier}.calibration.json"},
+          lambda settings, w: settings.classifier(w["study"], w["classifier"]),
+          inputs={"data": lambda files, w: files.mixture(w["study"], w["corruption"], w["classifier"])},
+          cost=("study", "classifier"), resumable=True, prunes="weights", counts_images=True),
+    Stage("locality", LocalitySpec,
+          {"out": "locality/{study}.csv", "map_out": "locality/{study}.json"},
+          lambda settings, w: settings.locality(w["study"]),
+          inputs={"data": lambda files, w: files.locality_data(w["study"]),
+                  "denoiser": lambda files, w: files.locality_denoiser(w["study"])},
+          cost=("study",)),
+    Stage("annotate", AnnotationSpec,
+          {"out": "annotations/{study}/{corruption}/{annotation}.safetensors",
+           "summary": "annotations/{study}/{corruption}/{annotation}.json"},
+          lambda settings, w: settings.annotation(w["study"], w["annotation"]),
+          inputs={"data": lambda files, w: files.mixture(w["study"], w["corruption"]),
+                  "classifier?": lambda files, w: files.classifier(*of_annotation(w)),
+                  "crops*": lambda files, w: files.crops(*of_annotation(w)),
+                  "locality?": lambda files, w: files.locality_map(w["study"], w["annotation"])},
+          cost=("study", "annotation"), resumable=True),
+    Stage("combine", CombineSpec,
+          {"out": "combined/{run}.safetensors", "out_annotations": "combined/{run}-annotations.safetensors",
+           "summary": "combined/{run}-annotations.json"},
+          lambda settings, w: settings.combined(w["run"]),
+          inputs={"data*": lambda files, w: files.mixtures_of_parts(w["run"]),
+                  "annotations*": lambda files, w: files.annotations_of_parts(w["run"])},
+          cost=("run",)),
+    Stage("train", TrainingSpec,
+          {"out": "runs/{run}/seed-{seed}/denoiser.safetensors", "log": "runs/{run}/seed-{seed}/loss.jsonl"},
+          lambda settings, w: settings.training(w["run"], int(w["seed"])),
+          inputs={"data": lambda files, w: files.training_data(w["run"]),
+                  "annotations": lambda files, w: files.annotations(w["run"])},
+          cost=("run",), resumable=True, prunes="weights", counts_images=True),
+    Stage("sample", SamplingSpec,
+          {"out": "runs/{run}/seed-{seed}/samples.safetensors"},
+          lambda settings, w: settings.sampling(w["run"]),
+          inputs={"denoiser": same("train")},
+          cost=("run",), resumable=True, prunes="arrays", counts_images=True),
+    Stage("detector", DetectorSpec,
+          {"out": "detectors/{dataset}/{detector}.weights"},
+          lambda settings, w: settings.portable_detector(w["detector"]),
+          inputs={"data": same("prepare")},
+          outside={"weights?": lambda settings, w: settings.detector(w["detector"]).weights},
+          cost=("dataset", "detector"), resumable=True),
+    Stage("reference", DetectorSpec,
+          {"out": "detectors/{dataset}/{detector}-reference.safetensors"},
+          lambda settings, w: settings.portable_detector(w["detector"]),
+          inputs={"data": same("prepare"),
+                  "detector": lambda files, w: files.weights_for(w["dataset"], w["detector"])},
+          cost=("dataset", "detector")),
+    Stage("evaluate", EvaluationSpec,
+          {"out": "runs/{run}/seed-{seed}/metrics[-{detector}].json",
+           "moments_out": "runs/{run}/seed-{seed}/moments[-{detector}].safetensors"},
+          lambda settings, w: settings.evaluation(w["run"], w.get("detector")),
+          inputs={"samples": same("sample"),
+                  "detector": lambda files, w: files.weights(w["run"], w.get("detector")),
+                  "reference": lambda files, w: files.reference(w["run"], w.get("detector"))},
+          cost=("run",), prunes="arrays"),
+    Stage("tables", TableSpec,
+          {"out": "{table}.csv"},
+          lambda settings, w: settings.table(w["table"]),
+          inputs={"metrics*": lambda files, w: files.of_table(w["table"], "evaluate"),
+                  "annotations*": lambda files, w: files.annotations_of_rows(w["table"], "summary"),
+                  "usable*": lambda files, w: files.annotations_of_rows(w["table"]),
+                  "beside*": lambda files, w: files.scores_beside(w["table"])},
+          rooted=True),
+    Stage("summary", SummarySpec,
+          {"out": "summary.csv"},
+          lambda settings, w: settings.summary(),
+          inputs={"tables*": lambda files, w: files.tables(),
+                  "logs*": lambda files, w: files.logs_of_texts(),
+                  "reports*": lambda files, w: files.reports_of_texts()}),
+    Stage("figures", TableSpec,
+          picture("{table}", "curves", "classifiers", "grid"),
+          lambda settings, w: settings.table(w["table"]),
+          inputs={"table": same("tables"),
+                  "metrics*": lambda files, w: files.of_table(w["table"], "evaluate"),
+                  "samples*": lambda files, w: files.of_first_seed(w["table"], "sample"),
+                  "losses*": lambda files, w: files.of_first_seed(w["table"], "train", "log"),
+                  "mixtures*": lambda files, w: files.data_of_rows(w["table"]),
+                  "reports*": lambda files, w: files.reports_of_rows(w["table"]),
+                  "annotations*": lambda files, w: files.annotations_of_rows(w["table"]),
+                  "summaries*": lambda files, w: files.annotations_of_rows(w["table"], "summary")}),
+    Stage("galleries", FigureSpec,
+          picture("{gallery}"),
+          lambda settings, w: settings.figure(w["gallery"]),
+          inputs={"data": lambda files, w: files.images_of_figure(w["gallery"]),
+                  "reports*": lambda files, w: files.reports_of_figure(w["gallery"]),
+                  "annotations*": lambda files, w: files.levels_of_figure(w["gallery"])}),
+    Stage("crops_figures", FigureSpec,
+          picture("{figure}"),
+          lambda settings, w: settings.figure(w["figure"]),
+          inputs={key: of_crops_figure(bare(key))
+                  for key in ("data?", "seen?", "annotations?", "crops*", "locality_table?")}),
+    Stage("theory", TheorySpec,
+          {"out": "theory.csv", "crossings_out": "theory-crossings.csv",
+           "contraction_out": "theory-contraction.csv"},
+          lambda settings, w: settings.theory("theory")),
+    Stage("theory_figure", TheorySpec,
+          picture("theory"),
+          lambda settings, w: settings.theory("theory"),
+          inputs={"table": same("theory"), "crossings": same("theory", "crossings_out"),
+                  "contraction_table": same("theory", "contraction_out")}),
+    Stage("report", ReportSpec,
+          {"out": "{page}.html"},
+          lambda settings, w: settings.report(everything=w["page"] == "report-all"),
+          inputs={"tables*": lambda files, w: files.tables_of_page(w["page"]),
+                  "pictures*": lambda files, w: files.pictures_of_page(w["page"])}),
+)
+STAGES = {stage.name: stage for stage in _STAGES}  # in the order of a whole run
+# A job that is no stage: the audit's page of a table, which has neither specification nor manifest.
+AUDIT_PAGE = Stage("audit_page", type(None), {"out": "{table}-audit.html"}, lambda settings, w: None,
+                   inputs={"table": same("tables")})
+JOBS = STAGES | {AUDIT_PAGE.name: AUDIT_PAGE}

@@ -1,0 +1,15 @@
+"""The command lines that tests start."""
+
+import sys
+
+from ambient.specs import strict
+
+
+def stage(name, spec, *, ranks=1, **files):
+    """The command line of a stage: `spec` a specification or its JSON; `files` paths, or lists, by role."""
+    told = spec if isinstance(spec, str) else strict.to_json(spec)
+    line = [sys.executable, "-m", "ambient", "run", *(["--ranks", str(ranks)] if ranks > 1 else []), name,
+            "--spec", told]
+    for role, paths in files.items():
+        line += [f"--{role.replace('_', '-')}", *map(str, paths if isinstance(paths, list) else [paths])]
+    return line
