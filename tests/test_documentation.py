@@ -74,7 +74,7 @@ def test_named_files_exist(page):
 def test_named_modules_and_commands_exist(page):
     text = page.read_text()
     for command in re.findall(r"python -m ambient ([\w-]+)", text):
-        assert command in front_door.COMMANDS or command == "run", f"{name_of(page)}: {command}"
+        assert command in front_door.COMMANDS, f"{name_of(page)}: {command}"
     for module in re.findall(r"python -m ((?:ambient|benchmarks|tests)\.[\w.]*\w)", text):
         assert find_spec(module), f"{name_of(page)}: {module}"
     for target in re.findall(r"make (\w+)`", text):
