@@ -8,10 +8,36 @@ import numpy as np
 import pytest
 import results_tree
 
+from ambient.audit.rederive import Rederive
 from ambient.data.datasets import Dataset, write
+from ambient.storage.files import digest, sha256
 
 if "AMBIENT_TEST_GPU" not in os.environ:  # the tests know what a CPU computes, bit by bit
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+DRAWN: dict[str, dict[str, str]] = {}  # digests of figures, by the digest of all that they are drawn from
+
+
+@pytest.fixture(autouse=True)
+def equal_figures_are_drawn_once(request, monkeypatch):
+    """An audit draws every figure again, for seconds. Of equal files and settings that is done once.
+
+    A test marked `draws_anew` draws in any case: where it asks whether a tree's place shows in its figures.
+    """
+    if request.node.get_closest_marker("draws_anew"):
+        return
+    draw = Rederive.draw
+
+    def drawn_once(self, result):
+        read = self.inputs(result, *result.manifest["inputs"])
+        files = {role: [sha256(path) for path in paths] for role, paths in read.items()}
+        key = digest([result.manifest["spec"], sorted(result.manifest["outputs"]), files])
+        if key not in DRAWN:
+            DRAWN[key] = draw(self, result)
+        return DRAWN[key]
+
+    monkeypatch.setattr(Rederive, "draw", drawn_once)
 
 
 @pytest.fixture(scope="session")
