@@ -37,7 +37,7 @@ def plain_heun(denoiser: Denoiser, latents: torch.Tensor, spec) -> torch.Tensor:
 def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
     """`count` samples of an untrained network of a run: the time does not depend on its weights."""
     found = Experiments("config", scale)
-    dataset = found.dataset(found.study(found.run(run).study)["dataset"])
+    dataset = found.dataset(found.study(found.run(run).study).dataset)
     training, spec, size = found.training(run, 0), found.sampling(run), min(BATCH[device().type], count)
 
     def denoiser() -> Denoiser:

@@ -108,7 +108,7 @@ def step(scale: str, run: str, batch: int | None, steps: int, repeats: int,
          ours_in: str = "bfloat16") -> Pair:
     """Steps of a configured run; `batch` replaces its batch size where time or memory ask for it."""
     found = Experiments("config", scale)
-    dataset = found.dataset(found.study(found.run(run).study)["dataset"])
+    dataset = found.dataset(found.study(found.run(run).study).dataset)
     given = plain(found.training(run, 0))
     if batch:
         nimg = given["optimiser"]["nimg"] // batch * batch

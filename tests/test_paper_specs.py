@@ -34,7 +34,7 @@ def test_every_run_of_a_study_has_its_published_settings(paper):
     for name in paper.needed():
         run = paper.run(name)
         lr, nimg, resolution, images, samples, conditional = STUDIES[run.study]
-        training, data = paper.training(name, 0), paper.dataset(paper.study(run.study)["dataset"])
+        training, data = paper.training(name, 0), paper.dataset(paper.study(run.study).dataset)
         optimiser, network = training.optimiser, training.network
         assert (optimiser.lr, optimiser.nimg, optimiser.batch, optimiser.ramp_nimg) == (
             lr, nimg, 512, 10_000_000)
@@ -46,7 +46,7 @@ def test_every_run_of_a_study_has_its_published_settings(paper):
         assert training.augment.p == 0.12 and len(training.augment.transforms) == 6
         assert (data.resolution, data.channels, data.num_images, data.max_images) == (
             resolution, 3, images, None)
-        assert paper.study(run.study)["clean_fraction"] == 0.1
+        assert paper.study(run.study).clean_fraction == 0.1
         sampling, sampler = paper.sampling(name), paper.sampling(name).sampler
         assert (sampler.num_steps, sampler.sigma_min, sampler.sigma_max, sampler.rho, sampler.S_churn) == (
             18, 0.002, 80.0, 7.0, 0.0)

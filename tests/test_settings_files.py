@@ -189,5 +189,5 @@ def test_the_scales_for_laptops_need_nothing_licensed(scale):
     assert datasets and not any(found.dataset(name).about for name in datasets)
     detectors = {given[1] for stage, given, _ in jobs if stage == "detector"}
     assert {found.detector(name).kind for name in detectors} == {"classifier"}
-    assert {found.dataset(found.study(name)["dataset"]).source for name in found.tree["studies"]
+    assert {found.dataset(found.study(name).dataset).source for name in found.tree["studies"]
             if name not in ("pixel", "animals")} <= {"mnist", "cifar10"}

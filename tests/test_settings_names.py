@@ -63,7 +63,7 @@ def test_a_scale_changes_what_a_study_shares_with_others(config):
 def test_a_stand_in_is_what_its_comment_says():
     """With anchors `small`'s faces resolved to FFHQ, which needs a licence."""
     small = Experiments(ROOT / "config", "small")
-    assert small.study("faces")["dataset"] == "cifar10"
+    assert small.study("faces").dataset == "cifar10"
 
 
 def test_like_in_a_scale_is_stronger_than_what_the_base_says(config):
@@ -71,7 +71,7 @@ def test_like_in_a_scale_is_stronger_than_what_the_base_says(config):
     faces = made.dataset("ffhq")
     assert (faces.source, faces.resolution, faces.num_images) == ("cifar10", 32, 50_000)
     assert made.label("datasets", "ffhq") == "faces" and "FFHQ" in faces.about  # cifar10 says nothing of that
-    assert made.study("tenth")["dataset"] == "ffhq"  # and not what the base's `tenth` is like
+    assert made.study("tenth").dataset == "ffhq"  # and not what the base's `tenth` is like
     assert made.section("tenth", "training") == made.section("faces", "training")
 
 
@@ -185,6 +185,34 @@ def test_a_scale_changes_rows_leaves_them_out_and_brings_its_own(config):
     assert "table3" not in made.tables
     assert [row.run for row in made.tables["table4"].rows] == ["faces-blur-0.6", "one"]
     assert made.run("one").study == "faces"
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("runs: {only-clean: {paper: {fid: '8.79'}}}", ("runs.only-clean.paper.fid: got '8.79'", "a number")),
+    ("runs: {donut: {also: [{corruption: none}]}}", ("runs.donut.also[0]: missing key 'annotation'",)),
+    ("runs: {only-clean: {note: 3}}", ("runs.only-clean.note: got 3, allowed: text",)),
+    ("studies: {controlled: {paper: {data: x}}}", ("unknown key 'data' (did you mean 'dataset'?)",)),
+    ("studies: {controlled: {clean_fraction: half}}", ("clean_fraction: got 'half', allowed: a number",)),
+    ("studies: {controlled: {detector: []}}", ("studies.controlled.detector: got ()", "a list of several")),
+    ("studies: {controlled: {detector: [digitnet, digitnet]}}", ("'digitnet' is in it twice",)),
+    ("tables: {table2a: {title: 3}}", ("tables.table2a.title: got 3, allowed: text",)),
+    ("tables: {table2a: {titel: x}}", ("unknown key 'titel' (did you mean 'title'?)",)),
+    ("figures: {figure2: {images: 3.5}}", ("figures.figure2.images: got 3.5, allowed: a whole number",)),
+    ("figures: {figure24: {shown: both}}", ("figures.figure24.shown: got 'both', allowed: other, target",)),
+    ("figures: {figure3: {corruption: [x]}}", ("unknown key 'corruption' (did you mean 'corruptions'?)",)),
+    ("in_text: {cifar_runtime: {tabel: x}}", ("unknown key 'tabel' (did you mean 'table'?)",)),
+    ("in_text: {cifar_runtime: {paper: fast}}", ("in_text.cifar_runtime.paper: got 'fast'", "a number")),
+    ("main: {tables: table2a}", ("main.tables: got 'table2a', allowed: a list",)),
+])
+def test_entries_are_checked_like_specifications(text, words, config):
+    refused(config, f"extends: demo\n{text}\n", *words)
+
+
+def test_a_scale_leaves_out_figures_and_numbers(config):
+    made = scale(config, "extends: demo\nfigures: {figure24: null}\nin_text: {cifar_runtime: null}\n")
+    assert "figure24" not in made.figures and "figure22" in made.figures
+    assert "cifar_runtime" not in {text.id for text in made.summary().texts}
+    assert "figure24" not in {figure.name for figure in made.report(True).figures}
 
 
 # --- names of a scale's own -------------------------------------------------------------------------

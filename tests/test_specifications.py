@@ -46,10 +46,10 @@ def of_run(experiments, name):
     """What all jobs behind a run are told. The study's name stands in the paths of their files."""
     run = experiments.run(name)
     study = experiments.study(run.study)
-    told = [run.study, experiments.dataset(study["dataset"]), experiments.combined(name),
+    told = [run.study, experiments.dataset(study.dataset), experiments.combined(name),
             experiments.sampling(name), experiments.target(run.study), experiments.published(run.study)]
     told += [of_part(experiments, run.study, *part) for part in run.parts]
-    told += [experiments.training(name, seed) for seed in study["training_seeds"]]
+    told += [experiments.training(name, seed) for seed in study.training_seeds]
     for detector in experiments.detectors(run.study):
         made_on = experiments.detector_dataset(run.study, detector)
         told += [experiments.evaluation(name, detector), experiments.portable_detector(detector),
@@ -65,7 +65,7 @@ def of_locality(experiments, study):
 def of_figure(experiments, name):
     """What is told to the job that draws a figure, and which files it draws it from."""
     entry = experiments.figure_entry(name)
-    return [experiments.figure(name), *(entry[key] for key in ("study", "corruptions", "annotation", "run"))]
+    return [experiments.figure(name), entry.study, entry.corruptions, entry.annotation, entry.run]
 
 
 def told(experiments):

@@ -66,3 +66,16 @@ def test_no_number_is_nan_or_infinite(made, name):
 def test_out_of_range(made, changes):
     with pytest.raises(SpecError, match=f"({'|'.join(changes)}).*got .*allowed: "):
         dataclasses.replace(made, **changes)
+
+
+def test_a_map_is_checked_value_by_value_and_a_union_of_types_is_not_guessed():
+    """The first of several types was taken silently, whatever was meant."""
+    fields = [("a", typing.Mapping[str, float]), ("b", str | int | None, None)]
+    made = dataclasses.make_dataclass("Made", fields)
+    assert build(made, {"a": {"x": 1}}, "m").a == {"x": 1.0}
+    with pytest.raises(SpecError, match=r"m\.a\.x: got '1e-4', allowed: a number"):
+        build(made, {"a": {"x": "1e-4"}}, "m")
+    with pytest.raises(SpecError, match="m.a: got 3, allowed: keys and values"):
+        build(made, {"a": 3}, "m")
+    with pytest.raises(TypeError, match=r"m\.b: .* several types"):
+        build(made, {"a": {}, "b": 3}, "m")

@@ -138,7 +138,7 @@ class Costs:
 
     def data(self, study: str) -> tuple[int, int, int]:
         """(images, channels, resolution) of a study's dataset."""
-        return self.dataset(self.experiments.study(study)["dataset"])
+        return self.dataset(self.experiments.study(study).dataset)
 
     def data_mb(self, study: str) -> float:
         """All images of a study as float32, MB."""

@@ -34,7 +34,7 @@ class Plan:
 
     def mixture(self, study: str, corruption: str, classifier: str | None = None) -> Iterator[Job]:
         """A mixture, that of a classifier where one is named, and the datasets in it."""
-        yield "prepare", (self.found.study(study)["dataset"],), None
+        yield "prepare", (self.found.study(study).dataset,), None
         if added := self.found.added_dataset(corruption):
             yield "prepare", (added,), None
         yield "corrupt", (study,), (corruption, self.found.fraction(study, classifier))
@@ -71,7 +71,7 @@ class Plan:
     def locality(self, study: str) -> Iterator[Job]:
         """crop(sigma) of a study, with the denoiser that it is measured on."""
         run = self.found.locality_run(study)
-        yield from self.training(run, self.found.study(self.found.run(run).study)["training_seeds"][0])
+        yield from self.training(run, self.found.study(self.found.run(run).study).training_seeds[0])
         yield "locality", (study,), None
 
     def score(self, run: str, seed: int) -> Iterator[Job]:
@@ -83,20 +83,20 @@ class Plan:
             trained_on = self.found.detector_dataset(study, detector)
             weights = self.found.weights_of(detector)
             yield from (("prepare", (trained_on,), None), ("detector", (trained_on, weights), None),
-                        ("reference", (self.found.study(study)["dataset"], detector), None),
+                        ("reference", (self.found.study(study).dataset, detector), None),
                         ("evaluate", (run,), (seed, detector)))
 
     def figure(self, name: str) -> Iterator[Job]:
         """A figure that belongs to no table."""
         entry = self.found.figure_entry(name)
-        study, kind, annotation = entry["study"], entry["kind"], entry["annotation"]
+        study, kind, annotation = entry.study, entry.kind, entry.annotation
         if kind == "donut":
-            yield from self.data(entry["run"])
+            yield from self.data(entry.run)
         elif kind == "locality":
             yield from self.locality(study)
         else:
-            yield "prepare", (self.found.study(study)["dataset"],), None
-        for corruption in entry["corruptions"] if annotation else ():
+            yield "prepare", (self.found.study(study).dataset,), None
+        for corruption in entry.corruptions if annotation else ():
             if kind == "levels":
                 yield from self.annotation(study, corruption, annotation)
             else:

@@ -10,7 +10,7 @@ from ambient.settings.experiments import Experiments
 from ambient.settings.files import NAME
 from ambient.settings.layers import load
 from ambient.settings.resolve import Run
-from ambient.specs.strict import SpecError, nearest, require
+from ambient.specs.strict import refuse_unknown, require
 
 __all__ = ["NAME", "Experiments", "Run", "check_main", "home", "load", "scales"]
 
@@ -23,10 +23,7 @@ def home() -> Path:
 
 def check_main(config: Mapping) -> None:
     """Check the workflow's own settings (config/config.yaml, or --config on the command line)."""
-    known = ("scale", "threads")
-    for key in config:
-        if key not in known:
-            raise SpecError(f"config/config.yaml: unknown key {key!r}{nearest(key, known)}")
+    refuse_unknown(config, ("scale", "threads"), "config/config.yaml")
     require(config.get("scale") in scales(home()), "config/config.yaml: scale", config.get("scale"),
             ", ".join(scales(home())))
     threads = config.get("threads")

@@ -34,7 +34,7 @@ def check_network(where: str, network: NetworkSpec, resolution: int) -> None:
 
 def check_study(found: Experiments, study: str) -> None:
     """A study's detectors against its images: features of other images than its own mean little."""
-    name = found.study(study)["dataset"]
+    name = found.study(study).dataset
     check_dataset(name, found.dataset(name))
     for detector in found.detectors(study):
         if found.detector(detector).kind == "classifier":
@@ -43,7 +43,7 @@ def check_study(found: Experiments, study: str) -> None:
 
 def check_detector(found: Experiments, study: str, detector: str) -> None:
     """A detector of kind classifier against the images of a study, and those that it is made on."""
-    name, other = found.study(study)["dataset"], found.detector_dataset(study, detector)
+    name, other = found.study(study).dataset, found.detector_dataset(study, detector)
     dataset, made_on, where = found.dataset(name), found.dataset(other), f"studies.{study}.detector"
     for key in ("channels", "resolution"):
         ours, its = getattr(dataset, key), getattr(made_on, key)
@@ -59,15 +59,15 @@ def check_detector(found: Experiments, study: str, detector: str) -> None:
 def check_run(found: Experiments, name: str) -> None:
     """A run's network, samples and added images against the images of its study."""
     run = found.run(name)
-    study, values = f"studies.{run.study}", found.study(run.study)
-    dataset = found.dataset(values["dataset"])
+    key, study = f"studies.{run.study}", found.study(run.study)
+    dataset = found.dataset(study.dataset)
     check_study(found, run.study)
-    training, sampling = found.training(name, values["training_seeds"][0]), found.sampling(name)
-    check_network(f"{study}.training", training.network, dataset.resolution)
+    training, sampling = found.training(name, study.training_seeds[0]), found.sampling(name)
+    check_network(f"{key}.training", training.network, dataset.resolution)
     for detector in found.detectors(run.study):
         spec = found.detector(detector)
         require(spec.kind != "inception" or sampling.num_samples > spec.features,
-                f"{study}.sampling.num_samples", sampling.num_samples,
+                f"{key}.sampling.num_samples", sampling.num_samples,
                 f"more than the {spec.features} features of {detector}: the covariance of fewer is singular, "
                 "and an FID of it no FID")
     for corruption, annotation in run.parts:
@@ -90,7 +90,7 @@ def check_corruption(found: Experiments, study: str, corruption: str) -> None:
         except ValueError as error:
             raise SpecError(f"corruptions.{corruption}: {error}") from None
         return
-    own = found.study(study)["dataset"]
+    own = found.study(study).dataset
     ours, theirs = found.dataset(own), found.dataset(added)
     check_dataset(added, theirs)
     for key in ("channels", "resolution"):
@@ -112,7 +112,7 @@ def check_locality(found: Experiments, study: str) -> None:
     where, training = f"studies.{study}.locality", found.training(run, 0)
     require(not training.network.conditional, f"{where}.run", run,
             "a run whose network is not conditional: crops have no class")
-    resolution = found.dataset(found.study(found.run(run).study)["dataset"]).resolution
+    resolution = found.dataset(found.study(found.run(run).study).dataset).resolution
     step = 2 ** (len(training.network.channel_mult) - 1)
     seen = [*(size for size in spec.contexts if size < resolution), resolution]
     wrong = [size for size in seen if size % step or (resolution - size) % 2 or (size - spec.patch) % 2]

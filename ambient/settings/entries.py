@@ -42,8 +42,6 @@ class Entries:
         value: Any = {}
         for written in self.all_parts(section, name, len(self.layers) - 1):
             value = overlay(value, without_like(section, written.value))
-        if section == "tables" and isinstance(value, Mapping):
-            return {key: one for key, one in value.items() if key not in ("defaults", "rows")}
         return value
 
     def own(self, section: str, name: str, level: int) -> list[Written]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ambient.settings.compatible import check_locality, check_run
-from ambient.settings.files import OF_A_TABLE
+from ambient.settings.entry_types import FigureEntry, TableEntry, TextEntry
 from ambient.settings.layers import lines
 from ambient.settings.resolve import Run
 from ambient.settings.scores import Scores
@@ -22,7 +22,7 @@ from ambient.specs import (
     TheorySpec,
 )
 from ambient.specs.report import TIMES
-from ambient.specs.strict import SpecError, build, nearest, number, plain, require, require_distinct
+from ambient.specs.strict import SpecError, build, convert, nearest, plain, require, require_distinct
 
 
 class Experiments(Scores):
@@ -32,12 +32,12 @@ class Experiments(Scores):
         super().__init__(folder, scale)
         tree = self.tree
         try:
-            self.tables = {name: self.table(name) for name in tree.get("tables", {})}
+            self.tables = {name: self.table(name) for name in tree["tables"]}
             for name in self.needed():
                 self.validate(name)
-            for name in tree.get("theory", {}):
+            for name in tree["theory"]:
                 self.theory(name)
-            self.figures = {name: self.figure(name) for name in tree.get("figures", {})}
+            self.figures = {name: self.figure(name) for name in self.present("figures")}
             self.main = self.main_tables()
             self.summary()
         except SpecError as error:
@@ -45,11 +45,8 @@ class Experiments(Scores):
 
     def table(self, name: str) -> TableSpec:
         """A table and its rows, in file order."""
-        entry = self.entry("tables", name, "tables")
-        for key in entry:
-            if key not in ("rows", "title"):
-                raise SpecError(f"tables.{name}: unknown key {key!r}{nearest(key, OF_A_TABLE)}")
-        rows = [self.row(run, f"tables.{name}.rows") for run in entry["rows"]]
+        entry = self.typed(TableEntry, "tables", name, "tables")
+        rows = [self.row(run, f"tables.{name}.rows") for run in entry.rows]
         require_distinct([(row.id, row.run) for row in rows], f"tables.{name}.rows")
         if len({row.dataset for row in rows}) == 1:
             rows = [dataclasses.replace(row, dataset=None) for row in rows]
@@ -58,12 +55,12 @@ class Experiments(Scores):
         if not rows:
             raise SpecError(f"tables.{name}.rows: got none, allowed: one run or more")
         studies = {self.run(row.run).study: None for row in rows}
-        seeds, *others = (self.study(study)["training_seeds"] for study in studies)
+        seeds, *others = (self.study(study).training_seeds for study in studies)
         require(all(found == seeds for found in others), f"tables.{name}.rows", ", ".join(studies),
                 "runs of studies with the same training_seeds: every row is trained with each")
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
                                  "training_seeds": seeds, "beside": self.metrics_beside(name, rows),
-                                 "title": entry.get("title")},
+                                 "title": entry.title},
                      f"tables.{name}")
 
     def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
@@ -75,21 +72,20 @@ class Experiments(Scores):
 
     def row(self, run: str, asked_by: str) -> RowSpec:
         """The table row of a run."""
-        self.entry("runs", run, asked_by)
-        found, entry = self.run(run), self.tree["runs"][run]
+        entry, found = self.run_entry(run, asked_by), self.run(run)
         annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
         mixture = self.mixture(found.study, found.corruption, self.fraction(found.study))
-        paper = {k: number(v, f"runs.{run}.paper.{k}") for k, v in (entry.get("paper") or {}).items()}
-        settings = {name: value for name, value in lines(entry.get("training") or {}) if name}
-        label = entry.get("label", annotation.get("label", found.annotation))
+        paper = dict(entry.paper or {})
+        settings = {name: value for name, value in lines(entry.training or {}) if name}
+        label = entry.label or annotation.get("label", found.annotation)
         # Two datasets may be meant: the target, and the one that op `add` puts in.
         parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
         crops = self.crop_classifiers(found.annotation)
         annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
-        training, dataset = self.training(run, 0), self.study(found.study)["dataset"]
+        training, dataset = self.training(run, 0), self.study(found.study).dataset
         ours, theirs = self.protocols(found.study, found.annotation)
-        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, entry.get("id"),
-                       dataset, settings, entry.get("note"), dataset, ours, theirs if paper else None,
+        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, entry.id,
+                       dataset, settings, entry.note, dataset, ours, theirs if paper else None,
                        training.noise, training.loss.buffer, margin=training.loss.margin,
                        **self.words_of(found, annotated))
 
@@ -98,12 +94,12 @@ class Experiments(Scores):
         published, data = self.published(run.study), run.corruption
         tau = 0.5 - self.annotation(run.study, run.annotation).epsilon if annotated == "noise" else None
         return {"corruption_label": None if data == "none" else self.label("corruptions", data),
-                "target": self.target(run.study), "paper_target": published.get("dataset"),
-                "paper_samples": published.get("num_samples"), "tau": tau}
+                "target": self.target(run.study), "paper_target": published.dataset,
+                "paper_samples": published.num_samples, "tau": tau}
 
     def target(self, study: str) -> str:
         """What a study's distances are to, in a reader's words: its dataset and the size of its images."""
-        dataset = self.study(study)["dataset"]
+        dataset = self.study(study).dataset
         side = self.dataset(dataset).resolution
         return f"{self.label('datasets', dataset)}, {side}x{side}"
 
@@ -125,7 +121,8 @@ class Experiments(Scores):
 
     def main_tables(self) -> list[str]:
         """The tables that a bare run of the scale makes: `main`, or all."""
-        names = self.tree.get("main", {}).get("tables", list(self.tables))
+        asked = self.tree["main"].get("tables", list(self.tables))
+        names = list(convert(tuple[str, ...], asked, "main.tables"))
         for name in names:
             if name not in self.tables:
                 raise SpecError(f"main.tables: no such table: {name!r}{nearest(name, self.tables)}")
@@ -144,24 +141,25 @@ class Experiments(Scores):
         """The numbers of the running text whose runs are all rows of this scale's tables."""
         rows = {row.run: row for table in self.tables.values() for row in table.rows}
         found = []
-        for name, entry in self.tree.get("in_text", {}).items():
-            if entry is None:  # left out by a scale
-                continue
-            where, given = f"in_text.{name}", dict(entry)
-            table = given.pop("table", None)
-            runs = given.pop("runs", None) or [row.run for row in self.named_table(table, where).rows]
+        for name in self.present("in_text"):
+            where, entry = f"in_text.{name}", self.typed(TextEntry, "in_text", name, "in_text")
+            runs = entry.runs or [row.run for row in self.named_table(entry.table, where).rows]
             for run in runs:
                 self.entry("runs", run, f"{where}.runs")
             if not set(runs) <= rows.keys():
                 continue
             first = rows[runs[0]]
-            timed = given.get("of") in TIMES
+            timed = entry.of in TIMES
             epsilon = self.annotation(self.run(runs[0]).study, self.run(runs[0]).annotation).epsilon
             found.append(build(TextSpec, {
-                "id": name, "runs": runs, "tau": 0.5 - epsilon, "note": None,
-                "protocol": None if timed else first.protocol,
-                "paper_protocol": None if timed else first.paper_protocol} | given, where))
+                "id": name, "of": entry.of, "runs": runs, "paper": entry.paper, "tau": 0.5 - epsilon,
+                "note": entry.note, "protocol": None if timed else first.protocol,
+                "paper_protocol": None if timed else first.paper_protocol}, where))
         return tuple(found)
+
+    def present(self, section: str) -> list[str]:
+        """The names of a section, but for those that a scale leaves out (`NAME: null`)."""
+        return [name for name, entry in self.tree[section].items() if entry is not None]
 
     def named_table(self, name: str | None, asked_by: str) -> TableSpec:
         """A table by name. Raises `SpecError` for one that is not there."""
@@ -171,52 +169,45 @@ class Experiments(Scores):
     def report(self, everything: bool) -> ReportSpec:
         """The specification of the `report` stage: of the main tables, or of all that the scale has."""
         shown = [ShownFigure(name, one.title or name, one.kind) for name, one in self.figures.items()]
-        theory = [ShownFigure(n, "Section 4 in one dimension", "theory") for n in self.tree.get("theory", {})]
+        theory = [ShownFigure(n, "Section 4 in one dimension", "theory") for n in self.tree["theory"]]
         tables = tuple(self.tables[name] for name in (self.tables if everything else self.main))
         return ReportSpec(self.scale, tables, tuple(shown + theory) if everything else ())
 
-    def figure_entry(self, name: str) -> dict:
-        """What the configuration says of a figure, with the names that it refers to checked."""
-        where, entry = f"figures.{name}", self.entry("figures", name, "figures")
-        known = ("kind", "study", "corruptions", "annotation", "run", "images", "names", "shown", "title")
-        for key in entry:
-            if key not in known:
-                raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-        if "run" in entry:
-            self.validate(entry["run"])
-        study = self.run(entry["run"]).study if "run" in entry else entry.get("study")
-        self.study(study)
-        found = {"corruptions": [], "annotation": None, "run": None, "images": 8,
-                 "shown": "other"} | entry | {"study": study}
-        for corruption in found["corruptions"]:
+    def figure_entry(self, name: str) -> FigureEntry:
+        """What the files say of a figure, its study filled in, with the names that it refers to checked."""
+        where, entry = f"figures.{name}", self.typed(FigureEntry, "figures", name, "figures")
+        if entry.run is not None:
+            self.validate(entry.run)
+            entry = dataclasses.replace(entry, study=self.run(entry.run).study)
+        self.study(entry.study)
+        for corruption in entry.corruptions:
             self.entry("corruptions", corruption, f"{where}.corruptions")
-        kind, annotation = found.get("kind"), found["annotation"]
-        needs = {"crossing": "classifier", "levels": "classifier", "patches": "classifiers"}.get(kind)
-        if needs and needs not in self.entry("annotations", annotation, f"{where}.annotation"):
-            raise SpecError(f"{where}.annotation: got {annotation!r}, allowed: one with {needs}")
-        if kind in ("crossing", "patches") and len(found["corruptions"]) != 1:
-            raise SpecError(f"{where}.corruptions: got {found['corruptions']!r}, allowed: one")
-        if kind == "donut" and found["run"] is None:
+        needs = {"crossing": "classifier", "levels": "classifier", "patches": "classifiers"}.get(entry.kind)
+        if needs:
+            preset = self.entry("annotations", entry.annotation, f"{where}.annotation")
+            require(needs in preset, f"{where}.annotation", entry.annotation, f"one with {needs}")
+        if entry.kind in ("crossing", "patches"):
+            require(len(entry.corruptions) == 1, f"{where}.corruptions", list(entry.corruptions), "one")
+        if entry.kind == "donut" and entry.run is None:
             raise SpecError(f"{where}: missing key 'run'")
-        if kind == "locality":
-            check_locality(self, study)
-        return found
+        if entry.kind == "locality":
+            check_locality(self, entry.study)
+        return entry
 
     def figure(self, name: str) -> FigureSpec:
         """The specification of a figure that belongs to no table."""
         entry = self.figure_entry(name)
-        study = entry["study"]
-        names = entry.get("names", [self.label("corruptions", one) for one in entry["corruptions"]])
-        mixtures = [self.mixture(study, corruption, self.fraction(study))
-                    for corruption in entry["corruptions"]]
+        study = entry.study
+        names = entry.names or [self.label("corruptions", one) for one in entry.corruptions]
+        mixtures = [self.mixture(study, corruption, self.fraction(study)) for corruption in entry.corruptions]
         annotation, training = self.section(study, "annotation"), self.section(study, "training")
         return build(FigureSpec, plain({
-            "kind": entry.get("kind"), "names": names, "corruptions": mixtures, "noise": training["noise"],
+            "kind": entry.kind, "names": names, "corruptions": mixtures, "noise": training["noise"],
             "epsilon": annotation["epsilon"], "buffer": training["loss"]["buffer"],
             "margin": training["loss"].get("margin", 0.0),
-            "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry["images"],
-            "seed": 0, "shown": entry["shown"], "target": self.target(study),
-            "title": entry.get("title")}), f"figures.{name}")
+            "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry.images,
+            "seed": 0, "shown": entry.shown, "target": self.target(study),
+            "title": entry.title}), f"figures.{name}")
 
     def needed(self) -> list[str]:
         """The runs that this scale's tables ask for, each once, in order."""
@@ -225,10 +216,10 @@ class Experiments(Scores):
     def validate(self, name: str) -> None:
         """Build every specification behind a run, and refuse protocols that contradict themselves."""
         run = self.run(name)
-        self.dataset(self.study(run.study)["dataset"])
+        self.dataset(self.study(run.study).dataset)
         for corruption, annotation in run.parts:
             self.validate_part(name, run.study, corruption, annotation)
-        for seed in self.study(run.study)["training_seeds"]:
+        for seed in self.study(run.study).training_seeds:
             self.training(name, seed)
         for detector in self.detectors(run.study):
             self.detector_dataset(run.study, detector)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ambient.settings.layers import load
-from ambient.specs.strict import SpecError, nearest, require
+from ambient.specs.strict import SpecError, nearest, refuse_unknown, require
 
 SECTIONS = ("datasets", "corruptions", "detectors", "classifiers", "annotations", "studies", "runs",
             "tables", "theory", "figures", "main", "in_text")
@@ -99,9 +99,8 @@ def read(paths: list[Path], folder: Path) -> Layer:
         loaded = {key: value for key, value in load(path).items() if key != "extends"}
         if path.is_relative_to(folder / "experiments") and set(loaded) & set(OF_A_TABLE):
             loaded = {"tables": {path.stem: loaded}}
+        refuse_unknown(loaded, SECTIONS, str(path))
         for section, entries in loaded.items():
-            if section not in SECTIONS:
-                raise SpecError(f"{path}: unknown key {section!r}{nearest(section, SECTIONS)}")
             entries = entries or {}
             require(isinstance(entries, dict), f"{path}: {section}", entries, "names and their settings")
             for name, value in entries.items():

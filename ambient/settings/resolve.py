@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ambient.settings.entries import Entries
+from ambient.settings.entry_types import Published, RunEntry, StudyEntry
 from ambient.settings.layers import overlay
 from ambient.specs import (
     AnnotationSpec,
@@ -27,12 +28,9 @@ from ambient.specs import (
 from ambient.specs.strict import (
     SpecError,
     build,
-    convert,
     nearest,
-    number,
     require,
     require_distinct,
-    require_seeds,
 )
 
 T = TypeVar("T")
@@ -68,6 +66,7 @@ class Stages:
         self.folder, self.scale = Path(folder), scale
         self.entries = Entries(self.folder, scale)
         self.tree, self.lineage = self.entries.tree, self.entries.lineage
+        self.made: dict[tuple[str, str], Any] = {}  # entries as dataclasses
 
     def entry(self, section: str, name: str, asked_by: str) -> dict:
         """A named entry. Raises `SpecError` for a dangling reference, with the nearest valid name."""
@@ -78,59 +77,43 @@ class Stages:
 
     # --- runs and what they are made of -----------------------------------------------------------
 
+    def typed(self, cls: type[T], section: str, name: str, asked_by: str, **more: Any) -> T:
+        """An entry as its dataclass, made once. Raises `SpecError` for unknown keys and wrong types."""
+        if (section, name) not in self.made:
+            entry = self.entry(section, name, asked_by) | more
+            self.made[section, name] = build(cls, entry, f"{section}.{name}")
+        return self.made[section, name]
+
     def run(self, name: str) -> Run:
         """A run by name. Raises `SpecError` for unknown keys or references."""
         where = f"runs.{name}"
-        values = dict(self.entry("runs", name, where))
-        known = ("study", "corruption", "annotation", "also", "paper", "training", "label", "note", "id")
-        for key in values:
-            if key not in known:
-                raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-        for key in ("study", "corruption", "annotation"):
-            if key not in values:
-                raise SpecError(f"{where}: missing key {key!r}")
-        self.entry("studies", values["study"], f"{where}.study")
-        also = values.get("also") or []
-        require(isinstance(also, list), f"{where}.also", also, "a list")
-        parts = [values, *(mapping(part, f"{where}.also") for part in also)]
+        entry = self.run_entry(name, where)
+        self.entry("studies", entry.study, f"{where}.study")
+        parts = [entry, *(entry.also or ())]
         for part in parts:
-            self.entry("annotations", part.get("annotation"), f"{where}.annotation")
-            if part.get("corruption") != "none":
-                self.entry("corruptions", part.get("corruption"), f"{where}.corruption")
-        for part in parts[1:]:
-            if set(part) != {"corruption", "annotation"}:
-                raise SpecError(f"{where}.also: got {part!r}, allowed: the keys corruption and annotation")
-        return Run(name, values["study"], values["corruption"], values["annotation"],
-                   {"training": mapping(values.get("training"), f"{where}.training")},
-                   tuple((part["corruption"], part["annotation"]) for part in parts[1:]))
+            self.entry("annotations", part.annotation, f"{where}.annotation")
+            if part.corruption != "none":
+                self.entry("corruptions", part.corruption, f"{where}.corruption")
+        return Run(name, entry.study, entry.corruption, entry.annotation, {"training": entry.training or {}},
+                   tuple((part.corruption, part.annotation) for part in parts[1:]))
 
-    def study(self, name: str) -> dict:
-        """A study's settings: dataset, clean fraction, and one section a stage."""
-        values = self.entry("studies", name, "studies")
-        known = ("dataset", "clean_fraction", "mixture_seed", "training_seeds", "detector",
-                 "classifier", "annotation", "training", "sampling")
-        optional = ("locality", "paper")
-        for key in known:
-            if key not in values:
-                raise SpecError(f"studies.{name}: missing key {key!r}")
-        for key in values:
-            if key not in known + optional:
-                raise SpecError(f"studies.{name}: unknown key {key!r}{nearest(key, known + optional)}")
-        seeds = convert(tuple[int, ...], values["training_seeds"], f"studies.{name}.training_seeds")
-        require_seeds(seeds, f"studies.{name}.training_seeds")
-        return values
+    def run_entry(self, name: str, asked_by: str) -> RunEntry:
+        """What the files say of a run."""
+        return self.typed(RunEntry, "runs", name, asked_by)
 
-    def published(self, study: str) -> dict:
-        """`dataset` and `num_samples` of the study's published numbers; empty where it has none."""
-        found, known = self.study(study).get("paper") or {}, ("dataset", "num_samples")
-        for key in found:
-            if key not in known:
-                raise SpecError(f"studies.{study}.paper: unknown key {key!r}{nearest(key, known)}")
-        return found
+    def study(self, name: str) -> StudyEntry:
+        """A study: dataset, clean fraction, and one section a stage."""
+        detector = self.entry("studies", name, "studies").get("detector")
+        several = {"detector": [detector]} if isinstance(detector, str) else {}
+        return self.typed(StudyEntry, "studies", name, "studies", **several)
+
+    def published(self, study: str) -> Published:
+        """What the published numbers of a study are of; empty where it has none."""
+        return self.study(study).paper or Published()
 
     def section(self, study: str, section: str, *over: Mapping) -> dict:
         """A stage's settings of a study, with presets and overrides laid over, in their order."""
-        merged: Any = mapping(self.study(study)[section], f"studies.{study}.{section}")
+        merged: Any = dict(getattr(self.study(study), section) or {})
         for layer in over:
             merged = overlay(merged, layer)
         return merged
@@ -181,13 +164,12 @@ class Stages:
         op = entry.pop("op")
         entry.pop("label", None)
         return build(MixtureSpec, {
-            "clean_fraction": clean_fraction, "seed": self.study(study)["mixture_seed"], "op": op,
+            "clean_fraction": clean_fraction, "seed": self.study(study).mixture_seed, "op": op,
             "params": entry}, f"corruptions.{corruption}")
 
     def fraction(self, study: str, classifier: str | None = None) -> float:
         """The clean fraction of a study's mixtures, or of the one that a leaky classifier reads."""
-        where = f"studies.{study}.clean_fraction"
-        own = number(self.study(study)["clean_fraction"], where)
+        own = self.study(study).clean_fraction
         return own if classifier is None else self.classifier(study, classifier).clean_fraction or own
 
     def classifier(self, study: str, name: str) -> ClassifierSpec:
@@ -235,7 +217,7 @@ class Stages:
 
     def locality_run(self, study: str) -> str:
         """The run whose denoiser measures crop(sigma) for a study; trained without any crops."""
-        if self.study(study).get("locality") is None:
+        if self.study(study).locality is None:
             raise SpecError(f"studies.{study}: missing key 'locality', which a measured crop_map needs")
         name = self.section(study, "locality").get("run")
         self.entry("runs", name, f"studies.{study}.locality.run")

@@ -13,12 +13,9 @@ from ambient.specs.strict import build, require
 class Scores(Stages):
     """The stages of a scale, with those that score samples."""
 
-    def detectors(self, study: str) -> list[str]:
+    def detectors(self, study: str) -> tuple[str, ...]:
         """The detectors of a study: a table's `value` is by the first one, others stand beside it."""
-        found = self.study(study)["detector"]
-        names = found if isinstance(found, list) else [found]
-        different = len(set(map(str, names))) == len(names) > 0
-        require(different, f"studies.{study}.detector", found, "a detector's name, or a list of several")
+        names = self.study(study).detector
         for name in names:
             self.entry("detectors", name, f"studies.{study}.detector")
         return names
@@ -45,7 +42,7 @@ class Scores(Stages):
     def detector_dataset(self, study: str, name: str | None = None) -> str:
         """The dataset that a detector (None: the first) is made on: its own `dataset`, or the study's."""
         name = self.weights_of(name or self.detectors(study)[0])
-        dataset = self.entry("detectors", name, "studies").get("dataset", self.study(study)["dataset"])
+        dataset = self.entry("detectors", name, "studies").get("dataset", self.study(study).dataset)
         self.entry("datasets", dataset, f"detectors.{name}.dataset")
         return dataset
 

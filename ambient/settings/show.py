@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 def stages(found: Experiments, run: Run) -> dict[str, tuple[Any, tuple[str, ...]]]:
     """Stage -> its specification, and the dotted keys under which its settings stand, the strongest first."""
-    study, name = f"studies.{run.study}", found.study(run.study)["dataset"]
+    study, name = f"studies.{run.study}", found.study(run.study).dataset
     classifier, mixture = found.classifier_of(run.annotation), found.mixture(
         run.study, run.corruption, found.fraction(run.study))
     made = {"dataset": (found.dataset(name), (f"datasets.{name}",)), "mixture": (mixture, (study,))}
@@ -45,7 +45,7 @@ def stages(found: Experiments, run: Run) -> dict[str, tuple[Any, tuple[str, ...]
     return made | {
         "annotation": (found.annotation(run.study, run.annotation),
                        (f"annotations.{run.annotation}", f"{study}.annotation")),
-        "training": (found.training(run.name, found.study(run.study)["training_seeds"][0]),
+        "training": (found.training(run.name, found.study(run.study).training_seeds[0]),
                      (f"runs.{run.name}.training", f"{study}.training")),
         "sampling": (found.sampling(run.name), (f"{study}.sampling",)),
         "evaluation": (found.evaluation(run.name), (f"{study}.sampling",))}

@@ -75,9 +75,7 @@ def build(cls: type[T], values: Any, where: str) -> T:
         raise SpecError(f"{where}: got {values!r}, allowed: keys and values")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = types_of(cls)
-    for key in values:
-        if key not in fields:
-            raise SpecError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
+    refuse_unknown(values, fields, where)
     arguments = {}
     for key, field in fields.items():
         if key in values:
@@ -96,6 +94,13 @@ def types_of(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def refuse_unknown(keys: Collection[str], known: Collection[str], where: str) -> None:
+    """Raise `SpecError` for the first key that is not among the known ones, with the nearest that is."""
+    for key in keys:
+        if key not in known:
+            raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+
+
 def nearest(key: str, known: typing.Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or the list of what is known where nothing is near."""
     known = list(known)
@@ -109,13 +114,19 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return convert(next(kind for kind in arguments if kind is not type(None)), value, where)
+        kind, *others = (kind for kind in arguments if kind is not type(None))
+        if others:
+            raise TypeError(f"{where}: {hint} has several types beside None: which is meant can't be told")
+        return convert(kind, value, where)
     if origin is Literal:
         require(value in arguments, where, value, ", ".join(map(str, arguments)))
         return value
     if origin is tuple:
         require(isinstance(value, (list, tuple)), where, value, "a list")
         return tuple(convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is Mapping:
+        require(isinstance(value, Mapping), where, value, "keys and values")
+        return {key: convert(arguments[1], one, f"{where}.{key}") for key, one in value.items()}
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)
     if hint is float:

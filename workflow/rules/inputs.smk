@@ -3,7 +3,7 @@
 
 def study_dataset(wildcards):
     """The full clean dataset of a study: read by the `corrupt` stage only."""
-    name = experiments(wildcards).study(wildcards.study)["dataset"]
+    name = experiments(wildcards).study(wildcards.study).dataset
     return f"results/{scale_of(wildcards)}/data/{name}.safetensors"
 
 
@@ -64,7 +64,7 @@ def classifier_option(wildcards, input):
 def locality_denoiser(wildcards):
     found = experiments(wildcards)
     run = found.locality_run(wildcards.study)
-    seed = found.study(found.run(run).study)["training_seeds"][0]
+    seed = found.study(found.run(run).study).training_seeds[0]
     return f"results/{wildcards.scale}/runs/{run}/seed-{seed}/denoiser.safetensors"
 
 
@@ -137,7 +137,7 @@ def reference_detector(wildcards):
 
 def reference_path(wildcards):
     found = experiments(wildcards)
-    dataset = found.study(found.run(wildcards.run).study)["dataset"]
+    dataset = found.study(found.run(wildcards.run).study).dataset
     return f"results/{wildcards.scale}/detectors/{dataset}/{detector_of(wildcards)}-reference.safetensors"
 
 
@@ -222,43 +222,43 @@ def figure_entry(wildcards):
 
 
 def gallery_data(wildcards):
-    study = experiments(wildcards).study(figure_entry(wildcards)["study"])
-    return f"results/{scale_of(wildcards)}/data/{study['dataset']}.safetensors"
+    study = experiments(wildcards).study(figure_entry(wildcards).study)
+    return f"results/{scale_of(wildcards)}/data/{study.dataset}.safetensors"
 
 
 def gallery_annotations(wildcards):
     """The annotations of a figure of levels, whose images are noised to them."""
-    reports = gallery_reports(wildcards) if figure_entry(wildcards)["kind"] == "levels" else []
+    reports = gallery_reports(wildcards) if figure_entry(wildcards).kind == "levels" else []
     return [path.replace(".json", ".safetensors") for path in reports]
 
 
 def gallery_reports(wildcards):
     """Calibration of the classifier (crossing), or a summary of each annotation (levels)."""
     entry, scale = figure_entry(wildcards), scale_of(wildcards)
-    study, annotation = entry["study"], entry["annotation"]
-    if entry["kind"] == "crossing":
+    study, annotation = entry.study, entry.annotation
+    if entry.kind == "crossing":
         name = experiments(wildcards).classifier_of(annotation)
-        corruption = entry["corruptions"][0]
+        corruption = entry.corruptions[0]
         return [f"results/{scale}/classifiers/{study}/{corruption}/{name}.calibration.json"]
-    if entry["kind"] == "levels":
-        return [f"results/{scale}/annotations/{study}/{c}/{annotation}.json" for c in entry["corruptions"]]
+    if entry.kind == "levels":
+        return [f"results/{scale}/annotations/{study}/{c}/{annotation}.json" for c in entry.corruptions]
     return []
 
 
 def figure_inputs(wildcards):
     """What a figure of crops reads, by the name of its option."""
     entry, scale, found = figure_entry(wildcards), scale_of(wildcards), experiments(wildcards)
-    if entry["kind"] == "locality":
-        return {"locality_table": f"results/{scale}/locality/{entry['study']}.csv"}
-    if entry["kind"] == "patches":
-        corruption = entry["corruptions"][0]
-        data = mixture_path(scale, entry["study"], corruption, found.fraction(entry["study"]))
-        crops = crop_classifiers(scale, entry["study"], corruption, entry["annotation"])
-        if entry["shown"] == "target":  # images of the target that are not in the mixture
-            full = found.study(entry["study"])["dataset"]
+    if entry.kind == "locality":
+        return {"locality_table": f"results/{scale}/locality/{entry.study}.csv"}
+    if entry.kind == "patches":
+        corruption = entry.corruptions[0]
+        data = mixture_path(scale, entry.study, corruption, found.fraction(entry.study))
+        crops = crop_classifiers(scale, entry.study, corruption, entry.annotation)
+        if entry.shown == "target":  # images of the target that are not in the mixture
+            full = found.study(entry.study).dataset
             return {"data": f"results/{scale}/data/{full}.safetensors", "seen": data, "crops": crops}
         return {"data": data, "crops": crops}
-    run = entry["run"]
+    run = entry.run
     return {"data": training_data(scale, run), "annotations": annotation_path(scale, run, ".safetensors")}
 
 
@@ -293,7 +293,7 @@ def summary_logs(wildcards):
         for text in found.texts()
         if text.of in TIMES
         for run in text.runs
-        for seed in found.study(found.run(run).study)["training_seeds"]
+        for seed in found.study(found.run(run).study).training_seeds
     ]
 
 
