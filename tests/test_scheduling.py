@@ -168,7 +168,8 @@ def test_doctor_speaks_of_the_target_that_is_wanted():
 @pytest.mark.parametrize(("arguments", "said"), [
     (("paper", "tabel2a"), "'tabel2a', which the scale paper does not have (did you mean 'table2a'?)"),
     (("demo", "results/small/table2a.csv"), "allowed for the scale demo: a file in results/demo"),
-    (("demo", "results/table2a.csv"), "allowed for the scale demo: a file in results/demo")])
+    (("demo", "results/table2a.csv"), "allowed for the scale demo: a file in results/demo"),
+    (("--config", "gone"), "--config: got 'gone', allowed: a folder with scales/*.yaml in it")])
 def test_doctor_refuses_a_target_that_is_none_of_the_scales(arguments, said):
     done = doctor_of(*arguments)
     assert done.returncode == 2 and not done.stdout

@@ -24,7 +24,7 @@ from ambient.cluster.plan import disk_bytes, files, jobs, wanted
 from ambient.cluster.site import Site
 from ambient.provenance.source_code import ROOT
 from ambient.settings import Experiments, scales
-from ambient.specs.strict import SpecError
+from ambient.specs.strict import SpecError, require
 
 COMMANDS = ("sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
 LOCAL_FILE_SYSTEMS = {"tmpfs", "overlay", "ext4", "ext3", "xfs", "btrfs", "zfs", "ramfs"}
@@ -270,10 +270,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--config", default="config", help="folder of the YAML files")
     parser.add_argument("--submit", action="store_true", help="also run a short job that looks from a node")
     given = parser.parse_args(arguments)
-    if given.scale not in scales(given.config):
-        parser.error(f"scale: got {given.scale!r}, allowed: {', '.join(scales(given.config))}")
-    missing = 0
+    missing, known = 0, scales(given.config)
     try:
+        require(bool(known), "--config", given.config, "a folder with scales/*.yaml in it")
+        require(given.scale in known, "scale", given.scale, ", ".join(known))
         for kind, line in findings(given.scale, given.config, given.submit, given.target):
             missing += kind == MISSING
             print(f"{kind:8}{line}", flush=True)
