@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ambient.audit import shipped
 from ambient.cluster.plan import Plan
 from ambient.settings import Experiments
 from ambient.settings.files import layers
@@ -260,3 +261,11 @@ def test_this_machines_paths_are_of_datasets_that_exist(config):
     (config / "local.yaml").write_text("datasets: {cifar: {path: /data}}\n")
     with pytest.raises(SpecError, match=r"local\.yaml: datasets: unknown name 'cifar' \(did you"):
         layers(config, "demo")
+
+
+def test_the_files_of_a_scale_go_with_its_results():
+    """All that it is laid over and nothing of this machine; of a scale that is gone, what all are laid over."""
+    mine, gone = shipped.scale_files("demo3"), shipped.scale_files("gone")
+    assert mine == [*gone, "config/scales/demo.yaml", "config/scales/demo3.yaml"]
+    assert {"config/data.yaml", "config/studies.yaml", "config/experiments/pixel/table2a.yaml"} < set(gone)
+    assert not any("local" in name or "example" in name or "scales" in name for name in gone)
