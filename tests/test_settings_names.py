@@ -264,7 +264,7 @@ def test_this_machines_paths_are_of_datasets_that_exist(config):
 
 
 def test_the_files_of_a_scale_go_with_its_results():
-    """All that it is laid over and nothing of this machine; of a scale that is gone, what all are laid over."""
+    """All that it is laid over, nothing of this machine; of a scale that is gone, what all have."""
     mine, gone = shipped.scale_files("demo3"), shipped.scale_files("gone")
     assert mine == [*gone, "config/scales/demo.yaml", "config/scales/demo3.yaml"]
     assert {"config/data.yaml", "config/studies.yaml", "config/experiments/pixel/table2a.yaml"} < set(gone)
