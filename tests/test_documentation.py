@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +116,17 @@ def trained(mixture, tmp_path_factory):
     classifier.main(CLASSIFIER, record, data=mixture, state=folder / "state-c", out=made,
                     calibration=made.with_suffix(".json"))
     return folder
+
+
+def test_the_layout_shows_every_room_in_the_order_of_the_linter():
+    """A room of the table stands at or below the layers of those before it; no room is left out."""
+    table = (ROOT / "docs/layout.md").read_text().partition("## The rooms")[2].partition("\n## ")[0]
+    rooms = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+    height = {room: -k for k, layer in enumerate(layers) for room in layer.split(" | ")}
+    assert [height[room] for room in rooms] == sorted(height[room] for room in rooms)
+    assert sorted(rooms) == sorted(path.parent.name for path in (ROOT / "ambient").glob("*/__init__.py"))
 
 
 @pytest.mark.parametrize("code", examples())
