@@ -20,7 +20,7 @@ from tiny import CLASSIFIER, TRAINING
 from ambient import __main__ as front_door
 from ambient import specs
 from ambient.data.annotations import Annotations
-from ambient.settings import Experiments, scales
+from ambient.settings import Experiments, entry_types, scales
 from ambient.stages import classifier, train
 
 ROOT = Path(__file__).parents[1]
@@ -167,10 +167,12 @@ def test_every_page_is_built_and_asks_nothing_of_the_network(site):
 def test_every_setting_is_described(site):
     """A field without a description is not on the page: its anchor is missing."""
     page = (site / "settings/index.html").read_text()
-    for name in specs.__all__:
-        spec = getattr(specs, name)
-        for field in dataclasses.fields(spec) if dataclasses.is_dataclass(spec) else ():
-            assert f'id="ambient.specs.{name}.{field.name}"' in page, f"{name}.{field.name}"
+    for module, names in ((specs, specs.__all__), (entry_types, vars(entry_types))):
+        for name in names:
+            kind = getattr(module, name)
+            for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+                anchor = f"{module.__name__}.{name}.{field.name}"
+                assert f'id="{anchor}"' in page, anchor
 
 
 def test_the_citation_is_one():

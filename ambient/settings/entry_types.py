@@ -16,25 +16,26 @@ from ambient.specs.strict import require, require_distinct, require_seeds
 class Published:
     """What the published numbers of a study were measured on."""
 
-    dataset: str | None = None
-    num_samples: int | None = None
+    dataset: str | None = None  #: the data that the published numbers are of, in a reader's words
+    num_samples: int | None = None  #: how many samples they are measured with
 
 
 @dataclass(frozen=True)
 class StudyEntry:
     """A study: its data, and the settings of each stage, which presets and runs are laid over."""
 
-    dataset: str
-    clean_fraction: float
-    mixture_seed: int
-    training_seeds: tuple[int, ...]
-    detector: tuple[str, ...]  # a table's `value` is by the first one, others stand beside it
-    classifier: Mapping[str, Any]
-    annotation: Mapping[str, Any]
-    training: Mapping[str, Any]
-    sampling: Mapping[str, Any]
-    locality: Mapping[str, Any] | None = None
-    paper: Published | None = None
+    dataset: str  #: name in `datasets`
+    clean_fraction: float  #: of the images that stay clean, in (0, 1]
+    mixture_seed: int  #: of the choice of clean images and of the corruption
+    training_seeds: tuple[int, ...]  #: that every run of the study is trained with
+    #: names in `detectors`; a table's `value` is by the first one, others stand beside it
+    detector: tuple[str, ...]
+    classifier: Mapping[str, Any]  #: what `ClassifierSpec` has
+    annotation: Mapping[str, Any]  #: what `AnnotationSpec` has
+    training: Mapping[str, Any]  #: what `TrainingSpec` has
+    sampling: Mapping[str, Any]  #: what `SamplingSpec` has
+    locality: Mapping[str, Any] | None = None  #: what `LocalitySpec` has, and the run it is measured on
+    paper: Published | None = None  #: what the study's published numbers are of
 
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")
@@ -46,55 +47,55 @@ class StudyEntry:
 class PartEntry:
     """One corruption of a study's images, and how the corrupted ones are annotated."""
 
-    corruption: str  # a corruption, or `none`
-    annotation: str
+    corruption: str  #: name in `corruptions`, or `none`
+    annotation: str  #: name in `annotations`
 
 
 @dataclass(frozen=True)
 class RunEntry:
     """A run, which is a row of each table that shows it."""
 
-    study: str
-    corruption: str  # a corruption, or `none`
-    annotation: str
-    also: tuple[PartEntry, ...] | None = None  # further data of the same study
-    training: Mapping[str, Any] | None = None  # laid over the study's
-    paper: Mapping[str, float] | None = None  # published: the metric, mean sigma_min or sigma_max
-    label: str | None = None  # of the method; None: the annotation's
-    note: str | None = None  # what the paper says of this number elsewhere
-    id: str | None = None  # of a number that the paper gives in running text
+    study: str  #: name in `studies`
+    corruption: str  #: name in `corruptions`, or `none`
+    annotation: str  #: name in `annotations`
+    also: tuple[PartEntry, ...] | None = None  #: further data of the same study
+    training: Mapping[str, Any] | None = None  #: settings laid over the study's
+    paper: Mapping[str, float] | None = None  #: published numbers: the metric, mean sigma_min or sigma_max
+    label: str | None = None  #: of the method; None: the annotation's
+    note: str | None = None  #: what the paper says of this number elsewhere
+    id: str | None = None  #: of a number that the paper gives in running text
 
 
 @dataclass(frozen=True)
 class TableEntry:
     """A table. Its rows are runs, by name."""
 
-    rows: tuple[str, ...]
-    title: str | None = None
-    defaults: Mapping[str, Any] | None = None  # of the rows that stand in this table
+    rows: tuple[str, ...]  #: names of runs
+    title: str | None = None  #: in a reader's words
+    defaults: Mapping[str, Any] | None = None  #: of the rows that stand in this table
 
 
 @dataclass(frozen=True)
 class FigureEntry:
     """A figure that belongs to no table: see `FigureSpec` for its kinds and what each needs."""
 
-    kind: str
-    title: str | None = None
-    study: str | None = None  # None: the run's
-    run: str | None = None
-    corruptions: tuple[str, ...] = ()
-    annotation: str | None = None
-    images: int = 8  # pictures in a row
-    names: tuple[str, ...] | None = None  # of the corruptions; None: their labels
-    shown: Literal["other", "target"] = "other"
+    kind: str  #: what it shows (`FigureSpec`)
+    title: str | None = None  #: in a reader's words
+    study: str | None = None  #: name in `studies`; None: the run's
+    run: str | None = None  #: name in `runs`, for a donut
+    corruptions: tuple[str, ...] = ()  #: names in `corruptions`
+    annotation: str | None = None  #: name in `annotations`
+    images: int = 8  #: pictures in a row
+    names: tuple[str, ...] | None = None  #: of the corruptions; None: their labels
+    shown: Literal["other", "target"] = "other"  #: whose images' patches
 
 
 @dataclass(frozen=True)
 class TextEntry:
     """A number of the paper's text that is no row: see `TextSpec` for what it may be `of`."""
 
-    of: str
-    paper: float
-    runs: tuple[str, ...] | None = None
-    table: str | None = None  # in the place of `runs`: all of its rows
-    note: str | None = None
+    of: str  #: what is computed (`TextSpec`)
+    paper: float  #: the published number
+    runs: tuple[str, ...] | None = None  #: names in `runs`
+    table: str | None = None  #: in the place of `runs`: all of the table's rows
+    note: str | None = None  #: what the paper says of the number elsewhere
