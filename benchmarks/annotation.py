@@ -19,7 +19,9 @@ from scipy.stats import spearmanr
 from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import PROTOCOLS
 from ambient.data.datasets import read
+from ambient.jobs.identity import Identity
 from ambient.jobs.stage import Record
+from ambient.jobs.state import State
 from ambient.settings import Experiments
 from ambient.specs import AnnotationSpec
 from ambient.stages import classifier, corrupt, prepare
@@ -41,7 +43,8 @@ def trained(corruption: str, folder: Path) -> tuple[Path, Path]:
     corrupt.main(found.mixture("controlled", corruption, found.fraction("controlled")), Record(),
                  data=data, added=None, out=mixture)
     classifier.main(found.classifier("controlled", "balanced"), Record(), data=mixture,
-                    state=folder / "state", out=weights, calibration=folder / "calibration.json")
+                    state=State(folder / "state", Identity("benchmark", {})), out=weights,
+                    calibration=folder / "calibration.json")
     return mixture, weights
 
 

@@ -20,7 +20,9 @@ import torch
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
 from ambient.evaluation.frechet import moments
+from ambient.jobs.identity import Identity
 from ambient.jobs.stage import Record
+from ambient.jobs.state import State
 from ambient.settings import Experiments
 from ambient.stages import annotate, corrupt, train
 from benchmarks import training
@@ -58,7 +60,8 @@ def fixed_annotation(count: int) -> Callable[[], object]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             mixture(count, folder / "m.safetensors")
-            annotate.main(spec, Record(), data=folder / "m.safetensors", classifier=None, state=folder / "s",
+            annotate.main(spec, Record(), data=folder / "m.safetensors", classifier=None,
+                          state=State(folder / "s", Identity("benchmark", {})),
                           out=folder / "a.safetensors", summary=folder / "a.json")
     return work
 
@@ -87,7 +90,8 @@ def trains(count: int, report) -> None:
         made = mixture(count, data)
         # Each corrupted image has a level, and so a fixed noise, of its own.
         Annotations(made.ids, made.corrupted.astype(float), np.zeros(count)).write(annotations)
-        train.main(spec, Record(), data=data, annotations=annotations, state=Path(name, "t"),
+        train.main(spec, Record(), data=data, annotations=annotations,
+                   state=State(Path(name, "t"), Identity("benchmark", {})),
                    out=Path(name, "d.safetensors"), log=Path(name, "loss.jsonl"))
     # Not getrusage: its peak is handed down from the process that started this one.
     report.put(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**20)

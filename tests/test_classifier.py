@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CLASSIFIER, NOISE, RECORD
+from tiny import CLASSIFIER, NOISE, RECORD, kept
 
 from ambient import settings, specs
 from ambient.annotation.classifier import Classifier
@@ -63,7 +63,7 @@ def test_too_few_clean_images_are_refused():
 
 def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
     files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
-    classifier.main(CLASSIFIER, RECORD, data=mixture, state=tmp_path / "s", **files)
+    classifier.main(CLASSIFIER, RECORD, data=mixture, state=kept(tmp_path / "s"), **files)
     report = json.loads(files["calibration"].read_text())
     assert report["chosen_nimg"] == min(report["history"], key=lambda r: r["cross_entropy"])["nimg"]
     made = specs.AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 2, 1,
@@ -71,7 +71,7 @@ def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
     out = tmp_path / "a.safetensors"
 
     def run(data):
-        annotate.main(made, RECORD, data=data, classifier=files["out"], state=tmp_path / "t",
+        annotate.main(made, RECORD, data=data, classifier=files["out"], state=kept(tmp_path / "t"),
                       out=out, summary=tmp_path / "a.json")
         return Annotations.read(out)
 
@@ -105,7 +105,7 @@ def test_recalibration_shifts_held_out_logits_to_balance():
 def test_recalibrated_classifier_is_used_in_annotation(mixture, tmp_path):
     made = strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"recalibrate": "bias"}, "t")
     files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
-    classifier.main(made, RECORD, data=mixture, state=tmp_path / "s", **files)
+    classifier.main(made, RECORD, data=mixture, state=kept(tmp_path / "s"), **files)
     for level in json.loads(files["calibration"].read_text())["levels"]:
         both = level["p_clean_of_clean"] + level["p_clean_of_corrupted"]
         assert both / 2 == pytest.approx(0.5, abs=1e-5)

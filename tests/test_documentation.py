@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from tiny import CLASSIFIER, TRAINING
+from tiny import CLASSIFIER, TRAINING, kept
 
 from ambient import __main__ as front_door
 from ambient import specs
@@ -110,10 +110,10 @@ def trained(mixture, tmp_path_factory):
     run = folder / "results/demo/runs/ambient-blur-0.6/seed-0"
     record, rows = SimpleNamespace(facts={}, state=None), folder / "rows.safetensors"
     Annotations(np.arange(100, 160), np.where(np.arange(60) < 20, 0.0, 0.5), np.zeros(60)).write(rows)
-    train.main(TRAINING, record, data=mixture, annotations=rows, state=folder / "state",
+    train.main(TRAINING, record, data=mixture, annotations=rows, state=kept(folder / "state"),
                out=run / "denoiser.safetensors", log=run / "loss.jsonl")
     made = folder / "results/demo/classifiers/controlled/blur-0.6/balanced.safetensors"
-    classifier.main(CLASSIFIER, record, data=mixture, state=folder / "state-c", out=made,
+    classifier.main(CLASSIFIER, record, data=mixture, state=kept(folder / "state-c"), out=made,
                     calibration=made.with_suffix(".json"))
     return folder
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny import kept
 
 from ambient import specs
 from ambient.annotation.statistics import statistics
@@ -39,7 +40,7 @@ def data(tmp_path_factory):
 
 def test_trained_detector_learns_and_repeats(data, tmp_path):
     for name in ("a", "b"):
-        detector.main(NET, RECORD, data=data, weights=None, state=tmp_path / "s", out=tmp_path / name)
+        detector.main(NET, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert RECORD.facts["accuracy"] > 0.95 and RECORD.facts["checked_images"] == 40
 
@@ -47,7 +48,7 @@ def test_trained_detector_learns_and_repeats(data, tmp_path):
 def test_members_of_a_detector_are_networks_side_by_side(data, tmp_path):
     """Each differs from the others; their features lie side by side, so that mean distances are averaged."""
     made = dataclasses.replace(NET, members=3)
-    detector.main(made, RECORD, data=data, weights=None, state=tmp_path / "s", out=tmp_path / "net")
+    detector.main(made, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
     images = read(data).images[:30]
     found = features.extract(made, tmp_path / "net", images, "t").reshape(30, 3, NET.features)
     weights = read_weights(tmp_path / "net")
@@ -64,7 +65,7 @@ def test_members_of_a_detector_are_networks_side_by_side(data, tmp_path):
 
 
 def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
-    detector.main(NET, RECORD, data=data, weights=None, state=tmp_path / "s", out=tmp_path / "net")
+    detector.main(NET, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
     reference.main(NET, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "ref.safetensors")
     random = np.random.default_rng(1)
     samples = random.integers(0, 256, (2, 50, 1, 16, 16), dtype=np.uint8)
@@ -79,16 +80,16 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
     own = frechet_distance(moments(features.extract(NET, tmp_path / "net", samples[0], "t")), target)
     assert found["scores"][2]["value"] == pytest.approx(own)
     assert found["scores"][1]["value"] == pytest.approx(own)
-    kept = read_arrays(tmp_path / "moments.safetensors")
-    assert len(kept) == 8
+    stored = read_arrays(tmp_path / "moments.safetensors")
+    assert len(stored) == 8
     for score in found["scores"]:
         at = f"{score['nimg']}/{score['seed']}"
-        drawn = Moments(kept[f"{at}/mean"], kept[f"{at}/covariance"], 50)
+        drawn = Moments(stored[f"{at}/mean"], stored[f"{at}/covariance"], 50)
         assert frechet_distance(drawn, target) == pytest.approx(score["value"], rel=1e-9)
 
 
 def test_snapshots_before_the_last_may_have_fewer_sampling_seeds(data, tmp_path):
-    detector.main(NET, RECORD, data=data, weights=None, state=tmp_path / "s", out=tmp_path / "net")
+    detector.main(NET, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
     reference.main(NET, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "ref.safetensors")
     drawn = np.random.default_rng(1).integers(0, 256, (3, 20, 1, 16, 16), dtype=np.uint8)
     write_arrays(tmp_path / "samples.safetensors", {"128": drawn, "64": drawn[:1], "96": drawn[:1]})
@@ -157,7 +158,7 @@ def clean_fids(mode, images):
 @pytest.mark.parametrize(("resize", "mode"), [("legacy", "legacy_tensorflow"), ("clean", "clean")])
 def test_each_resizing_has_the_features_of_clean_fids_mode(tmp_path, stand_in, resize, mode, side):
     made = specs.DetectorSpec("inception", resize=resize)
-    detector.main(made, RECORD, data=tmp_path, weights=stand_in, state=tmp_path / "s",
+    detector.main(made, RECORD, data=tmp_path, weights=stand_in, state=kept(tmp_path / "s"),
                   out=tmp_path / "net.weights")
     images = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), dtype=np.uint8)
     found = features.extract(made, tmp_path / "net.weights", images, "t")
@@ -269,7 +270,8 @@ def test_no_other_torchscript_is_loaded_at_any_stage(tmp_path, resize, monkeypat
     write_arrays(tmp_path / "ref.safetensors", {"mean": np.zeros(2048), "covariance": np.eye(2048),
                                                 "count": np.array([4])})
     with pytest.raises(ValueError, match="no other one is run"):
-        detector.main(made, RECORD, data=tmp_path, weights=weights, state=tmp_path / "s", out=tmp_path / "o")
+        detector.main(made, RECORD, data=tmp_path, weights=weights,
+                      state=kept(tmp_path / "s"), out=tmp_path / "o")
     with pytest.raises(ValueError, match="no other one is run"):
         reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=weights, out=tmp_path / "o")
     with pytest.raises(ValueError, match="no other one is run"):
@@ -368,7 +370,7 @@ def test_a_detector_of_one_class_is_refused(tmp_path):
     write(tmp_path / "d.safetensors", Dataset(images, np.full(20, 8), np.arange(20)))
     with pytest.raises(ValueError, match=r"two or more.*begin with \[8\]"):
         detector.main(NET, RECORD, data=tmp_path / "d.safetensors", weights=None,
-                      state=tmp_path / "s", out=tmp_path / "w")
+                      state=kept(tmp_path / "s"), out=tmp_path / "w")
 
 
 def test_tables_say_what_an_annotation_rests_on(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CLASSIFIER, NOISE, RECORD, SAMPLING, TRAINING, optimiser
+from tiny import CLASSIFIER, NOISE, RECORD, SAMPLING, TRAINING, kept, optimiser
 
 from ambient import specs
 from ambient.annotation.classifier import Classifier
@@ -48,7 +48,7 @@ def annotations(mixture):
 @pytest.fixture(scope="module")
 def trained(mixture, annotations, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    train.main(TRAINING, RECORD, data=mixture, annotations=annotations, state=folder / "state",
+    train.main(TRAINING, RECORD, data=mixture, annotations=annotations, state=kept(folder / "state"),
                out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
     return folder / "denoiser.safetensors"
 
@@ -245,7 +245,7 @@ def test_annotations_are_those_of_the_cpu(mixture, tmp_path):
 def test_features_are_those_of_the_cpu(mixture, tmp_path, monkeypatch):
     made = specs.DetectorSpec("classifier", nimg=640, batch=32, lr=1e-3, channels=8, features=16)
     weights = tmp_path / "detector.safetensors"
-    detector.main(made, RECORD, data=mixture, weights=None, state=tmp_path / "s", out=weights)
+    detector.main(made, RECORD, data=mixture, weights=None, state=kept(tmp_path / "s"), out=weights)
     images, found = read(mixture).images, []
     for where in (CPU, hardware.device()):
         monkeypatch.setattr(features, "device", lambda where=where: where)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import CLASSIFIER, NOISE, TRAINING, optimiser
+from tiny import CLASSIFIER, NOISE, TRAINING, kept, optimiser
 
 from ambient import specs
 from ambient.data.annotations import Annotations
@@ -91,8 +91,8 @@ def stop_after(monkeypatch, steps):
 def whole(mixture, annotations, tmp_path_factory):
     """The digests of an undisturbed training's weights and log."""
     folder = tmp_path_factory.mktemp("whole")
-    train.main(MADE, SimpleNamespace(facts={}), data=mixture, annotations=annotations, state=folder / "s",
-               out=folder / "d", log=folder / "l")
+    train.main(MADE, SimpleNamespace(facts={}), data=mixture, annotations=annotations,
+               state=kept(folder / "s"), out=folder / "d", log=folder / "l")
     return sha256(folder / "d"), sha256(folder / "l")
 
 
@@ -360,7 +360,7 @@ def test_ranks_take_pieces_in_turn_and_stop_together(keep, monkeypatch, capsys):
 def test_crops_annotation_is_shared_out_stopped_and_resumed(keep, mixture, tmp_path, monkeypatch):
     made = strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"crop": 4}, "test")
     files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
-    classifier.main(made, SimpleNamespace(facts={}), data=mixture, state=tmp_path / "s", **files)
+    classifier.main(made, SimpleNamespace(facts={}), data=mixture, state=kept(tmp_path / "s"), **files)
     asked = specs.AnnotationSpec("crops", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1, "last",
                                 "float32", 0, crop_map="measured")
     data, rows = Dataset(*(np.arange(1200 * n).reshape(1200, *shape).astype(kind) for n, shape, kind in (
@@ -378,7 +378,7 @@ def test_crops_annotation_is_shared_out_stopped_and_resumed(keep, mixture, tmp_p
 
     monkeypatch.setattr(annotate, "patch_probability", counted)
     files = {"data": tmp_path / "m.safetensors", "classifier": None, "crops": [files["out"]],
-             "locality": tmp_path / "map.json", "state": tmp_path / "t", "summary": tmp_path / "a.json"}
+             "locality": tmp_path / "map.json", "state": kept(tmp_path / "t"), "summary": tmp_path / "a.json"}
     with stopping.watch(), pytest.raises(SystemExit) as left:
         annotate.main(asked, SimpleNamespace(facts={}), out=tmp_path / "a.safetensors", **files)
     assert left.value.code == stopping.RESUME and len(rows) == 1
@@ -390,7 +390,7 @@ def test_crops_annotation_is_shared_out_stopped_and_resumed(keep, mixture, tmp_p
     monkeypatch.setattr(ranks, "rank", lambda: 1)
     rows.append(0)
     annotate.main(asked, SimpleNamespace(facts={}), out=tmp_path / "b.safetensors",
-                  **files | {"state": tmp_path / "u"})
+                  **files | {"state": kept(tmp_path / "u")})
     assert 0 < sum(rows) - 1200 < 1200 and not (tmp_path / "b.safetensors").exists()
 
 

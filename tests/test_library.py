@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_networks import REFERENCE
-from tiny import CLASSIFIER, SAMPLING, TRAINING
+from tiny import CLASSIFIER, SAMPLING, TRAINING, kept
 
 import ambient
 from ambient.annotation.classifier import Classifier
@@ -44,7 +44,7 @@ def test_every_public_name_is_there_and_says_what_it_is():
 def test_a_trained_denoiser_is_sampled_as_the_workflow_samples_it(mixture, tmp_path):
     rows, out = tmp_path / "rows.safetensors", tmp_path / "denoiser.safetensors"
     Annotations(np.arange(100, 160), np.where(np.arange(60) < 20, 0.0, 0.5), np.zeros(60)).write(rows)
-    train.main(TRAINING, record(), data=mixture, annotations=rows, state=tmp_path / "state", out=out,
+    train.main(TRAINING, record(), data=mixture, annotations=rows, state=kept(tmp_path / "state"), out=out,
                log=tmp_path / "loss.jsonl")
     trained, sampler = ambient.load_denoiser(out), SAMPLING.sampler
     images = ambient.sample(trained, 5, seed=1, steps=sampler.num_steps, sigma_min=sampler.sigma_min,
@@ -107,7 +107,7 @@ def test_the_public_network_gives_its_reference_values(tmp_path):
 
 def test_own_images_are_annotated_as_the_workflow_annotates_them(mixture, tmp_path):
     out = tmp_path / "classifier.safetensors"
-    classifier.main(CLASSIFIER, record(), data=mixture, state=tmp_path / "s", out=out,
+    classifier.main(CLASSIFIER, record(), data=mixture, state=kept(tmp_path / "s"), out=out,
                     calibration=tmp_path / "c.json")
     images = read(mixture).images[20:30]
     found = ambient.annotate(out, images, levels=6, sigma_high=20.0, seed=3)

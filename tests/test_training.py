@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, optimiser
+from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, kept, optimiser
 
 from ambient import specs
 from ambient.data.annotations import Annotations
@@ -43,7 +43,7 @@ def annotations(mixture):
 
 
 def run_training(mixture, annotations, folder, made=TRAINING):
-    train.main(made, RECORD, data=mixture, annotations=annotations, state=folder / "state",
+    train.main(made, RECORD, data=mixture, annotations=annotations, state=kept(folder / "state"),
                out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
     return folder / "denoiser.safetensors"
 
@@ -289,7 +289,7 @@ def test_a_sample_does_not_depend_on_its_batch(mixture, annotations, tmp_path, m
     for size in (6, 4, 1):
         monkeypatch.setitem(sample.BATCH, "cpu", size)
         out = tmp_path / f"samples-{size}.safetensors"
-        sample.main(SAMPLING, RECORD, denoiser=denoiser, state=tmp_path / "s", out=out)
+        sample.main(SAMPLING, RECORD, denoiser=denoiser, state=kept(tmp_path / "s"), out=out)
         found.append(read_arrays(out)["160"].astype(int))
     assert found[0].shape == (2, 6, 1, 8, 8)
     for other in found[1:]:
@@ -303,7 +303,7 @@ def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations
     for earlier in (None, 1):
         out = tmp_path / f"samples-{earlier}.safetensors"
         sample.main(dataclasses.replace(SAMPLING, earlier_seeds=earlier), RECORD, denoiser=denoiser,
-                    state=tmp_path / "s", out=out)
+                    state=kept(tmp_path / "s"), out=out)
         found.append(read_arrays(out))
     assert found[1]["80"].shape == (1, 6, 1, 8, 8)
     assert np.array_equal(found[0]["80"][:1], found[1]["80"])
@@ -321,7 +321,7 @@ def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, m
         return whole(self, seed, ids)
 
     monkeypatch.setattr(sample.Draw, "images", images)
-    files = {"denoiser": denoiser, "state": tmp_path / "s", "out": tmp_path / "o.safetensors"}
+    files = {"denoiser": denoiser, "state": kept(tmp_path / "s"), "out": tmp_path / "o.safetensors"}
     with pytest.raises(KeyboardInterrupt):
         sample.main(SAMPLING, RECORD, **files)
     sample.main(SAMPLING, RECORD, **files)
@@ -402,7 +402,7 @@ def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, anno
     with pytest.raises(ValueError, match=f"1 of .* not finite, the first is {name.removeprefix('160/')}"):
         loading.load_denoiser(path, None, torch.device("cpu"))
     with pytest.raises(ValueError, match="not finite"):
-        sample.main(SAMPLING, RECORD, denoiser=path, state=tmp_path / "s", out=tmp_path / "out")
+        sample.main(SAMPLING, RECORD, denoiser=path, state=kept(tmp_path / "s"), out=tmp_path / "out")
 
 
 def test_samples_that_are_not_finite_are_no_black_images(mixture, annotations, tmp_path):

@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 from ambient import specs
+from ambient.jobs.identity import Identity
+from ambient.jobs.state import State
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
 
@@ -21,3 +23,8 @@ TRAINING = specs.TrainingSpec(NETWORK, AUGMENT, optimiser(), NOISE,
 CLASSIFIER = specs.ClassifierSpec(NETWORK, AUGMENT, optimiser(), NOISE, "strict", None, "balanced", 0.25,
                                  2, "best", "none", 0)
 SAMPLING = specs.SamplingSpec(specs.SamplerSpec(4, 0.01, 20.0, 7.0), 6, (0, 1), "float32")
+
+
+def kept(folder):
+    """The state, in a folder, of a job that a test plays: one job a folder."""
+    return State(folder, Identity("test", {"a.py": "1"}))

@@ -8,14 +8,14 @@ the digests of the files as they are.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ambient.provenance import source_code
 from ambient.specs.strict import plain
-from ambient.storage.files import digest, sha256
+from ambient.storage.files import digest
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Identity:
             root.rmdir()
 
 
-def identity(module: str, spec: object, *inputs: Path) -> Identity:
-    """The identity of a job whose stage is `module`, with the code as it is now."""
-    job = digest({"stage": module, "spec": plain(spec), "inputs": [sha256(path) for path in inputs]})
+def identity(module: str, spec: object, inputs: Iterable[str]) -> Identity:
+    """The identity of a job whose stage is `module`, with the code as it is now; `inputs`: their SHA-256."""
     told = plain(spec)
+    job = digest({"stage": module, "spec": told, "inputs": list(inputs)})
     return Identity(job, source_code.meanings(module, told), digest(source_code.digests(module, told)))

@@ -21,12 +21,11 @@ from ambient.storage.files import sha256, sha256_of_raw, write_json
 
 
 class Record:
-    """What a stage adds to the manifests of its outputs, and the state that leads to them."""
+    """What a stage adds to the manifests of its outputs."""
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.outside: list[dict] = []
-        self.state: Any = None  # the `ambient.jobs.state.State` of a stage that keeps one
 
     def external(self, name: str, path: Path, origin: str, seen: tuple[str, int] | None = None) -> str:
         """Note a file or folder from outside the tree, without its path; returns its SHA-256.
@@ -92,7 +91,10 @@ class Job:
             raise SystemExit(128 + signal.SIGINT) from None
 
     def run(self, main: Callable) -> None:
-        """Call `main(spec, record, **paths)` and write a manifest for each output, or fail."""
+        """Call `main(spec, record, **files)` and write a manifest for each output, or fail.
+
+        `files` are paths by role; of a resumable stage `state` is the `ambient.jobs.state.State` of this job.
+        """
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever it was started under
         with self.told():
             ranks = launch.size()
@@ -119,7 +121,8 @@ class Job:
         # Of now, not of the end: a long job runs the code that was there when it began.
         made_by = manifest.code(self.name, plain(self.spec))
         writer = launch.first()  # of several ranks one records
-        owner = identity(self.name, self.spec, *self.given()) if self.resumes else None
+        digests = [sha for entries in recorded.values() for _, sha, _ in entries]
+        owner = identity(self.name, self.spec, digests) if self.resumes else None
         journal = Journal(self.files.get("state") if writer else None, owner and owner.name)
         if self.resumes and self.made(recorded, made_by, stack):
             self.forget(owner, journal)
@@ -132,11 +135,19 @@ class Job:
         journal.begin(self.clock, made_by, list(targets.values()))
         record = Record()
         progress.begin(self.files[self.outputs[0]])
-        main(self.spec, record, **self.files)
+        state = self.state(owner) if owner else None
+        main(self.spec, record, **self.files | ({"state": state} if state else {}))
         guard.unchanged(before, recorded, record.outside)
         if writer:
-            self.record(record, targets, recorded, made_by, interrupted)
-        self.forget(record.state.owner if record.state else owner, journal)
+            facts = record.facts | (state.remarks() if state else {})
+            self.record(facts, record.outside, targets, recorded, made_by, interrupted)
+        self.forget(owner, journal)
+
+    def state(self, owner: Identity) -> Any:
+        """What this job has done so far, on disk."""
+        from ambient.jobs.state import State  # loads torch, which a refused command line does without
+
+        return State(self.files["state"], owner)
 
     def given(self) -> list[Path]:
         """The input files, in the order of their roles."""
@@ -169,7 +180,7 @@ class Job:
             owner.forget(self.files["state"])
             journal.remove()
 
-    def record(self, record: Record, targets: dict[str, Path], recorded: dict, made_by: dict,
+    def record(self, facts: dict, outside: list, targets: dict[str, Path], recorded: dict, made_by: dict,
                interrupted: list) -> None:
         """Write the manifests. Raises `ValueError` where the stage left an output out."""
         for target in targets.values():
@@ -179,9 +190,8 @@ class Job:
         root = None
         if self.stage.rooted:
             root = merkle.of_inputs(next(iter(targets.values())), self.given())
-        facts = record.facts | (record.state.remarks() if record.state else {})
         found = {manifest.path_for(path): manifest.build(
-            path, self.name, plain(self.spec), recorded, record.outside, facts, self.clock, made_by,
+            path, self.name, plain(self.spec), recorded, outside, facts, self.clock, made_by,
             interrupted, root, made) for path in targets.values()}
         for path, content in found.items():
             if self.resumes:

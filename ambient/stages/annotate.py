@@ -20,7 +20,6 @@ from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float
 from ambient.diffusion import crops as crop_rules
 from ambient.jobs import ranks
-from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
@@ -31,14 +30,14 @@ from ambient.training.hardware import autocast, compile_for, device
 PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 
 
-def classify(asked: Dense, data: Dataset, keep: State) -> np.ndarray | None:
+def classify(asked: Dense, data: Dataset, state: State) -> np.ndarray | None:
     """P(corrupted) of every corrupted image along the levels; None but on the first rank."""
     rows = np.flatnonzero(data.corrupted)
     step = CHUNK * min(max(PASSES // (CHUNK * asked.spec.num_sigmas * asked.spec.num_trials), 1), 16)
     parts = [rows[first:first + step] for first in range(0, len(rows), step)]
     compile_for(asked.classifier.network.model, len(rows) * asked.spec.num_sigmas // (CHUNK * ranks.size()))
     pieces = [(f"trajectories-{k * step}", len(part)) for k, part in enumerate(parts)]
-    found = collect("annotate", keep, pieces,
+    found = collect("annotate", state, pieces,
                     lambda k: {"p": asked.of(data.images[parts[k]], data.ids[parts[k]])})
     return None if found is None else np.concatenate([shard["p"] for shard in found])
 
@@ -60,18 +59,18 @@ def patch_probability(spec: AnnotationSpec, images: np.ndarray, classifier: Clas
 
 
 def classify_crops(spec: AnnotationSpec, data: Dataset, classifier: Classifier,
-                   keep: State) -> np.ndarray | None:
+                   state: State) -> np.ndarray | None:
     """Mean P(target) over the patches of each image that is not clean; None but on the first rank."""
     rows, size, where = np.flatnonzero(data.corrupted), classifier.spec.crop, device()
     parts = [rows[first:first + CHUNK * 4] for first in range(0, len(rows), CHUNK * 4)]
     pieces = [(f"crops-{size}-{k * CHUNK * 4}", len(part)) for k, part in enumerate(parts)]
-    found = collect(f"annotate, {size}-pixel crops", keep, pieces, lambda k: {
+    found = collect(f"annotate, {size}-pixel crops", state, pieces, lambda k: {
         "p": patch_probability(spec, data.images[parts[k]], classifier, where).mean(axis=1)})
     return None if found is None else np.concatenate([shard["p"] for shard in found])
 
 
 def annotate_crops(spec: AnnotationSpec, data: Dataset, files: Sequence[Path], locality: Path | None,
-                   keep: State) -> tuple[np.ndarray, dict] | None:
+                   state: State) -> tuple[np.ndarray, dict] | None:
     """(sigma_max of each sample that is not clean, what the summary says); None but on the first rank."""
     classifiers = {}
     for file in files:
@@ -80,7 +79,7 @@ def annotate_crops(spec: AnnotationSpec, data: Dataset, files: Sequence[Path], l
             raise ValueError(f"{file}: is a classifier of whole images, not of crops")
         classifiers[classifier.spec.crop] = classifier
     levels, tolerance = crop_levels(spec, sorted(classifiers), locality)
-    probability = {size: classify_crops(spec, data, classifier, keep)
+    probability = {size: classify_crops(spec, data, classifier, state)
                    for size, classifier in classifiers.items()}
     if not ranks.first():
         return None
@@ -106,15 +105,13 @@ def crop_levels(spec: AnnotationSpec, sizes: list[int],
     return {size: crop_rules.RELEASED[size] for size in [1, *sizes]}, None
 
 
-def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, state: Path, out: Path,
+def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, state: State, out: Path,
          summary: Path, crops: Sequence[Path] = (), locality: Path | None = None) -> None:
     """`out` gets the annotation table of the mixture (clean samples: 0), `summary` its statistics."""
     mixture = read(data)
     if mixture.corrupted is None:
         raise ValueError(f"{data}: not a mixture, it says of no image whether it is corrupted")
-    record.state = keep = State(state, identity(
-        "ambient.annotate", spec, *(path for path in (data, classifier, *crops, locality) if path)))
-    found = annotate(spec, mixture, classifier, crops, locality, keep)
+    found = annotate(spec, mixture, classifier, crops, locality, state)
     if found is None:
         return
     sigma_min, sigma_max, about = found
@@ -124,7 +121,7 @@ def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, s
 
 
 def annotate(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, crops: Sequence[Path],
-             locality: Path | None, keep: State) -> tuple[np.ndarray, np.ndarray, dict] | None:
+             locality: Path | None, state: State) -> tuple[np.ndarray, np.ndarray, dict] | None:
     """(sigma_min, sigma_max, what else the summary says) of the samples; None but on the first rank."""
     corrupted = mixture.corrupted == 1
     sigma_min, sigma_max, about = np.zeros(len(mixture.ids)), np.zeros(len(mixture.ids)), {}
@@ -135,7 +132,7 @@ def annotate(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, cr
     elif spec.method == "crops":
         if not crops:
             raise ValueError("annotation method crops needs --crops, a classifier for each size")
-        if (found := annotate_crops(spec, mixture, crops, locality, keep)) is None:
+        if (found := annotate_crops(spec, mixture, crops, locality, state)) is None:
             return None
         sigma_min[corrupted] = np.inf
         sigma_max[corrupted], about = found
@@ -144,7 +141,7 @@ def annotate(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, cr
     else:
         where = device()
         asked = PROTOCOLS[spec.protocol](spec, Classifier(classifier, where), where)
-        if (p := classify(asked, mixture, keep)) is None:
+        if (p := classify(asked, mixture, state)) is None:
             return None
         curves = asked.curves(p, mixture.images[corrupted])
         if spec.method == "population":

@@ -25,7 +25,6 @@ from ambient.diffusion import crops, randomness
 from ambient.diffusion.augment import augment
 from ambient.diffusion.noise import lognormal
 from ambient.jobs import ranks
-from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import ClassifierSpec
@@ -205,7 +204,7 @@ def verdict(report: dict) -> str:
     return line
 
 
-def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
+def main(spec: ClassifierSpec, record, *, data: Path, state: State, out: Path,
          calibration: Path) -> None:
     """Train; `out` gets the selected EMA weights, `calibration` the held-out report (JSON)."""
     mixture, where = read(data), device()
@@ -216,17 +215,16 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
     network = NoiseClassifier(encoder, init).to(where)
     compile_for(encoder, spec.optimiser.nimg // spec.optimiser.batch)
     batches = ClassifierBatches(spec, mixture, network, where)
-    record.state = keep = State(state, identity("ambient.classifier", spec, data))
 
     def evaluate(nimg: int, weights: dict[str, Tensor]) -> None:
         levels = batches.calibration(weights)
         score = sum(level["weight"] * level["cross_entropy"] for level in levels)
-        keep.put(f"weights-{nimg}", weights, {"nimg": nimg, "cross_entropy": score, "levels": levels})
+        state.put(f"weights-{nimg}", weights, {"nimg": nimg, "cross_entropy": score, "levels": levels})
 
-    fit("classifier", network, spec.optimiser, batches.loss, keep, marks(spec), evaluate, piece="weights")
+    fit("classifier", network, spec.optimiser, batches.loss, state, marks(spec), evaluate, piece="weights")
     if not ranks.first():
         return
-    reports = [keep.get(f"weights-{nimg}")[1] for nimg in marks(spec)]
+    reports = [state.get(f"weights-{nimg}")[1] for nimg in marks(spec)]
     chosen = reports[-1]
     if spec.select == "best":
         chosen = min(reports, key=lambda report: report["cross_entropy"])
@@ -236,9 +234,9 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: Path, out: Path,
         "held_out": {"clean": len(batches.split.held_out[0]),
                      "corrupted": len(batches.split.held_out[1])},
         "history": [{k: r[k] for k in ("nimg", "cross_entropy")} for r in reports]})
-    patiently(save_weights, out, keep.get(f"weights-{chosen['nimg']}")[0],
+    patiently(save_weights, out, state.get(f"weights-{chosen['nimg']}")[0],
               {"spec": plain(spec), "resolution": resolution, "channels": channels,
                "offsets": [[level["sigma"], level["offset"]] for level in chosen["levels"]]})
     record.facts |= {"images_seen": spec.optimiser.nimg, "chosen_nimg": chosen["nimg"],
                      "protocol": spec.protocol,
-                     "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
+                     "parameters": sum(p.numel() for p in network.parameters())} | state.history()

@@ -19,7 +19,6 @@ from ambient.data.datasets import Dataset, read, to_float
 from ambient.diffusion import randomness
 from ambient.diffusion.augment import augment
 from ambient.evaluation.features import ClassNets, inception_bytes
-from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import DetectorSpec, OptimiserSpec
@@ -33,7 +32,7 @@ CHECKED = 10  # one image in so many is kept out of training, to report the accu
 AUGMENT = ("scale", "rotate", "translate")
 
 
-def fetch_inception(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: Path,
+def fetch_inception(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: State,
                     out: Path) -> None:
     """Put the Inception weights at `out`. Raises `ValueError` with what to do where they can't be had."""
     from cleanfid.downloads_helper import check_download_inception
@@ -86,7 +85,7 @@ class ClassBatches:
         return right / len(self.check) / self.spec.members
 
 
-def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, state: Path,
+def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, state: State,
                      out: Path) -> None:
     """Train a class classifier on `data`."""
     dataset, where = read(data), device()
@@ -103,14 +102,13 @@ def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, s
             nn.init.zeros_(layer.bias)
     network.to(where)
     batches = ClassBatches(spec, dataset, network, where)
-    record.state = keep = State(state, identity("ambient.detector", spec, data))
     optimiser = OptimiserSpec(nimg=spec.nimg, batch=spec.batch, lr=spec.lr, ramp_nimg=0,
                               decay="cosine", clip=spec.members**0.5, ema_halflife_nimg=spec.batch,
                               ema_ramp=1.0, precision="bfloat16")
-    fit("detector", network, optimiser, batches.loss, keep, (), lambda nimg, weights: None)
+    fit("detector", network, optimiser, batches.loss, state, (), lambda nimg, weights: None)
     network.eval()
     record.facts |= {"images_seen": spec.nimg, "accuracy": batches.accuracy(),
-                     "checked_images": len(batches.check)} | keep.history()
+                     "checked_images": len(batches.check)} | state.history()
     patiently(save_weights, out, network.state_dict(), {
         "members": spec.members, "channels_in": dataset.images.shape[1], "channels": spec.channels,
         "features": spec.features, "classes": dataset.num_classes})
@@ -119,7 +117,7 @@ def train_classifier(spec: DetectorSpec, record, *, data: Path, weights: None, s
 MAKERS = {"classifier": train_classifier, "inception": fetch_inception}
 
 
-def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: Path,
+def main(spec: DetectorSpec, record, *, data: Path, weights: Path | None, state: State,
          out: Path) -> None:
     """`out` gets the detector's weights; the accuracy on images not trained on goes in the manifest."""
     if spec.weights is not None:  # a specification is recorded, and a local path must not be

@@ -13,7 +13,6 @@ import numpy as np
 
 from ambient.evaluation.draw import Draw
 from ambient.jobs import ranks
-from ambient.jobs.identity import identity
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
@@ -27,13 +26,12 @@ BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, n
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
 
 
-def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) -> None:
+def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path) -> None:
     """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
 
     The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them.
     """
     where = device()
-    record.state = keep = State(state, identity("ambient.sample", spec, denoiser))
     snapshots = read_description(denoiser)["spec"]["snapshots"]
     seeds = {nimg: spec.seeds_at(last=nimg == snapshots[-1]) for nimg in snapshots}
     total = spec.images(len(snapshots))
@@ -54,7 +52,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: Path, out: Path) 
                                           for first in range(0, len(ids), size)])}
 
     pieces = [(f"{nimg}-{seed}-{ids.start}", len(ids)) for nimg, seed, ids in parts]
-    found = collect("sample", keep, pieces, make)
+    found = collect("sample", state, pieces, make)
     if found is None:
         return
     arrays = {str(nimg): np.stack([np.concatenate([

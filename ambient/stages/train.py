@@ -21,7 +21,6 @@ from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.noise import added_variance, lognormal
 from ambient.diffusion.objective import ambient_loss
 from ambient.jobs import ranks
-from ambient.jobs.identity import identity
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import TrainingSpec
@@ -125,7 +124,7 @@ def check(spec: TrainingSpec, data: Dataset) -> None:
                          "give labels to all, or set conditional: false")
 
 
-def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Path,
+def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: State,
          out: Path, log: Path) -> None:
     """Train; `out` gets the EMA weights at every snapshot, as `<nimg>/<parameter>`."""
     mixture = read(data)
@@ -139,17 +138,16 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: Pa
     compile_for(network, spec.optimiser.nimg // spec.optimiser.batch)
     rows = Annotations.read(annotations)
     batches = AmbientBatches(spec, mixture, rows, denoiser, where)
-    record.state = keep = State(state, identity("ambient.train", spec, data, annotations))
-    losses = fit("train", denoiser, spec.optimiser, batches.loss, keep, spec.snapshots,
-                 lambda nimg, weights: keep.put(f"snapshot-{nimg}", weights))
+    losses = fit("train", denoiser, spec.optimiser, batches.loss, state, spec.snapshots,
+                 lambda nimg, weights: state.put(f"snapshot-{nimg}", weights))
     if not ranks.first():
         return
     tensors = {f"{nimg}/{name}": tensor for nimg in spec.snapshots
-               for name, tensor in keep.get(f"snapshot-{nimg}")[0].items()}
+               for name, tensor in state.get(f"snapshot-{nimg}")[0].items()}
     patiently(save_weights, out, tensors, {
         "spec": plain(spec), "resolution": resolution, "channels": channels,
         "num_classes": mixture.num_classes, "classes": classes(mixture, rows)})
     patiently(write_text, log, "".join(line + "\n" for line in losses))
     record.facts |= {"images_seen": spec.optimiser.nimg, "image": [resolution, channels],
                      "classes": classes(mixture, rows),
-                     "parameters": sum(p.numel() for p in network.parameters())} | keep.history()
+                     "parameters": sum(p.numel() for p in network.parameters())} | state.history()
