@@ -22,7 +22,19 @@ def usage() -> str:
     """What there is, a line a command."""
     lines = ["usage: python -m ambient COMMAND ...  (COMMAND --help: its options)", ""]
     lines += [f"  {command:10} {what}" for command, what in COMMANDS.items()]
+    lines += ["", "exit status: 0 done, 1 problems found, 2 could not be done, 75 saved: run it again"]
     return "\n".join(lines)
+
+
+def version() -> str:
+    """The version of the package, and the commit of its source where that is known."""
+    from importlib.metadata import version
+
+    from ambient.provenance.source_code import commit
+
+    found = commit()
+    edited = ", edited" if found.get("dirty") else ""
+    return f"ambient {version('ambient')}" + (f" ({found['commit'][:12]}{edited})" if found else "")
 
 
 def unknown(name: str) -> str:
@@ -52,6 +64,9 @@ def main(arguments: list[str]) -> int:
     if name in ("", "-h", "--help"):
         print(usage())
         return 0
+    if name == "--version":
+        print(version())
+        return 0
     if name not in COMMANDS:
         print(f"ambient: error: {unknown(name)}", file=sys.stderr)
         return 2
@@ -66,8 +81,13 @@ def main(arguments: list[str]) -> int:
         return 2
 
 
-if __name__ == "__main__":
+def command() -> int:
+    """The shell command `ambient`, which is `python -m ambient`."""
     # `... | head` ends quietly, as any command's output does. A job outlives whoever reads it.
     if hasattr(signal, "SIGPIPE") and sys.argv[1:2] != ["run"]:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.exit(main(sys.argv[1:]))
+    return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(command())

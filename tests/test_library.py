@@ -1,7 +1,11 @@
 """What `import ambient` offers: names, trained denoisers, public weights, annotation of own images."""
 
+import os
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +16,7 @@ from test_networks import REFERENCE
 from tiny import CLASSIFIER, SAMPLING, TRAINING, kept
 
 import ambient
+from ambient.__main__ import COMMANDS
 from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import SharedNoise
 from ambient.data.annotations import Annotations
@@ -22,6 +27,7 @@ from ambient.specs import AnnotationSpec, NoiseSpec
 from ambient.stages import classifier, train
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
 
 
 def record():
@@ -119,3 +125,20 @@ def test_own_images_are_annotated_as_the_workflow_annotates_them(mixture, tmp_pa
     assert found.shape == (10,) and (found >= 0.05).all()
     with pytest.raises(ValueError, match="num_trials"):
         ambient.annotate(out, images, trials=3)
+
+
+def test_pip_gives_a_command_with_help_version_and_statuses(tmp_path):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["ambient"].partition(":")
+    code = f"import sys; from {module} import {name}; sys.exit({name}())"
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+                              cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+    helped = run("--help")
+    assert helped.returncode == 0 and run().stdout == helped.stdout
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +\w", helped.stdout, re.MULTILINE), command
+    assert re.match(r"ambient \d+\.\d+\.\d+", run("--version").stdout)
+    assert run("sampel").returncode == 2 and run("audit", str(tmp_path / "gone")).returncode == 2
