@@ -39,9 +39,6 @@ configfile: MAIN
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/specs.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/resources.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/annotate.smk"
 include: "workflow/rules/train.smk"
@@ -54,22 +51,22 @@ include: "workflow/rules/theory.smk"
 rule all:
     default_target: True
     input:
-        tables_and_figures(config["scale"]),
+        RULES.graphs[config["scale"]].main(),
 
 
 rule demo_all:
     input:
-        everything("demo"),
+        RULES.graphs["demo"].everything(),
 
 
 rule small_all:
     input:
-        everything("small"),
+        RULES.graphs["small"].everything(),
 
 
 rule paper_all:
     input:
-        everything("paper"),
+        RULES.graphs["paper"].everything(),
 
 
 onstart:

@@ -26,8 +26,9 @@ def insert(path, before, text):
     path.write_text(whole.replace(before, text + before))
 
 
-def add_stage(folder, name, row, code, specification):
-    """Add a stage to a copy of the package: its row, whose specification is imported, and its file."""
+def add_stage(folder, name, row, code, specification=""):
+    """Add a stage to a copy of the package: its row, with the import of a specification, and its file."""
     insert(folder / "ambient/specs/stages.py", LAST_ROW, row)
-    insert(folder / "ambient/specs/stages.py", "\nPREFIX = ", f"{specification}\n")
+    if specification:
+        insert(folder / "ambient/specs/stages.py", "\nPREFIX = ", f"{specification}\n")
     (folder / f"ambient/stages/{name}.py").write_text(code)

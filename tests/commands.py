@@ -1,5 +1,6 @@
 """The command lines that tests start."""
 
+import os
 import sys
 
 from ambient.specs import strict
@@ -13,3 +14,8 @@ def stage(name, spec, *, ranks=1, **files):
     for role, paths in files.items():
         line += [f"--{role.replace('_', '-')}", *map(str, paths if isinstance(paths, list) else [paths])]
     return line
+
+
+def environment(folder):
+    """An environment in which the package is that of a copy of the repository."""
+    return os.environ | {"PYTHONPATH": str(folder)}

@@ -3,11 +3,11 @@
 import json
 import re
 import shlex
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
-from ambient.settings import asked
+from ambient.settings import asked, graph
 from ambient.specs.strict import plain
 from tests.test_workflow import ROOT, snakemake
 
@@ -24,23 +24,23 @@ def test_paths_say_what_the_workflow_says(scale):
             "--out", "--log", "--summary", "--calibration") or re.fullmatch("--(out-.*|.*-out)", word)]
         told |= {path: (words[4], json.loads(words[6])) for path in outputs}
     assert len(told) > 40
-    found = asked.experiments(Path(ROOT, "config"), scale)
+    found = asked.graph(Path(ROOT, "config"), scale)
     for path, (stage, spec) in told.items():
-        where, inside = asked.located(Path(path))
-        made_by, wildcards = asked.job_of(found, inside)
-        assert (where, made_by) == (scale, stage), path
-        assert plain(asked.SPECIFICATIONS[stage](found, wildcards)) == spec, path
+        assert graph.scale_of(Path("/elsewhere", path)) == (scale, path)
+        job = found.maker(path)
+        assert job.kind == stage and plain(found.asks(job)) == spec, path
 
 
 def test_what_no_stage_makes_is_nobodys():
-    found = asked.experiments(Path(ROOT, "config"), "demo")
-    for name in ("table2a-audit.html", "page.html", "data/digits.txt", "runs/x/denoiser.safetensors"):
-        assert asked.job_of(found, PurePosixPath(name)) is None
-    assert asked.located(Path("elsewhere/table2a.csv")) is None
+    found = asked.graph(Path(ROOT, "config"), "demo")
+    for name in ("page.html", "data/digits.txt", "runs/x/denoiser.safetensors", "../table2a.csv"):
+        assert found.maker(f"results/demo/{name}") is None
+    assert graph.scale_of(Path("elsewhere/table2a.csv")) is None
+    assert asked.of_file(Path(ROOT, "results/demo/table2a-audit.html")) is None
 
 
 def test_a_manifest_of_another_configuration_is_told_by_key_and_values():
-    wanted = asked.experiments(Path(ROOT, "config"), "demo").mixture("controlled", "blur-0.6", 0.2)
+    wanted = asked.graph(Path(ROOT, "config"), "demo").experiments.mixture("controlled", "blur-0.6", 0.2)
     for sigma, differing in ((0.6, []), (0.9, [("spec.params.sigma_px", 0.9, 0.6)])):
         found = {"stage": "ambient.corrupt", "spec": plain(wanted) | {"params": {"sigma_px": sigma}},
                  "code": {"files": {"ambient/stages/corrupt.py": "0"}}}
@@ -54,6 +54,6 @@ def test_a_manifest_of_another_configuration_is_told_by_key_and_values():
 
 
 def test_a_setting_younger_than_a_manifest_had_its_default():
-    wanted = asked.experiments(Path(ROOT, "config"), "demo").annotation("controlled", "per-sample")
+    wanted = asked.graph(Path(ROOT, "config"), "demo").experiments.annotation("controlled", "per-sample")
     old = {key: value for key, value in plain(wanted).items() if key != "protocol"}
     assert asked.differences({"stage": "ambient.annotate", "spec": old}, "annotate", wanted, None) == []

@@ -3,7 +3,6 @@
 import getpass
 import hashlib
 import json
-import os
 import platform
 import re
 import shutil
@@ -265,7 +264,7 @@ def toy(tmp_path):
 
     def run(spec='{"P_mean": 0, "P_std": 1}', data="in.txt"):
         return subprocess.run(commands.stage("toy", spec, data=data, out="out.txt"), cwd=tmp_path,
-                              env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+                              env=commands.environment(tmp_path), capture_output=True, text=True)
     return tmp_path, run
 
 

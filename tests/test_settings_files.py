@@ -167,7 +167,7 @@ def test_refused_before_anything_runs(text, words, config):
     ({"gpus": 3}, "gpus: got 3"), ({"gpus": 0, "cpu_ranks": 5}, "cpu_ranks: got 5")])
 def test_a_batch_that_the_ranks_can_not_share_is_refused_when_jobs_are_planned(settings, words):
     costs = Costs(Experiments(ROOT / "config", "demo"))
-    for work in (costs.train("only-clean"), costs.classify("controlled", "balanced")):
+    for work in (costs.train("only-clean"), costs.classifier("controlled", "balanced")):
         refused(lambda work=work: work.processes(Site(**settings)), words, "a divisor of the batch of")
         assert work.processes(Site(gpus=4)) == 4
     assert costs.prepare("digits").processes(Site(**settings)) == 1
@@ -183,11 +183,11 @@ def test_rows_of_one_table_have_the_same_training_seeds(config):
 def test_the_scales_for_laptops_need_nothing_licensed(scale):
     """Datasets come with a package, from a public download or our generator; no weights are fetched."""
     found = Experiments(ROOT / "config", scale)
-    jobs = set(plan.Plan(found).every())
-    datasets = {given[0] for stage, given, _ in jobs if stage == "prepare"}
+    jobs = plan.wanted(found)
+    datasets = {job.names["dataset"] for job in jobs if job.kind == "prepare"}
     assert {found.dataset(name).source for name in datasets} <= {"mnist", "cifar10", "procedural"}
     assert datasets and not any(found.dataset(name).about for name in datasets)
-    detectors = {given[1] for stage, given, _ in jobs if stage == "detector"}
+    detectors = {job.names["detector"] for job in jobs if job.kind == "detector"}
     assert {found.detector(name).kind for name in detectors} == {"classifier"}
     assert {found.dataset(found.study(name).dataset).source for name in found.tree["studies"]
             if name not in ("pixel", "animals")} <= {"mnist", "cifar10"}

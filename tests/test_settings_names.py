@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ambient.audit import shipped
-from ambient.cluster.plan import Plan
+from ambient.cluster import plan
 from ambient.settings import Experiments
 from ambient.settings.files import layers
 from ambient.specs import strict
@@ -231,8 +231,8 @@ def test_own_images_are_one_file(config):
     assert (mixture.op, mixture.params, mixture.clean_fraction) == ("add", {"dataset": "poor"}, 1.0)
     assert made.classifier("mine", "balanced").recalibrate == "bias"  # of `small`
     assert made.tables["mine"].rows[2].paper == {} and made.tables["mine"].rows[2].paper_target is None
-    stages = {stage for stage, *_ in Plan(made).table("mine")}
-    assert {"prepare", "corrupt", "classify", "annotate", "train", "sample", "evaluate"} <= stages
+    stages = {job.kind for job in plan.wanted(made, "mine")}
+    assert {"prepare", "corrupt", "classifier", "annotate", "train", "sample", "evaluate"} <= stages
     assert all(not strict.to_json(made.training(run, 0)).count("/photos") for run in ("good-only", "ambient"))
 
 

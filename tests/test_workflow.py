@@ -150,8 +150,8 @@ def test_changed_corruption_reruns_it_and_its_descendants_only(tree):
         found = jobs(tree, *TINY)
     finally:
         path.write_text(original)
-    assert found == {"all": 1, "corrupt": 1, "classify": 1, "annotate": 2, "train": 2, "sample": 2,
-                     "evaluate": 2, "table": 1, "audit_page": 1, "figures": 1, "report": 1}
+    assert found == {"all": 1, "corrupt": 1, "classifier": 1, "annotate": 2, "train": 2, "sample": 2,
+                     "evaluate": 2, "tables": 1, "audit_page": 1, "figures": 1, "report": 1}
 
 
 def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
@@ -162,7 +162,7 @@ def test_changed_sampling_code_reruns_sampling_and_later_and_no_training(tree):
         found = jobs(tree, *TINY)
     finally:
         path.write_text(original)
-    assert found == {"all": 1, "sample": 3, "evaluate": 3, "table": 1, "audit_page": 1, "figures": 1,
+    assert found == {"all": 1, "sample": 3, "evaluate": 3, "tables": 1, "audit_page": 1, "figures": 1,
                      "report": 1}
     assert jobs(tree, *TINY) == {}  # a reverted edit costs nothing
 

@@ -30,7 +30,6 @@ from ambient.specs.stages import prunable
 from ambient.storage.digests import Digests
 
 STORE = Path(".snakemake/ambient-digests.json")
-STAGE = re.compile(r"\{resources\.run\} (\w+) --spec")
 TOLD = 20  # lines of differences shown at the start of a run
 INPUT, MISSING = "input", "missing"
 
@@ -48,13 +47,9 @@ class Told:
 class Judge:
     """Holds jobs against the manifests of their outputs."""
 
-    def __init__(self, told: Callable[[Any, str], Told]) -> None:
-        self.told_by, self.digests = told, Digests(STORE)
-
-    def told(self, job: Any) -> Told | None:
-        """What a job would be told, or None for one that writes no manifests."""
-        stage = STAGE.search(job.rule.shellcmd or "")
-        return self.told_by(job, stage[1]) if stage else None
+    def __init__(self, told: Callable[[Any], Told | None]) -> None:
+        """`told` says what a job would be told, None for one that writes no manifests."""
+        self.told, self.digests = told, Digests(STORE)
 
     def differences(self, job: Any) -> Iterator[tuple[Path, Difference]]:
         """(output, what its manifest records otherwise) of a job; nothing where all are as asked."""
@@ -235,7 +230,7 @@ def tell(lines: list[str]) -> None:
         logger.info(f"Made again: {len(lines) - TOLD} more, for such reasons.")
 
 
-def install(workflow: Any, told: Callable[[Any, str], Told]) -> None:
+def install(workflow: Any, told: Callable[[Any], Told | None]) -> None:
     """Have this run's jobs be held against manifests. A single job that another run has started is not.
 
     Snakemake has no hook between knowing its jobs and judging them, so its class is replaced by one of ours.

@@ -7,12 +7,14 @@ floating-point operations, and a training step three forward passes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ambient.cluster.site import Site
 from ambient.cluster.site import path as path_of_site
 from ambient.settings import Experiments
 from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkSpec, SamplingSpec, TrainingSpec
+from ambient.specs.stages import JOBS
 from ambient.specs.strict import require
 
 OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
@@ -125,6 +127,9 @@ class Work:
         return min(math.ceil(asked), site.max_minutes)
 
 
+LITTLE = Work(cpu_minutes=2)  # of a job that draws or tabulates
+
+
 class Costs:
     """The work of each job of a scale. Dataset sizes are those of its configuration."""
 
@@ -164,7 +169,7 @@ class Costs:
                     memory_mb=BASE_MB + 4 * self.data_mb(study) + 40 * network.parameters / 1e6,
                     activations_mb=spec.optimiser.batch * network.features * 4 * CPU_ACTIVATIONS / 1e6)
 
-    def classify(self, study: str, classifier: str) -> Work:
+    def classifier(self, study: str, classifier: str) -> Work:
         spec = self.experiments.classifier(study, classifier)
         _, channels, resolution = self.data(study)
         return self.fitting(spec, study, unet(spec.network, resolution, channels, encoder_only=True))
@@ -232,5 +237,7 @@ class Costs:
         return Work(flops=6e8 * spec.nimg * spec.members, memory_mb=2 * BASE_MB,
                     gpu=spec.kind == "classifier", cpu_minutes=5)
 
-    def table(self) -> Work:
-        return Work(cpu_minutes=2)
+    def of(self, kind: str, names: Mapping[str, str]) -> Work:
+        """The work of a job, by its stage and wildcards."""
+        by = JOBS[kind].cost
+        return LITTLE if by is None else getattr(self, kind)(*(names[name] for name in by))

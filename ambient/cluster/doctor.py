@@ -190,7 +190,7 @@ def probe(site: Site) -> Iterator[Finding]:
 def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]:
     """Dataset files and detector weights that a target, or all of the scale, reads."""
     needed = wanted(found, target)
-    for dataset in sorted({given[0] for stage, given, _ in needed if stage == "prepare"}):
+    for dataset in sorted({job.names["dataset"] for job in needed if job.kind == "prepare"}):
         spec = found.dataset(dataset)
         if spec.source == "procedural":
             yield OK, f"dataset {dataset}: drawn by its job"
@@ -206,7 +206,7 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
             yield MISSING, f"dataset {dataset}: no such file {spec.path} (datasets.{dataset}.path)"
         else:
             yield OK, f"dataset {dataset}: {spec.path}"
-    for detector in sorted({given[1] for stage, given, _ in needed if stage == "detector"}):
+    for detector in sorted({job.names["detector"] for job in needed if job.kind == "detector"}):
         spec = found.detector(detector)
         if spec.kind == "classifier":
             yield OK, f"detector {detector}: trained in the workflow"

@@ -22,7 +22,7 @@ from ambient.specs.training import TrainingSpec
 
 PREFIX = "ambient."  # of a stage's name in manifests: `ambient.train`
 Names = Mapping[str, str]  # a job's wildcards: {"run": "ambient-blur-0.6", "seed": "0"}
-# (files, names) -> path, paths or None: `files` knows where a scale's files lie (`settings.files.Files`).
+# (files, names) -> path, paths or None: `files` knows where a scale's files lie (`settings.places.Files`).
 Input = Callable[[Any, Names], "str | list[str] | None"]
 # (settings, names) -> specification or path: `settings` are a scale's (`ambient.settings.Experiments`).
 Setting = Callable[[Any, Names], Any]
@@ -45,11 +45,16 @@ class Stage:
     inputs: Mapping[str, Input] = field(default_factory=dict)  # role -> what a job reads: files of the tree
     outside: Mapping[str, Setting] = field(default_factory=dict)  # option -> path of raw data or weights
     cost: tuple[str, ...] | None = None  # wildcards that `Costs.<name>` is asked by; None: it costs little
-    resumable: bool = False  # keeps a state (`--state`), stops when it is told to, may run on several ranks
+    state: str = ""  # place of what it resumes from; without one it can't stop, nor run on several ranks
     # What `ambient prune` may remove of it: weights always, other arrays when asked for, else nothing.
     prunes: Literal["weights", "arrays", ""] = ""
     counts_images: bool = False  # its manifests say how many images it saw or drew, for `ambient efficiency`
     rooted: bool = False  # its manifests keep the Merkle root of all manifests below
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it stops when it is told to and goes on later (`--state`), and may run on several ranks."""
+        return bool(self.state)
 
     @property
     def recorded(self) -> str:
@@ -147,7 +152,8 @@ _STAGES = (
            "calibration": "classifiers/{study}/{corruption}/{classifier}.calibration.json"},
           lambda settings, w: settings.classifier(w["study"], w["classifier"]),
           inputs={"data": lambda files, w: files.mixture(w["study"], w["corruption"], w["classifier"])},
-          cost=("study", "classifier"), resumable=True, prunes="weights", counts_images=True),
+          cost=("study", "classifier"), state="classifiers/{study}/{corruption}/{classifier}",
+          prunes="weights", counts_images=True),
     Stage("locality", LocalitySpec,
           {"out": "locality/{study}.csv", "map_out": "locality/{study}.json"},
           lambda settings, w: settings.locality(w["study"]),
@@ -162,7 +168,7 @@ _STAGES = (
                   "classifier?": lambda files, w: files.classifier(*of_annotation(w)),
                   "crops*": lambda files, w: files.crops(*of_annotation(w)),
                   "locality?": lambda files, w: files.locality_map(w["study"], w["annotation"])},
-          cost=("study", "annotation"), resumable=True),
+          cost=("study", "annotation"), state="annotations/{study}/{corruption}/{annotation}"),
     Stage("combine", CombineSpec,
           {"out": "combined/{run}.safetensors", "out_annotations": "combined/{run}-annotations.safetensors",
            "summary": "combined/{run}-annotations.json"},
@@ -175,18 +181,18 @@ _STAGES = (
           lambda settings, w: settings.training(w["run"], int(w["seed"])),
           inputs={"data": lambda files, w: files.training_data(w["run"]),
                   "annotations": lambda files, w: files.annotations(w["run"])},
-          cost=("run",), resumable=True, prunes="weights", counts_images=True),
+          cost=("run",), state="runs/{run}/seed-{seed}/train", prunes="weights", counts_images=True),
     Stage("sample", SamplingSpec,
           {"out": "runs/{run}/seed-{seed}/samples.safetensors"},
           lambda settings, w: settings.sampling(w["run"]),
           inputs={"denoiser": same("train")},
-          cost=("run",), resumable=True, prunes="arrays", counts_images=True),
+          cost=("run",), state="runs/{run}/seed-{seed}/sample", prunes="arrays", counts_images=True),
     Stage("detector", DetectorSpec,
           {"out": "detectors/{dataset}/{detector}.weights"},
           lambda settings, w: settings.portable_detector(w["detector"]),
           inputs={"data": same("prepare")},
           outside={"weights?": lambda settings, w: settings.detector(w["detector"]).weights},
-          cost=("dataset", "detector"), resumable=True),
+          cost=("dataset", "detector"), state="detectors/{dataset}/{detector}"),
     Stage("reference", DetectorSpec,
           {"out": "detectors/{dataset}/{detector}-reference.safetensors"},
           lambda settings, w: settings.portable_detector(w["detector"]),

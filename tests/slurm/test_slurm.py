@@ -60,7 +60,8 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
     jobs = cluster.jobs()
     assert {attempt["node"] for found in facts.values() for attempt in found["attempts"]} <= {"n1", "n2"}
     for job in jobs:
-        heavy = any(f"rule_{rule}_" in job["comment"] for rule in ("train", "sample", "classify", "evaluate"))
+        heavy = any(f"rule_{rule}_" in job["comment"]
+                    for rule in ("train", "sample", "classifier", "evaluate"))
         light = any(name in job["comment"] for name in ("rule_prepare", "mixtures", "tables"))
         assert (job["gpus"] == "gres:gpu:1") >= heavy and not (job["gpus"] and light), job
         assert not heavy or job["cpus"] == "2", job  # cores beside a GPU, by the site's settings

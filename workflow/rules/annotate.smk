@@ -1,9 +1,9 @@
-rule classify:
+rule classifier:
+    """The noise classifier of equation 3.1, or a classifier of crops (section 3.2)."""
     input:
-        data=classifier_mixture,
+        unpack(reads("classifier")),
     output:
-        weights="results/{scale}/classifiers/{study}/{corruption}/{classifier}.safetensors",
-        calibration="results/{scale}/classifiers/{study}/{corruption}/{classifier}.calibration.json",
+        **writes("classifier"),
     log:
         "results/{scale}/logs/classify/{study}-{corruption}-{classifier}.log",
     priority: 1  # what the longest chains begin with
@@ -11,28 +11,21 @@ rule classify:
         "../../environment.yml"
     threads: THREADS
     resources:
-        **resources("classify"),
+        **resources("classifier"),
     params:
-        spec=spec("classifier"),
-        code=code("classifier"),
-        state=state("{scale}", "classifiers", "{study}", "{corruption}", "{classifier}"),
+        **told("classifier"),
     message:
         "train the noise classifier of {wildcards.corruption} ({wildcards.scale})"
     shell:
-        "{resources.run} classifier --spec {params.spec:q}"
-        " --data {input.data:q} --state {params.state:q}"
-        " --out {output.weights:q} --calibration {output.calibration:q} 2>&1 | keep {log:q}"
+        "{resources.run} classifier --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 rule annotate:
+    """sigma_min and sigma_max of every image of a mixture."""
     input:
-        data=annotation_mixture,
-        classifier=annotation_classifier,
-        crops=annotation_crops,
-        locality=annotation_locality,
+        unpack(reads("annotate")),
     output:
-        table="results/{scale}/annotations/{study}/{corruption}/{annotation}.safetensors",
-        summary="results/{scale}/annotations/{study}/{corruption}/{annotation}.json",
+        **writes("annotate"),
     log:
         "results/{scale}/logs/annotate/{study}-{corruption}-{annotation}.log",
     priority: 1
@@ -42,25 +35,19 @@ rule annotate:
     resources:
         **resources("annotate"),
     params:
-        spec=spec("annotate"),
-        code=code("annotate"),
-        classifier=classifier_option,
-        state=state("{scale}", "annotations", "{study}", "{corruption}", "{annotation}"),
+        **told("annotate"),
     message:
         "annotate {wildcards.corruption}, {wildcards.annotation} ({wildcards.scale})"
     shell:
-        "{resources.run} annotate --spec {params.spec:q}"
-        " --data {input.data:q} {params.classifier:q}"
-        " --state {params.state:q} --out {output.table:q} --summary {output.summary:q} 2>&1 | keep {log:q}"
+        "{resources.run} annotate --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 rule locality:
+    """crop(sigma), the context that a trained denoiser needs, measured."""
     input:
-        data=locality_data,
-        denoiser=locality_denoiser,
+        unpack(reads("locality")),
     output:
-        table="results/{scale}/locality/{study}.csv",
-        map="results/{scale}/locality/{study}.json",
+        **writes("locality"),
     log:
         "results/{scale}/logs/locality/{study}.log",
     conda:
@@ -69,10 +56,8 @@ rule locality:
     resources:
         **resources("locality"),
     params:
-        spec=spec("locality"),
-        code=code("locality"),
+        **told("locality"),
     message:
         "measure crop(sigma) for {wildcards.study} ({wildcards.scale})"
     shell:
-        "{resources.run} locality --spec {params.spec:q} --data {input.data:q}"
-        " --denoiser {input.denoiser:q} --out {output.table:q} --map-out {output.map:q} 2>&1 | keep {log:q}"
+        "{resources.run} locality --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

@@ -1,6 +1,9 @@
 rule prepare:
+    """Raw data, checked, in the format that all other stages read."""
+    input:
+        unpack(reads("prepare")),
     output:
-        "results/{scale}/data/{dataset}.safetensors",
+        **writes("prepare"),
     log:
         "results/{scale}/logs/prepare/{dataset}.log",
     conda:
@@ -8,22 +11,19 @@ rule prepare:
     resources:
         **resources("prepare"),
     params:
-        spec=spec("prepare"),
-        code=code("prepare"),
-        raw=raw_option,
+        **told("prepare"),
     message:
         "prepare {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "{resources.run} prepare --spec {params.spec:q}"
-        " {params.raw:q} --out {output:q} 2>&1 | keep {log:q}"
+        "{resources.run} prepare --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 rule corrupt:
+    """A mixture: all images but a clean fraction corrupted, once and for all."""
     input:
-        data=study_dataset,
-        added=added_dataset,
+        unpack(reads("corrupt")),
     output:
-        "results/{scale}/mixtures/{study}/{corruption}/clean-{fraction}.safetensors",
+        **writes("corrupt"),
     log:
         "results/{scale}/logs/corrupt/{study}-{corruption}-{fraction}.log",
     conda:
@@ -31,24 +31,19 @@ rule corrupt:
     resources:
         **resources("corrupt"),
     params:
-        spec=spec("corrupt"),
-        code=code("corrupt"),
-        added=added_option,
+        **told("corrupt"),
     message:
         "corrupt: {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
     shell:
-        "{resources.run} corrupt --spec {params.spec:q} --data {input.data:q} {params.added:q}"
-        " --out {output:q} 2>&1 | keep {log:q}"
+        "{resources.run} corrupt --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 rule combine:
+    """Several mixtures of one target, each with its annotation, as one."""
     input:
-        data=part_mixtures,
-        annotations=part_annotations,
+        unpack(reads("combine")),
     output:
-        data="results/{scale}/combined/{run}.safetensors",
-        annotations="results/{scale}/combined/{run}-annotations.safetensors",
-        summary="results/{scale}/combined/{run}-annotations.json",
+        **writes("combine"),
     log:
         "results/{scale}/logs/combine/{run}.log",
     conda:
@@ -56,11 +51,8 @@ rule combine:
     resources:
         **resources("combine"),
     params:
-        spec=spec("combine"),
-        code=code("combine"),
+        **told("combine"),
     message:
         "combine the data of {wildcards.run} ({wildcards.scale})"
     shell:
-        "{resources.run} combine --spec {params.spec:q} --data {input.data:q}"
-        " --annotations {input.annotations:q} --out {output.data:q}"
-        " --out-annotations {output.annotations:q} --summary {output.summary:q} 2>&1 | keep {log:q}"
+        "{resources.run} combine --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

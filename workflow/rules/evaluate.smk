@@ -1,8 +1,9 @@
 rule sample:
+    """Samples from every snapshot of a denoiser."""
     input:
-        denoiser="results/{scale}/runs/{run}/seed-{seed}/denoiser.safetensors",
+        unpack(reads("sample")),
     output:
-        "results/{scale}/runs/{run}/seed-{seed}/samples.safetensors",
+        **writes("sample"),
     log:
         "results/{scale}/logs/sample/{run}-seed-{seed}.log",
     conda:
@@ -11,21 +12,19 @@ rule sample:
     resources:
         **resources("sample"),
     params:
-        spec=spec("sample"),
-        code=code("sample"),
-        state=state("{scale}", "runs", "{run}", "seed-{seed}", "sample"),
+        **told("sample"),
     message:
         "sample {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} sample --spec {params.spec:q} --denoiser {input.denoiser:q}"
-        " --state {params.state:q} --out {output:q} 2>&1 | keep {log:q}"
+        "{resources.run} sample --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 rule detector:
+    """The network in whose features distances are measured."""
     input:
-        data="results/{scale}/data/{dataset}.safetensors",
+        unpack(reads("detector")),
     output:
-        "results/{scale}/detectors/{dataset}/{detector}.weights",
+        **writes("detector"),
     log:
         "results/{scale}/logs/detector/{dataset}-{detector}.log",
     conda:
@@ -34,24 +33,19 @@ rule detector:
     resources:
         **resources("detector"),
     params:
-        spec=spec("detector"),
-        code=code("detector"),
-        weights=detector_option,
-        state=state("{scale}", "detectors", "{dataset}", "{detector}"),
+        **told("detector"),
     message:
         "make the detector {wildcards.detector} ({wildcards.scale})"
     shell:
-        "{resources.run} detector --spec {params.spec:q}"
-        " --data {input.data:q} {params.weights:q}"
-        " --state {params.state:q} --out {output:q} 2>&1 | keep {log:q}"
+        "{resources.run} detector --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 rule reference:
+    """Moments of a whole clean dataset in a detector's features."""
     input:
-        data="results/{scale}/data/{dataset}.safetensors",
-        detector=reference_detector,
+        unpack(reads("reference")),
     output:
-        "results/{scale}/detectors/{dataset}/{detector}-reference.safetensors",
+        **writes("reference"),
     log:
         "results/{scale}/logs/reference/{dataset}-{detector}.log",
     conda:
@@ -60,23 +54,19 @@ rule reference:
     resources:
         **resources("reference"),
     params:
-        spec=spec("reference"),
-        code=code("reference"),
+        **told("reference"),
     message:
         "reference moments of {wildcards.dataset} ({wildcards.scale})"
     shell:
-        "{resources.run} reference --spec {params.spec:q} --data {input.data:q}"
-        " --detector {input.detector:q} --out {output:q} 2>&1 | keep {log:q}"
+        "{resources.run} reference --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 rule evaluate:
+    """The distance of a run's samples to its target, by its study's first detector."""
     input:
-        samples="results/{scale}/runs/{run}/seed-{seed}/samples.safetensors",
-        detector=detector_path,
-        reference=reference_path,
+        unpack(reads("evaluate")),
     output:
-        metrics="results/{scale}/runs/{run}/seed-{seed}/metrics.json",
-        moments="results/{scale}/runs/{run}/seed-{seed}/moments.safetensors",
+        **writes("evaluate"),
     log:
         "results/{scale}/logs/evaluate/{run}-seed-{seed}.log",
     conda:
@@ -85,23 +75,16 @@ rule evaluate:
     resources:
         **resources("evaluate"),
     params:
-        spec=spec("evaluate"),
-        code=code("evaluate"),
+        **told("evaluate"),
     message:
         "evaluate {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} evaluate --spec {params.spec:q} --samples {input.samples:q}"
-        " --detector {input.detector:q} --reference {input.reference:q} --out {output.metrics:q}"
-        " --moments-out {output.moments:q} 2>&1 | keep {log:q}"
-
-
-# By a study's other detectors; what it reads and runs is the same.
+        "{resources.run} evaluate --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
 use rule evaluate as evaluate_beside with:
     output:
-        metrics="results/{scale}/runs/{run}/seed-{seed}/metrics-{detector}.json",
-        moments="results/{scale}/runs/{run}/seed-{seed}/moments-{detector}.safetensors",
+        **writes("evaluate", beside=True),
     log:
         "results/{scale}/logs/evaluate/{run}-seed-{seed}-{detector}.log",
     message:

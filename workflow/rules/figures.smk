@@ -1,98 +1,85 @@
 for place, logs, suffix, scale in PLACES:
 
     rule:
+        """A figure of corruptions and noise."""
         name:
-            f"gallery{suffix}"
+            f"galleries{suffix}"
         input:
-            data=gallery_data,
-            reports=gallery_reports,
-            annotations=gallery_annotations,
+            unpack(reads("galleries")),
         output:
-            png=f"{place}/{{gallery}}.png",
-            pdf=f"{place}/{{gallery}}.pdf",
+            **writes("galleries", place),
         log:
             f"{logs}/figures/{{gallery}}.log",
         conda:
             "../../environment.yml"
         resources:
-            **resources("table"),
+            **resources("galleries"),
         params:
-            spec=spec("galleries"),
-            code=code("galleries"),
+            **told("galleries"),
         message:
             f"{{wildcards.gallery}} ({scale})"
         shell:
-            "{resources.run} galleries --spec {params.spec:q}"
-            " --data {input.data:q} --reports {input.reports:q}"
-            " --annotations {input.annotations:q} --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
+            "{resources.run} galleries --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
     rule:
+        """A figure of section 3.2: patches, the donut, or locality."""
         name:
-            f"crops_figure{suffix}"
+            f"crops_figures{suffix}"
         input:
-            unpack(figure_inputs),
+            unpack(reads("crops_figures")),
         output:
-            png=f"{place}/{{figure}}.png",
-            pdf=f"{place}/{{figure}}.pdf",
+            **writes("crops_figures", place),
         log:
             f"{logs}/figures/{{figure}}.log",
         conda:
             "../../environment.yml"
         resources:
-            **resources("table"),
+            **resources("crops_figures"),
         params:
-            spec=spec("crops_figures"),
-            code=code("crops_figures"),
-            options=figure_options,
+            **told("crops_figures"),
         message:
             f"{{wildcards.figure}} ({scale})"
         shell:
-            "{resources.run} crops_figures --spec {params.spec:q} {params.options:q}"
-            " --out {output.png:q} --out-pdf {output.pdf:q} 2>&1 | keep {log:q}"
+            "{resources.run} crops_figures --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
     rule:
+        """Every number of a scale's tables beside the paper's."""
         name:
             f"summary{suffix}"
         input:
-            tables=summary_tables,
-            logs=summary_logs,
-            reports=summary_reports,
+            unpack(reads("summary")),
         output:
-            f"{place}/summary.csv",
+            **writes("summary", place),
         log:
             f"{logs}/table/summary.log",
         conda:
             "../../environment.yml"
         resources:
-            **resources("table"),
+            **resources("summary"),
         params:
-            spec=spec("summary"),
-            code=code("summary"),
+            **told("summary"),
         message:
             f"every number beside the paper's ({scale})"
         shell:
-            "{resources.run} summary --spec {params.spec:q} --tables {input.tables:q}"
-            " --logs {input.logs:q} --reports {input.reports:q} --out {output:q} 2>&1 | keep {log:q}"
+            "{resources.run} summary --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
     rule:
+        """One page with the tables, the figures and what they say."""
         name:
             f"report{suffix}"
         input:
-            tables=report_tables,
-            pictures=report_pictures,
+            unpack(reads("report")),
         output:
-            f"{place}/{{page}}.html",
+            **writes("report", place),
         log:
             f"{logs}/report/{{page}}.log",
         conda:
             "../../environment.yml"
         resources:
-            **resources("table"),
+            **resources("report"),
         params:
-            spec=spec("report"),
-            code=code("report"),
+            **told("report"),
         message:
             f"{{wildcards.page}} ({scale})"
         shell:
-            "{resources.run} report --spec {params.spec:q} --tables {input.tables:q}"
-            " --pictures {input.pictures:q} --out {output:q} 2>&1 | keep {log:q}"
+            "{resources.run} report --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

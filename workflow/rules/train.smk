@@ -1,10 +1,9 @@
 rule train:
+    """A denoiser of a mixture: each image is used at the noise levels that its annotation allows."""
     input:
-        data=run_mixture,
-        annotations=run_annotations,
+        unpack(reads("train")),
     output:
-        denoiser="results/{scale}/runs/{run}/seed-{seed}/denoiser.safetensors",
-        losses="results/{scale}/runs/{run}/seed-{seed}/loss.jsonl",
+        **writes("train"),
     log:
         "results/{scale}/logs/train/{run}-seed-{seed}.log",
     conda:
@@ -13,12 +12,8 @@ rule train:
     resources:
         **resources("train"),
     params:
-        spec=spec("train"),
-        code=code("train"),
-        state=state("{scale}", "runs", "{run}", "seed-{seed}", "train"),
+        **told("train"),
     message:
         "train {wildcards.run}, seed {wildcards.seed} ({wildcards.scale})"
     shell:
-        "{resources.run} train --spec {params.spec:q} --data {input.data:q}"
-        " --annotations {input.annotations:q} --state {params.state:q}"
-        " --out {output.denoiser:q} --log {output.losses:q} 2>&1 | keep {log:q}"
+        "{resources.run} train --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

@@ -1,0 +1,124 @@
+"""What each job asks of the machine, from the work to be done and the site's settings.
+
+Nothing here changes a result. Local runs read `run` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snakemake.exceptions import WorkflowError
+from snakemake.resources import Resource
+
+from ambient.cluster.cost import Costs, Work
+from ambient.cluster.site import Site
+from ambient.settings import Experiments
+from ambient.specs.stages import JOBS
+from ambient.specs.strict import SpecError
+
+
+def scale_of(wildcards: Any) -> str:
+    """The scale of a job; the paper's tables and figures have none in their path."""
+    return getattr(wildcards, "scale", "paper")
+
+
+class Requests:
+    """The `resources` of every rule."""
+
+    def __init__(self, scales: Mapping[str, Experiments], site: Site, workflow: Any) -> None:
+        self.costs = {scale: Costs(experiments) for scale, experiments in scales.items()}
+        self.site, self.workflow = site, workflow
+        self.known: dict[tuple, Work] = {}
+
+    def work(self, kind: str, wildcards: Any) -> Work:
+        """The work of a job; one calculation for all seeds of a run."""
+        by = JOBS[kind].cost or ()
+        key = (scale_of(wildcards), kind, *(wildcards[name] for name in by))
+        if key not in self.known:
+            self.known[key] = self.costs[key[0]].of(kind, dict(zip(by, key[2:], strict=True)))
+        return self.known[key]
+
+    def on_gpu(self, kind: str, wildcards: Any) -> bool:
+        """Whether a job gets GPUs."""
+        return self.site.gpus > 0 and self.work(kind, wildcards).gpu
+
+    def gpus(self, kind: str, wildcards: Any) -> int | None:
+        """How many, if any."""
+        if not self.on_gpu(kind, wildcards):
+            return None
+        return self.site.gpus if self.work(kind, wildcards).ranks else 1
+
+    def cpus(self, kind: str, wildcards: Any) -> int | None:
+        """Cores of a task with GPUs. Without, they are its threads: more would change the bits."""
+        if not self.on_gpu(kind, wildcards):
+            return None
+        return self.site.cpus_per_gpu * (1 if self.spread(kind, wildcards) else self.gpus(kind, wildcards))
+
+    def ranks(self, kind: str, wildcards: Any) -> int:
+        """The number of ranks. Raises `WorkflowError` where they can't share the job's batch evenly."""
+        try:
+            return self.work(kind, wildcards).processes(self.site)
+        except SpecError as error:
+            raise WorkflowError(f"configuration: {error}") from None
+
+    def launcher(self, kind: str, wildcards: Any) -> str:
+        """How a stage is started, on one rank or several."""
+        number = self.ranks(kind, wildcards)
+        several = f" --ranks {number} --nodes {self.site.nodes}" if number > 1 else ""
+        return f"python -m ambient run{several}"
+
+    def spread(self, kind: str, wildcards: Any) -> bool:
+        """Whether a job runs on several nodes: then `srun` starts its ranks, one task each."""
+        return self.site.nodes > 1 and self.ranks(kind, wildcards) > 1
+
+    def tasks(self, kind: str, wildcards: Any, per_node: bool) -> int | None:
+        """Tasks of a job on several nodes; the plugin wants them by node with GPUs, in all without."""
+        if not self.spread(kind, wildcards) or per_node != self.on_gpu(kind, wildcards):
+            return None
+        return self.site.ranks // self.site.nodes if per_node else self.site.ranks
+
+    def default(self, name: str, wildcards: Any) -> Any:
+        """What `--default-resources` says: a rule that gives None of its own would hide it."""
+        told = (self.workflow.resource_settings.default_resources or {}).get(name)
+        if told is None or not told.is_evaluable():
+            return told and told.value
+        return Resource.cli_evaluator(name, told.raw, wildcards=wildcards, input=[], attempt=1,
+                                      async_run=self.workflow.async_run)
+
+    def extra(self, kind: str, wildcards: Any) -> str | None:
+        """Further options of sbatch: a resumable job is told to stop before its time limit."""
+        signal = f"--signal=TERM@{self.site.stop_seconds}" if JOBS[kind].resumable else ""
+        own = self.site.slurm_extra or self.default("slurm_extra", wildcards) or ""
+        return f"{signal} {own}".strip() or None
+
+    def memory(self, kind: str, wildcards: Any, attempt: int) -> int:
+        """Main memory, MB: half as much again with each attempt."""
+        return round((1 + 0.5 * (attempt - 1)) * self.work(kind, wildcards).memory(self.site))
+
+    def model(self, kind: str, wildcards: Any) -> str | None:
+        """The kind of GPU, of a job that gets one."""
+        own = self.site.gpu_model or self.default("gpu_model", wildcards)
+        return own if self.on_gpu(kind, wildcards) else None
+
+    def resources(self, kind: str) -> dict[str, Callable]:
+        """The `resources` of the rule of a kind of job, each a function of the job."""
+        site = self.site
+        return {
+            "run": lambda wildcards: self.launcher(kind, wildcards),
+            "runtime": lambda wildcards, attempt: self.work(kind, wildcards).limit(site, attempt),
+            "mem_mb": lambda wildcards, attempt: self.memory(kind, wildcards, attempt),
+            "gpu": lambda wildcards: self.gpus(kind, wildcards),
+            "cpus_per_task": lambda wildcards: self.cpus(kind, wildcards),
+            "gpu_model": lambda wildcards: self.model(kind, wildcards),
+            "slurm_partition": lambda wildcards: (site.partition_of(self.on_gpu(kind, wildcards))
+                                                  or self.default("slurm_partition", wildcards)),
+            "slurm_account": lambda wildcards: site.account or self.default("slurm_account", wildcards),
+            "constraint": lambda wildcards: site.constraint or self.default("constraint", wildcards),
+            "qos": lambda wildcards: site.qos or self.default("qos", wildcards),
+            "nodes": lambda wildcards: site.nodes if self.spread(kind, wildcards) else None,
+            "mpi": lambda wildcards: "srun" if self.spread(kind, wildcards) else None,
+            "tasks": lambda wildcards: self.tasks(kind, wildcards, per_node=False),
+            "tasks_per_node": lambda wildcards: self.tasks(kind, wildcards, per_node=True),
+            "slurm_extra": lambda wildcards: self.extra(kind, wildcards),
+        }

@@ -1,0 +1,145 @@
+"""What the rules of the workflow say of their jobs, from the graph; Snakemake asks with a job's wildcards."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from ambient import settings
+from ambient.cluster import overview
+from ambient.cluster import site as sites
+from ambient.cluster.adopt import Told
+from ambient.cluster.cost import LITTLE
+from ambient.cluster.requests import Requests, scale_of
+from ambient.provenance import source_code
+from ambient.settings.graph import Graph, Node, constraints
+from ambient.specs.stages import JOBS, STAGES, option
+from ambient.specs.strict import SpecError, plain, to_json
+from ambient.storage.files import digest
+
+SUFFIXES = ("_of_paper", "_beside")  # of rules that make what another one makes, at another place
+# Where a scale's tables and figures lie, where their logs, what their rules' names end in, and what a message
+# calls the scale. The paper's lie at results/ itself, their logs beside all others of the scale.
+PLACES = (("results/{scale}", "results/{scale}/logs", "", "{wildcards.scale}"),
+          ("results", "results/paper/logs", "_of_paper", "paper"))
+
+
+class Rules:
+    """The rules of all scales. Everything in the configuration is checked when this is made."""
+
+    def __init__(self, workflow: Any, config: dict) -> None:
+        """Raises `WorkflowError` for a configuration that is refused."""
+        folder = settings.home()
+        try:
+            settings.check_main(config)
+            scales = {name: settings.Experiments(folder, name) for name in settings.scales(folder)}
+            self.requests = Requests(scales, sites.read(folder), workflow)
+        except SpecError as error:
+            raise WorkflowError(f"configuration: {error}") from None
+        self.workflow, self.graphs = workflow, {name: Graph(one) for name, one in scales.items()}
+        self.constraints, self.resources = constraints(scales.values()), self.requests.resources
+
+    def graph(self, wildcards: Any) -> Graph:
+        """The graph of a job's scale."""
+        return self.graphs[scale_of(wildcards)]
+
+    def reads(self, kind: str) -> Callable:
+        """Role -> input files of each job of a kind."""
+        return lambda wildcards: self.graph(wildcards).reads(node(kind, wildcards))
+
+    def writes(self, kind: str, folder: str = "results/{scale}", beside: bool = False) -> dict[str, str]:
+        """Role -> output file of a kind of job, with wildcards."""
+        return {role: f"{folder}/{place}" for role, place in JOBS[kind].places(beside).items()}
+
+    def told(self, kind: str) -> dict[str, Callable]:
+        """The parameters of a job: its specification, the code that it reaches, and its files as options.
+
+        The audit's page is told neither specification nor files. Paths become words of the command line here,
+        which the rule quotes one by one (`:q`): no character of them means anything to a shell.
+        """
+        code = {"code": lambda wildcards: digest(self.code(kind, wildcards))}
+        if kind not in STAGES:
+            return code
+        return {"spec": lambda wildcards: to_json(self.asks(kind, wildcards))} | code | {
+                "files": lambda wildcards, input, output: self.files(kind, wildcards, input, output)}
+
+    def asks(self, kind: str, wildcards: Any) -> Any:
+        """The specification of a job."""
+        return self.graph(wildcards).asks(node(kind, wildcards))
+
+    def code(self, kind: str, wildcards: Any) -> dict[str, str] | None:
+        """The code that a job reaches, by name and digest: an edit re-runs what depends on it, no more.
+
+        None, for any code, at the paper's scale and at those that extend it: there a comment must not cost a
+        cluster-week, and the audit reports what was made by other code.
+        """
+        if "paper" in self.graph(wildcards).experiments.lineage:
+            return None
+        if kind not in STAGES:
+            return source_code.digests("ambient.audit.cli")
+        return source_code.digests(STAGES[kind].recorded, plain(self.asks(kind, wildcards)))
+
+    def files(self, kind: str, wildcards: Any, read: Any, written: Any) -> list[str]:
+        """The files of a job as options of its stage. The state is undeclared: Snakemake would delete it."""
+        row = JOBS[kind]
+        given = {role: read.get(role) for role in row.reads}
+        given |= self.graph(wildcards).outside(node(kind, wildcards))
+        given |= {"state": f"results/.state/{scale_of(wildcards)}/{row.state.format(**wildcards)}"
+                  if row.resumable else None}
+        given |= {role: written.get(role) for role in row.outputs}
+        return [word for role, paths in given.items() if paths
+                for word in (option(role), *([paths] if isinstance(paths, str) else paths))]
+
+    def of_job(self, job: Any) -> Told | None:
+        """What one of Snakemake's jobs would be told now, for `ambient.cluster.adopt`; None for no stage."""
+        kind = kind_of(job)
+        if kind not in STAGES:
+            return None
+        outside = next(iter(self.graph(job.wildcards).outside(node(kind, job.wildcards)).values()), None)
+        return Told(kind, self.asks(kind, job.wildcards), self.code(kind, job.wildcards),
+                    Path(outside) if outside else None)
+
+    def share(self, job: Any) -> float:
+        """A job's part of the whole work, as minutes of its estimate."""
+        kind = kind_of(job)
+        work = self.requests.work(kind, job.wildcards) if kind else LITTLE
+        return work.minutes(self.requests.site)
+
+    def say_how_far_it_is(self) -> None:
+        """A line a minute: what is done, what is at work, how long the rest will take."""
+        overview.Overview(self.workflow.dag, self.share, logger.info).start()
+
+    def look_only_when_a_job_ends(self) -> None:
+        """Drop Snakemake's default limit of 100 starts a second; one asked for on the command line holds.
+
+        Under it Snakemake looks for jobs again a second after each start and each end of one, over and over:
+        after 165 jobs that kept a fifth of a core busy (9.27; its pull request #3744).
+        """
+        limit = self.workflow.scheduler.job_rate_limiter
+        if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+            self.workflow.scheduler.job_rate_limiter = None
+
+
+def print_efficiency(scale: str) -> None:
+    """At the end of a run that computed something: GPU-hours, images/s, restarts of its jobs."""
+    if Path(f"results/{scale}/runs").is_dir():
+        subprocess.run([sys.executable, "-m", "ambient", "efficiency", f"results/{scale}"], check=False)
+
+
+def node(kind: str, wildcards: Any) -> Node:
+    """A job of Snakemake's in the graph of its scale."""
+    return Node(kind, tuple(sorted((name, value) for name, value in wildcards.items() if name != "scale")))
+
+
+def kind_of(job: Any) -> str | None:
+    """The kind of a job of Snakemake's; None for what only collects."""
+    name = job.rule.name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name if name in JOBS else None

@@ -1,0 +1,221 @@
+"""Which files of a scale hold what the experiments speak of: the mixture of a study, the weights of a run."""
+
+from __future__ import annotations
+
+from ambient.settings.experiments import Experiments
+from ambient.specs import TableSpec
+from ambient.specs.report import TIMES
+from ambient.specs.stages import JOBS
+
+PICTURES = ("", "-grid", "-curves", "-classifiers")  # of a table, in the order of the report
+
+
+def folder(scale: str, place: str = "") -> str:
+    """The folder of a scale's file, given its place: what people read of the paper's lies in `results`."""
+    return "results" if scale == "paper" and "/" not in place else f"results/{scale}"
+
+
+class Files:
+    """The files of one scale by what they hold, as paths from where the workflow runs."""
+
+    def __init__(self, experiments: Experiments) -> None:
+        self.experiments, self.scale = experiments, experiments.scale
+
+    def path(self, stage: str, role: str = "out", **names: str) -> str:
+        """An output of a job, given by (at least) the wildcards of its stage."""
+        place = JOBS[stage].place(role, names)
+        return f"{folder(self.scale, place)}/{place}"
+
+    # --- images ---------------------------------------------------------------------------------------
+
+    def images(self, study: str) -> str:
+        """A study's whole clean dataset."""
+        return self.path("prepare", dataset=self.experiments.study(study).dataset)
+
+    def added(self, corruption: str) -> str | None:
+        """The dataset that op `add` puts in the place of the corrupted images."""
+        name = self.experiments.added_dataset(corruption)
+        return name and self.path("prepare", dataset=name)
+
+    def mixture(self, study: str, corruption: str, classifier: str | None = None) -> str:
+        """A study's mixture; for a leaky classifier one with a clean fraction of its own."""
+        return self.path("corrupt", study=study, corruption=corruption,
+                         fraction=str(self.experiments.fraction(study, classifier)))
+
+    def mixtures_of_parts(self, run: str) -> list[str]:
+        """The mixtures that a run's data are combined of."""
+        made = self.experiments.run(run)
+        return [self.mixture(made.study, corruption) for corruption, _ in made.parts]
+
+    def training_data(self, run: str) -> str:
+        """What a run is trained on: its mixture, or the combination of several."""
+        made = self.experiments.run(run)
+        return self.path("combine", run=run) if made.also else self.mixture(made.study, made.corruption)
+
+    # --- annotations and classifiers ------------------------------------------------------------------
+
+    def annotations(self, run: str, role: str = "out") -> str:
+        """A run's annotations, or (`summary`) their statistics."""
+        made = self.experiments.run(run)
+        if made.also:
+            return self.path("combine", {"out": "out_annotations"}.get(role, role), run=run)
+        return self.path("annotate", role, study=made.study, corruption=made.corruption,
+                         annotation=made.annotation)
+
+    def annotations_of_parts(self, run: str) -> list[str]:
+        """The annotations of each mixture that a run's data are combined of."""
+        made = self.experiments.run(run)
+        return [self.path("annotate", study=made.study, corruption=corruption, annotation=annotation)
+                for corruption, annotation in made.parts]
+
+    def classifier(self, study: str, corruption: str, annotation: str, role: str = "out") -> str | None:
+        """The noise classifier that an annotation asks, if it asks one."""
+        name = self.experiments.classifier_of(annotation)
+        return name and self.path("classifier", role, study=study, corruption=corruption, classifier=name)
+
+    def crops(self, study: str, corruption: str, annotation: str) -> list[str]:
+        """The classifiers of an annotation by crops, one for each size."""
+        return [self.path("classifier", study=study, corruption=corruption, classifier=name)
+                for name in self.experiments.crop_classifiers(annotation)]
+
+    def locality_map(self, study: str, annotation: str) -> str | None:
+        """The measured crop(sigma) that an annotation by crops is made with, if it is."""
+        spec = self.experiments.annotation(study, annotation)
+        measured = spec.method == "crops" and spec.crop_map == "measured"
+        return self.path("locality", "map_out", study=study) if measured else None
+
+    def locality_denoiser(self, study: str) -> str:
+        """The denoiser that a study's crop(sigma) is measured on."""
+        run = self.experiments.locality_run(study)
+        seed = self.experiments.study(self.experiments.run(run).study).training_seeds[0]
+        return self.path("train", run=run, seed=seed)
+
+    def locality_data(self, study: str) -> str:
+        """The images that this denoiser was trained on."""
+        run = self.experiments.run(self.experiments.locality_run(study))
+        return self.mixture(run.study, run.corruption)
+
+    # --- scores ---------------------------------------------------------------------------------------
+
+    def weights(self, run: str, detector: str | None) -> str:
+        """The weights of a detector (None: the first of the run's study), made on a dataset of its own or
+        on the study's."""
+        study = self.experiments.run(run).study
+        name = detector or self.experiments.detectors(study)[0]
+        return self.path("detector", dataset=self.experiments.detector_dataset(study, name),
+                         detector=self.experiments.weights_of(name))
+
+    def weights_for(self, dataset: str, detector: str) -> str:
+        """The weights that a detector measures a dataset with."""
+        name = self.experiments.weights_of(detector)
+        own = self.experiments.entry("detectors", name, "detectors").get("dataset", dataset)
+        return self.path("detector", dataset=own, detector=name)
+
+    def reference(self, run: str, detector: str | None) -> str:
+        """The moments that a run's samples are held against."""
+        study = self.experiments.run(run).study
+        return self.path("reference", dataset=self.experiments.study(study).dataset,
+                         detector=detector or self.experiments.detectors(study)[0])
+
+    # --- tables and their figures ---------------------------------------------------------------------
+
+    def table(self, name: str) -> TableSpec:
+        """A table. Raises `SpecError` for one that the scale does not have."""
+        return self.experiments.tables.get(name) or self.experiments.table(name)
+
+    def of_table(self, table: str, stage: str, **more: str) -> list[str]:
+        """The output of a stage for each run and training seed of a table, in row order."""
+        spec = self.table(table)
+        return [self.path(stage, run=row.run, seed=seed, **more)
+                for row in spec.rows for seed in spec.training_seeds]
+
+    def of_first_seed(self, table: str, stage: str, role: str = "out") -> list[str]:
+        """The output of a stage for the first training seed of each row."""
+        spec = self.table(table)
+        return [self.path(stage, role, run=row.run, seed=spec.training_seeds[0]) for row in spec.rows]
+
+    def scores_beside(self, table: str) -> list[str]:
+        """The same scores by the studies' other detectors, detector by detector."""
+        study = self.experiments.run(self.table(table).rows[0].run).study
+        return [path for other in self.experiments.detectors(study)[1:]
+                for path in self.of_table(table, "evaluate", detector=other)]
+
+    def annotations_of_rows(self, table: str, role: str = "out") -> list[str]:
+        """The annotations of each row, or (`summary`) their statistics."""
+        return [self.annotations(row.run, role) for row in self.table(table).rows]
+
+    def data_of_rows(self, table: str) -> list[str]:
+        """What the run of each row is trained on."""
+        return [self.training_data(row.run) for row in self.table(table).rows]
+
+    def reports_of_rows(self, table: str) -> list[str]:
+        """What the classifiers of annotated rows say: the held-out report of a noise classifier, the
+        statistics of an annotation by crops."""
+        runs = [self.experiments.run(row.run) for row in self.table(table).rows if row.annotated]
+        return [self.classifier(run.study, run.corruption, run.annotation, "calibration")
+                or self.annotations(run.name, "summary") for run in runs]
+
+    # --- other figures --------------------------------------------------------------------------------
+
+    def images_of_figure(self, figure: str) -> str:
+        """The clean dataset that a figure of corruptions shows."""
+        return self.images(self.experiments.figure_entry(figure).study)
+
+    def reports_of_figure(self, figure: str) -> list[str]:
+        """Of a crossing its classifier's held-out report, of levels the statistics of each annotation."""
+        entry = self.experiments.figure_entry(figure)
+        if entry.kind == "crossing":
+            return [self.classifier(entry.study, entry.corruptions[0], entry.annotation,
+                                    "calibration")]
+        return self.levels_of_figure(figure, "summary")
+
+    def levels_of_figure(self, figure: str, role: str = "out") -> list[str]:
+        """The annotations of a figure of levels, whose images are noised to them."""
+        entry = self.experiments.figure_entry(figure)
+        return [self.path("annotate", role, study=entry.study, corruption=corruption,
+                          annotation=entry.annotation)
+                for corruption in entry.corruptions if entry.kind == "levels"]
+
+    def of_crops_figure(self, figure: str) -> dict[str, str | list[str]]:
+        """What a figure of section 3.2 reads, by role."""
+        entry = self.experiments.figure_entry(figure)
+        study, run = entry.study, entry.run
+        if entry.kind == "locality":
+            return {"locality_table": self.path("locality", study=study)}
+        if entry.kind == "donut":
+            return {"data": self.training_data(run), "annotations": self.annotations(run)}
+        corruption = entry.corruptions[0]
+        data = self.mixture(study, corruption)
+        crops = self.crops(study, corruption, entry.annotation)
+        if entry.shown == "target":  # images of the target that are not in the mixture
+            return {"data": self.images(study), "seen": data, "crops": crops}
+        return {"data": data, "crops": crops}
+
+    # --- the summary and the page ---------------------------------------------------------------------
+
+    def tables(self) -> list[str]:
+        """Every table of the scale."""
+        return [self.path("tables", table=name) for name in self.experiments.tables]
+
+    def logs_of_texts(self) -> list[str]:
+        """The losses of the trainings whose times the running text gives, text by text."""
+        texts = [text for text in self.experiments.texts() if text.of in TIMES]
+        return [self.path("train", "log", run=run, seed=seed) for text in texts for run in text.runs
+                for seed in self.experiments.study(self.experiments.run(run).study).training_seeds]
+
+    def reports_of_texts(self) -> list[str]:
+        """The report of the classifier of each crossing that the running text gives."""
+        runs = [self.experiments.run(text.runs[0]) for text in self.experiments.texts()
+                if text.of == "crossing"]
+        return [self.classifier(run.study, run.corruption, run.annotation, "calibration") for run in runs]
+
+    def tables_of_page(self, page: str) -> list[str]:
+        """The tables of the report, in its order."""
+        spec = self.experiments.report(page == "report-all")
+        return [self.path("tables", table=table.name) for table in spec.tables]
+
+    def pictures_of_page(self, page: str) -> list[str]:
+        """The figures of each of these tables, then those that belong to none."""
+        spec = self.experiments.report(page == "report-all")
+        names = [f"{table.name}{part}" for table in spec.tables for part in PICTURES]
+        return [f"{folder(self.scale)}/{name}.png" for name in [*names, *(one.name for one in spec.figures)]]
