@@ -244,5 +244,24 @@ def test_two_ranks_train_what_one_does(inputs, tmp_path):
         torch.testing.assert_close(found[2][name], one, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's word of a parent's end is Linux's")
+@pytest.mark.parametrize("at_work", [False, True])
+def test_ranks_do_not_outlive_a_launcher_that_is_killed(inputs, tmp_path, at_work):
+    """Before they have met they would wait for each other for days; at work they save, and can go on."""
+    line = command(inputs, tmp_path, training(steps=20_000), 2)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(line, env=environment(), **silent) as job:
+        wait_until(lambda: len(children(job.pid)) == 2 and (seen(tmp_path) > 0 or not at_work), 120)
+        ranks = children(job.pid)
+        job.kill()
+    wait_until(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), 60)
+    assert bool(list((tmp_path / "state").glob("*/checkpoint-*.json"))) == at_work
+
+
+def children(pid):
+    """The processes that a process started, of its main thread."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def test_one_rank_is_alone():
     assert shares.WHOLE.rows(7) == slice(0, 7) and ranks.agree(None) is None and ranks.agree("x") == "x"

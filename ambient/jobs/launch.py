@@ -6,7 +6,9 @@ and they meet at the node where the batch script runs (the first of the allocati
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from typing import NoReturn
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
+LAUNCHER = "AMBIENT_LAUNCHER"  # the process that torchrun is, and a rank's parent
+PARENT_DEATH = 1  # PR_SET_PDEATHSIG, of prctl(2)
 LONGEST = timedelta(days=7)  # that ranks wait for one, which may wait for disk space; a dead one ends all
 
 
@@ -60,16 +64,31 @@ def left_over() -> list[str]:
     return [name for name in TORCHRUN if name in os.environ] if size() == 1 else []
 
 
+def follow_launcher(number: signal.Signals) -> None:
+    """Have Linux send this process a signal when torchrun, its parent, is gone; at once where it is already.
+
+    srun's ranks are ended by its own daemon.
+    """
+    if sys.platform != "linux" or LAUNCHER not in os.environ:
+        return
+    ctypes.CDLL(None).prctl(PARENT_DEATH, number)
+    if os.getppid() != int(os.environ[LAUNCHER]):  # it went before the kernel was asked
+        os.kill(os.getpid(), number)
+
+
 @contextmanager
 def group() -> Iterator[None]:
     """The process group of this job's ranks: NCCL for the GPUs, gloo for the CPU. One rank needs none.
 
-    None leaves it before all are done: a rank that is gone takes the connections of the others with it.
+    None leaves it before all are done: a rank that is gone takes the connections of the others with it. Where
+    the launcher is gone, nobody else would end them: until they have met there is nothing to save, then they
+    stop as when they are told to.
     """
     rank, count, local = place()
     if count == 1:
         yield
         return
+    follow_launcher(signal.SIGKILL)
     import torch
     from torch import distributed
 
@@ -78,6 +97,7 @@ def group() -> Iterator[None]:
         torch.cuda.set_device(local % torch.cuda.device_count())
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
                                    timeout=LONGEST)
+    follow_launcher(signal.SIGTERM)
     try:
         yield
         distributed.all_reduce(torch.zeros(1))
@@ -123,7 +143,7 @@ def command(ranks: int, nodes: int, module: list[str]) -> tuple[list[str], dict[
     """The command line that runs `python -m` MODULE on several ranks, and what it adds to the environment."""
     if nodes == 1:
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-                str(ranks), "-m", "--", *module], {}
+                str(ranks), "-m", "--", *module], {LAUNCHER: str(os.getpid())}
     port = 20000 + int(os.environ.get("SLURM_JOB_ID", os.getpid())) % 20000
     return ["srun", f"--ntasks={ranks}", f"--nodes={nodes}", "--kill-on-bad-exit=1", sys.executable, "-m",
             *module], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
