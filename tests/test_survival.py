@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny import kept
 
 from ambient import specs
 from ambient.data.annotations import Annotations
@@ -111,19 +112,23 @@ def test_run_of_many_time_budgets_finishes_by_itself(inputs, tmp_path, monkeypat
     """A budget of no time at all: one step an attempt, five times over."""
     monkeypatch.setenv("AMBIENT_MINUTES", "1e-9")
     record = SimpleNamespace(facts={})
-    files = {"data": inputs / "m.safetensors", "annotations": inputs / "a.safetensors",
-             "state": tmp_path / "state", "log": tmp_path / "loss.jsonl"}
+
+    def attempted(out):
+        train.main(training(steps=6), record, state=kept(tmp_path / "state"), out=tmp_path / out,
+                   data=inputs / "m.safetensors", annotations=inputs / "a.safetensors",
+                   log=tmp_path / "loss.jsonl")
+
     for attempt in range(5):
         with pytest.raises(SystemExit) as stopped:
-            train.main(training(steps=6), record, out=tmp_path / "d.safetensors", **files)
+            attempted("d.safetensors")
         assert stopped.value.code == 75
         said = capsys.readouterr().err
         assert f"stopped after {16 * (attempt + 1)} images (its 1e-9 minutes are over" in said
-    train.main(training(steps=6), record, out=tmp_path / "d.safetensors", **files)
+    attempted("d.safetensors")
     assert [a["from_nimg"] for a in record.facts["attempts"]] == [0, 16, 32, 48, 64, 80]
     assert record.facts["resumptions"] == 5 and record.facts["repeated_images"] == 0
     monkeypatch.delenv("AMBIENT_MINUTES")
-    train.main(training(steps=6), record, out=tmp_path / "whole.safetensors", **files)
+    attempted("whole.safetensors")
     assert sha256(tmp_path / "d.safetensors") == sha256(tmp_path / "whole.safetensors")
     for name in stopping.SETTINGS:
         monkeypatch.setenv(name, "a day")
