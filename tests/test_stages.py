@@ -108,3 +108,11 @@ def test_the_table_is_recorded_beside_the_code_and_is_none_of_it():
     assert "ambient/stages/train.py" in source_code.closure("ambient.train")
     assert not any(name.startswith("ambient/stages/") and "train" not in name
                    for name in source_code.closure("ambient.train"))
+
+
+def test_a_stage_started_as_a_module_says_how_it_is_run():
+    done = subprocess.run([sys.executable, "-m", "ambient.stages.train", "--spec", "{}"], cwd=ROOT, text=True,
+                          capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr == ("ambient.stages.train is no program; run the stage by: "
+                           "python -m ambient run train --help\n")
