@@ -92,8 +92,10 @@ def whole(inputs, tmp_path_factory):
 def test_told_to_stop_it_saves_and_leaves_with_75_and_nothing_is_done_twice(inputs, whole, tmp_path):
     """Every signal, and no checkpoint by the clock: each attempt begins where the last ended."""
     for count, number in enumerate(stopping.SIGNALS, 1):
+        # Where the tests themselves run under nohup, the training would not hear of a closed terminal.
         process = subprocess.Popen(command(inputs, tmp_path), env=environment(), stderr=subprocess.PIPE,
-                                   stdout=subprocess.DEVNULL, text=True)
+                                   stdout=subprocess.DEVNULL, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         wait_until(lambda count=count: seen(tmp_path) >= 16 * (STEPS // 7) * count)
         process.send_signal(number)
         _, errors = process.communicate(timeout=240)
