@@ -14,7 +14,7 @@ from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import PROTOCOLS
 from ambient.diffusion.denoiser import Denoiser
 from ambient.evaluation.draw import Draw
-from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec, SamplingSpec
+from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec
 from ambient.specs.strict import require
 from ambient.training import loading
 
@@ -56,8 +56,8 @@ def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigm
     number out of range.
     """
     require(count > 0, "count", count, ">= 1")
-    spec = SamplingSpec(SamplerSpec(steps, sigma_min, sigma_max, rho), max(count, 2), (seed,), "float32")
-    draw = Draw(trained.denoiser, trained.about, spec, trained.device)
+    sampler = SamplerSpec(steps, sigma_min, sigma_max, rho)
+    draw = Draw(trained.denoiser, trained.about, sampler, "float32", trained.device)
     parts = [range(first, min(first + TOGETHER, count)) for first in range(0, count, TOGETHER)]
     return np.concatenate([draw.images(seed, part) for part in parts])
 

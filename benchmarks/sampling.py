@@ -47,7 +47,8 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
 
     shape = (dataset.channels, dataset.resolution, dataset.resolution)
     draw = Draw(denoiser(), {"channels": shape[0], "resolution": shape[1], "num_classes": 10,
-                           "spec": {"network": {"conditional": False}}}, spec, device())
+                           "spec": {"network": {"conditional": False}}},
+                spec.sampler, spec.precision, device())
     drawn = randomness.normal("latent", 0, range(count), shape)
     latents = torch.from_numpy(drawn).to(device(), torch.float32)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CLASSIFIER, NOISE, RECORD, SAMPLING, TRAINING, kept, optimiser
+from tiny import CLASSIFIER, DRAWN, NOISE, RECORD, TRAINING, kept, optimiser
 
 from ambient import specs
 from ambient.annotation.classifier import Classifier
@@ -222,7 +222,7 @@ def test_two_ranks_train_what_one_does(mixture, annotations, tmp_path):
 def test_samples_are_those_of_the_cpu(trained):
     found = []
     for where in (CPU, hardware.device()):
-        draw = sample.Draw(*loading.load_denoiser(trained, None, where), SAMPLING, where)
+        draw = sample.Draw(*loading.load_denoiser(trained, None, where), *DRAWN, where)
         found.append(draw.images(0, range(50)).astype(int))
     assert found[0].std() > 20
     assert (abs(found[1] - found[0]) <= 1).mean() > 0.999  # of 255

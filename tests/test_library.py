@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_networks import REFERENCE
-from tiny import CLASSIFIER, SAMPLING, TRAINING, kept
+from tiny import CLASSIFIER, DRAWN, SAMPLING, TRAINING, kept
 
 import ambient
 from ambient.__main__ import COMMANDS
@@ -55,7 +55,7 @@ def test_a_trained_denoiser_is_sampled_as_the_workflow_samples_it(mixture, tmp_p
     trained, sampler = ambient.load_denoiser(out), SAMPLING.sampler
     images = ambient.sample(trained, 5, seed=1, steps=sampler.num_steps, sigma_min=sampler.sigma_min,
                             sigma_max=sampler.sigma_max, rho=sampler.rho)
-    expected = Draw(trained.denoiser, trained.about, SAMPLING, CPU).images(1, range(6))
+    expected = Draw(trained.denoiser, trained.about, *DRAWN, CPU).images(1, range(6))
     np.testing.assert_array_equal(images, expected[:5])
     x = torch.zeros(2, 1, 8, 8)
     assert trained(x, torch.ones(2)).shape == x.shape

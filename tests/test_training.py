@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import NETWORK, NOISE, RECORD, SAMPLING, TRAINING, kept, optimiser
+from tiny import DRAWN, NETWORK, NOISE, RECORD, SAMPLING, TRAINING, kept, optimiser
 
 from ambient import specs
 from ambient.data.annotations import Annotations
@@ -337,7 +337,7 @@ def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path)
     assert about["num_classes"] == 3 and about["classes"] == [0, 1, 2]
     torch.nn.init.normal_(denoiser.model.map_label.weight)
     torch.nn.init.normal_(denoiser.model.dec["8x8_aux_conv"].weight)
-    draw = sample.Draw(denoiser, about, SAMPLING, torch.device("cpu"))
+    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
     with_classes = draw.images(0, range(6))
     draw.classes = 0
     assert not np.array_equal(draw.images(0, range(6)), with_classes)
@@ -357,7 +357,7 @@ def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):
     file = run_training(tmp_path / "m.safetensors", table, tmp_path, made)
     denoiser, about = loading.load_denoiser(file, 160, torch.device("cpu"))
     assert about["num_classes"] == 9 and about["classes"] == [3, 8]
-    draw = sample.Draw(denoiser, about, SAMPLING, torch.device("cpu"))
+    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
     asked = []
     draw.denoiser = lambda x, sigma, labels: asked.append(labels) or denoiser(x, sigma, labels)
     draw.images(0, range(200))
@@ -368,7 +368,7 @@ def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):
 def test_with_all_classes_the_draw_is_the_plain_one():
     about = {"spec": {"network": {"conditional": True}}, "num_classes": 10, "channels": 1, "resolution": 8}
     for given in (about, about | {"classes": list(range(10))}):
-        trained = sample.Draw(None, given, SAMPLING, torch.device("cpu")).trained
+        trained = sample.Draw(None, given, *DRAWN, torch.device("cpu")).trained
         assert trained.tolist() == list(range(10))
 
 
@@ -408,7 +408,7 @@ def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, anno
 def test_samples_that_are_not_finite_are_no_black_images(mixture, annotations, tmp_path):
     denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path), None,
                                            torch.device("cpu"))
-    draw = sample.Draw(denoiser, about, SAMPLING, torch.device("cpu"))
+    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
     draw.denoiser = lambda x, sigma, labels: x * float("nan")
     with pytest.raises(FloatingPointError, match="samples 2 to 4 of seed 1 are not finite"):
         draw.images(1, range(2, 5))

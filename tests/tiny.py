@@ -23,6 +23,7 @@ TRAINING = specs.TrainingSpec(NETWORK, AUGMENT, optimiser(), NOISE,
 CLASSIFIER = specs.ClassifierSpec(NETWORK, AUGMENT, optimiser(), NOISE, "strict", None, "balanced", 0.25,
                                  2, "best", "none", 0)
 SAMPLING = specs.SamplingSpec(specs.SamplerSpec(4, 0.01, 20.0, 7.0), 6, (0, 1), "float32")
+DRAWN = (SAMPLING.sampler, SAMPLING.precision)  # what `Draw` is told of it
 
 
 def kept(folder):

@@ -10,16 +10,16 @@ from ambient.data.datasets import to_uint8
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.sampler import heun
-from ambient.specs import SamplingSpec
+from ambient.specs import SamplerSpec
 from ambient.training.hardware import autocast
 
 
 class Draw:
     """Samples of one snapshot by index."""
 
-    def __init__(self, denoiser: Denoiser, about: dict, spec: SamplingSpec,
+    def __init__(self, denoiser: Denoiser, about: dict, sampler: SamplerSpec, precision: str,
                  where: torch.device) -> None:
-        self.denoiser, self.spec, self.where = denoiser, spec, where
+        self.denoiser, self.sampler, self.precision, self.where = denoiser, sampler, precision, where
         self.shape = (about["channels"], about["resolution"], about["resolution"])
         conditional = about["spec"]["network"]["conditional"]
         self.classes = about["num_classes"] if conditional else 0  # width of the one-hot labels
@@ -39,9 +39,9 @@ class Draw:
             index = torch.from_numpy(self.trained[(u * len(self.trained)).astype(np.int64)])
             labels = torch.nn.functional.one_hot(index, self.classes).float().to(self.where)
 
-        with autocast(self.spec.precision, self.where):  # around all steps, so that weights are cast once
+        with autocast(self.precision, self.where):  # around all steps, so that weights are cast once
             samples = heun(lambda x, sigma: self.denoiser(x, sigma, labels),
-                           self.normal("latent", seed, ids), self.spec.sampler,
+                           self.normal("latent", seed, ids), self.sampler,
                            lambda step: self.normal(f"churn-{step}", seed, ids))
         if not torch.isfinite(samples).all():  # they would become black images
             raise FloatingPointError(f"samples {ids.start} to {ids.stop - 1} of seed {seed} are not finite: "

@@ -42,7 +42,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path)
 
     @lru_cache(1)
     def drawer(nimg: int) -> Draw:
-        draw = Draw(*load_denoiser(denoiser, nimg, where), spec, where)
+        draw = Draw(*load_denoiser(denoiser, nimg, where), spec.sampler, spec.precision, where)
         compile_for(draw.denoiser.model, nfe * total // (size * ranks.size()))
         return draw
 
