@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import SoftFileLease
 from tiny import kept
 
 from ambient import specs
@@ -189,46 +189,87 @@ def test_full_disk_costs_nothing(inputs, whole, tmp_path):
         subprocess.run(["umount", "-l", state], check=False)
 
 
-def test_lock_of_a_dead_holder_is_taken_over(tmp_path, monkeypatch):
-    """This machine's at once; another machine's after it has stood still; a beating one is waited for."""
-    monkeypatch.setattr(lock, "STALE", 0.6)
-    monkeypatch.setattr(lock, "POLL", 0.05)
+def marker(host, duration, pid=1):
+    """A lock file as the library writes it for a holder of any machine."""
+    return f"filelock/2\npid={pid}\nhost={host}\nmode=lease\ntoken=a\nduration={duration!r}\n"
+
+
+def quick_locks(monkeypatch, lease):
+    for name, value in {"LEASE": lease, "RENEWAL": lease / 4, "POLL": lease / 20}.items():
+        monkeypatch.setattr(lock, name, value)
+
+
+def test_lock_of_a_holder_that_was_killed_here_is_taken_over_at_once(tmp_path, capsys):
+    """With the product's own times: nobody waits for a lease of 90 s to end."""
     path = tmp_path / "x.lock"
-    dead = {"host": socket.gethostname(), "pid": 1, "token": "a", "job": ""}
-    path.write_text(json.dumps(dead))
-    assert not lock.beating(path, lock.owner(), kernel=True)
-    path.write_text(json.dumps(dead | {"host": "elsewhere"}))
+    program = f"from ambient.jobs import lock\nwith lock.held(lock.Path({str(path)!r})): input()"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment()) as holder:
+        wait_until(lambda: path.exists() and path.stat().st_size > 0)
+        assert SoftFileLease(path, lease_duration=lock.LEASE).owner.pid == holder.pid
+        holder.kill()
+    assert path.exists()
     began = time.monotonic()
     with lock.held(path) as waited:
-        assert not waited and time.monotonic() - began >= 0.6
-        assert lock.content(path)["pid"] == os.getpid()
-        assert lock.taken(path) is None  # the kernel's lock keeps this machine's other processes out
-    assert not path.exists()
+        assert not waited and time.monotonic() - began < 10
+    assert not path.exists() and capsys.readouterr().err == ""
 
-    monkeypatch.setattr(lock, "STALE", 30.0)  # far longer than any pause of the other's
-    other = subprocess.Popen([sys.executable, "-c", f"""
-import os, time
-from ambient.jobs import lock
-descriptor = os.open({str(path)!r}, os.O_RDWR | os.O_CREAT)
-for count in range(20):
-    lock.write(descriptor, {{"host": "elsewhere", "token": "b", "beat": count}})
-    time.sleep(0.1)
-os.unlink({str(path)!r})
-"""], env=environment())
-    wait_until(lambda: lock.content(path))
+
+@pytest.mark.parametrize("left", [marker("elsewhere", 0.6), "", '{"host": "elsewhere", "pid": 1}'])
+def test_lock_of_another_machine_is_taken_over_once_it_stands_still(tmp_path, monkeypatch, capsys, left):
+    """An empty file too, which a machine leaves that loses its power, and one that is no lock of ours."""
+    quick_locks(monkeypatch, lease=0.6)
+    path = tmp_path / "x.lock"
+    path.write_text(left)
+    began = time.monotonic()
     with lock.held(path) as waited:
-        assert waited and other.wait(timeout=60) == 0
+        assert waited and 0.6 <= time.monotonic() - began < 20
+        assert SoftFileLease(path, lease_duration=0.6).owner.pid == os.getpid()
+    assert not path.exists()
+    host = "elsewhere, process 1" if left.startswith("filelock") else "unknown, process unknown"
+    assert f"{path}: another copy of this job runs (host {host}); waiting" in capsys.readouterr().err
 
 
-def test_holder_whose_lock_was_taken_over_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.05)
+def test_holder_that_renews_its_lock_is_waited_for(tmp_path, monkeypatch):
+    """Another machine's, for four times as long as a lease lasts."""
+    quick_locks(monkeypatch, lease=0.5)
+    path = tmp_path / "x.lock"
+    path.write_text(marker("elsewhere", 0.5))
+
+    def renew():
+        for _ in range(20):
+            time.sleep(0.1)
+            os.utime(path)
+        path.unlink()
+
+    other, began = threading.Thread(target=renew), time.monotonic()
+    other.start()
+    with lock.held(path) as waited:
+        assert waited and time.monotonic() - began >= 2
+    other.join()
+
+
+def test_told_to_stop_while_it_waits_it_leaves_with_75(tmp_path, monkeypatch):
+    quick_locks(monkeypatch, lease=8.0)
+    path = tmp_path / "x.lock"
+    path.write_text(marker("elsewhere", 8.0))
+    threading.Timer(0.3, stopping.ask, ["SIGTERM"]).start()
+    with stopping.watch(), pytest.raises(SystemExit) as stopped, lock.held(path):
+        pass
+    assert stopped.value.code == stopping.RESUME and path.read_text() == marker("elsewhere", 8.0)
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_holder_whose_lock_is_lost_stops(tmp_path, monkeypatch, taken_over):
+    quick_locks(monkeypatch, lease=0.4)
     path = tmp_path / "x.lock"
     with stopping.watch(), lock.held(path):
-        with path.open("r+b") as file:  # in place, as a holder writes: never a moment of an empty file
-            lock.write(file.fileno(), {"host": "elsewhere", "token": "b"})
+        path.unlink()
+        if taken_over:
+            path.write_text(marker("elsewhere", 0.4))
         wait_until(lambda: stopping.reason() is not None, 10)
-        assert "taken over" in stopping.reason()
-    assert path.exists()  # it is the other's
+        assert ("another copy has taken over" if taken_over else "is lost") in stopping.reason()
+    assert path.exists() == taken_over  # it is the other's
 
 
 # --- ranks --------------------------------------------------------------------------------------------
