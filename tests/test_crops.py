@@ -1,16 +1,20 @@
 """Section 3.2: crops, sigma_max, locality, mixtures of datasets, procedural images."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from ambient.annotation import patch_maps as of_patches
 from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.statistics import statistics
 from ambient.data import procedural
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset
+from ambient.data.datasets import Dataset, to_float
+from ambient.data.patch_maps import PatchMaps
 from ambient.diffusion import crops
 from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.specs import (
@@ -20,6 +24,7 @@ from ambient.specs import (
     NetworkSpec,
     NoiseSpec,
     OptimiserSpec,
+    PatchMapsSpec,
 )
 from ambient.stages import combine, corrupt, locality, prepare
 from ambient.stages.classifier import ClassifierBatches
@@ -87,6 +92,48 @@ def test_the_mask_reaches_the_classifier():
         assert len(set(rows)) > 8  # not one position a batch
     ClassifierBatches(spec(None), data, network, torch.device("cpu")).loss(0)
     assert (seen[-1] != 0).all()
+
+
+class Brightness:
+    """A classifier of crops whose logit of P(other) is the sum of all that it sees."""
+
+    def __init__(self, path, device):
+        self.spec = SimpleNamespace(crop=int(path.stem))
+
+    def logits(self, x, sigma):
+        assert sigma == 0.01
+        return x.sum(dim=(1, 2, 3)) / 10
+
+
+def test_patch_maps_give_each_pixel_the_probability_of_its_patch(monkeypatch, tmp_path):
+    monkeypatch.setattr(of_patches, "Classifier", Brightness)
+    data, rows = images(9), np.array([4, 1])
+    made = of_patches.patch_maps(PatchMapsSpec("other", 2, 0.01, 0), data, rows, [Path("8"), Path("4")])
+    made.write(tmp_path / "p.safetensors")
+    found = PatchMaps.read(tmp_path / "p.safetensors")
+    assert list(found.p_target) == [4, 8] and found.ids.tolist() == [4, 1]
+    assert np.array_equal(found.images, data.images[rows])
+    for size, maps in found.p_target.items():
+        blocks = to_float(data.images[rows])[:, 0].reshape(2, 16 // size, size, 16 // size, size)
+        expected = 1 / (1 + np.exp(blocks.sum((2, 4)) / 10))
+        np.testing.assert_allclose(maps, np.kron(expected, np.ones((size, size))), rtol=1e-5)
+    with pytest.raises(ValueError, match="4: is a second classifier of 4-pixel crops"):
+        of_patches.patch_maps(PatchMapsSpec("other", 2, 0.01, 0), data, rows, [Path("4"), Path("a/4")])
+    with pytest.raises(ValueError, match=r"maps of 4-pixel crops have the shape \(1, 8, 8\), allowed: \(2"):
+        PatchMaps(data.images[:2], rows, {4: np.zeros((1, 8, 8), np.float32)})
+
+
+def test_patch_maps_are_of_the_other_dataset_or_of_images_that_no_classifier_saw():
+    mixture = images(10, corrupted=(np.arange(10) >= 6).astype(np.uint8))
+    other, target = PatchMapsSpec("other", 3, 0.01, 0), PatchMapsSpec("target", 3, 0.01, 0)
+    rows = of_patches.chosen(other, mixture, None)
+    assert len(set(rows)) == 3 and rows.min() >= 6
+    rows = of_patches.chosen(target, images(12), mixture)
+    assert sorted(rows) == [10, 11]  # there are no more
+    with pytest.raises(ValueError, match="shown: got target, which needs --seen"):
+        of_patches.chosen(target, images(12), None)
+    with pytest.raises(ValueError, match="shown: got target, and the data hold no such image"):
+        of_patches.chosen(target, images(8), mixture)
 
 
 def test_balanced_batches_have_as_many_of_each_class():

@@ -5,7 +5,6 @@ import io
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +13,15 @@ import results_tree
 
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
+from ambient.data.patch_maps import PatchMaps
 from ambient.provenance import manifest
 from ambient.report import (
     annotation_panels,
     captions,
+    crops_figures,
     distance_panels,
     drawing,
+    galleries,
     learning_curves,
     published,
     sample_grid,
@@ -27,7 +29,6 @@ from ambient.report import (
 from ambient.settings import Experiments
 from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
 from ambient.specs.strict import plain
-from ambient.stages import crops_figures, galleries
 from ambient.storage.files import read_json, write_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -211,7 +212,8 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     Annotations(ids, np.where(cats, np.inf, np.where(data.corrupted == 1, draws, 0)),
                 np.where(cats, 0.1 * draws, 0)).write(tmp_path / "a.safetensors")
     spec = Experiments(ROOT / "config", "paper").figures["figure15"]
-    figure = crops_figures.donut(spec, data, tmp_path / "a.safetensors")
+    write(tmp_path / "m.safetensors", data)
+    figure = crops_figures.donut(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
     stacks = [area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[0].collections]
     assert stacks[0] == 10 and max(stacks) <= 200  # clean ones are usable everywhere
     drawing.save(figure, tmp_path / "d.png", tmp_path / "d.pdf")
@@ -375,19 +377,22 @@ def test_row_titles_of_a_gallery_do_not_meet_the_row_above(paper):
     assert [axis.get_title(loc="left") for axis in figure.axes][1] == "JPEG, quality 90"
 
 
-def test_figure_24_shows_the_target_with_the_probability_of_the_other(paper, monkeypatch):
+def test_figure_24_shows_the_target_with_the_probability_of_the_other(paper, tmp_path):
     spec = dataclasses.replace(paper.figures["figure24"], images=2)
-    images = np.random.default_rng(0).integers(0, 256, (10, 3, 8, 8), np.uint8)
-    full = Dataset(images, np.zeros(10, int), np.arange(10))
-    seen = Dataset(images[:6], np.zeros(6, int), np.arange(6), np.array([0, 0, 0, 1, 1, 1], np.uint8))
-    monkeypatch.setattr(crops_figures, "Classifier", lambda file, device: SimpleNamespace(
-        spec=SimpleNamespace(crop=4)))
-    monkeypatch.setattr(crops_figures, "probability_map", lambda *given: np.full((8, 8), 0.2))
-    figure = crops_figures.patches(spec, full, [Path("c")], seen)
-    assert figure.axes[1].images[0].get_array().tolist() in images[6:].transpose(0, 2, 3, 1).tolist()
-    assert float(figure.axes[2].images[0].get_array()[0, 0]) == pytest.approx(0.8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), np.uint8)
+    maps = {size: np.full((2, 8, 8), p, np.float32) for size, p in ((16, 0.6), (4, 0.2))}
+    PatchMaps(images, np.array([7, 3]), maps).write(tmp_path / "p.safetensors")
+    figure = crops_figures.patches(spec, tmp_path / "p.safetensors")
+    for column in (0, 1):  # under each image its maps, by rising crop size
+        axes = figure.axes[column:6:2]
+        assert axes[0].images[0].get_array().tolist() == images[column].transpose(1, 2, 0).tolist()
+        assert [float(axis.images[0].get_array()[0, 0]) for axis in axes[1:]] == pytest.approx([0.8, 0.4])
+        assert [axis.get_title() for axis in axes[1:]] == ["4 pixels: mean 0.80", "16 pixels: mean 0.40"]
     assert figure.axes[-1].get_ylabel() == "P(patch is of wildlife)"
     assert "Images: cats, 64x64" in texts(figure)
+    other = crops_figures.patches(dataclasses.replace(spec, shown="other"), tmp_path / "p.safetensors")
+    assert float(other.axes[2].images[0].get_array()[0, 0]) == pytest.approx(0.2)
+    assert other.axes[-1].get_ylabel() == "P(patch is of cats, 64x64)"
 
 
 def test_captions_name_what_the_rows_hold(paper):

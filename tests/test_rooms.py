@@ -45,3 +45,26 @@ def test_the_package_is_rooms_and_at_most_three_files():
 def test_what_keeps_books_is_in_no_digest():
     named = {name.split("/")[1] for name in closure("ambient.train")}
     assert named == {"data", "diffusion", "stages", "training"}
+
+
+DRAWN = """
+import sys
+from importlib import import_module
+from pathlib import Path
+import numpy as np
+for path in Path("ambient/report").glob("*.py"):
+    import_module(f"ambient.report.{path.stem}")
+for name in ("crops_figures", "figures", "galleries", "tables", "theory_figure"):
+    import_module(f"ambient.stages.{name}")
+from ambient.data.shown import shown
+from ambient.report.galleries import noised
+assert len(shown(np.arange(9), 3, 0)) == 3
+noised(np.zeros((2, 1, 4, 4), np.uint8), 0.5, 0)
+assert "torch" not in sys.modules
+"""
+
+
+def test_figures_and_tables_are_made_without_torch():
+    """What the contract excuses: random numbers by position need torch only for its own generators."""
+    done = subprocess.run([sys.executable, "-c", DRAWN], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

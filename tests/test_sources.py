@@ -81,8 +81,8 @@ def test_a_file_without_parts_counts_whole():
     ("detector", {"kind": "inception"}, "ambient/stages/detector.py:fetch_inception,main"),
     ("evaluate", {"detector": {"kind": "classifier"}},
      "ambient/evaluation/features.py:classifier_features,extract"),
-    ("galleries", {"kind": "batch"}, "ambient/stages/galleries.py:batch,main"),
-    ("crops_figures", {"kind": "donut"}, "ambient/stages/crops_figures.py:donut,main"),
+    ("galleries", {"kind": "batch"}, "ambient/report/galleries.py:batch"),
+    ("crops_figures", {"kind": "donut"}, "ambient/report/crops_figures.py:donut"),
     ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,varied"),
     ("annotate", {"protocol": "dense"}, "ambient/annotation/trajectories.py:CHUNK,Dense")])
 def test_every_table_is_told_by_the_entries_in_use(stage, spec, entry):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ambient.specs import RowSpec, TableSpec
+from ambient.specs import FigureSpec, RowSpec, TableSpec
 
 # A parameter of a corruption as an axis or a column of levels; others go by their own name.
 PARAMETERS = {"sigma_px": "blur, standard deviation [pixels]", "quality": "JPEG quality",
@@ -98,6 +98,16 @@ def held_out(report: Mapping) -> str:
     """How many images a classifier's curves are of."""
     counts = report.get("held_out", {})
     return f"{counts.get('clean', '?')} clean and {counts.get('corrupted', '?')} corrupted held-out images"
+
+
+def title_of(spec: FigureSpec) -> str:
+    """The title of a figure that belongs to no table, and whose images it shows."""
+    return ". ".join(part for part in (spec.title, spec.target) if part)
+
+
+def tolerance(absolute: float, relative: float | None) -> str:
+    """What bounds the loss that crop(sigma) is read from: `absolute and relative`."""
+    return f"{absolute:g}" + ("" if relative is None else f" and {relative:.0%}")
 
 
 def of_table(spec: TableSpec, table: Mapping[str, Sequence]) -> dict[str, str]:

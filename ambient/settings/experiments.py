@@ -13,6 +13,7 @@ from ambient.settings.resolve import Run
 from ambient.settings.scores import Scores
 from ambient.specs import (
     FigureSpec,
+    PatchMapsSpec,
     ReportSpec,
     RowSpec,
     ShownFigure,
@@ -208,6 +209,11 @@ class Experiments(Scores):
             "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry.images,
             "seed": 0, "shown": entry.shown, "target": self.target(study),
             "title": entry.title}), f"figures.{name}")
+
+    def patch_maps(self, name: str) -> PatchMapsSpec:
+        """What the patch maps of a figure are told: the part of its specification that they depend on."""
+        figure = self.figure(name)
+        return PatchMapsSpec(figure.shown, figure.images, figure.crop_sigma, figure.seed)
 
     def needed(self) -> list[str]:
         """The runs that this scale's tables ask for, each once, in order."""

@@ -159,7 +159,8 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
     galleries = {name for name, kind in figures.items() if kind in CORRUPTION_FIGURES}
     names = {"scale": [each.scale for each in found], "page": PAGES,
              "table": {name for each in found for name in each.tables},
-             "gallery": galleries, "figure": figures.keys() - galleries}
+             "gallery": galleries, "figure": figures.keys() - galleries,
+             "patches": {name for name, kind in figures.items() if kind == "patches"}}
     return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector"),
                          NAME) | {"fraction": r"[0-9.e-]+", "seed": r"\d+"} | {
         key: "|".join(map(re.escape, sorted(values))) or "none" for key, values in names.items()}

@@ -179,16 +179,20 @@ class Files:
     def of_crops_figure(self, figure: str) -> dict[str, str | list[str]]:
         """What a figure of section 3.2 reads, by role."""
         entry = self.experiments.figure_entry(figure)
-        study, run = entry.study, entry.run
         if entry.kind == "locality":
-            return {"locality_table": self.path("locality", study=study)}
+            return {"locality_table": self.path("locality", study=entry.study)}
         if entry.kind == "donut":
-            return {"data": self.training_data(run), "annotations": self.annotations(run)}
+            return {"data": self.training_data(entry.run), "annotations": self.annotations(entry.run)}
+        return {"patches": self.path("patch_maps", patches=figure)}
+
+    def of_patch_maps(self, figure: str) -> dict[str, str | list[str]]:
+        """What the patch maps of a figure are made from, by role."""
+        entry = self.experiments.figure_entry(figure)
         corruption = entry.corruptions[0]
-        data = self.mixture(study, corruption)
-        crops = self.crops(study, corruption, entry.annotation)
+        data = self.mixture(entry.study, corruption)
+        crops = self.crops(entry.study, corruption, entry.annotation)
         if entry.shown == "target":  # images of the target that are not in the mixture
-            return {"data": self.images(study), "seen": data, "crops": crops}
+            return {"data": self.images(entry.study), "seen": data, "crops": crops}
         return {"data": data, "crops": crops}
 
     # --- the summary and the page ---------------------------------------------------------------------

@@ -5,7 +5,7 @@ artefacts, so nothing here depends on the machine: ranks, threads and devices ar
 Standard library only, so that the workflow can validate everything without importing torch.
 """
 
-from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec
+from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, SamplerSpec, SamplingSpec
 from ambient.specs.report import (
@@ -22,9 +22,9 @@ from ambient.specs.theory import TheorySpec
 from ambient.specs.training import AugmentSpec, LossSpec, NetworkSpec, NoiseSpec, OptimiserSpec, TrainingSpec
 
 __all__ = [
-    "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec", "DatasetSpec",
-    "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
-    "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "ReportSpec", "RowSpec", "SamplerSpec",
-    "SamplingSpec", "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec",
-    "TrainingSpec",
+    "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec",
+    "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec",
+    "MixtureSpec", "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "PatchMapsSpec",
+    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ShownFigure", "SummarySpec", "TableSpec",
+    "TextSpec", "TheorySpec", "TrainingSpec",
 ]

@@ -140,3 +140,18 @@ class LocalitySpec:
                 f"between 0 and sigma_high = {self.sigma_high}")
         for key in ("patch", "num_sigmas", "num_images"):
             require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")
+
+
+@dataclass(frozen=True)
+class PatchMapsSpec:
+    """What classifiers of crops say of each patch of a few images (Figures 6 and 20 to 24)."""
+
+    shown: Literal["other", "target"]  #: whose images: the other dataset's, or the target's
+    images: int  #: how many
+    crop_sigma: float  #: level that the classifiers are told
+    seed: int  #: of the choice of images
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require(self.images > 0, "images", self.images, ">= 1")
+        require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")

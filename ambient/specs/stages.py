@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpec
+from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, SamplingSpec
 from ambient.specs.report import FigureSpec, ReportSpec, SummarySpec, TableSpec
@@ -129,6 +129,11 @@ def of_crops_figure(role: str) -> Input:
     return lambda files, w: files.of_crops_figure(w["figure"]).get(role)
 
 
+def of_patch_maps(role: str) -> Input:
+    """One of the files that the patch maps of a figure are made from."""
+    return lambda files, w: files.of_patch_maps(w["patches"]).get(role)
+
+
 def picture(name: str, *parts: str) -> dict[str, str]:
     """The places of figures, each as PNG and as PDF: `out`, `out_pdf`, and for each part `out_<part>`, ..."""
     return {f"out{part and '_' + part}{'_pdf' * (kind == 'pdf')}": f"{name}{part and '-' + part}.{kind}"
@@ -238,11 +243,15 @@ _STAGES = (
           inputs={"data": lambda files, w: files.images_of_figure(w["gallery"]),
                   "reports*": lambda files, w: files.reports_of_figure(w["gallery"]),
                   "annotations*": lambda files, w: files.levels_of_figure(w["gallery"])}),
+    Stage("patch_maps", PatchMapsSpec,
+          {"out": "patch-maps/{patches}.safetensors"},
+          lambda settings, w: settings.patch_maps(w["patches"]),
+          inputs={key: of_patch_maps(bare(key)) for key in ("data", "seen?", "crops*")}),
     Stage("crops_figures", FigureSpec,
           picture("{figure}"),
           lambda settings, w: settings.figure(w["figure"]),
           inputs={key: of_crops_figure(bare(key))
-                  for key in ("data?", "seen?", "annotations?", "crops*", "locality_table?")}),
+                  for key in ("data?", "annotations?", "patches?", "locality_table?")}),
     Stage("theory", TheorySpec,
           {"out": "theory.csv", "crossings_out": "theory-crossings.csv",
            "contraction_out": "theory-contraction.csv"},

@@ -61,3 +61,23 @@ rule locality:
         "measure crop(sigma) for {wildcards.study} ({wildcards.scale})"
     shell:
         "{resources.run} locality --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
+rule patch_maps:
+    """What the classifiers of crops say of each patch of the images that a figure shows."""
+    input:
+        unpack(reads("patch_maps")),
+    output:
+        **writes("patch_maps"),
+    log:
+        "results/{scale}/logs/patch-maps/{patches}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **resources("patch_maps"),
+    params:
+        **told("patch_maps"),
+    message:
+        "patch probabilities for {wildcards.patches} ({wildcards.scale})"
+    shell:
+        "{resources.run} patch_maps --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
