@@ -11,11 +11,13 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
             "doctor": "say what a scale or one target needs and costs, and what is missing for it",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs",
+            "sample": "images of a trained run as PNG files, with a contact sheet",
             "run": "run one stage of the workflow, as its rule does"}
 MODULES = {"run": "ambient.jobs.run", "audit": "ambient.audit.cli", "show": "ambient.report.show",
            "spec": "ambient.settings.show", "compare": "ambient.audit.compare",
            "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
-           "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency"}
+           "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency",
+           "sample": "ambient.commands.sample"}
 
 
 def usage() -> str:

@@ -1,9 +1,11 @@
 """Fixtures of several files."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
+import finished
 import numpy as np
 import pytest
 import results_tree
@@ -64,3 +66,20 @@ def original(tmp_path_factory):
 def tree(original, tmp_path):
     """A copy of it, to be damaged."""
     return Path(shutil.copytree(original, tmp_path / "results/tiny"))
+
+
+@pytest.fixture(scope="session")
+def finished_scale(tmp_path_factory):
+    """A folder in which the scale `away` has run up to its table and figures."""
+    folder = tmp_path_factory.mktemp("finished")
+    with contextlib.chdir(folder):
+        finished.configure(folder)
+        finished.make(folder, "results/away/table2a.csv")
+    return folder
+
+
+@pytest.fixture
+def away(finished_scale, monkeypatch):
+    """That folder, in which the test works; it leaves it as it is."""
+    monkeypatch.chdir(finished_scale)
+    return finished_scale

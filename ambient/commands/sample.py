@@ -1,0 +1,132 @@
+"""`python -m ambient sample SCALE`: images of a trained run as PNG files, with a contact sheet.
+
+Image k is a function of the seed and of k alone: a larger --count continues a folder, and with a sampling
+seed of the workflow the images are those of the run's samples.safetensors. After a stop, the same command
+goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ambient.commands import scale as scales
+from ambient.commands.pictures import contact_sheet, sample_at, write_png
+from ambient.commands.scale import Chosen, Origin, origin
+from ambient.jobs.progress import Progress
+from ambient.specs import SamplingSpec
+from ambient.specs.strict import plain, require
+from ambient.storage.files import digest, read_json, write_json
+from ambient.storage.text import printable
+
+ABOUT, SHEET = "samples.json", "contact-sheet.png"
+MINE = (ABOUT, SHEET)  # what lies beside the samples
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Samples 0 to count - 1 of one sampling seed."""
+
+    run: Chosen
+    weights: Origin
+    snapshot: int
+    seed: int
+    count: int
+
+    @property
+    def sampling(self) -> SamplingSpec:
+        """How the workflow samples the run."""
+        return self.run.experiments.sampling(self.run.run)
+
+    def settings(self) -> dict:
+        """All that an image depends on but its number."""
+        return {"weights_sha256": self.weights.sha256, "snapshot": self.snapshot, "seed": self.seed,
+                "sampler": plain(self.sampling.sampler), "precision": self.sampling.precision}
+
+    def key(self, number: int) -> str:
+        """What a PNG says of itself."""
+        return f"{digest(self.settings())}/{number}"
+
+    def about(self) -> dict:
+        """What lies beside the images as JSON."""
+        made = {"scale": self.run.experiments.scale, "run": self.run.run, "training_seed": self.run.seed}
+        return made | self.settings() | {"count": self.count, "provenance_root": self.weights.plain(),
+                                         "weights": self.run.denoiser.as_posix()}
+
+
+def name(number: int) -> str:
+    """The file of a sample; the order of names is that of numbers."""
+    return f"{number:06}.png"
+
+
+def check_folder(out: Path, wanted: Wanted) -> None:
+    """Raise `ValueError` for a folder that holds anything but samples of these settings."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ValueError(f"--out {out}: a file is there: give a folder")
+    about = out / ABOUT
+    if not about.is_file():
+        if any(out.iterdir()):
+            raise ValueError(f"--out {out}: holds files that this command did not write: give another folder")
+        return
+    found, now = read_json(about), wanted.settings()
+    for key, value in now.items():
+        present = found.get(key) if isinstance(found, Mapping) else None
+        if present != value:
+            raise ValueError(f"--out {out}: holds samples of {key} {present}, these would be of {value}: "
+                             "give another folder")
+
+
+def draw(wanted: Wanted, out: Path) -> None:
+    """Write the samples that are not there yet, in the workflow's own batches."""
+    from ambient.evaluation.draw import Draw
+    from ambient.stages.sample import BATCH
+    from ambient.training.hardware import device
+    from ambient.training.loading import load_denoiser
+
+    where, spec = device(), wanted.sampling
+    drawer = Draw(*load_denoiser(wanted.run.denoiser, wanted.snapshot, where), spec.sampler, spec.precision,
+                  where)
+    size, progress = BATCH[where.type], Progress("sample", wanted.count)
+    for first in range(0, wanted.count, size):
+        ids = range(first, min(first + size, wanted.count))
+        missing = [k for k in ids if sample_at(out / name(k), wanted.key(k), drawer.shape) is None]
+        drawn = drawer.images(wanted.seed, ids) if missing else None
+        for k in missing:
+            write_png(out / name(k), drawn[k - first], wanted.key(k))
+        progress.update(ids.stop)
+
+
+def wanted_of(given: argparse.Namespace) -> Wanted:
+    """What the command line asks for. Raises `ValueError` before anything heavy is loaded."""
+    require(given.count > 0, "--count", given.count, ">= 1")
+    require(given.seed >= 0, "--seed", given.seed, ">= 0")
+    run = scales.chosen(given)
+    snapshot = run.experiments.training(run.run, run.seed).snapshots[-1]
+    return Wanted(run, origin(run.denoiser), snapshot, given.seed, given.count)
+
+
+def main(arguments: list[str]) -> int:
+    """Draw, and say where the images are."""
+    parser = argparse.ArgumentParser(prog="python -m ambient sample", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    scales.add_options(parser)
+    parser.add_argument("--count", type=int, default=64, help="how many images (default: 64)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="sampling seed: image k is a function of it and of k (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="folder for the images (default: samples/SCALE/RUN); it is empty, or holds such "
+                        "images")
+    given = parser.parse_args(arguments)
+    wanted = wanted_of(given)
+    out = given.out or Path("samples", given.scale, wanted.run.run)
+    check_folder(out, wanted)
+    write_json(out / ABOUT, wanted.about())
+    draw(wanted, out)
+    contact_sheet(out / SHEET, [out / name(k) for k in range(wanted.count)])
+    print(printable(f"{out}: {wanted.count} samples of {wanted.run.run} (scale {given.scale}), the first "
+                    f"ones on {SHEET}; {ABOUT} says how they were made"))
+    return 0

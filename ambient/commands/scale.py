@@ -1,0 +1,113 @@
+"""What the commands ask of a scale: its settings, the run that is meant, where its files lie."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from ambient import settings
+from ambient.provenance import manifest, merkle
+from ambient.settings.experiments import Experiments
+from ambient.settings.places import Files
+from ambient.specs.strict import nearest
+from ambient.storage.files import sha256
+
+RULE = ("the row of the scale's main tables whose annotation is learnt, by a noise classifier or by "
+        "classifiers of crops; where there are several, one has to be named")
+
+
+def experiments_of(scale: str) -> Experiments:
+    """The settings of a scale. Raises `ValueError` for one that is not there, or is refused."""
+    folder = settings.home()
+    known = settings.scales(folder)
+    if scale not in known:
+        raise ValueError(f"{folder / 'scales'}: no such scale: {scale!r}{nearest(scale, known)}")
+    return Experiments(folder, scale)
+
+
+def learnt_run(experiments: Experiments) -> str:
+    """The run that a command takes where none is named, by `RULE`. Raises `ValueError` where it isn't one."""
+    rows = [row for name in experiments.main for row in experiments.tables[name].rows]
+    runs = list(dict.fromkeys(row.run for row in rows if row.annotated))
+    if len(runs) != 1:
+        which = f"{len(runs)} rows of its main tables" if runs else "no row of its main tables"
+        allowed = ", ".join(runs or dict.fromkeys(row.run for row in rows))
+        raise ValueError(f"--run: the scale {experiments.scale} has {which} with a learnt annotation: name a "
+                         f"run ({allowed})")
+    return runs[0]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One run of a scale, and one of its training seeds."""
+
+    experiments: Experiments
+    run: str
+    seed: int
+
+    @property
+    def files(self) -> Files:
+        """Where the scale's files lie."""
+        return Files(self.experiments)
+
+    @property
+    def denoiser(self) -> Path:
+        """The run's weights. Raises `ValueError` where they are not there."""
+        return existing(self.files.path("train", run=self.run, seed=str(self.seed)))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options by which a run is chosen."""
+    parser.add_argument("scale", metavar="SCALE", help="a scale of config/scales, such as demo")
+    parser.add_argument("--run", help=f"the run, by its name (default: {RULE})")
+    parser.add_argument("--training-seed", type=int, metavar="N",
+                        help="which of the run's trainings (default: the first training seed of its study)")
+
+
+def chosen(given: argparse.Namespace) -> Chosen:
+    """The run that the options mean. Raises `ValueError` for what the scale does not have."""
+    experiments = experiments_of(given.scale)
+    run = given.run or learnt_run(experiments)
+    known = experiments.tree["runs"]
+    if run not in known:
+        raise ValueError(f"--run: the scale {given.scale} has no run {run!r}{nearest(run, known)}")
+    experiments.validate(run)
+    seeds = experiments.study(experiments.run(run).study).training_seeds
+    seed = seeds[0] if given.training_seed is None else given.training_seed
+    if seed not in seeds:
+        raise ValueError(f"--training-seed: got {seed}, allowed: {', '.join(map(str, seeds))}")
+    return Chosen(experiments, run, seed)
+
+
+def existing(path: str) -> Path:
+    """A file of the results tree. Raises `ValueError` where it is not there."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file; make it with: snakemake --cores 2 {path}")
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is recorded of an artefact: its digest, and the Merkle root of all manifests that it rests on."""
+
+    sha256: str
+    root: str
+    manifests: int
+
+    def plain(self) -> dict:
+        """For JSON."""
+        return {"sha256": self.root, "manifests": self.manifests}
+
+
+def origin(path: Path) -> Origin:
+    """The origin of an artefact. Raises `ValueError` where it is not what its manifest says."""
+    record = manifest.path_for(path)
+    if not record.is_file():
+        raise ValueError(f"{path}: has no manifest, so nobody can say how it was made: make it again with "
+                         "the workflow")
+    found, digest = manifest.read(record), sha256(path)
+    if found["sha256"] != digest:
+        raise ValueError(f"{path}: not what its manifest says; see: python -m ambient audit {path}")
+    root = merkle.of_inputs(path, [path])
+    return Origin(digest, root["sha256"], root["manifests"])

@@ -1,0 +1,50 @@
+"""A scale run to its end in this process: each job of its graph, in order, by the stages themselves.
+
+The configuration is that of the repository with one scale of its own, laid over `tests/scales/tiny.yaml`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+from ambient.jobs import stage
+from ambient.settings import Experiments
+from ambient.settings.graph import Graph
+from ambient.specs.stages import STAGES, option
+from ambient.specs.strict import to_json
+
+ROOT = Path(__file__).parents[1]
+SCALE = "away"
+OVERLAY = """extends: tiny
+studies:
+  controlled:
+    annotation: {protocol: shared_noise, num_sigmas: 6, num_trials: 2, sigma_low: 0.1, never_crosses: exclude}
+    training: {snapshots: [256]}
+    sampling: {num_samples: 40}
+datasets: {digits: {max_images: 150, resolution: 8}}
+tables: {table2a: {title: Digits, rows: [only-clean, ambient-blur-0.6]}}
+"""
+
+
+def configure(folder: Path, overlay: str = OVERLAY) -> None:
+    """Put the configuration of the scale `away` into a folder."""
+    ignored = shutil.ignore_patterns("local.yaml", "site.yaml")
+    shutil.copytree(ROOT / "config", folder / "config", ignore=ignored)
+    shutil.copy(ROOT / "tests/scales/tiny.yaml", folder / "config/scales")
+    (folder / "config/scales" / f"{SCALE}.yaml").write_text(overlay)
+
+
+def make(folder: Path, *targets: str) -> None:
+    """Make some files of the scale, with all that lies behind them, below the working folder."""
+    graph = Graph(Experiments(folder / "config", SCALE))
+    for job in graph.behind(targets):
+        row = STAGES[job.kind]
+        files = graph.reads(job) | graph.outside(job) | graph.writes(job)
+        if row.resumable:
+            files["state"] = str(folder / "state" / row.state.format(**job.names))
+        line = ["--spec", to_json(graph.asks(job))]
+        for role, paths in files.items():
+            line += [option(role), *([paths] if isinstance(paths, str) else paths)]
+        stage.begin(row, line).run(import_module(f"ambient.stages.{row.name}").main)
