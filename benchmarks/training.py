@@ -18,7 +18,7 @@ from ambient.diffusion.networks.unet import Block, Conv, UNet
 from ambient.settings import Experiments
 from ambient.specs import OptimiserSpec, TrainingSpec
 from ambient.specs.strict import build, plain
-from ambient.stages.train import AmbientBatches
+from ambient.training.batches import AmbientBatches
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import BETAS, EPS, Fit, ema_beta, learning_rate
 from ambient.training.weights import build_unet

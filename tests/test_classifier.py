@@ -9,6 +9,7 @@ import torch
 from tiny import CLASSIFIER, NOISE, RECORD, kept
 
 from ambient import settings, specs
+from ambient.annotation.batches import ClassifierBatches, held_out_offset, split
 from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import Dense, first_crossing
 from ambient.data.annotations import Annotations
@@ -21,14 +22,14 @@ ROOT = Path(__file__).parents[1]
 
 def test_classifier_draws_are_balanced_and_never_held_out(mixture):
     data = read(mixture)
-    made = classifier.ClassifierBatches(CLASSIFIER, data, None, torch.device("cpu"))
+    made = ClassifierBatches(CLASSIFIER, data, None, torch.device("cpu"))
     held = set(np.concatenate(made.split.held_out))
     assert [len(rows) for rows in made.split.held_out] == [5, 10]
     for nimg in range(0, 320, 16):
         rows, labels = made.draw(nimg)
         assert labels.sum() == 8 and not held & set(rows)
         np.testing.assert_array_equal(data.corrupted[rows], labels)
-    unbalanced = classifier.ClassifierBatches(
+    unbalanced = ClassifierBatches(
         strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
         data, None, torch.device("cpu"))
     share = np.mean([unbalanced.draw(nimg)[1].mean() for nimg in range(0, 16_000, 16)])
@@ -45,7 +46,7 @@ def test_nuisances_are_made_to_what_the_network_trains_on(mixture):
 
     for names in ((), ("brightness",)):
         made = strict.plain(CLASSIFIER) | {"nuisances": list(names)}
-        batches = classifier.ClassifierBatches(strict.build(specs.ClassifierSpec, made, "t"), read(mixture),
+        batches = ClassifierBatches(strict.build(specs.ClassifierSpec, made, "t"), read(mixture),
                                                network, torch.device("cpu"))
         batches.loss(16)
     shift = seen[1] - seen[0]
@@ -58,7 +59,7 @@ def test_too_few_clean_images_are_refused():
     corrupted = np.array([0] * 2 + [1] * 8, np.uint8)
     data = Dataset(images, np.zeros(10, np.int64), np.arange(10), corrupted)
     with pytest.raises(ValueError, match="2 clean images"):
-        classifier.split(data, 0.2, 0)
+        split(data, 0.2, 0)
 
 
 def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
@@ -89,10 +90,10 @@ def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
 def test_recalibration_shifts_held_out_logits_to_balance():
     """Logits l and -l need no shift; shifted by b, they need -b; at any optimum the mean P is 1/2."""
     values = torch.linspace(-3, 2, 50, dtype=torch.float64)
-    assert classifier.held_out_offset(values, -values) == pytest.approx(0, abs=1e-9)
-    assert classifier.held_out_offset(values + 0.7, -values + 0.7) == pytest.approx(-0.7, abs=1e-9)
+    assert held_out_offset(values, -values) == pytest.approx(0, abs=1e-9)
+    assert held_out_offset(values + 0.7, -values + 0.7) == pytest.approx(-0.7, abs=1e-9)
     clean, corrupted = values - 1, values[10:] + 0.5
-    offset = classifier.held_out_offset(clean, corrupted)
+    offset = held_out_offset(clean, corrupted)
 
     def entropy(shift):
         losses = [torch.nn.functional.binary_cross_entropy_with_logits(v + shift, torch.full_like(v, kind))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ambient.annotation import patch_maps as of_patches
+from ambient.annotation.batches import ClassifierBatches
 from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.statistics import statistics
 from ambient.data import procedural
@@ -27,7 +28,6 @@ from ambient.specs import (
     PatchMapsSpec,
 )
 from ambient.stages import combine, corrupt, locality, prepare
-from ambient.stages.classifier import ClassifierBatches
 from ambient.training.weights import build_unet
 
 

@@ -28,6 +28,7 @@ from ambient.specs import strict
 from ambient.stages import classifier, detector, sample, train
 from ambient.storage.files import sha256
 from ambient.training import hardware, loading, shares
+from ambient.training.batches import AmbientBatches
 from ambient.training.loop import Fit
 from ambient.training.weights import build_unet, read_weights
 from tests import commands
@@ -156,7 +157,7 @@ def test_training_is_that_of_the_cpu(mixture, annotations):
             "augment": {"p": 0.0, "transforms": []}}, "test")
         data = read(mixture)
         built = build_unet(made.network, 8, 1, 3, False, torch_generator("cpu", 0))
-        batches = train.AmbientBatches(made, data, Annotations.read(annotations), Denoiser(built).to(where),
+        batches = AmbientBatches(made, data, Annotations.read(annotations), Denoiser(built).to(where),
                                        where)
         fitting = Fit(batches.denoiser, made.optimiser)
         with pytest.MonkeyPatch.context() as patch:
@@ -175,7 +176,7 @@ def test_too_small_a_memory_cuts_the_batch_into_parts(mixture, annotations):
         "optimiser": strict.plain(optimiser(batch=4096, nimg=40960)), "snapshots": [40960]}, "test")
     for limited in (False, True):
         built = build_unet(made.network, 8, 1, 3, True, torch_generator("cpu", 0))
-        batches = train.AmbientBatches(made, read(mixture), Annotations.read(annotations),
+        batches = AmbientBatches(made, read(mixture), Annotations.read(annotations),
                                        Denoiser(built).to(where).train(), where)
         fitting = Fit(batches.denoiser, made.optimiser)
         torch.cuda.empty_cache()

@@ -27,6 +27,7 @@ from ambient.specs import strict
 from ambient.stages import sample, train
 from ambient.storage.files import read_arrays, sha256
 from ambient.training import hardware, loading, shares
+from ambient.training.batches import AmbientBatches, check
 from ambient.training.loop import Fit, ema_beta, learning_rate
 from ambient.training.weights import build_unet, read_description, read_weights, save_weights
 from tests import commands
@@ -56,7 +57,7 @@ def batches(mixture, annotations, **loss):
         "loss": strict.plain(TRAINING.loss) | loss}, "test")
     data = read(mixture)
     network = build_unet(NETWORK, 8, 1, 3, True, torch_generator("cpu", 0))
-    return train.AmbientBatches(made, data, Annotations.read(annotations), Denoiser(network),
+    return AmbientBatches(made, data, Annotations.read(annotations), Denoiser(network),
                                 torch.device("cpu"))
 
 
@@ -343,7 +344,7 @@ def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path)
     assert not np.array_equal(draw.images(0, range(6)), with_classes)
     data = read(mixture)
     with pytest.raises(ValueError, match="images without a label"):
-        train.check(made, Dataset(data.images, np.full(60, -1), data.ids, data.corrupted))
+        check(made, Dataset(data.images, np.full(60, -1), data.ids, data.corrupted))
 
 
 def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):

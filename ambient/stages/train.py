@@ -1,127 +1,23 @@
-"""Stage: train a diffusion model on a mixture, each sample at the noise levels its annotation allows.
-
-For each image of a batch: sigma is drawn first, then a uniformly drawn eligible sample, which is
-noised to its own sigma_min with its one fixed noise realisation Z_i, and from there to sigma.
-"""
+"""Stage: train a diffusion model on a mixture, each sample at the noise levels its annotation allows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset, read, to_float
+from ambient.data.datasets import read
 from ambient.diffusion import randomness
-from ambient.diffusion.augment import augment, flipped
-from ambient.diffusion.denoiser import Denoiser, per_sample
-from ambient.diffusion.eligible import Admission, EligibleSampler
-from ambient.diffusion.noise import added_variance, lognormal
-from ambient.diffusion.objective import ambient_loss
+from ambient.diffusion.denoiser import Denoiser
 from ambient.jobs import ranks
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import TrainingSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import write_text
-from ambient.training import shares
-from ambient.training.hardware import autocast, compile_for, device
+from ambient.training.batches import AmbientBatches, check, classes
+from ambient.training.hardware import compile_for, device
 from ambient.training.loop import fit
 from ambient.training.weights import build_unet, save_weights
-
-
-class AmbientBatches:
-    """The loss of each step of a run: `loss(nimg)` is a function of (specification, nimg) only."""
-
-    def __init__(self, spec: TrainingSpec, data: Dataset, annotations: Annotations,
-                 denoiser: Denoiser, where: torch.device) -> None:
-        self.spec, self.denoiser, self.where = spec, denoiser, where
-        rows = annotations.of(data.ids)
-        self.admission = Admission(spec.loss.buffer, spec.loss.margin)
-        self.eligible = EligibleSampler(rows.sigma_min, rows.sigma_max, self.admission)
-        self.images = torch.from_numpy(to_float(data.images))
-        self.labels = torch.from_numpy(data.labels)
-        self.classes = data.num_classes
-        self.sigma_min = torch.from_numpy(rows.sigma_min)
-        # Z_i is needed only where a sample is noised to a positive, finite level of its own.
-        noised = np.flatnonzero((rows.sigma_min > 0) & np.isfinite(rows.sigma_min))
-        self.place = torch.full((len(data.ids),), -1)
-        self.place[noised] = torch.arange(len(noised))
-        shape = data.images.shape[1:]
-        fixed = randomness.normal("fixed-noise", spec.seed, data.ids[noised], shape)
-        self.fixed = torch.from_numpy(np.concatenate([fixed, np.zeros((1, *shape), np.float32)]))
-
-    def draw(self, nimg: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(sigma, sample index, sigma_tn), each (batch,), levels float64, of the batch after `nimg`.
-
-        sigma_tn = sigma_min where the sample is used above it; 0 where it is used below its
-        sigma_max, with the ordinary objective (equation 3.4), or where `loss.sigma_tn` says zero.
-        """
-        count, noise = self.spec.optimiser.batch, self.spec.noise
-        generator = randomness.torch_generator("cpu", "batch", self.spec.seed, nimg)
-        sigma = lognormal(count, noise.P_mean, noise.P_std, generator)
-        u = torch.rand(count, generator=generator, dtype=torch.float64)
-        index = torch.from_numpy(self.eligible.draw(sigma.numpy(), u.numpy()))
-        level = self.sigma_min[index]
-        noised = self.admission.above(sigma, level) & (self.spec.loss.sigma_tn == "sigma_min")
-        return sigma, index, torch.where(noised, level, 0.0)
-
-    def views(self, index: Tensor, sigma_tn: Tensor,
-              generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """(x_tn, augmentation labels): augmented images at their own level, A(x_i) + sigma_tn Z_i.
-
-        Z_i is flipped with its image, so that all flips of a sample are of one noisy image: with noise in
-        place their mean would have half the noise's variance, less than the sample's annotation demands.
-        The other transforms resample: noise moved by them would be neither white nor of its level, which
-        the loss takes it to be. There Z_i stays in place.
-        """
-        augmentation, fixed = self.spec.augment, self.fixed[self.place[index]].to(self.where)
-        images, labels = self.images[index].to(self.where), None
-        if augmentation.transforms:
-            images, labels = augment(images, generator, augmentation.p, augmentation.transforms)
-            fixed = flipped(fixed, labels)
-        return images + per_sample(sigma_tn).to(images) * fixed, labels
-
-    def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
-        """The ambient loss, summed over pixels and divided by the number of samples, of some rows."""
-        spec = self.spec
-        sigma, index, sigma_tn = self.draw(nimg)
-        generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
-        x_tn, augment_labels = self.views(index, sigma_tn, generator)
-        labels = None
-        if spec.network.conditional:
-            labels = torch.nn.functional.one_hot(self.labels[index], self.classes).to(x_tn)
-        extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
-        z = torch.randn(x_tn.shape, generator=generator, device=self.where)
-        x_t = x_tn + per_sample(extra).to(x_tn) * z
-        sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
-        mine = share.rows(len(x_t))
-        x_t, x_tn, sigma, sigma_tn = x_t[mine], x_tn[mine], sigma[mine], sigma_tn[mine]
-        labels, augment_labels = (None if of is None else of[mine] for of in (labels, augment_labels))
-        with autocast(spec.optimiser.precision, self.where):
-            denoised = self.denoiser(x_t, sigma, labels, augment_labels, share.masks(generator))
-        loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,
-                            spec.loss.weight == "ambient", spec.loss.weight_clip)
-        return loss.sum() / len(x_t)
-
-
-def classes(data: Dataset, annotations: Annotations) -> list[int]:
-    """The classes of the images that some noise level admits, rising: those that can be asked for.
-
-    A subset of a dataset keeps its labels, so there may be gaps in 0 to `num_classes` - 1.
-    """
-    rows = annotations.of(data.ids)
-    usable = np.isfinite(rows.sigma_min) | (rows.sigma_max > 0)
-    return np.unique(data.labels[usable & (data.labels >= 0)]).tolist()
-
-
-def check(spec: TrainingSpec, data: Dataset) -> None:
-    """Refuse a dataset that the specification can't be trained on, before compute is spent."""
-    if spec.network.conditional and (data.labels < 0).any():
-        raise ValueError("network.conditional is true, but the dataset has images without a label: "
-                         "give labels to all, or set conditional: false")
 
 
 def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: State,
