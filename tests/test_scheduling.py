@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import settings, specs
 from ambient.cluster import cost, doctor, plan, site
+from ambient.diffusion.networks.unet import Conv, Linear
 from ambient.jobs import launch
 from ambient.settings.graph import Node
 from ambient.specs.strict import SpecError
@@ -24,17 +26,47 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 
-@pytest.mark.parametrize("encoder_only", [False, True])
-@pytest.mark.parametrize("attention", [(), (8,)])
-def test_multiply_adds_and_parameters_are_the_networks(encoder_only, attention):
-    made = specs.NetworkSpec(16, (1, 2), 2, attention, 0.0)
-    network = build_unet(made, 16, 3, 0, False, torch.Generator(), encoder_only)
+def counted(made, resolution, channels, encoder_only):
+    """(multiply-adds, parameters without norms', numbers in feature maps), counted by torch as it runs.
+
+    On tensors without memory. Halving and doubling a side are matrix products on CPUs alone: no work of the
+    network's.
+    """
+    with torch.device("meta"):
+        network = build_unet(made, resolution, channels, 0, False, None, encoder_only).eval()
+        image, noise = torch.zeros(1, channels, resolution, resolution), torch.zeros(1)
+    features = []
+    for layer in network.modules():
+        if isinstance(layer, (Conv, Linear)):
+            layer.register_forward_hook(lambda layer, given, made: features.append(made.numel()))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(torch.zeros(1, 3, 16, 16), torch.zeros(1))
-    found = cost.unet(made, 16, 3, encoder_only)
-    assert 2 * found.multiply_adds == pytest.approx(counter.get_total_flops(), rel=0.02)
-    norms = sum(p.numel() for name, p in network.named_parameters() if "norm" in name)
-    assert found.parameters == sum(p.numel() for p in network.parameters()) - norms
+        network(image, noise)
+    resizing = counter.get_flop_counts()["Global"].get(torch.ops.aten.mm, 0)
+    parameters = sum(p.numel() for name, p in network.named_parameters() if "norm" not in name)
+    return (counter.get_total_flops() - resizing) // 2, parameters, sum(features)
+
+
+@pytest.mark.parametrize("encoder_only", [False, True])
+@pytest.mark.parametrize("attention", [(), (8,), (16, 8)])
+@pytest.mark.parametrize("factors", [(1, 2), (2,), (1, 1, 3)])
+def test_a_networks_costs_are_those_that_torch_counts(factors, attention, encoder_only):
+    made = specs.NetworkSpec(16, factors, 2, attention, 0.0)
+    assert astuple(cost.unet(made, 16, 3, encoder_only)) == counted(made, 16, 3, encoder_only)
+
+
+def test_costs_are_those_that_torch_counts_for_every_network_of_every_scale(monkeypatch):
+    asked, by_formula = set(), cost.unet
+
+    def noted(made, resolution, channels, encoder_only=False):
+        asked.add((made, resolution, channels, encoder_only))
+        return by_formula(made, resolution, channels, encoder_only)
+
+    monkeypatch.setattr(cost, "unet", noted)
+    for scale in ("demo", "small", "paper"):
+        list(plan.jobs(settings.Experiments(ROOT / "config", scale)))
+    assert {made.model_channels for made, *_ in asked} >= {16, 32, 128}
+    for each in asked:
+        assert astuple(by_formula(*each)) == counted(*each), each
 
 
 def test_work_is_asked_for_by_attempt_up_to_the_sites_limit():
