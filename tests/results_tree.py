@@ -16,6 +16,7 @@ from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
 from ambient.evaluation.frechet import frechet_distance, moments
 from ambient.provenance import manifest, merkle
+from ambient.report.tables import rebuild
 from ambient.specs import DetectorSpec, SummarySpec, TableSpec
 from ambient.specs.strict import build, plain
 from ambient.stages import figures, summary, tables
@@ -176,7 +177,7 @@ def remake(folder, deeds):
                 below = done[path.parent.joinpath(entry["path"]).resolve()]
                 entry |= {"sha256": below["sha256"], "seal": below["seal"]}
             if found["stage"] == "ambient.tables":
-                path.write_text(tables.rebuild(found["spec"], {
+                path.write_text(rebuild(found["spec"], {
                     role: [path.parent / entry["path"] for entry in entries]
                     for role, entries in found["inputs"].items()}))
                 found["root"] = merkle.sidecar(path.parent, merkle.below(parents[path], done.get))

@@ -18,8 +18,10 @@ from ambient.data.datasets import Dataset, read, to_float, write
 from ambient.diffusion.eligible import Admission
 from ambient.evaluation import features
 from ambient.evaluation.frechet import Moments, frechet_distance, moments, stored
+from ambient.report import captions, tables
 from ambient.specs import strict
-from ambient.stages import detector, evaluate, reference, tables
+from ambient.stages import detector, evaluate, reference
+from ambient.stages import tables as tables_stage
 from ambient.storage.files import read_arrays, sha256, write_arrays
 from ambient.training.weights import read_weights
 
@@ -343,7 +345,7 @@ def make_table(tmp_path):
 
 def test_table_columns_and_rows(tmp_path):
     made, metrics, annotations = make_table(tmp_path)
-    tables.main(made, RECORD, metrics=metrics, annotations=annotations, out=tmp_path / "t.csv")
+    tables_stage.main(made, RECORD, metrics=metrics, annotations=annotations, out=tmp_path / "t.csv")
     table = pd.read_csv(tmp_path / "t.csv")
     assert list(table.columns[:9]) == ["method", "corruption", "quality", "metric", "value", "value_std",
                                        "value_min", "value_best", "num_samples"]
@@ -377,11 +379,11 @@ def test_tables_say_what_an_annotation_rests_on(tmp_path):
     made, metrics, annotations = make_table(tmp_path)
     annotations[1].write_text(json.dumps(json.loads(annotations[1].read_text()) | {
         "sigma_min_lag": 0.145, "crop_tolerance": {"absolute": 1e-3, "relative": 0.05}}))
-    tables.main(made, RECORD, metrics=metrics, annotations=annotations, out=tmp_path / "t.csv")
+    tables_stage.main(made, RECORD, metrics=metrics, annotations=annotations, out=tmp_path / "t.csv")
     table = pd.read_csv(tmp_path / "t.csv")
     assert table["sigma_min_lag"].iloc[1] == 0.145 and table["crop_tolerance"].iloc[1] == "0.001 and 5%"
     assert table[["sigma_min_lag", "crop_tolerance"]].iloc[0].isna().all()
-    assert tables.tolerance({"absolute": 1e-3, "relative": None}) == "0.001"
+    assert captions.tolerance(1e-3, None) == "0.001"
 
 
 def test_protocol_columns_stand_in_the_table(tmp_path):
@@ -400,7 +402,7 @@ def test_protocol_columns_stand_in_the_table(tmp_path):
     rows = tuple(dataclasses.replace(row, **about) for row in made.rows)
     made = dataclasses.replace(made, rows=rows, beside=("fid-clean",))
     files = {"metrics": metrics, "annotations": annotations}
-    tables.main(made, RECORD, **files, beside=others, out=tmp_path / "t.csv")
+    tables_stage.main(made, RECORD, **files, beside=others, out=tmp_path / "t.csv")
     table = pd.read_csv(tmp_path / "t.csv")
     known = specs.evaluation.INCEPTION_SHA256
     assert table["metric"].eq("fid").all() and list(table["value"]) == [2.0, 1.0]

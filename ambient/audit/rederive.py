@@ -91,7 +91,7 @@ class Rederive:
 
     def table(self, result: Result) -> None:
         """Every cell of a table from raw scores and annotation summaries."""
-        from ambient.stages import tables
+        from ambient.report import tables
 
         roles = ("metrics", "annotations", "usable", "beside")
         text = tables.rebuild(result.manifest["spec"], self.inputs(result, *roles))

@@ -1,0 +1,158 @@
+"""A table of the paper: its rows and columns, from raw scores and annotation summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ambient.data.usage import usage
+from ambient.diffusion.eligible import Admission
+from ambient.report.captions import tolerance
+from ambient.specs import RowSpec, TableSpec
+from ambient.specs.evaluation import INCEPTION_SHA256, METRICS
+from ambient.specs.strict import build
+from ambient.storage.files import read_arrays, read_json
+
+
+def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
+    """Numbers of one row; `scores` holds, for each training seed, its list of {nimg, seed, value}.
+
+    value: the last snapshot, mean over sampling seeds, then over training seeds. value_std: standard
+    deviation over sampling seeds, pooled over training seeds; value_min: the smallest single score of
+    the last snapshot; value_best: the mean over sampling seeds at the best snapshot (the paper reports
+    its best), mean over training seeds; training_std: standard deviation of `value` over training seeds.
+    """
+    last, best, best_nimg, spread = [], [], [], []
+    for run in scores:
+        frame = pd.DataFrame(run)
+        means = frame.groupby("nimg")["value"].mean()
+        final = frame[frame["nimg"] == means.index.max()]["value"]
+        last.append(final.mean())
+        spread.append(final.var(ddof=1) if len(final) > 1 else np.nan)
+        best.append(means.min())
+        best_nimg.append(int(means.idxmin()))
+    final_scores = [s["value"] for run in scores for s in run
+                    if s["nimg"] == max(t["nimg"] for t in run)]
+    return {
+        "value": np.mean(last), "value_std": np.sqrt(np.mean(spread)),
+        "value_min": min(final_scores), "value_best": np.mean(best),
+        "best_nimg": best_nimg[0] if len(set(best_nimg)) == 1 else "/".join(map(str, best_nimg)),
+        "nimg": max(s["nimg"] for s in scores[0]),
+        "num_seeds": len(final_scores) // len(scores), "num_training_seeds": len(scores),
+        "training_std": np.std(last, ddof=1) if len(last) > 1 else np.nan}
+
+
+# Columns that are there only where they say something.
+USED = ("images_clean", "images_added", "images_used", "levels_used", "draws_used")
+OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
+            "reference_dataset", "weights_sha256", "protocol", "paper_protocol", *USED)
+PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
+
+
+def protocol(spec: RowSpec, metrics: Sequence[dict]) -> dict:
+    """What scores of a run were measured by: their metric, and `PROTOCOL`.
+
+    Raises `ValueError` where training seeds differ in it, or where a score is named after Inception but was
+    not measured as that name says.
+    """
+    found = [{key: m.get(key) for key in ("metric", *PROTOCOL)} for m in metrics]
+    for other in found[1:]:
+        if other != found[0]:
+            raise ValueError(f"run {spec.run}: training seeds were scored differently: {found[0]}, {other}")
+    metric, resize = found[0]["metric"], found[0]["resize"]
+    inception = resize in METRICS and found[0]["weights_sha256"] == INCEPTION_SHA256
+    if metric in METRICS.values() and not (inception and METRICS[resize] == metric):
+        raise ValueError(f"run {spec.run}: its score is called {metric}, but is recorded with resize "
+                         f"{resize} and weights {found[0]['weights_sha256']}: evaluate it again")
+    return found[0]
+
+
+def other_metric(spec: RowSpec, metric: str, metrics: Sequence[dict]) -> dict:
+    """The columns of a metric that stands beside the table's own. Raises `ValueError` for another one."""
+    found = protocol(spec, metrics)
+    if found.pop("metric") != metric:
+        raise ValueError(f"run {spec.run}: {metrics[0]['metric']} where {metric} is expected")
+    numbers = summarise([m["scores"] for m in metrics])
+    return {metric: numbers["value"], f"{metric}_std": numbers["value_std"],
+            f"{metric}_best": numbers["value_best"]} | {f"{metric}_{k}": v for k, v in found.items()}
+
+
+def used(spec: RowSpec, annotation: dict, usable: Path | None) -> dict:
+    """How many images are clean, added, and added and usable at some level; and at how many levels.
+
+    `annotation` is the summary; `usable`, the annotations themselves, gives `levels_used` and `draws_used`
+    (`ambient.data.usage`).
+    """
+    if "samples" not in annotation:
+        return {}
+    clean = annotation["samples"] - annotation["corrupted"]
+    found = {"images_clean": clean, "images_added": annotation["corrupted"],
+             "images_used": annotation["used"]}
+    if usable is None or spec.noise is None or not annotation["corrupted"]:
+        return found
+    arrays = read_arrays(usable, ("sigma_min", "sigma_max"))
+    share = usage(arrays["sigma_min"], arrays["sigma_max"], clean, spec.noise,
+                  Admission(spec.buffer, spec.margin))
+    return found | {"levels_used": share.levels, "draws_used": share.draws}
+
+
+def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path | None = None) -> dict:
+    """One row as column -> value. Raises `ValueError` where training seeds differ in protocol."""
+    found, bounds = protocol(spec, metrics), annotation.get("crop_tolerance")
+    numbers = summarise([m["scores"] for m in metrics])
+    return {
+        "id": spec.id, "dataset": spec.dataset,
+        "method": spec.method, "corruption": spec.corruption or "none", **spec.parameters, **spec.settings,
+        "metric": found.pop("metric"), "value": numbers.pop("value"), "value_std": numbers.pop("value_std"),
+        "value_min": numbers.pop("value_min"), "value_best": numbers.pop("value_best"),
+        **found, "reference_dataset": spec.reference, **numbers,
+        "protocol": spec.protocol, **dict.fromkeys(USED), **used(spec, annotation, usable),
+        "sigma_min_mean": annotation.get("sigma_min_mean"),
+        "sigma_min_lag": annotation.get("sigma_min_lag"),
+        "sigma_max_mean": annotation.get("sigma_max_mean"),
+        "crop_tolerance": bounds and tolerance(bounds["absolute"], bounds["relative"]),
+        "paper_metric": "fid", "paper_value": spec.paper.get("fid"),
+        "paper_sigma_min_mean": spec.paper.get("sigma_min"),
+        "paper_sigma_max_mean": spec.paper.get("sigma_max"), "paper_protocol": spec.paper_protocol,
+        "run_id": spec.run_id}
+
+
+def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
+          usable: Sequence[Path] = (), others: Sequence[Path] = ()) -> pd.DataFrame:
+    """The table. `metrics`: one file for each row and training seed; `annotations` (summaries): one a row.
+
+    `usable`, the annotations themselves: one a row, or none at all. `others`: for each metric of
+    `spec.beside` as many as `metrics`. Raises `ValueError` for any other number of files.
+    """
+    seeds, count = len(spec.training_seeds), len(spec.rows)
+    if len(metrics) != seeds * count or len(annotations) != count or len(usable) not in (0, count):
+        raise ValueError(f"table {spec.name}: {len(metrics)} score files, {len(annotations)} annotation "
+                         f"summaries and {len(usable)} annotations for {count} rows x {seeds} training seeds")
+    if len(others) != len(spec.beside) * len(metrics):
+        raise ValueError(f"table {spec.name}: {len(others)} score files for {len(spec.beside)} other metrics "
+                         f"x {count} rows x {seeds} training seeds")
+
+    def scores(files: Sequence[Path], i: int) -> list[dict]:
+        return [read_json(path) for path in files[i * seeds:(i + 1) * seeds]]
+
+    rows = []
+    for i, one in enumerate(spec.rows):
+        rows.append(row(one, scores(metrics, i), read_json(annotations[i]), usable[i] if usable else None))
+        for k, metric in enumerate(spec.beside):
+            rows[-1] |= other_metric(one, metric, scores(others[k * len(metrics):], i))
+    keys = list(dict.fromkeys(key for one in spec.rows for key in (*one.parameters, *one.settings)))
+    table = pd.DataFrame(rows)
+    table = table.drop(columns=[name for name in OPTIONAL if table[name].isna().all()])
+    first = list(dict.fromkeys(name for name in ("id", "dataset", "method", "corruption", *keys)
+                               if name in table))
+    return table[[*first, *(column for column in table.columns if column not in first)]]
+
+
+def rebuild(spec: Mapping, inputs: Mapping[str, Sequence[Path]]) -> str:
+    """The CSV text of a table from the plain specification and inputs that its manifest holds."""
+    found = build(TableSpec, spec, "table")
+    return frame(found, inputs["metrics"], inputs["annotations"], inputs.get("usable", ()),
+                 inputs.get("beside", ())).to_csv(index=False, lineterminator="\n", float_format="%.6g")
