@@ -12,12 +12,14 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "doctor": "say what a scale or one target needs and costs, and what is missing for it",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs",
             "sample": "images of a trained run as PNG files, with a contact sheet",
+            "annotate": "sigma_min of new images by a trained noise classifier",
             "run": "run one stage of the workflow, as its rule does"}
 MODULES = {"run": "ambient.jobs.run", "audit": "ambient.audit.cli", "show": "ambient.report.show",
            "spec": "ambient.settings.show", "compare": "ambient.audit.compare",
            "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
            "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency",
-           "sample": "ambient.commands.sample"}
+           "sample": "ambient.commands.sample",
+           "annotate": "ambient.commands.annotate"}
 
 
 def usage() -> str:

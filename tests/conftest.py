@@ -83,3 +83,10 @@ def away(finished_scale, monkeypatch):
     """That folder, in which the test works; it leaves it as it is."""
     monkeypatch.chdir(finished_scale)
     return finished_scale
+
+
+@pytest.fixture
+def copy(finished_scale, tmp_path, monkeypatch):
+    """A copy of it, in which the test works and may write."""
+    monkeypatch.chdir(shutil.copytree(finished_scale, tmp_path / "copy"))
+    return tmp_path / "copy"

@@ -20,7 +20,8 @@ SCALE = "away"
 OVERLAY = """extends: tiny
 studies:
   controlled:
-    annotation: {protocol: shared_noise, num_sigmas: 6, num_trials: 2, sigma_low: 0.1, never_crosses: exclude}
+    annotation: {protocol: shared_noise, num_sigmas: 6, num_trials: 2, sigma_low: 0.1, sigma_high: 1.0,
+                 epsilon: 0.02, never_crosses: exclude}
     training: {snapshots: [256]}
     sampling: {num_samples: 40}
 datasets: {digits: {max_images: 150, resolution: 8}}
@@ -37,10 +38,12 @@ def configure(folder: Path, overlay: str = OVERLAY) -> None:
 
 
 def make(folder: Path, *targets: str) -> None:
-    """Make some files of the scale, with all that lies behind them, below the working folder."""
+    """Make some files of the scale below the working folder, with what lies behind them and is not there."""
     graph = Graph(Experiments(folder / "config", SCALE))
     for job in graph.behind(targets):
         row = STAGES[job.kind]
+        if all(Path(path).exists() for path in graph.writes(job).values()):
+            continue
         files = graph.reads(job) | graph.outside(job) | graph.writes(job)
         if row.resumable:
             files["state"] = str(folder / "state" / row.state.format(**job.names))

@@ -113,8 +113,11 @@ class Dense:
                 p[part, k] = self.probability(x0[part], k, noise[part])
         return p
 
-    def curves(self, p: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """What is compared with the threshold, from the `p` (N, num_sigmas) of all `images`."""
+    def curves(self, p: np.ndarray, images: np.ndarray, of_all: np.ndarray | None = None) -> np.ndarray:
+        """What is compared with the threshold, from the `p` (N, num_sigmas) of all `images`.
+
+        Where `p` is of other images, `of_all` is that of `images`.
+        """
         return smooth(p, self.spec.smoothing_span)
 
     def crossing(self, curves: np.ndarray) -> np.ndarray:
@@ -153,10 +156,10 @@ class SharedNoise(Dense):
                                            dtype=np.float64)
         return means
 
-    def curves(self, p: np.ndarray, images: np.ndarray) -> np.ndarray:
+    def curves(self, p: np.ndarray, images: np.ndarray, of_all: np.ndarray | None = None) -> np.ndarray:
         """The reference, plus each image's difference from the mean, smoothed along ln sigma."""
-        p = p.astype(np.float64)
-        apart = kernel_smooth(p - p.mean(axis=0), self.sigmas, self.spec.bandwidth)
+        p, of_all = p.astype(np.float64), (p if of_all is None else of_all).astype(np.float64)
+        apart = kernel_smooth(p - of_all.mean(axis=0), self.sigmas, self.spec.bandwidth)
         return self.reference(images) + apart
 
     def crossing(self, curves: np.ndarray) -> np.ndarray:

@@ -114,6 +114,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ambient sample", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     scales.add_options(parser)
+    scales.add_training_seed(parser)
     parser.add_argument("--count", type=int, default=64, help="how many images (default: 64)")
     parser.add_argument("--seed", type=int, default=0,
                         help="sampling seed: image k is a function of it and of k (default: 0)")

@@ -58,9 +58,13 @@ class Chosen:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options by which a run is chosen."""
+    """The options by which a run is chosen, without those of `add_training_seed`."""
     parser.add_argument("scale", metavar="SCALE", help="a scale of config/scales, such as demo")
     parser.add_argument("--run", help=f"the run, by its name (default: {RULE})")
+
+
+def add_training_seed(parser: argparse.ArgumentParser) -> None:
+    """The option by which one of a run's trainings is chosen."""
     parser.add_argument("--training-seed", type=int, metavar="N",
                         help="which of the run's trainings (default: the first training seed of its study)")
 
@@ -74,7 +78,8 @@ def chosen(given: argparse.Namespace) -> Chosen:
         raise ValueError(f"--run: the scale {given.scale} has no run {run!r}{nearest(run, known)}")
     experiments.validate(run)
     seeds = experiments.study(experiments.run(run).study).training_seeds
-    seed = seeds[0] if given.training_seed is None else given.training_seed
+    asked = getattr(given, "training_seed", None)
+    seed = seeds[0] if asked is None else asked
     if seed not in seeds:
         raise ValueError(f"--training-seed: got {seed}, allowed: {', '.join(map(str, seeds))}")
     return Chosen(experiments, run, seed)

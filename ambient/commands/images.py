@@ -1,0 +1,47 @@
+"""Images from outside, as a dataset's own preparation makes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ambient.data.image_files import Images
+from ambient.data.raw import Raw
+from ambient.jobs.progress import Progress
+from ambient.specs import DatasetSpec
+from ambient.stages.prepare import resized
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images of a folder or zip by their files' names: uint8 (N, C, H, W), and what was done, counted."""
+
+    names: list[str]
+    images: np.ndarray
+    converted: Counter[str]
+    left_out: Counter[str]
+
+
+def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
+    """The images of a folder or zip, read and resized as those of a dataset.
+
+    Images that have the dataset's resolution already are taken as they are. Raises `ValueError` naming the
+    file for what the dataset's own reader would refuse.
+    """
+    if not folder.exists():
+        raise ValueError(f"{folder}: no such folder or zip")
+    found = Images(Raw(folder), spec.channels, "none")
+    if found.size == spec.resolution:
+        spec = dataclasses.replace(spec, padding=0)
+    rows, progress = np.arange(len(found.names)), Progress("read", len(found.names))
+    images = np.empty((len(rows), spec.channels, spec.resolution, spec.resolution), np.uint8)
+    for row, image in enumerate(found.read(rows)):
+        images[row] = resized(image, spec)
+        progress.update(row + 1)
+    if found.size != spec.resolution:
+        found.converted[f"resized from {found.size} to {spec.resolution} pixels"] = len(rows)
+    return Prepared(found.names, images, +found.converted, +found.left_out)
