@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.linalg import sqrtm
 
 from ambient.evaluation import features
-from ambient.evaluation.features import INCEPTION_FEATURES
+from ambient.evaluation.detectors import inception
 from ambient.evaluation.frechet import Moments, frechet_distance, moments
 from ambient.specs import DetectorSpec
 from ambient.storage.files import sha256
@@ -47,7 +47,7 @@ class Means(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
-                                          torch.nn.Linear(3, INCEPTION_FEATURES))
+                                          torch.nn.Linear(3, inception.FEATURES))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers((x - 128) / 128)
@@ -60,11 +60,11 @@ def route(count: int, repeats: int) -> Pair:
     """
     images = np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
     network, spec = Means().eval(), DetectorSpec("inception")
-    target = moments(np.random.default_rng(1).standard_normal((2 * INCEPTION_FEATURES, INCEPTION_FEATURES)))
+    target = moments(np.random.default_rng(1).standard_normal((2 * inception.FEATURES, inception.FEATURES)))
     with tempfile.TemporaryDirectory() as name:
         weights = Path(name, "stand-in.pt")
         torch.jit.script(network).save(weights)
-        known = mock.patch.object(features, "INCEPTION_SHA256", sha256(weights))  # no other file is run
+        known = mock.patch.object(inception, "INCEPTION_SHA256", sha256(weights))  # no other file is run
 
         def by_folder() -> float:
             with tempfile.TemporaryDirectory(dir=name) as folder:

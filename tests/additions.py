@@ -1,22 +1,26 @@
-"""Things added to a copy of the repository, as its next author would; and which files that touched."""
+"""Things added to a copy of the repository, as their next author would; and which files that touched."""
 
-import filecmp
+import hashlib
+import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+ADDED = ROOT / "tests/added"  # files as their author would write them
 LAST_ROW = ")\nSTAGES = "  # what follows the rows in the table of stages
 
 
-def touched(folder, under=("ambient", "workflow", "config", "Snakefile")):
-    """Files of a copy that the repository does not have, or has otherwise; sorted, from its root."""
+def contents(folder, under=("ambient", "workflow", "config", "Snakefile")):
+    """File, from the root of a copy -> digest of its bytes."""
     found = [path for name in under for path in [folder / name, *(folder / name).rglob("*")]
              if path.is_file() and "__pycache__" not in path.parts]
-    return sorted(path.relative_to(folder).as_posix() for path in found
-                  if not same(path, ROOT / path.relative_to(folder)))
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in found}
 
 
-def same(path, other):
-    return other.is_file() and filecmp.cmp(path, other, shallow=False)
+def touched(folder, before):
+    """The files of a copy that are new, changed or gone since its `contents` were those `before`."""
+    after = contents(folder)
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
 
 def insert(path, before, text):
@@ -24,6 +28,20 @@ def insert(path, before, text):
     whole = path.read_text()
     assert whole.count(before) == 1, (path, before)
     path.write_text(whole.replace(before, text + before))
+
+
+def add_kind(folder, place, name):
+    """Add a kind to a copy of the package: a file of `tests/added`, to the folder of its like."""
+    assert not (folder / place / name).exists()
+    shutil.copy(ADDED / name, folder / place)
+
+
+def add_entry(folder, file, section, line):
+    """Add one line to a section of a file of `config/`, as its first entry."""
+    assert "\n" not in line
+    path = folder / "config" / file
+    heading, = (one for one in path.read_text().splitlines() if one.split("#")[0].rstrip() == f"{section}:")
+    path.write_text(path.read_text().replace(f"{heading}\n", f"{heading}\n  {line}\n"))
 
 
 def add_stage(folder, name, row, code, specification=""):

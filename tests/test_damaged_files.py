@@ -10,7 +10,7 @@ import torch
 from ambient.annotation.classifier import Classifier, NoiseClassifier
 from ambient.data import annotations, datasets
 from ambient.diffusion.denoiser import Denoiser
-from ambient.evaluation import features
+from ambient.evaluation import small_nets
 from ambient.specs import strict
 from ambient.storage.files import read_arrays, read_json, write_arrays
 from ambient.training import loading
@@ -34,7 +34,7 @@ def classifier(path, **changes):
 
 
 def detector(path, **changes):
-    save_weights(path, features.ClassNets(1, 1, 8, 4, 3).state_dict(),
+    save_weights(path, small_nets.SmallNets(1, 1, 8, 4, 3).state_dict(),
                  {"members": 1, "channels_in": 1, "channels": 8, "features": 4, "classes": 3} | changes)
 
 
@@ -45,7 +45,7 @@ def dataset(path):
 READERS = {
     "denoiser": (denoiser, lambda path: loading.load_denoiser(path, None, CPU)),
     "classifier": (classifier, lambda path: Classifier(path, CPU)),
-    "detector": (detector, features.classifier_features),
+    "detector": (detector, small_nets.features),
     "dataset": (dataset, datasets.read),
     "annotations": (lambda path: annotations.Annotations(
         np.arange(2), np.zeros(2), np.zeros(2)).write(path), annotations.Annotations.read),

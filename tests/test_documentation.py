@@ -173,6 +173,10 @@ def test_every_setting_is_described(site):
             for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
                 anchor = f"{module.__name__}.{name}.{field.name}"
                 assert f'id="{anchor}"' in page, anchor
+            for own in getattr(kind, "KINDS", {}).values():
+                assert f'id="{own.__name__}.Spec"' in page, own.__name__
+                for key in vars(own.Spec).get("__annotations__", {}).keys() & own.Spec.__match_args__:
+                    assert f'id="{own.__name__}.Spec.{key}"' in page, key
 
 
 def test_the_citation_is_one():

@@ -16,7 +16,8 @@ from ambient.data import usage
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float, write
 from ambient.diffusion.eligible import Admission
-from ambient.evaluation import features
+from ambient.evaluation import features, small_nets
+from ambient.evaluation.detectors import inception
 from ambient.evaluation.frechet import Moments, frechet_distance, moments, stored
 from ambient.report import captions, tables
 from ambient.specs import strict
@@ -55,7 +56,7 @@ def test_members_of_a_detector_are_networks_side_by_side(data, tmp_path):
     found = features.extract(made, tmp_path / "net", images, "t").reshape(30, 3, NET.features)
     weights = read_weights(tmp_path / "net")
     for number in range(3):
-        alone = features.ClassNet(1, NET.channels, NET.features, 2)
+        alone = small_nets.SmallNet(1, NET.channels, NET.features, 2)
         prefix = f"members.{number}."
         alone.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
         expected = alone.body(torch.from_numpy(to_float(images))).detach().numpy()
@@ -139,7 +140,7 @@ def stand_in(tmp_path, monkeypatch):
 
     path = tmp_path / "inception-2015-12-05.pt"
     torch.jit.script(Fake()).save(path)
-    monkeypatch.setattr(features, "INCEPTION_SHA256", sha256(path))
+    monkeypatch.setattr(inception, "INCEPTION_SHA256", sha256(path))
     monkeypatch.setattr(cleanfid.features, "InceptionV3W", lambda _, download, resize_inside: InceptionV3W(
         str(tmp_path), download=False, resize_inside=resize_inside))
     return path
@@ -174,7 +175,7 @@ def test_bicubic_is_clean_fids_resizing_of_every_pixel(side):
     from cleanfid.resize import make_resizer
 
     images = np.random.default_rng(0).integers(0, 256, (2, 3, side, side), dtype=np.uint8)
-    resize, matrix = make_resizer("PIL", False, "bicubic", (299, 299)), features.bicubic(side)
+    resize, matrix = make_resizer("PIL", False, "bicubic", (299, 299)), inception.bicubic(side)
     for made, image in zip(matrix.T @ torch.from_numpy(images).float() @ matrix, images, strict=True):
         expected = resize(image.transpose(1, 2, 0)).transpose(2, 0, 1)
         np.testing.assert_allclose(made.clamp(0, 255), expected, atol=1e-3)  # in grey levels
@@ -197,8 +198,7 @@ def test_a_fid_is_the_distance_of_clean_fids_features(tmp_path, stand_in):
                   moments_out=tmp_path / "moments.safetensors")
     found = json.loads((tmp_path / "m.json").read_text())
     assert {key: found[key] for key in ("metric", "resize", "weights_sha256", "reference_images")} == {
-        "metric": "fid", "resize": "legacy", "weights_sha256": specs.evaluation.INCEPTION_SHA256,
-        "reference_images": 40}
+        "metric": "fid", "reference_images": 40} | inception.PROTOCOLS["fid"]
     distances = []
     for mode in ("legacy_tensorflow", "clean"):
         one, other = (clean_fids(mode, part)[:, :3].astype(np.float64) for part in (samples[0], images))
@@ -213,10 +213,10 @@ def test_a_score_is_named_after_inception_only_where_it_is_inceptions():
     assert specs.DetectorSpec("inception").resize == "clean"  # what specifications meant before they said it
     for metric, made in (("fid", NET), ("fid-clean", NET), ("FID", NET), ("fid", clean),
                          ("fid-clean", legacy), ("fd-net", clean)):
-        with pytest.raises(strict.SpecError, match="metric: got .* fid for Inception features"):
+        with pytest.raises(strict.SpecError, match="metric: got .*allowed: f.* for features of kind"):
             specs.EvaluationSpec(metric, made, (0,))
-    known, plain = specs.evaluation.INCEPTION_SHA256, strict.plain(specs.EvaluationSpec("fid", legacy, (0,)))
-    misnamed = specs.evaluation.misnamed
+    known, plain = inception.INCEPTION_SHA256, strict.plain(specs.EvaluationSpec("fid", legacy, (0,)))
+    misnamed = inception.misnamed
     assert misnamed(plain, known) is None
     assert misnamed(strict.plain(specs.EvaluationSpec("fid-clean", clean, (0,))), known) is None
     assert misnamed(strict.plain(specs.EvaluationSpec("fd-net", NET, (0,))), "0" * 64) is None
@@ -277,7 +277,7 @@ def test_no_other_torchscript_is_loaded_at_any_stage(tmp_path, resize, monkeypat
     with pytest.raises(ValueError, match="no other one is run"):
         reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=weights, out=tmp_path / "o")
     with pytest.raises(ValueError, match="no other one is run"):
-        evaluate.main(specs.EvaluationSpec(specs.evaluation.METRICS[resize], made, (0,)), RECORD,
+        evaluate.main(specs.EvaluationSpec(inception.METRICS[resize], made, (0,)), RECORD,
                       samples=tmp_path / "samples.safetensors", detector=weights,
                       reference=tmp_path / "ref.safetensors", out=tmp_path / "o", moments_out=tmp_path / "m")
     assert (tmp_path / "victim").read_text() == "A" * 64
@@ -404,7 +404,7 @@ def test_protocol_columns_stand_in_the_table(tmp_path):
     files = {"metrics": metrics, "annotations": annotations}
     tables_stage.main(made, RECORD, **files, beside=others, out=tmp_path / "t.csv")
     table = pd.read_csv(tmp_path / "t.csv")
-    known = specs.evaluation.INCEPTION_SHA256
+    known = inception.INCEPTION_SHA256
     assert table["metric"].eq("fid").all() and list(table["value"]) == [2.0, 1.0]
     assert table["resize"].eq("legacy").all() and list(table["fid-clean"]) == [3.0, 1.5]
     assert table["fid-clean_resize"].eq("clean").all() and table["fid-clean_num_samples"].eq(9).all()

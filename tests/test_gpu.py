@@ -22,7 +22,7 @@ from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.randomness import torch_generator
-from ambient.evaluation import features
+from ambient.evaluation import features, small_nets
 from ambient.provenance import manifest
 from ambient.specs import strict
 from ambient.stages import classifier, detector, sample, train
@@ -249,6 +249,6 @@ def test_features_are_those_of_the_cpu(mixture, tmp_path, monkeypatch):
     detector.main(made, RECORD, data=mixture, weights=None, state=kept(tmp_path / "s"), out=weights)
     images, found = read(mixture).images, []
     for where in (CPU, hardware.device()):
-        monkeypatch.setattr(features, "device", lambda where=where: where)
+        monkeypatch.setattr(small_nets, "device", lambda where=where: where)
         found.append(features.extract(made, weights, images, "test"))
     assert apart(torch.from_numpy(found[1]), torch.from_numpy(found[0])) < 1e-4

@@ -78,9 +78,8 @@ def test_a_file_without_parts_counts_whole():
 
 
 @pytest.mark.parametrize(("stage", "spec", "entry"), [
-    ("detector", {"kind": "inception"}, "ambient/stages/detector.py:fetch_inception,main"),
-    ("evaluate", {"detector": {"kind": "classifier"}},
-     "ambient/evaluation/features.py:classifier_features,extract"),
+    ("detector", {"kind": "inception"}, "ambient/evaluation/detectors/inception.py"),
+    ("evaluate", {"detector": {"kind": "classifier"}}, "ambient/evaluation/detectors/classifier.py"),
     ("galleries", {"kind": "batch"}, "ambient/report/galleries.py:batch"),
     ("crops_figures", {"kind": "donut"}, "ambient/report/crops_figures.py:donut"),
     ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,varied"),

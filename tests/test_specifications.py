@@ -89,7 +89,7 @@ def told(experiments):
 def known(value, fields):
     """Specifications as plain data, without younger fields (than the digests) that have their default."""
     if dataclasses.is_dataclass(value):
-        old = fields.get(type(value).__name__, ())
+        old = next((fields[base.__name__] for base in type(value).__mro__ if base.__name__ in fields), ())
         return {field.name: known(getattr(value, field.name), fields) for field in dataclasses.fields(value)
                 if field.name in old or getattr(value, field.name) != default(field)}
     if isinstance(value, Mapping):

@@ -95,8 +95,9 @@ def scores(results: Results, result: Result) -> Iterator[str]:
         if parent(results, reference, "detector", "detector") is not weights:
             yield f"{reference.path} was measured by another detector than {weights.path}"
         own = setting(result, "detector")
-        lent = {"resize": "clean", "sha256": None} if own.get("kind") == "inception" else {}
-        for other, without in ((weights, lent), (reference, {})):  # one file of weights serves both resizings
+        kind = DetectorSpec.KINDS.get(own.get("kind"))
+        lent = kind.Spec.APART_FROM_WEIGHTS if kind else {}  # one file of weights serves several detectors
+        for other, without in ((weights, lent), (reference, {})):
             one, two = (meaning(spec, DetectorSpec, weights=None, **without)
                         for spec in (own, other.manifest["spec"]))
             if one != two:

@@ -114,9 +114,9 @@ class Rederive:
         """Every distance from the moments that the job kept, and the protocol from the inputs."""
         import numpy as np
 
+        from ambient.evaluation.detectors.inception import misnamed
         from ambient.evaluation.frechet import frechet_distance, stored
         from ambient.specs import EvaluationSpec
-        from ambient.specs.evaluation import misnamed
         from ambient.storage.files import read_arrays
 
         (detector,) = result.manifest["inputs"]["detector"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ambient.audit import roles
 from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle, source_code
+from ambient.specs import DetectorSpec
 from ambient.specs.stages import option
 from ambient.storage.files import canonical_json, digest
 from ambient.storage.text import printable
@@ -89,8 +90,11 @@ def available(result: Result) -> bool:
     spec = result.manifest["spec"]
     if result.stage == "prepare":
         return spec.get("source") in ("mnist", "procedural")
-    own = result.stage != "detector" or spec.get("kind") == "classifier"
-    return own and not result.manifest["external"]
+    if result.stage == "detector":
+        kind = DetectorSpec.KINDS.get(spec.get("kind"))
+        if kind is None or not kind.Spec.LEARNS:
+            return False
+    return not result.manifest["external"]
 
 
 def draw(found: Mapping[str, list[Job]], count: int, seed: str) -> list[Job]:

@@ -21,8 +21,6 @@ from ambient.specs.strict import require
 
 OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
 STARTUP_MINUTES = 10
-INCEPTION_FLOPS = 11.5e9  # an image at 299x299
-INCEPTION_RATE = 100  # images/s that one process resizes for it
 BASE_MB = 4000  # libraries and the CUDA context
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
 
@@ -218,11 +216,9 @@ class Costs:
                     memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
 
     def features(self, images: int, detector: str) -> Work:
-        """Features of images: Inception's cost, an upper bound for the small detectors."""
+        """Features of images, what the detector's kind says that one costs."""
         spec = self.experiments.detector(detector)
-        slow = spec.kind == "inception"
-        return Work(flops=images * (INCEPTION_FLOPS if slow else 1e8), gpu=True,
-                    cpu_minutes=images / INCEPTION_RATE / 60 if slow else 1,
+        return Work(flops=images * spec.FLOPS, gpu=True, cpu_minutes=images / spec.RATE / 60 or 1,
                     memory_mb=2 * BASE_MB + images * spec.members * spec.features * 8 / 1e6)
 
     def evaluate(self, run: str) -> Work:
@@ -237,7 +233,7 @@ class Costs:
     def detector(self, dataset: str, detector: str) -> Work:
         spec = self.experiments.detector(detector)
         return Work(flops=6e8 * spec.nimg * spec.members, memory_mb=2 * BASE_MB,
-                    gpu=spec.kind == "classifier", cpu_minutes=5)
+                    gpu=spec.LEARNS, cpu_minutes=5)
 
     def of(self, kind: str, names: Mapping[str, str]) -> Work:
         """The work of a job, by its stage and wildcards."""

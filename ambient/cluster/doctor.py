@@ -208,7 +208,7 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
             yield OK, f"dataset {dataset}: {spec.path}"
     for detector in sorted({job.names["detector"] for job in needed if job.kind == "detector"}):
         spec = found.detector(detector)
-        if spec.kind == "classifier":
+        if spec.LEARNS:
             yield OK, f"detector {detector}: trained in the workflow"
         elif spec.weights is None:
             yield NOTE, (f"detector {detector}: weights will be downloaded by its job; nodes without network "

@@ -2,7 +2,8 @@
 
 Code is named by file, `ambient/training/loop.py`, every byte of which counts. A file with a table of entries
 (see `ambient.provenance.parts`) is named with the parts that are reached:
-`ambient/data/corruptions.py:corrupt,facts,jpeg`.
+`ambient/data/corruptions.py:corrupt,facts,jpeg`. A folder of kinds (see `ambient.specs.kinds`) is such a
+table: its entries are its files.
 """
 
 from __future__ import annotations
@@ -85,6 +86,11 @@ def own(module: str) -> bool:
     return module.split(".")[0] == "ambient" and path_of(module) is not None
 
 
+def is_folder(module: str) -> bool:
+    """Whether a module is a package, of which other files are picked by name."""
+    return path_of(module).name == "__init__.py"
+
+
 def words(spec: Any) -> frozenset[str]:
     """Every text among the values of a specification: what it may pick entries of tables by."""
     if isinstance(spec, Mapping):
@@ -101,11 +107,20 @@ class Reach:
         self.picked, self.roots = picked, {module: {"main"}}
         waiting = [module]
         while waiting:
-            for other, names in imported(self.nodes(waiting.pop())).items():
+            here = waiting.pop()
+            used = imported(self.nodes(here)) | {kind: set() for kind in self.kinds(here)}
+            for other, names in used.items():
                 known = self.roots.get(other)
-                if known is None or (names - known and self.source(other).tables):
+                if known is None or (names - known and (self.source(other).tables or is_folder(other))):
                     self.roots[other] = names | (known or set())
                     waiting.append(other)
+
+    def kinds(self, module: str) -> list[str]:
+        """The files that a job reaches through a folder of kinds, by its `KINDS`."""
+        if "KINDS" not in self.roots[module] or not is_folder(module):
+            return []
+        return [f"{module}.{file.stem}" for file in sorted(path_of(module).parent.glob("[!_]*.py"))
+                if self.picked is None or file.stem in self.picked]
 
     def source(self, module: str) -> parts.Source:
         return parts.source(path_of(module).read_bytes())

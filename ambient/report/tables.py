@@ -11,8 +11,7 @@ import pandas as pd
 from ambient.data.usage import usage
 from ambient.diffusion.eligible import Admission
 from ambient.report.captions import tolerance
-from ambient.specs import RowSpec, TableSpec
-from ambient.specs.evaluation import INCEPTION_SHA256, METRICS
+from ambient.specs import DetectorSpec, RowSpec, TableSpec
 from ambient.specs.strict import build
 from ambient.storage.files import read_arrays, read_json
 
@@ -62,11 +61,10 @@ def protocol(spec: RowSpec, metrics: Sequence[dict]) -> dict:
     for other in found[1:]:
         if other != found[0]:
             raise ValueError(f"run {spec.run}: training seeds were scored differently: {found[0]}, {other}")
-    metric, resize = found[0]["metric"], found[0]["resize"]
-    inception = resize in METRICS and found[0]["weights_sha256"] == INCEPTION_SHA256
-    if metric in METRICS.values() and not (inception and METRICS[resize] == metric):
+    metric, recorded = found[0]["metric"], {key: found[0][key] for key in ("resize", "weights_sha256")}
+    if recorded != (DetectorSpec.protocol_of(metric) or recorded):
         raise ValueError(f"run {spec.run}: its score is called {metric}, but is recorded with resize "
-                         f"{resize} and weights {found[0]['weights_sha256']}: evaluate it again")
+                         f"{recorded['resize']} and weights {recorded['weights_sha256']}: evaluate it again")
     return found[0]
 
 

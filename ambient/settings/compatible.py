@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
 
 SHAPES = {"mnist": (1, 10), "cifar10": (3, 10)}  # channels and classes of the sources that are known
-SMALLEST_DETECTED = 8  # pixels: a detector of kind classifier halves its images three times
+SMALLEST_DETECTED = 8  # pixels: a detector that learns halves its images three times
 
 
 def check_dataset(name: str, dataset: DatasetSpec) -> None:
@@ -37,12 +37,12 @@ def check_study(found: Experiments, study: str) -> None:
     name = found.study(study).dataset
     check_dataset(name, found.dataset(name))
     for detector in found.detectors(study):
-        if found.detector(detector).kind == "classifier":
+        if found.detector(detector).LEARNS:
             check_detector(found, study, detector)
 
 
 def check_detector(found: Experiments, study: str, detector: str) -> None:
-    """A detector of kind classifier against the images of a study, and those that it is made on."""
+    """A detector that learns against the images of a study, and those that it is made on."""
     name, other = found.study(study).dataset, found.detector_dataset(study, detector)
     dataset, made_on, where = found.dataset(name), found.dataset(other), f"studies.{study}.detector"
     for key in ("channels", "resolution"):
@@ -52,7 +52,8 @@ def check_detector(found: Experiments, study: str, detector: str) -> None:
                             f"allowed: one made on images with {key} {ours}, as {name} has")
     require(made_on.resolution >= SMALLEST_DETECTED, where, detector,
             f"one on images of at least {SMALLEST_DETECTED} pixels")
-    require(made_on.source != "procedural" and len(made_on.classes or (0, 1)) > 1, where, detector,
+    classes = made_on.source != "procedural" and len(made_on.classes or (0, 1)) > 1
+    require(classes or not found.detector(detector).NEEDS_CLASSES, where, detector,
             f"one made on images of two or more classes ({other} has fewer)")
 
 
@@ -66,7 +67,7 @@ def check_run(found: Experiments, name: str) -> None:
     check_network(f"{key}.training", training.network, dataset.resolution)
     for detector in found.detectors(run.study):
         spec = found.detector(detector)
-        require(spec.kind != "inception" or sampling.num_samples > spec.features,
+        require(not spec.FULL_RANK or sampling.num_samples > spec.features,
                 f"{key}.sampling.num_samples", sampling.num_samples,
                 f"more than the {spec.features} features of {detector}: the covariance of fewer is singular, "
                 "and an FID of it no FID")

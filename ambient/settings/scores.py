@@ -6,7 +6,6 @@ import dataclasses
 
 from ambient.settings.resolve import Stages
 from ambient.specs import DetectorSpec, EvaluationSpec
-from ambient.specs.evaluation import METRICS
 from ambient.specs.strict import build, require
 
 
@@ -32,9 +31,10 @@ class Scores(Stages):
         if (other := entry.get("weights_of")) is None:
             return name
         lender = self.entry("detectors", other, f"{where}.weights_of")
-        kinds = {self.detector(one).kind for one in (name, other)}
-        require(kinds == {"inception"} and "weights_of" not in lender, f"{where}.weights_of", other,
-                "another detector with weights of its own, both of kind inception")
+        ours, its = self.detector(name), self.detector(other)
+        require(ours.kind == its.kind and not its.LEARNS and "weights_of" not in lender,
+                f"{where}.weights_of", other,
+                "another detector of the same kind, with weights of its own that come from outside")
         for key in ("weights", "dataset"):
             require(key not in entry, f"{where}.{key}", entry.get(key), f"none: set detectors.{other}'s")
         return other
@@ -48,8 +48,7 @@ class Scores(Stages):
 
     def metric(self, name: str) -> str:
         """What a distance in a detector's features is called."""
-        detector = self.detector(name)
-        return METRICS[detector.resize] if detector.kind == "inception" else f"fd-{name}"
+        return self.detector(name).metric(name)
 
     def evaluation(self, run: str, name: str | None = None) -> EvaluationSpec:
         """The specification of the `evaluate` stage by a detector; None: by the study's first."""

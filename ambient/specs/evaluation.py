@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import require, require_finite, require_seeds
 
 
@@ -65,52 +66,52 @@ class SamplingSpec:
         return self.num_samples * (len(self.seeds) + (snapshots - 1) * len(self.seeds_at(last=False)))
 
 
-# NVIDIA's inception-2015-12-05.pt, the TorchScript port of the FID network: 95,607,719 bytes. The published
-# FIDs of EDM and its successors, and clean-fid's, are of this very file; k-diffusion pins the same digest.
-INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-METRICS = {"legacy": "fid", "clean": "fid-clean"}  # of Inception's features, by who resizes
-
-
 @dataclass(frozen=True)
-class DetectorSpec:
-    """Features in which distances are measured.
+class DetectorSpec(OfKinds):
+    """Features in which distances are measured: what detectors are told, whatever their kind.
 
-    kind `inception`: Inception-v3 in NVIDIA's port. `resize` says who brings its images to 299 x 299 pixels:
-    `legacy`, the network itself, from uint8 images, as for published FIDs (the metric is `fid`); `clean`,
-    clean-fid's bicubic resizing before it (`fid-clean`). kind `classifier`: `members` small class classifiers
-    trained in the workflow on the clean dataset (`fd-<name>`); `features` and `channels` are each one's.
+    A kind is a file of `ambient/evaluation/detectors/`, which says what of this it uses; one that learns in
+    the workflow is `members` small networks, `features` and `channels` are each one's.
     """
 
-    kind: Literal["inception", "classifier"]  #: Inception-v3, or class classifiers trained in the workflow
+    KINDS: ClassVar[Kinds] = Kinds("ambient.evaluation.detectors")
+    LEARNS: ClassVar[bool] = False  # from images of the workflow; else its weights come from outside
+    NEEDS_CLASSES: ClassVar[bool] = False  # of the images that it learns from, two or more
+    FULL_RANK: ClassVar[bool] = False  # a distance takes more samples than there are features
+    FLOPS: ClassVar[float] = 1e8  # of an image's features, at the most
+    RATE: ClassVar[float] = math.inf  # images/s that one process prepares for it
+    APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
+    OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
+
+    kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `classifier`
     weights: str | None = None  #: inception: a local file; None: clean-fid's download
     sha256: str | None = None  #: inception: of that file; None: the only one allowed
-    features: int = 2048  #: numbers for each image; classifier: of each member
-    channels: int = 0  #: classifier: width of the first block
-    nimg: int = 0  #: classifier: images seen in training
-    batch: int = 0  #: classifier: images of a step
-    lr: float = 0.0  #: classifier: learning rate
-    seed: int = 0  #: classifier: of initial weights and batches
-    resize: Literal["legacy", "clean"] = "clean"  #: inception: who resizes images (see above)
-    members: int = 1  #: classifier: networks side by side, each with its own initial weights
+    features: int = 2048  #: numbers for each image; where it learns: of each member
+    channels: int = 0  #: where it learns: width of the first block
+    nimg: int = 0  #: where it learns: images seen in training
+    batch: int = 0  #: where it learns: images of a step
+    lr: float = 0.0  #: where it learns: learning rate
+    seed: int = 0  #: where it learns: of initial weights and batches
+    resize: Literal["legacy", "clean"] = "clean"  #: inception: who resizes images
+    members: int = 1  #: where it learns: networks side by side, each with its own initial weights
 
     def __post_init__(self) -> None:
         require_finite(self)
         require(self.features > 0, "features", self.features, ">= 1")
-        if self.kind == "classifier":
-            for key in ("channels", "nimg", "batch", "lr"):
-                require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
-            require(self.members > 0, "members", self.members, ">= 1")
-            require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
-            require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
-        elif self.sha256 is not None:
-            require(self.sha256 == INCEPTION_SHA256, "sha256", self.sha256,
-                    f"{INCEPTION_SHA256} or null: the file is a program, and only this one is run")
+
+    def metric(self, name: str) -> str:
+        """What a distance in these features is called; `name` is the detector's in the configuration."""
+        return f"fd-{name}"
 
     def protocol(self) -> dict:
-        """What a score in these features is recorded with: who resized, and Inception's digest."""
-        if self.kind == "classifier":
-            return {"resize": "none"}
-        return {"resize": self.resize, "weights_sha256": INCEPTION_SHA256}
+        """What a score in these features is recorded with: who resized, and whose weights they are."""
+        return {"resize": "none"}
+
+    @classmethod
+    def protocol_of(cls, metric: str) -> Mapping:
+        """The protocol that every score of a name is recorded with; empty for a name of no certain kind."""
+        return next((kind.Spec.OWN_METRICS[metric] for kind in cls.KINDS.values()
+                     if metric in kind.Spec.OWN_METRICS), {})
 
 
 @dataclass(frozen=True)
@@ -128,25 +129,7 @@ class EvaluationSpec:
 
     def __post_init__(self) -> None:
         require_seeds(self.seeds, "seeds")
-        inception = METRICS[self.detector.resize] if self.detector.kind == "inception" else None
-        require(self.metric == inception if inception else self.metric.startswith("fd-"), "metric",
-                self.metric, "fid for Inception features of resize legacy, fid-clean for those of resize "
-                "clean, fd-<detector> for all others")
+        named = self.detector.metric(self.metric.removeprefix("fd-"))
+        require(self.metric == named, "metric", self.metric, f"{self.detector.metric('<detector>')} for "
+                f"features of kind {self.detector.kind} with resize {self.detector.resize}")
 
-
-def misnamed(spec: Mapping, detector_sha256: str) -> str | None:
-    """Why a score must not be called what it is called, in words; None where it may.
-
-    `spec` is the plain specification of the score's manifest, `detector_sha256` the digest of the detector
-    that it was measured with. A score named after Inception is one of INCEPTION_SHA256 and of nothing else.
-    """
-    detector = spec.get("detector")
-    detector = detector if isinstance(detector, Mapping) else {}
-    metric, kind = spec.get("metric"), detector.get("kind")
-    if kind != "inception" and metric not in METRICS.values():
-        return None
-    if kind != "inception" or detector_sha256 != INCEPTION_SHA256:
-        return (f"called {metric}, but its detector {detector_sha256[:12]}… is not Inception's file "
-                f"{INCEPTION_SHA256[:12]}…")
-    expected = METRICS.get(str(detector.get("resize", "clean")))
-    return None if metric == expected else f"called {metric}, but its images were resized as for {expected}"

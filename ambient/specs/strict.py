@@ -66,13 +66,15 @@ def later(default: Any) -> Any:
 
 
 def build(cls: type[T], values: Any, where: str) -> T:
-    """Make a dataclass from plain data, strictly.
+    """Make a dataclass from plain data, strictly; of a specification that has kinds, the one of its kind.
 
     Raises `SpecError` naming `where` and the key for: unknown keys (with the nearest valid one),
     missing keys, wrong types (a string where a number belongs), values out of range.
     """
     if not isinstance(values, Mapping):
         raise SpecError(f"{where}: got {values!r}, allowed: keys and values")
+    if hasattr(cls, "KINDS"):  # `ambient.specs.kinds`
+        cls = cls.member(values, where)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = types_of(cls)
     refuse_unknown(values, fields, where)

@@ -1,0 +1,67 @@
+"""Detector `classifier`: small class classifiers, trained in the workflow on the clean dataset.
+
+For machines without Inception's weights, and for images (16x16 digits) of which they say little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ambient.specs import DetectorSpec
+from ambient.specs.strict import require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ambient.jobs.state import State
+
+CHECKED = 10  # one image in so many is kept out of training, to report the accuracy
+
+
+@dataclass(frozen=True)
+class Spec(DetectorSpec):
+    """`members` networks side by side; `features` and `channels` are each one's. The metric: `fd-<name>`."""
+
+    LEARNS: ClassVar[bool] = True
+    NEEDS_CLASSES: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("channels", "nimg", "batch", "lr"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
+        require(self.members > 0, "members", self.members, ">= 1")
+        require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
+        require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
+
+
+def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Path) -> None:
+    """Train class classifiers on `data`. Raises `ValueError` for images without classes."""
+    from ambient.data.datasets import read
+    from ambient.evaluation import small_nets
+
+    dataset = read(data)
+    labels = np.unique(dataset.labels)
+    if labels[0] < 0 or len(labels) < 2:
+        raise ValueError(f"{data}: a detector of kind classifier needs a dataset with classes, two or more, "
+                         f"and a label for every image; its labels begin with {labels[:4].tolist()}")
+    network = small_nets.build(spec, dataset.images.shape[1], dataset.num_classes)
+    every = np.arange(len(dataset.images))
+    train, check = every[every % CHECKED != 0], every[every % CHECKED == 0]
+    batches = small_nets.ClassBatches(spec, network, dataset.images[train], dataset.labels[train])
+    small_nets.learn(spec, network, batches, state)
+    record.facts |= {"images_seen": spec.nimg, "checked_images": len(check),
+                     "accuracy": small_nets.accuracy(network, dataset.images[check], dataset.labels[check])}
+    record.facts |= state.history()
+    small_nets.save(out, network)
+
+
+def features(spec: Spec, path: Path) -> Callable[[np.ndarray], Tensor]:
+    """Features of all members side by side; the networks take images as they are."""
+    from ambient.evaluation import small_nets
+
+    return small_nets.features(path)

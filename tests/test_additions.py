@@ -1,0 +1,60 @@
+"""A thing more is a file more and a line of YAML: each is added to a copy of the repository, and used."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from ambient.data.datasets import read
+from ambient.provenance import manifest
+from ambient.storage.files import read_arrays
+from tests import additions
+from tests.clones import clone
+from tests.test_workflow import snakemake
+
+
+class Addition(NamedTuple):
+    """A kind: the folder and name of its file; and the file, the section and the text of the line of YAML."""
+
+    place: str
+    name: str
+    file: str
+    section: str
+    line: str
+
+
+ADDITIONS = {
+    "detector": Addition("ambient/evaluation/detectors", "means.py", "models.yaml", "detectors",
+                         "mean-grey: {kind: means, features: 1, gain: 2.0}")}
+TARGETS = {"detector": "results/tiny/detectors/digits/mean-grey-reference.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory):
+    """A copy in which everything was added and made, and which files each addition touched."""
+    folder, touched = clone(tmp_path_factory.mktemp("additions") / "clone", "tiny"), {}
+    for what, one in ADDITIONS.items():
+        before = additions.contents(folder)
+        additions.add_kind(folder, one.place, one.name)
+        additions.add_entry(folder, one.file, one.section, one.line)
+        touched[what] = additions.touched(folder, before)
+    snakemake(folder, "--config", "scale=tiny", "--", *TARGETS.values())
+    return folder, touched
+
+
+@pytest.mark.parametrize("what", ADDITIONS)
+def test_a_thing_more_is_one_file_and_one_line(added, what):
+    folder, touched = added
+    one = ADDITIONS[what]
+    assert touched[what] == {f"{one.place}/{one.name}", f"config/{one.file}"}
+    code = manifest.read(manifest.path_for(folder / TARGETS[what]))["code"]["files"]
+    assert f"{one.place}/{one.name}" in code
+
+
+def test_the_added_detector_measures_the_dataset(added):
+    folder, _ = added
+    images = read(folder / "results/tiny/data/digits.safetensors").images
+    greys = 2 * images.mean(axis=(1, 2, 3))
+    found = read_arrays(folder / TARGETS["detector"])
+    np.testing.assert_allclose([found["mean"][0], found["covariance"][0, 0], found["count"][0]],
+                               [greys.mean(), greys.var(ddof=1), len(images)], rtol=1e-5)
