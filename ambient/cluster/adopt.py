@@ -72,7 +72,7 @@ class Judge:
         yield from self.of_inputs(output, found, [Path(path) for path in job.input])
         if told.outside and told.outside.exists():
             when = datetime.fromisoformat(found["execution"]["started"])
-            for one in found["external"]:
+            for one in found["external"][:1]:  # the specification has the digest of a second one, a rule's
                 now = self.digests.of_raw(told.outside, one["sha256"], when)
                 if now != one["sha256"]:
                     yield Difference(f"raw data {told.outside}", one["sha256"], now)
@@ -183,7 +183,7 @@ class Adopting(DAG):
                 continue
             if not told.outside.exists():
                 raise WorkflowError(f"{', '.join(job.output)}: no such file or folder {str(told.outside)!r}, "
-                                    "which config/local.yaml names: correct the path there")
+                                    "which the configuration names: correct the path there")
             found = self.judge.digests.read_before(told.outside)
             if found and told.spec.sha256 not in (None, found):
                 raise WorkflowError(f"{told.outside}: sha256 is {found}, the configuration's sha256 is "

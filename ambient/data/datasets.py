@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,17 @@ class Dataset:
     """Images with stable ids; a mixture says of each whether it is corrupted.
 
     images: uint8 (N, C, H, W), H = W. labels: int64 (N,), -1 where there is none. ids: int64 (N,),
-    rising. corrupted: uint8 (N,), 1 or 0, or None for a dataset that is no mixture.
+    rising. corrupted: uint8 (N,), 1 or 0, or None for a dataset that is no mixture. Photographs have the
+    names of their files too, one a line (uint8, UTF-8), and scores, float64 (N,), where a rule that gives
+    scores chose them.
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
     corrupted: np.ndarray | None = None
+    names: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape = self.images.shape
@@ -32,7 +37,7 @@ class Dataset:
             raise ValueError(f"images are {self.images.dtype} {shape}, allowed: uint8 (N, 1 or 3, H, H)")
         if not len(self.images):
             raise ValueError("the dataset has no images")
-        for name in ("labels", "ids", "corrupted"):
+        for name in ("labels", "ids", "corrupted", "scores"):
             values = getattr(self, name)
             if values is not None and values.shape != shape[:1]:
                 raise ValueError(f"{name} has the shape {values.shape} for {shape[0]} images")
@@ -47,6 +52,13 @@ class Dataset:
             raise ValueError("ids are not rising: each image needs an id of its own")
         if self.corrupted is not None and not np.isin(self.corrupted, (0, 1)).all():
             raise ValueError("corrupted holds values other than 0 and 1")
+        if self.names is not None and len(self.file_names) != len(self.ids):
+            raise ValueError(f"{len(self.file_names)} names for {len(self.ids)} images")
+
+    @property
+    def file_names(self) -> list[str]:
+        """The names of the images' files; none where they have none."""
+        return [] if self.names is None else self.names.tobytes().decode().split("\n")
 
     @property
     def num_classes(self) -> int:
@@ -68,7 +80,16 @@ def write(path: Path, data: Dataset) -> None:
               "ids": data.ids.astype(np.int64)}
     if data.corrupted is not None:
         arrays["corrupted"] = data.corrupted.astype(np.uint8)
+    if data.names is not None:
+        arrays["names"] = data.names
+    if data.scores is not None:
+        arrays["scores"] = data.scores.astype(np.float64)
     write_arrays(path, arrays)
+
+
+def joined(names: Sequence[str]) -> np.ndarray:
+    """File names as `Dataset.names` holds them."""
+    return np.frombuffer("\n".join(names).encode(), np.uint8)
 
 
 def to_float(images: np.ndarray) -> np.ndarray:

@@ -21,8 +21,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from ambient.data import photos
 from ambient.data.image_files import Images
+from ambient.data.image_labels import from_folders
 from ambient.data.raw import Raw
+from ambient.specs import DatasetSpec
 from ambient.storage.files import atomic
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -36,7 +39,8 @@ LARGEST_BATCH = 2**26  # bytes of one of CIFAR-10's files, which have 31 million
 class Reading:
     """What a reader found: `images(rows)` yields those of rising rows one by one, uint8 (C, H, W).
 
-    labels: int64 (N,), -1 for none; names: of classes that have one; side: pixels. converted and left_out
+    labels: int64 (N,), -1 for none; names: of classes that have one; side: pixels. rows: those that may be
+    taken, None: all; files: their names, and scores their scores, where they have any. converted and left_out
     count images or files by what was done, and are complete once the images were read.
     """
 
@@ -48,6 +52,9 @@ class Reading:
     images: Callable[[np.ndarray], Iterator[np.ndarray]]
     converted: Counter = field(default_factory=Counter)
     left_out: Counter = field(default_factory=Counter)
+    rows: np.ndarray | None = None
+    files: Sequence[str] = ()
+    scores: np.ndarray | None = None
 
 
 def in_memory(batches: Sequence[Arrays], names: Mapping[int, str]) -> Reading:
@@ -73,6 +80,17 @@ def image_files(raw: Raw, channels: int, way: str | None) -> Reading:
     labels = found.labels
     return Reading(labels.values, labels.names, labels.origin, found.size, channels, found.read,
                    found.converted, found.left_out)
+
+
+def photographs(raw: Raw, spec: DatasetSpec, rule: Path | None) -> Reading:
+    """Images of any size and format: those that the selection means, at the resolution already."""
+    found = photos.read(raw, spec, rule)
+    labels = from_folders(found.names, spec.labels or "none")
+    place = {row: i for i, row in enumerate(found.rows.tolist())}
+    return Reading(labels.values, labels.names, labels.origin, spec.resolution, spec.channels,
+                   lambda rows: (found.images[place[row]] for row in rows.tolist()), found.converted,
+                   Counter(found.left_out), found.rows, [found.names[row] for row in found.rows],
+                   found.scores)
 
 
 def mnist_file() -> Path:

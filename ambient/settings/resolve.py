@@ -32,6 +32,7 @@ from ambient.specs.strict import (
     require,
     require_distinct,
 )
+from ambient.storage.files import sha256
 
 T = TypeVar("T")
 
@@ -145,14 +146,22 @@ class Stages:
         if entry.get("op") != "add":
             return None
         where = f"corruptions.{corruption}"
-        if set(entry) - {"label"} != {"op", "dataset"}:
-            raise SpecError(f"{where}: got the keys {', '.join(entry)}, allowed for op add: op, dataset")
+        if set(entry) - {"label", "same_source"} != {"op", "dataset"}:
+            raise SpecError(f"{where}: got the keys {', '.join(entry)}, allowed for op add: op, dataset, "
+                            "same_source")
+        shared = entry.get("same_source", False)
+        require(isinstance(shared, bool), f"{where}.same_source", shared, "true or false")
         self.entry("datasets", entry["dataset"], f"{where}.dataset")
         return entry["dataset"]
 
     def portable_dataset(self, name: str) -> DatasetSpec:
-        """The same without the local path, which says nothing about the result."""
-        return dataclasses.replace(self.dataset(name), path=None)
+        """The same without local paths, which say nothing of the result; a rule's file goes by its digest."""
+        spec = self.dataset(name)
+        select = spec.select
+        if spec.rule is not None and Path(spec.rule).is_file():
+            select = dataclasses.replace(select, sha256=sha256(spec.rule))
+        expected = None if spec.source == "photos" else spec.num_images  # of photographs an estimate
+        return dataclasses.replace(spec, path=None, rule=None, select=select, num_images=expected)
 
     def mixture(self, study: str, corruption: str, clean_fraction: float) -> MixtureSpec:
         """The specification of the `corrupt` stage; corruption `none` leaves corrupted images out."""

@@ -6,7 +6,7 @@ Standard library only, so that the workflow can validate everything without impo
 """
 
 from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
-from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
+from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec, SelectSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, SamplerSpec, SamplingSpec
 from ambient.specs.report import (
     CORRUPTION_FIGURES,
@@ -25,6 +25,6 @@ __all__ = [
     "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec",
     "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec",
     "MixtureSpec", "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "PatchMapsSpec",
-    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ShownFigure", "SummarySpec", "TableSpec",
-    "TextSpec", "TheorySpec", "TrainingSpec",
+    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "SelectSpec", "ShownFigure", "SummarySpec",
+    "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

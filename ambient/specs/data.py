@@ -7,7 +7,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ambient.specs.strict import require, require_distinct
+from ambient.specs.strict import later, require, require_distinct, require_finite
+
+
+@dataclass(frozen=True)
+class SelectSpec:
+    """Which images of a folder of photographs are taken (`ambient.data.selection`).
+
+    A rule tells good images from others; `good` says which of the two are taken. Without a rule all are.
+    """
+
+    #: list: the good ones are named in a file; scores: by a column of a table; quality: by a measure
+    by: Literal["list", "scores", "quality"] | None = None
+    good: bool = True  #: take the good ones; false: the others
+    column: str | None = None  #: of scores: the column's title
+    measure: str | None = None  #: of quality: a name in `ambient.data.quality`
+    at_least: float | None = None  #: of scores and quality: the score from which an image is good
+    folders: tuple[str, ...] = ()  #: only images below these folders, as named from the path on
+    without: tuple[str, ...] = ()  #: none below these
+    hold_out: float = 0.0  #: fraction of the images, drawn by id, that is kept out of training
+    held_out: bool = False  #: take that fraction; false: take the others
+    sha256: str | None = None  #: of the file of list and scores; the configuration fills it in
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        require((self.column is not None) == (self.by == "scores"), "column", self.column,
+                "a column's title if by is scores, else null")
+        require((self.measure is not None) == (self.by == "quality"), "measure", self.measure,
+                "a measure's name if by is quality, else null")
+        require((self.at_least is not None) == (self.by in ("scores", "quality")), "at_least", self.at_least,
+                "a score if by is scores or quality, else null")
+        require(self.good or self.by is not None, "by", self.by, "list, scores or quality if good is false")
+        require(0 <= self.hold_out < 1, "hold_out", self.hold_out, "[0, 1)")
+        require(not self.held_out or self.hold_out > 0, "hold_out", self.hold_out,
+                "above 0 if held_out is true")
+        for key in ("folders", "without"):
+            require(all(getattr(self, key)), key, getattr(self, key), "folders' names, none of them empty")
 
 
 @dataclass(frozen=True)
@@ -18,14 +53,15 @@ class DatasetSpec:
     """
 
     #: which reader takes the raw data (`ambient.data.readers`)
-    source: Literal["mnist", "cifar10", "images", "procedural"]
+    source: Literal["mnist", "cifar10", "images", "photos", "procedural"]
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)
     #: local archive, EDM-format zip, or folder; None: the installed package or a download
     path: str | None = None
     padding: int = 0  #: pixels of the image's minimum that are added on each side before resizing
     max_images: int | None = None  #: at most so many images, drawn by id; None: all
-    #: the number of images that the source must have; procedural: how many are made
+    #: the number of images that the source must have; procedural: how many are made; photos: about how many
+    #: are taken, for the estimate of costs alone
     num_images: int | None = None
     sha256: str | None = None  #: of the raw file or folder; any other content is refused
     classes: tuple[int, ...] | None = None  #: only the images of these classes; None: all
@@ -33,6 +69,10 @@ class DatasetSpec:
     #: of image folders: none; folder that an image lies in; top, the first one of its path. None: from
     #: dataset.json, or what can be told without a guess
     labels: Literal["none", "folder", "top"] | None = None
+    #: photos: how squares are cut (`ambient.data.squares`)
+    crop: Literal["centre", "pad", "adm"] | None = later(None)
+    select: SelectSpec | None = later(None)  #: photos: which images are taken; None: all
+    rule: str | None = later(None)  #: photos: the file of `select.by`, a list of names or a CSV table
 
     def __post_init__(self) -> None:
         require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
@@ -45,6 +85,13 @@ class DatasetSpec:
             require_distinct(self.classes, "classes")
         require(self.source != "procedural" or (self.num_images or 0) > 0, "num_images", self.num_images,
                 "> 0 for procedural images: how many are made")
+        require(self.rule is None or (self.select is not None and self.select.by in ("list", "scores")),
+                "rule", self.rule, "a file if select.by is list or scores, else null")
+        require((self.crop is not None) == (self.source == "photos"), "crop", self.crop,
+                "centre, pad or adm if source is photos, else null")
+        for key in ("select", "rule"):
+            require(getattr(self, key) is None or self.source == "photos", key, getattr(self, key),
+                    "null unless source is photos")
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,11 @@ def first_id(name: str) -> int:
 
 
 def add(spec: MixtureSpec, data: Dataset, added: Dataset) -> Dataset:
-    """The clean images of `data` and all of `added`, which counts as corrupted and has no labels.
+    """The clean images of `data` and all of `added`, which counts as corrupted.
 
-    Raises `ValueError` for images of another size or a mixture.
+    Images of another dataset have no labels, and ids of their own range. Where `same_source` is true both are
+    parts of one folder: they keep ids and labels. Raises `ValueError` for images of another size, for a
+    mixture, and for an image that is in both parts.
     """
     if added.images.shape[1:] != data.images.shape[1:]:
         raise ValueError(f"the added images are {added.images.shape[1:]}, the dataset's "
@@ -41,11 +43,17 @@ def add(spec: MixtureSpec, data: Dataset, added: Dataset) -> Dataset:
     if added.corrupted is not None:
         raise ValueError("the added dataset is a mixture already")
     clean = is_clean(spec, data.ids)
-    ids = added.ids + first_id(spec.params["dataset"])
+    ids, labels = added.ids + first_id(spec.params["dataset"]), np.full(len(added.ids), -1)
+    if spec.params.get("same_source"):
+        ids, labels = added.ids, added.labels
+        if len(both := np.intersect1d(ids, data.ids)):
+            raise ValueError(f"image {both[0]} is in the dataset and among the added ones, {len(both)} in "
+                             "all: leave same_source out unless both are parts of one folder, that share no "
+                             "image")
     kept = Dataset(data.images[clean], data.labels[clean], data.ids[clean])
     order = np.argsort(np.concatenate([kept.ids, ids]))
     return Dataset(*(np.concatenate(pair)[order] for pair in (
-        (kept.images, added.images), (kept.labels, np.full(len(ids), -1)), (kept.ids, ids),
+        (kept.images, added.images), (kept.labels, labels), (kept.ids, ids),
         (np.zeros(len(kept.ids), np.uint8), np.ones(len(ids), np.uint8)))))
 
 

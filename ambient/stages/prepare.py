@@ -11,7 +11,7 @@ import PIL
 from PIL import Image, features
 
 from ambient.data import procedural, readers
-from ambient.data.datasets import Dataset, write
+from ambient.data.datasets import Dataset, joined, write
 from ambient.data.raw import Raw
 from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
@@ -26,7 +26,7 @@ def locate(spec: DatasetSpec, raw: Path | None) -> Path:
         raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the path as --raw")
     if raw is not None and not raw.exists():
         raise ValueError(f"{raw}: no such file or folder")
-    if raw is None and spec.source == "images":
+    if raw is None and spec.source in ("images", "photos"):
         about = f" The data: {spec.about}" if spec.about else ""
         raise ValueError("a dataset of source `images` needs a path, an EDM-format zip or a folder: set "
                          f"datasets.<name>.path in config/local.yaml.{about}")
@@ -36,9 +36,11 @@ def locate(spec: DatasetSpec, raw: Path | None) -> Path:
     return path
 
 
-def look(spec: DatasetSpec, raw: Raw) -> readers.Reading:
+def look(spec: DatasetSpec, raw: Raw, rule: Path | None = None) -> readers.Reading:
     """What the source's reader finds, held against the specification. Raises `ValueError` naming the file."""
     path = raw.path
+    if spec.source == "photos":
+        return readers.photographs(raw, spec, rule)
     original = path.name.endswith(".tar.gz") or (
         raw.is_folder and readers.CIFAR_FOLDER in (path.name, *(name.split("/")[0] for name in raw.files)))
     if spec.source == "mnist":
@@ -69,12 +71,14 @@ def resized(image: np.ndarray, spec: DatasetSpec) -> np.ndarray:
                      plane.resize((goal, goal), Image.Resampling.LANCZOS) for plane in planes])
 
 
-def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None) -> np.ndarray:
+def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None,
+           allowed: np.ndarray | None = None) -> np.ndarray:
     """The ids kept, rising: all of `classes`, or `most` drawn by id (raw data are often sorted by class).
 
-    Subsets of one source are nested.
+    `allowed`: the ids that may be kept; None: all. Subsets of one source are nested.
     """
-    ids = np.arange(len(labels)) if classes is None else np.flatnonzero(np.isin(labels, classes))
+    ids = np.arange(len(labels)) if allowed is None else allowed
+    ids = ids if classes is None else ids[np.isin(np.asarray(labels)[ids], classes)]
     if most is None or most >= len(ids):
         return ids
     return np.sort(ids[np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most]])
@@ -96,10 +100,11 @@ def take(found: readers.Reading, rows: np.ndarray, spec: DatasetSpec) -> np.ndar
 def report(found: readers.Reading, rows: np.ndarray, spec: DatasetSpec) -> dict:
     """What was taken, from which classes, what was converted and what left out: for the manifest."""
     labels, every = found.labels[rows], len(found.labels)
-    left, chosen = Counter(found.left_out), every
+    left, allowed = Counter(found.left_out), found.labels if found.rows is None else found.labels[found.rows]
+    chosen = len(allowed)
     if spec.classes is not None:
-        chosen = int(np.isin(found.labels, spec.classes).sum())
-        left["images of other classes"] = every - chosen
+        chosen = int(np.isin(allowed, spec.classes).sum())
+        left["images of other classes"] = len(allowed) - chosen
     left["images not drawn (max_images)"] = chosen - len(rows)
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     return {"images": len(rows), "classes": len(classes), "labels_from": found.labels_from,
@@ -129,7 +134,26 @@ def check_pin(spec: DatasetSpec, path: Path, found: str) -> None:
         raise ValueError(f"{path}: sha256 is {found}, the configuration's sha256 is {spec.sha256}")
 
 
-def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
+def check_rule(spec: DatasetSpec, rule: Path | None, record) -> None:
+    """Note the file of the rule. Raises `ValueError` if it is not the one that the configuration had."""
+    if rule is None:
+        return
+    found, expected = record.external("rule", rule, f"good images: {spec.select.by}"), spec.select.sha256
+    if expected not in (None, found):
+        raise ValueError(f"{rule}: sha256 is {found}, the configuration read it as {expected}: it changed "
+                         "meanwhile; run the same command again")
+
+
+def chosen_of(found: readers.Reading, rows: np.ndarray) -> dict:
+    """Names of files and scores of the images that were taken, where the source has them."""
+    if found.rows is None:
+        return {}
+    place = np.searchsorted(found.rows, rows)
+    scores = None if found.scores is None else found.scores[place]
+    return {"names": joined([found.files[i] for i in place]), "scores": scores}
+
+
+def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path | None = None) -> None:
     """`out` gets the prepared dataset."""
     if spec.source == "procedural":
         ids = np.arange(spec.num_images)
@@ -141,15 +165,16 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path) -> None:
     source = Raw(path)
     if not source.is_folder:
         check_pin(spec, path, source.sums[path.name])
-    found = look(spec, source)
-    rows = subset(found.labels, spec.classes, spec.max_images)
+    found = look(spec, source, rule)
+    rows = subset(found.labels, spec.classes, spec.max_images, found.rows)
     if not len(rows):
         raise ValueError(f"{path}: no image has one of the classes {spec.classes}; there are "
                          f"{sorted(set(found.labels.tolist()))}")
-    data = Dataset(take(found, rows, spec), found.labels[rows], rows)
+    data = Dataset(take(found, rows, spec), found.labels[rows], rows, **chosen_of(found, rows))
     seen = source.close()
     check_pin(spec, path, seen[0])
     record.external("raw", path, spec.source, seen)
+    check_rule(spec, rule, record)
     write(out, data)
     facts = report(found, rows, spec)
     tell(path, facts)

@@ -1,0 +1,212 @@
+"""Reader of photographs as people have them: of any size, format and mode, good ones among bad ones.
+
+Nothing is refused that can be left out or converted; what was done is counted, so that the owner can see it.
+An image's id is its place in the sorted names of all image files of the folder, whichever of them are taken:
+parts of one folder have ids that differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ambient.data.image_files import Archive, Folder
+from ambient.data.pictures import FORMATS, UNREAD, Unreadable, opened, plain
+from ambient.data.raw import Raw
+from ambient.data.selection import held_out, in_folders, listed, scored
+from ambient.data.squares import CROPS
+from ambient.jobs.progress import Progress
+from ambient.specs import DatasetSpec, SelectSpec
+
+ELSEWHERE = "images of other folders"
+AHEAD = 64  # images that are read at once: a large photograph decoded takes some 100 MB
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Images of a folder or zip.
+
+    names: of all image files, sorted: an id is a place among them. rows: the ids of the images here, rising.
+    images: uint8 (N, C, H, H) of these. sizes: (N, 2) width and height of their files, pixels. done: what
+    was done to each, in words. left_out: counts by the reason. scores: float64 (N,) by the rule that chose
+    them, or None. examples: for each reason and each thing done, an image's name.
+    """
+
+    names: list[str]
+    rows: np.ndarray
+    images: np.ndarray
+    sizes: np.ndarray
+    done: list[tuple[str, ...]]
+    left_out: Counter[str]
+    scores: np.ndarray | None = None
+    examples: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def converted(self) -> Counter[str]:
+        """Counts by what was done."""
+        return Counter(what for done in self.done for what in done)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """An image file after a look: its pixels (C, H, H) or, in words, why it is left out."""
+
+    digest: str
+    size: tuple[int, int] | None = None
+    pixels: np.ndarray | None = None
+    done: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+def candidates(files: Folder | Archive, notes: Counter[str], examples: dict[str, str]) -> list[str]:
+    """The sorted names of the image files; other files are counted."""
+    images = []
+    for name in sorted(files.sizes):
+        suffix = PurePosixPath(name).suffix.lower()
+        if any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts):
+            reason = "hidden files"
+        elif suffix in FORMATS:
+            images.append(name)
+            continue
+        elif suffix in UNREAD:
+            reason = f"{suffix} files, which are not read here: save them as JPEG or PNG"
+        else:
+            reason = "files that are no images"
+        notes[reason] += 1
+        examples.setdefault(reason, name)
+    return images
+
+
+def look(content: bytes, spec: DatasetSpec, wanted: bool) -> Looked:
+    """One image file as it goes into the dataset."""
+    digest = hashlib.sha256(content).hexdigest()
+    if not wanted:
+        return Looked(digest, reason=ELSEWHERE)
+    try:
+        size = opened(content).size
+        if min(size) < spec.resolution:
+            return Looked(digest, size, reason=f"smaller than {spec.resolution} pixels")
+        image, done = plain(content, spec.channels, spec.resolution)
+    except Unreadable as error:
+        return Looked(digest, reason=str(error))
+    if image.width != image.height:
+        done.append({"pad": "padded"}.get(spec.crop, "cropped") + f" to a square ({spec.crop})")
+    pixels = np.asarray(CROPS[spec.crop](image, spec.resolution))
+    pixels = pixels[None] if spec.channels == 1 else pixels.transpose(2, 0, 1)
+    return Looked(digest, size, pixels, tuple(done))
+
+
+def content(files: Folder | Archive, name: str) -> bytes:
+    """The bytes of an image file; none where a zip's are damaged."""
+    try:
+        return files.read(name)
+    except ValueError:
+        if isinstance(files, Folder):  # it changed while it was read
+            raise
+        return b""
+
+
+def looks(files: Folder | Archive, names: Sequence[str], here: np.ndarray,
+          spec: DatasetSpec) -> Iterator[tuple[str, Looked]]:
+    """Each image file after a look, in order. Files are read one by one and decoded side by side.
+
+    Those that are not `here` are not decoded: only their digests are known.
+    """
+    progress = Progress("prepare", len(names))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for first in range(0, len(names), AHEAD):
+            part = names[first:first + AHEAD]
+            contents = [content(files, name) for name in part]
+            yield from zip(part, pool.map(lambda content, wanted: look(content, spec, wanted), contents,
+                                          here[first:first + AHEAD]), strict=True)
+            progress.update(first + len(part))
+
+
+def readable(raw: Raw, spec: DatasetSpec) -> Photos:
+    """The images of the selection's folders that can be used, at the specification's size.
+
+    Of files with the same content the first by name counts, whichever folder that is in. Raises `ValueError`
+    naming the folder where there is none.
+    """
+    files = Folder(raw) if raw.is_folder else Archive(raw)
+    left_out, examples = Counter(+files.notes), {}
+    names = candidates(files, left_out, examples)
+    if not names:
+        raise ValueError(f"{raw.path}: no images in it (allowed: {', '.join(FORMATS)})")
+    here = in_folders(names, spec.select or SelectSpec())
+    known: set[str] = set()
+    rows, taken = [], []
+    for row, (name, seen) in enumerate(looks(files, names, here, spec)):
+        reason = seen.reason or ("of the same content as another" if seen.digest in known else None)
+        known.add(seen.digest)
+        for what in (reason,) if reason else seen.done:
+            examples.setdefault(what, name)
+        if reason:
+            left_out[reason] += 1
+        else:
+            rows.append(row)
+            taken.append(seen)
+    if not rows:
+        raise ValueError(f"{raw.path}: none of {len(names)} images can be used: {told(left_out)}")
+    return Photos(names, np.array(rows), np.stack([one.pixels for one in taken]),
+                  np.array([one.size for one in taken]), [one.done for one in taken], left_out,
+                  examples=examples)
+
+
+def scores_by(select: SelectSpec, photos: Photos, rule: Path | None) -> np.ndarray | None:
+    """The score of each image (N,) by the rule of a selection; images of a list score 1, all others 0.
+
+    Raises `ValueError` for a file of the rule that is missing, or names what is no image.
+    """
+    if select.by is None:
+        return None
+    if select.by == "quality":
+        from ambient.data.quality import measure
+
+        asked = measure(select.measure)
+        return np.array([asked(image) for image in photos.images])
+    if rule is None:
+        raise ValueError(f"select.by is {select.by}, which needs a file: give it as datasets.<name>.rule")
+    if select.by == "list":
+        good = listed(rule, photos.names)
+        return np.array([float(photos.names[row] in good) for row in photos.rows])
+    by_name = scored(rule, select.column, [photos.names[row] for row in photos.rows], photos.names)
+    return np.array([by_name[photos.names[row]] for row in photos.rows])
+
+
+def chosen(photos: Photos, select: SelectSpec, rule: Path | None = None) -> Photos:
+    """The images that a selection means. Raises `ValueError` where there is none."""
+    here = in_folders(photos.names, select)[photos.rows]
+    scores = scores_by(select, photos, rule)
+    good = here if scores is None else scores >= (1.0 if select.by == "list" else select.at_least)
+    aside = held_out(photos.rows, select.hold_out)
+    left_out = photos.left_out + Counter({
+        ELSEWHERE: int((~here).sum()),
+        f"images that are {'not ' * select.good}good by the rule": int((here & (good != select.good)).sum()),
+        "images kept out of training" if not select.held_out else "images of the training":
+            int((here & (good == select.good) & (aside != select.held_out)).sum())})
+    taken = np.flatnonzero(here & (good == select.good) & (aside == select.held_out))
+    if not len(taken):
+        raise ValueError(f"none of {len(photos.rows)} images is taken: {told(left_out)}")
+    return dataclasses.replace(
+        photos, rows=photos.rows[taken], images=photos.images[taken], sizes=photos.sizes[taken],
+        done=[photos.done[i] for i in taken], left_out=left_out,
+        scores=None if scores is None else scores[taken])
+
+
+def read(raw: Raw, spec: DatasetSpec, rule: Path | None = None) -> Photos:
+    """The images that a specification takes of a folder or zip. `rule` is the file of `select.by`."""
+    return chosen(readable(raw, spec), spec.select or SelectSpec(), rule)
+
+
+def told(counts: Counter[str]) -> str:
+    """Counts in words."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing left out"

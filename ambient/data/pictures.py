@@ -1,0 +1,97 @@
+"""One image file of whatever kind, as plain pixels: grey or RGB, 8 bits, upright, one frame."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Formats that are read, by their files' names; by content Pillow's other readers are not asked.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".bmp": "BMP",
+           ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF"}
+# Images that need a reader of their own. Whoever has them can convert them.
+UNREAD = (".heic", ".heif", ".avif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd",
+          ".svg", ".jxl", ".jp2")
+ORIENTATION = 0x0112  # EXIF: how to turn the picture
+DRAFT = 4  # a JPEG is decoded no smaller than so many times the size that is asked for
+
+
+class Unreadable(ValueError):
+    """An image file that holds no picture that can be used. The message is the reason, in a few words."""
+
+
+def opened(content: bytes) -> Image.Image:
+    """An image, not decoded yet. Raises `Unreadable`."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=tuple(dict.fromkeys(FORMATS.values())))
+    except Exception:  # whatever a damaged head makes a format's reader raise
+        raise Unreadable("damaged, or of another format than their name says") from None
+    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise Unreadable(f"of more than {Image.MAX_IMAGE_PIXELS:,} pixels")
+    return image
+
+
+def plain(content: bytes, channels: int, side: int) -> tuple[Image.Image, list[str]]:
+    """The picture of a file in the mode L (`channels` 1) or RGB (3), and what was done to it, in words.
+
+    A JPEG that is far larger than `side` is decoded at an eighth, a quarter or half of its size: the decoder
+    averages as it goes, which takes a fraction of the time. Raises `Unreadable`.
+    """
+    image, done = opened(content), []
+    if getattr(image, "n_frames", 1) > 1:
+        done.append("the first frame of an animation")
+    if image.format == "JPEG":
+        image.draft(None, (DRAFT * side, DRAFT * side))
+    try:
+        image.load()
+        turn = image.getexif().get(ORIENTATION, 1)
+        if turn in range(2, 9):
+            image = ImageOps.exif_transpose(image)
+            done.append("turned as their EXIF orientation says")
+        if "icc_profile" in image.info:
+            done.append("with a colour profile, taken as they are")
+        image = eight_bits(image, done)
+        image = opaque(image, done)
+        return in_mode(image, "RGB" if channels == 3 else "L", done), done
+    except Unreadable:
+        raise
+    except Exception:
+        raise Unreadable("damaged or cut short") from None
+
+
+def eight_bits(image: Image.Image, done: list[str]) -> Image.Image:
+    """An image of one channel with more than 8 bits, by its upper 8 bits; others as they are."""
+    if image.mode == "F":
+        raise Unreadable("of floating-point values")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() >= 2**16:
+        raise Unreadable("of more than 16 bits")
+    done.append("reduced from 16 bits to 8")
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def opaque(image: Image.Image, done: list[str]) -> Image.Image:
+    """An image with transparency, laid on white; others as they are."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    if image.getextrema()[3][0] < 255:  # of the alpha channel: some pixel is not opaque
+        done.append("laid on white where they are transparent")
+    ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def in_mode(image: Image.Image, mode: str, done: list[str]) -> Image.Image:
+    """An image as grey (L) or RGB."""
+    grey = image.mode in ("1", "L")
+    if image.mode not in ("1", "L", "P", "RGB"):
+        done.append(f"converted from {image.mode}")
+        image = image.convert("RGB")
+    if grey and mode == "RGB":
+        done.append("grey, taken as colour")
+    elif not grey and mode == "L":
+        done.append("colour, made grey")
+    return image.convert(mode)

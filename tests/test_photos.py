@@ -1,0 +1,240 @@
+"""Photographs of every kind become plain squares; what is converted or left out is counted, never refused."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from raw_images import encoded, make_folder, make_zip
+
+from ambient.data import datasets, photos
+from ambient.data.raw import Raw
+from ambient.data.squares import CROPS
+from ambient.jobs.stage import Record
+from ambient.specs import DatasetSpec, MixtureSpec, SelectSpec
+from ambient.specs.strict import SpecError
+from ambient.stages import prepare
+from ambient.stages.corrupt import mix
+from ambient.storage.files import sha256
+
+SPEC = DatasetSpec("photos", 8, 3, crop="centre")
+SHADES = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)
+
+
+def noisy(seed, height=12, width=20):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def saved(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def read(folder, files, spec=SPEC, rule=None):
+    return photos.read(Raw(make_folder(folder, files)), spec, rule)
+
+
+def select(**settings):
+    return DatasetSpec("photos", 8, 3, crop="centre", select=SelectSpec(**settings))
+
+
+@pytest.fixture
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    return saved(Image.fromarray(noisy(1)), "PNG", exif=exif)
+
+
+def test_what_is_converted_has_the_pixels_that_a_viewer_shows(tmp_path, turned):
+    clear = np.dstack([noisy(2), np.full((12, 20), 0, np.uint8)])
+    deep = np.full((12, 12), 2**15 + 77, np.uint16)
+    grey = Image.fromarray(noisy(3)[:, :, 0])
+    cmyk = Image.fromarray(noisy(4)).convert("CMYK")
+    frames = [Image.fromarray(noisy(seed)).convert("P") for seed in (5, 6)]
+    found = read(tmp_path / "in", {
+        "a-turned.png": turned, "b-clear.png": saved(Image.fromarray(clear), "PNG"),
+        "c-deep.png": saved(Image.fromarray(deep), "PNG"), "d-grey.png": saved(grey, "PNG"),
+        "e-cmyk.jpg": saved(cmyk, "JPEG", quality=95),
+        "f-moving.gif": saved(frames[0], "GIF", save_all=True, append_images=frames[1:])})
+    by_name = dict(zip((found.names[row] for row in found.rows), found.images, strict=True))
+    upright = Image.fromarray(np.rot90(noisy(1), -1))  # 20 high, 12 wide: its middle is 12 x 12
+    expected = np.asarray(upright.crop((0, 4, 12, 16)).resize((8, 8), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(by_name["a-turned.png"], expected.transpose(2, 0, 1))
+    assert (by_name["b-clear.png"] == 255).all()
+    assert (by_name["c-deep.png"] == 128).all()
+    assert (by_name["d-grey.png"] == by_name["d-grey.png"][:1]).all()
+    first = np.asarray(frames[0].convert("RGB"))[:, 4:16]
+    np.testing.assert_array_equal(by_name["f-moving.gif"], np.asarray(Image.fromarray(first).resize(
+        (8, 8), Image.Resampling.LANCZOS)).transpose(2, 0, 1))
+    assert found.converted == {
+        "turned as their EXIF orientation says": 1, "laid on white where they are transparent": 1,
+        "reduced from 16 bits to 8": 1, "grey, taken as colour": 2, "converted from CMYK": 1,
+        "the first frame of an animation": 1, "cropped to a square (centre)": 5}
+
+
+def test_what_can_not_be_used_is_left_out_and_counted(tmp_path):
+    good = encoded(noisy(0))
+    found = read(tmp_path / "in", {
+        "a.png": good, "again/b.png": good, "cut.png": good[:200], "noise.jpg": b"\xff\xd8 no picture",
+        "empty.png": b"", "small.png": encoded(noisy(1, 7, 9)), "notes.txt": b"birds", "x.heic": b"heic",
+        "float.tiff": saved(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF")})
+    assert [found.names[row] for row in found.rows] == ["a.png"]
+    assert found.left_out == {
+        "of the same content as another": 1, "damaged or cut short": 1, "files that are no images": 1,
+        "damaged, or of another format than their name says": 2, "smaller than 8 pixels": 1,
+        "of floating-point values": 1, ".heic files, which are not read here: save them as JPEG or PNG": 1}
+
+
+def test_a_damaged_zip_entry_is_left_out(tmp_path):
+    path = make_zip(tmp_path / "in.zip", {"a.png": encoded(noisy(0)), "b.png": encoded(noisy(1))})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"b.png") + 60] ^= 1  # one bit of the stored file: its CRC is wrong now
+    path.write_bytes(content)
+    assert photos.read(Raw(path), SPEC).left_out == {"damaged, or of another format than their name says": 1}
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no images in it"):
+        read(tmp_path / "in", {"notes.txt": b"birds"})
+    with pytest.raises(ValueError, match="none of 1 images can be used: 1 damaged"):
+        read(tmp_path / "other", {"a.png": b"birds"})
+
+
+def test_pixels_that_need_no_change_stay_as_they_are(tmp_path):
+    pixels = noisy(0, 8, 8)
+    found = read(tmp_path / "in", {"a.png": encoded(pixels)})
+    np.testing.assert_array_equal(found.images[0], pixels.transpose(2, 0, 1))
+    assert not found.converted and not found.left_out
+
+
+@pytest.mark.parametrize("name", CROPS)
+@pytest.mark.parametrize("size", [(40, 40), (24, 41), (33, 9), (8, 8), (100, 17)])
+def test_every_crop_gives_a_square_of_the_side(name, size):
+    image = Image.new("RGB", size, (9, 99, 199))
+    square = CROPS[name](image, 8)
+    assert square.size == (8, 8)
+    assert name == "pad" or set(square.get_flattened_data()) == {(9, 99, 199)}
+
+
+def test_padding_keeps_the_whole_image():
+    image = Image.new("L", (16, 8), 255)
+    square = np.asarray(CROPS["pad"](image, 8))
+    assert square.sum() == 255 * 16 * 8 / 4 and (square[:2] == 0).all() and (square[2:6] == 255).all()
+
+
+FILES = {f"{folder}/{i}.png": encoded(noisy(10 * k + i)) for k, folder in enumerate(("best", "rest"))
+         for i in range(4)}
+
+
+def names(found):
+    return [found.names[row] for row in found.rows]
+
+
+def test_parts_of_a_folder_share_no_id_and_make_it_whole(tmp_path):
+    whole = read(tmp_path / "in", FILES)
+    best = photos.read(Raw(tmp_path / "in"), select(folders=("best",)))
+    rest = photos.read(Raw(tmp_path / "in"), select(without=("best",)))
+    assert names(best) == [name for name in FILES if name.startswith("best")]
+    assert sorted([*best.rows, *rest.rows]) == whole.rows.tolist() == list(range(8))
+    assert best.left_out["images of other folders"] == rest.left_out["images of other folders"] == 4
+
+
+def test_a_list_names_the_good_ones(tmp_path):
+    rule = tmp_path / "good.txt"
+    rule.write_text("# my favourites\nbest/1.png\n\n./rest/0.png\n")
+    assert names(read(tmp_path / "in", FILES, select(by="list"), rule)) == ["best/1.png", "rest/0.png"]
+    others = photos.read(Raw(tmp_path / "in"), select(by="list", good=False), rule)
+    assert len(others.rows) == 6
+
+
+@pytest.mark.parametrize("line, message", [
+    ("best/9.png", r"line 1: 'best/9.png' is no image of the folder \(did you mean 'best/"),
+    ("0.png", "it may be any of best/0.png, rest/0.png"), ("", "names no image")])
+def test_a_list_that_can_not_be_meant_is_refused(tmp_path, line, message):
+    rule = tmp_path / "good.txt"
+    rule.write_text(line)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "in", FILES, select(by="list"), rule)
+
+
+def table(tmp_path, rows):
+    path = tmp_path / "scores.csv"
+    path.write_text("file,score\n" + "".join(f"{name},{score}\n" for name, score in rows))
+    return path
+
+
+def test_a_column_of_scores_with_a_threshold(tmp_path):
+    rule = table(tmp_path, [(name, i) for i, name in enumerate(FILES)])
+    found = read(tmp_path / "in", FILES, select(by="scores", column="score", at_least=5.0), rule)
+    assert names(found) == list(FILES)[5:] and found.scores.tolist() == [5, 6, 7]
+
+
+@pytest.mark.parametrize("rows, message", [
+    ([("best/0.png", "nan")], "line 2: score is 'nan', allowed: a finite number"),
+    ([("best/0.png", 1)], "no score for 7 images, the first is best/1.png")])
+def test_scores_that_are_none_are_refused(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "in", FILES, select(by="scores", column="score", at_least=5.0), table(tmp_path, rows))
+
+
+def test_a_missing_column_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"its columns are file, score; allowed: 'mark' and one of name"):
+        read(tmp_path / "in", FILES, select(by="scores", column="mark", at_least=1.0), table(tmp_path, []))
+
+
+def test_what_is_held_out_depends_on_the_id_alone(tmp_path):
+    whole = read(tmp_path / "in", FILES, select(hold_out=0.5))
+    aside = photos.read(Raw(tmp_path / "in"), select(hold_out=0.5, held_out=True))
+    assert sorted([*whole.rows, *aside.rows]) == list(range(8)) and len(aside.rows)
+    more = photos.held_out(np.arange(100), 0.5)
+    assert np.flatnonzero(more[:8]).tolist() == aside.rows.tolist()
+
+
+@pytest.mark.parametrize("settings, key", [
+    ({"by": "scores"}, "column"), ({"by": "quality"}, "measure"), ({"good": False}, "by"),
+    ({"by": "list", "at_least": 1.0}, "at_least"), ({"hold_out": 1.0}, "hold_out"),
+    ({"held_out": True}, "hold_out")])
+def test_a_selection_that_contradicts_itself_is_refused(settings, key):
+    with pytest.raises(SpecError, match=f"^{key}: "):
+        SelectSpec(**settings)
+
+
+def test_the_crop_belongs_to_photographs():
+    with pytest.raises(SpecError, match="crop: got None"):
+        DatasetSpec("photos", 8, 3)
+    with pytest.raises(SpecError, match="crop: got 'pad'"):
+        DatasetSpec("images", 8, 3, crop="pad")
+
+
+def prepare_photos(spec, raw, out, rule=None):
+    record = Record()
+    prepare.main(spec, record, raw=raw, out=out, rule=rule)
+    return datasets.read(out), record
+
+
+def test_the_stage_keeps_names_and_scores_and_notes_the_rule(tmp_path):
+    rule = table(tmp_path, [(name, i) for i, name in enumerate(FILES)])
+    make_folder(tmp_path / "in", FILES)
+    spec = select(by="scores", column="score", at_least=6.0, sha256=sha256(rule))
+    data, record = prepare_photos(spec, tmp_path / "in", tmp_path / "out.safetensors", rule)
+    assert data.file_names == list(FILES)[6:] and data.scores.tolist() == [6, 7]
+    assert data.ids.tolist() == [6, 7]
+    assert record.facts["left_out"] == {"images that are not good by the rule": 6}
+    assert [(one["name"], one["sha256"]) for one in record.outside][1:] == [("rule", sha256(rule))]
+    rule.write_text(rule.read_text() + "\n")
+    with pytest.raises(ValueError, match="it changed meanwhile; run the same command again"):
+        prepare_photos(spec, tmp_path / "in", tmp_path / "out.safetensors", rule)
+
+
+def test_two_parts_of_a_folder_make_the_mixture_that_one_dataset_would(tmp_path):
+    make_folder(tmp_path / "in", FILES)
+    good, _ = prepare_photos(select(folders=("best",)), tmp_path / "in", tmp_path / "good.safetensors")
+    rest, _ = prepare_photos(select(without=("best",)), tmp_path / "in", tmp_path / "rest.safetensors")
+    spec = MixtureSpec(1.0, 0, "add", {"dataset": "rest", "same_source": True})
+    mixed = mix(spec, good, rest)
+    whole, _ = prepare_photos(SPEC, tmp_path / "in", tmp_path / "whole.safetensors")
+    np.testing.assert_array_equal(mixed.images, whole.images)
+    assert mixed.ids.tolist() == list(range(8)) and mixed.corrupted.tolist() == [0] * 4 + [1] * 4
+    with pytest.raises(ValueError, match="image 0 is in the dataset and among the added ones, 4 in all"):
+        mix(spec, good, good)
