@@ -13,6 +13,7 @@ from torch import Tensor
 from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import PROTOCOLS
 from ambient.diffusion.denoiser import Denoiser
+from ambient.diffusion.network import Condition
 from ambient.evaluation.draw import Draw
 from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec
 from ambient.specs.strict import require
@@ -29,9 +30,13 @@ class Trained:
     about: dict  # its specification, resolution, channels and classes, as recorded beside its weights
     device: torch.device
 
-    def __call__(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """The estimate of x_0, (B, C, H, W) float32, for x (B, C, H, W) in [-1, 1] and sigma (B,)."""
-        return self.denoiser(x, sigma, class_labels)
+    def __call__(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        """The estimate of x_0, (B, C, H, W) float32, for x (B, C, H, W) of images in [-1, 1] and sigma (B,).
+
+        `condition`: what is told of the images, by name: {"classes": one-hot (B, classes)} for a
+        class-conditional denoiser. Without it a class-conditional one is told no class.
+        """
+        return self.denoiser(x, sigma, condition)
 
 
 def load_denoiser(path: Path | str, snapshot: int | None = None,

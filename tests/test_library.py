@@ -107,7 +107,8 @@ def test_the_public_network_gives_its_reference_values(tmp_path):
     vectors = load_file(REFERENCE / "edm_songunet_small.safetensors")
     path = tmp_path / "edm.safetensors"
     save_file({k.removeprefix("weights."): v for k, v in vectors.items() if k.startswith("weights.")}, path)
-    made = ambient.load_edm(path)(*(vectors[k] for k in ("x", "sigma", "class_labels", "augment_labels")))
+    condition = {"classes": vectors["class_labels"], "augment": vectors["augment_labels"]}
+    made = ambient.load_edm(path)(vectors["x"], vectors["sigma"], condition)
     torch.testing.assert_close(made, vectors["denoised"], rtol=0, atol=2e-5)
 
 

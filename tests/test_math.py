@@ -186,12 +186,12 @@ def test_network_and_heun_vectors():
     t, metadata = vectors("edm_songunet_small.safetensors")
     denoiser = reference_denoiser(t, metadata)
     with torch.no_grad():
-        found = denoiser(t["x"], t["sigma"], t["class_labels"], t["augment_labels"])
+        found = denoiser(t["x"], t["sigma"], {"classes": t["class_labels"], "augment": t["augment_labels"]})
     assert (found - t["denoised"]).abs().max() < 2e-5
     h, about = vectors("edm_heun_small.safetensors")
-    labels = h.get("class_labels")
+    condition = {"classes": h["class_labels"]}
     with torch.no_grad():
-        samples = heun(lambda x, sigma: denoiser(x, sigma, labels), h["latents"].double(),
+        samples = heun(lambda x, sigma: denoiser(x, sigma, condition), h["latents"].double(),
                        SamplerSpec(18, 0.002, 80.0, 7.0))
     assert (samples - h["samples"]).abs().max() < 2e-4
 

@@ -141,10 +141,11 @@ def test_labels_change_the_output_and_none_is_zero():
     network, x, c = small().eval(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
     torch.nn.init.normal_(network.dec["8x8_aux_conv"].weight, generator=seeded(6))
     none = network(x, c)
-    assert torch.equal(none, network(x, c, class_labels=torch.zeros(2, 4)))
-    assert torch.equal(none, network(x, c, augment_labels=torch.zeros(2, 9)))
-    assert not torch.allclose(none, network(x, c, class_labels=torch.eye(4)[:2]))
-    assert not torch.allclose(none, network(x, c, augment_labels=torch.ones(2, 9)))
+    assert torch.equal(none, network(x, c, {"classes": torch.zeros(2, 4)}))
+    assert torch.equal(none, network(x, c, {"augment": torch.zeros(2, 9)}))
+    assert torch.equal(none, network(x, c, {"text": torch.ones(2, 7, 3)}))  # it knows no such name
+    assert not torch.allclose(none, network(x, c, {"classes": torch.eye(4)[:2]}))
+    assert not torch.allclose(none, network(x, c, {"augment": torch.ones(2, 9)}))
 
 
 def test_bfloat16_stays_near_float32():

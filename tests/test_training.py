@@ -101,7 +101,8 @@ def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
     made = batches(mixture, annotations)
     made.spec = dataclasses.replace(made.spec, augment=specs.AugmentSpec(1.0, ("xflip", "yflip")))
     index, level = torch.arange(60).repeat(20), torch.full((1200,), 0.7, dtype=torch.float64)
-    x_tn, labels = made.views(index, level, torch_generator("cpu", "views"))
+    x_tn, condition = made.views(index, level, torch_generator("cpu", "views"))
+    labels = condition["augment"]
     assert len(labels[:, :2].unique(dim=0)) == 4
     back = flipped(x_tn, labels)
     plain = made.images + 0.7 * made.fixed[made.place]
@@ -360,7 +361,7 @@ def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):
     assert about["num_classes"] == 9 and about["classes"] == [3, 8]
     draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
     asked = []
-    draw.denoiser = lambda x, sigma, labels: asked.append(labels) or denoiser(x, sigma, labels)
+    draw.denoiser = lambda x, sigma, told: asked.append(told["classes"]) or denoiser(x, sigma, told)
     draw.images(0, range(200))
     expected = np.array([3, 8])[(uniform("class", 0, range(200)) * 2).astype(int)]
     assert asked[0].argmax(1).tolist() == expected.tolist() and asked[0].shape == (200, 9)
@@ -410,6 +411,6 @@ def test_samples_that_are_not_finite_are_no_black_images(mixture, annotations, t
     denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path), None,
                                            torch.device("cpu"))
     draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
-    draw.denoiser = lambda x, sigma, labels: x * float("nan")
+    draw.denoiser = lambda x, sigma, condition: x * float("nan")
     with pytest.raises(FloatingPointError, match="samples 2 to 4 of seed 1 are not finite"):
         draw.images(1, range(2, 5))

@@ -17,6 +17,7 @@ from ambient.annotation.nuisances import varied
 from ambient.data.datasets import Dataset, to_float
 from ambient.diffusion import crops, randomness
 from ambient.diffusion.augment import augment
+from ambient.diffusion.network import rows_of
 from ambient.diffusion.noise import lognormal
 from ambient.specs import ClassifierSpec
 from ambient.training import shares
@@ -85,10 +86,9 @@ class ClassifierBatches:
         levels = randomness.torch_generator("cpu", "classifier-sigma", spec.seed, nimg)
         sigma = lognormal(len(rows), spec.noise.P_mean, spec.noise.P_std, levels)
         generator = randomness.torch_generator(self.where, "classifier-noise", spec.seed, nimg)
-        images, augment_labels = self.images[rows].to(self.where), None
+        images, condition = self.images[rows].to(self.where), {}
         if spec.augment.transforms:
-            images, augment_labels = augment(images, generator, spec.augment.p,
-                                             spec.augment.transforms)
+            images, condition["augment"] = augment(images, generator, spec.augment.p, spec.augment.transforms)
         if spec.nuisances:
             images = varied(images, randomness.torch_generator(
                 self.where, "classifier-nuisance", spec.seed, nimg), spec.nuisances)
@@ -99,10 +99,8 @@ class ClassifierBatches:
             positions = randomness.torch_generator(self.where, "classifier-crop", spec.seed, nimg)
             x = x * crops.random_squares(len(x), x.shape[-1], spec.crop, positions)
         mine = share.rows(len(x))
-        if augment_labels is not None:
-            augment_labels = augment_labels[mine]
         with autocast(spec.optimiser.precision, self.where):
-            logits = self.network(x[mine], sigma[mine], augment_labels, share.masks(generator))
+            logits = self.network(x[mine], sigma[mine], rows_of(condition, mine), share.masks(generator))
         return cross_entropy(logits, torch.from_numpy(labels[mine]).to(logits))
 
     @torch.no_grad()

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ambient.diffusion.denoiser import Preconditioned
-from ambient.diffusion.networks.unet import Draw, HalfUNet, Linear
+from ambient.diffusion.network import Condition, Draw
+from ambient.diffusion.networks.unet import HalfUNet, Linear
 from ambient.specs import ClassifierSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
@@ -27,9 +28,9 @@ class NoiseClassifier(Preconditioned):
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                                         Linear(model.channels_encoded, 1, generator))
 
-    def forward(self, x: Tensor, sigma: Tensor, augment_labels: Tensor | None = None,
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None,
                 drawn: Draw | None = None) -> Tensor:
-        return self.classifier(self.scaled(x, sigma, None, augment_labels, drawn)).float()[:, 0]
+        return self.classifier(self.scaled(x, sigma, condition, drawn)).float()[:, 0]
 
 
 class Classifier:

@@ -30,17 +30,20 @@ class Draw:
         draws = randomness.normal(stream, seed, ids, self.shape)
         return torch.from_numpy(draws).to(self.where, torch.float64)
 
+    def condition(self, seed: int, ids: range) -> dict[str, Tensor]:
+        """What the denoiser is told of each sample: its class, drawn from those of the training."""
+        if not self.classes:
+            return {}
+        u = randomness.uniform("class", seed, ids)
+        index = torch.from_numpy(self.trained[(u * len(self.trained)).astype(np.int64)])
+        return {"classes": torch.nn.functional.one_hot(index, self.classes).float().to(self.where)}
+
     @torch.no_grad()
     def images(self, seed: int, ids: range) -> np.ndarray:
         """uint8 images (len(ids), C, H, W) of a sampling seed."""
-        labels = None
-        if self.classes:
-            u = randomness.uniform("class", seed, ids)
-            index = torch.from_numpy(self.trained[(u * len(self.trained)).astype(np.int64)])
-            labels = torch.nn.functional.one_hot(index, self.classes).float().to(self.where)
-
+        condition = self.condition(seed, ids)
         with autocast(self.precision, self.where):  # around all steps, so that weights are cast once
-            samples = heun(lambda x, sigma: self.denoiser(x, sigma, labels),
+            samples = heun(lambda x, sigma: self.denoiser(x, sigma, condition),
                            self.normal("latent", seed, ids), self.sampler,
                            lambda step: self.normal(f"churn-{step}", seed, ids))
         if not torch.isfinite(samples).all():  # they would become black images

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, to_float
@@ -16,6 +17,7 @@ from ambient.diffusion import randomness
 from ambient.diffusion.augment import augment, flipped
 from ambient.diffusion.denoiser import Denoiser, per_sample
 from ambient.diffusion.eligible import Admission, EligibleSampler
+from ambient.diffusion.network import rows_of
 from ambient.diffusion.noise import added_variance, lognormal
 from ambient.diffusion.objective import ambient_loss
 from ambient.specs import TrainingSpec
@@ -60,8 +62,8 @@ class AmbientBatches:
         return sigma, index, torch.where(noised, level, 0.0)
 
     def views(self, index: Tensor, sigma_tn: Tensor,
-              generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """(x_tn, augmentation labels): augmented images at their own level, A(x_i) + sigma_tn Z_i.
+              generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """(x_tn, condition): augmented images at their own level, A(x_i) + sigma_tn Z_i, and their condition.
 
         Z_i is flipped with its image, so that all flips of a sample are of one noisy image: with noise in
         place their mean would have half the noise's variance, less than the sample's annotation demands.
@@ -69,30 +71,28 @@ class AmbientBatches:
         the loss takes it to be. There Z_i stays in place.
         """
         augmentation, fixed = self.spec.augment, self.fixed[self.place[index]].to(self.where)
-        images, labels = self.images[index].to(self.where), None
+        images, condition = self.images[index].to(self.where), {}
         if augmentation.transforms:
             images, labels = augment(images, generator, augmentation.p, augmentation.transforms)
-            fixed = flipped(fixed, labels)
-        return images + per_sample(sigma_tn).to(images) * fixed, labels
+            fixed, condition["augment"] = flipped(fixed, labels), labels
+        if self.spec.network.conditional:
+            condition["classes"] = one_hot(self.labels[index], self.classes).to(images)
+        return images + per_sample(sigma_tn).to(images) * fixed, condition
 
     def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """The ambient loss, summed over pixels and divided by the number of samples, of some rows."""
         spec = self.spec
         sigma, index, sigma_tn = self.draw(nimg)
         generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
-        x_tn, augment_labels = self.views(index, sigma_tn, generator)
-        labels = None
-        if spec.network.conditional:
-            labels = torch.nn.functional.one_hot(self.labels[index], self.classes).to(x_tn)
+        x_tn, condition = self.views(index, sigma_tn, generator)
         extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
         z = torch.randn(x_tn.shape, generator=generator, device=self.where)
         x_t = x_tn + per_sample(extra).to(x_tn) * z
         sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
         mine = share.rows(len(x_t))
         x_t, x_tn, sigma, sigma_tn = x_t[mine], x_tn[mine], sigma[mine], sigma_tn[mine]
-        labels, augment_labels = (None if of is None else of[mine] for of in (labels, augment_labels))
         with autocast(spec.optimiser.precision, self.where):
-            denoised = self.denoiser(x_t, sigma, labels, augment_labels, share.masks(generator))
+            denoised = self.denoiser(x_t, sigma, rows_of(condition, mine), share.masks(generator))
         loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,
                             spec.loss.weight == "ambient", spec.loss.weight_clip)
         return loss.sum() / len(x_t)

@@ -14,14 +14,15 @@ torch's own operators: a compiled network chooses its own layout, which matrix p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Draw = Callable[[tuple[int, ...], float], Tensor]  # (shape, p) -> True with probability p, of that shape
+from ambient.diffusion.network import Condition, Draw
+
 SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
 FREQUENCIES_MAX_PERIOD = 10_000
 
@@ -212,18 +213,21 @@ class Encoder(nn.Module):
                 channels = factor * model_channels
         self.channels_encoded = channels
 
-    def embed(self, noise_labels: Tensor, class_labels: Tensor | None,
-              augment_labels: Tensor | None) -> Tensor:
-        """Embedding (B, 4 model_channels) of noise labels (B,), one-hot classes, augment labels."""
+    def embed(self, noise_labels: Tensor, condition: Condition) -> Tensor:
+        """Embedding (B, 4 model_channels) of noise labels (B,), and of what is told of the images.
+
+        Of the condition: `classes` (B, label_dim), one-hot, and `augment` (B, augment_dim).
+        """
         angles = noise_labels.float()[:, None] * self.frequencies.to(noise_labels.device)
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
         if self.map_label is not None:
-            if class_labels is None:
-                class_labels = embedding.new_zeros(len(embedding), self.label_dim)
+            classes = condition.get("classes")
+            if classes is None:
+                classes = embedding.new_zeros(len(embedding), self.label_dim)
             # One-hot rows scaled to unit variance.
-            embedding = embedding + self.map_label(class_labels.float() * math.sqrt(self.label_dim))
-        if self.map_augment is not None and augment_labels is not None:
-            embedding = embedding + self.map_augment(augment_labels.float())
+            embedding = embedding + self.map_label(classes.float() * math.sqrt(self.label_dim))
+        if self.map_augment is not None and "augment" in condition:
+            embedding = embedding + self.map_augment(condition["augment"].float())
         return F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
 
     def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:
@@ -252,18 +256,18 @@ class Encoder(nn.Module):
 class HalfUNet(Encoder):
     """The encoder alone: features (B, C, H', W') of the last block. Arguments as `Encoder`."""
 
-    def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
-                augment_labels: Tensor | None = None, masks: Sequence[Tensor] = ()) -> Tensor:
-        embedding = self.embed(noise_labels, class_labels, augment_labels)
+    def forward(self, x: Tensor, noise_labels: Tensor, condition: Condition | None = None,
+                masks: Sequence[Tensor] = ()) -> Tensor:
+        embedding = self.embed(noise_labels, condition or {})
         return self.encode(x, embedding, iter(masks))[-1]
 
 
 class UNet(Encoder):
     """The raw network F(x, noise label): (B, channels_in, H, W) -> (B, channels_out, H, W).
 
-    Arguments as `Encoder`, and `channels_out`. In `forward`, `noise_labels` (B,), `class_labels` (B,
-    label_dim) one-hot and `augment_labels` (B, augment_dim) may be None: no label. `masks` are those of
-    `Encoder.masks`; without them nothing is dropped.
+    Arguments as `Encoder`, and `channels_out`. In `forward`, `noise_labels` (B,); of the condition `classes`
+    (B, label_dim), one-hot, and `augment` (B, augment_dim), each of which may be missing: no label. `masks`
+    are those of `Encoder.masks`; without them nothing is dropped.
     """
 
     def __init__(self, *, channels_out: int, **options) -> None:
@@ -292,9 +296,9 @@ class UNet(Encoder):
         self.dec[f"{side}x{side}_aux_norm"] = group_norm(channels)
         self.dec[f"{side}x{side}_aux_conv"] = Conv(channels, channels_out, 3, generator, scale=1e-5)
 
-    def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None,
-                augment_labels: Tensor | None = None, masks: Sequence[Tensor] = ()) -> Tensor:
-        embedding, left = self.embed(noise_labels, class_labels, augment_labels), iter(masks)
+    def forward(self, x: Tensor, noise_labels: Tensor, condition: Condition | None = None,
+                masks: Sequence[Tensor] = ()) -> Tensor:
+        embedding, left = self.embed(noise_labels, condition or {}), iter(masks)
         skips = self.encode(x, embedding, left)
         x = skips[-1]
         *blocks, norm, conv = self.dec.values()

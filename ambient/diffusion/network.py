@@ -1,0 +1,32 @@
+"""What a denoiser asks of the network in it, whichever network that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+# What a network is told of each image beside its noise level, by name; the first axis is the image.
+# `classes`: one-hot labels (B, classes). `augment`: the labels of the augmentation (B, 9), 0 for none.
+Condition = Mapping[str, Tensor]
+Draw = Callable[[tuple[int, ...], float], Tensor]  # (shape, p) -> True with probability p, of that shape
+
+
+class Network(Protocol):
+    """The raw network F(x, c_noise), which knows nothing of a denoiser's scaling."""
+
+    def __call__(self, x: Tensor, c_noise: Tensor, condition: Condition, masks: Sequence[Tensor]) -> Tensor:
+        """The output for `x` (B, C, H, W) and `c_noise` (B,).
+
+        Of the condition it takes what it knows, by name. A name that is missing means none of that, and one
+        that it does not know changes nothing: samplers and the training loop hand on conditions unread.
+        """
+
+    def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:
+        """Dropout masks of `count` images, as `drawn` gives them; empty where nothing is dropped."""
+
+
+def rows_of(condition: Condition, rows: slice) -> dict[str, Tensor]:
+    """The condition of some rows of a batch."""
+    return {name: values[rows] for name, values in condition.items()}
