@@ -15,10 +15,10 @@ from ambient import __main__ as command
 from ambient.audit import html
 from ambient.provenance.manifest import path_for
 from ambient.report import findings
+from ambient.report import page as report
 from ambient.settings import Experiments
 from ambient.specs import ReportSpec, RowSpec, ShownFigure, TableSpec
 from ambient.specs.strict import build
-from ambient.stages import report
 from ambient.storage.files import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def page(original):
     spec = dataclasses.replace(spec, title="Table 9: <b>blur</b>", rows=tuple(rows))
     pictures = [original / f"t{part}.png" for part in report.SUFFIXES]
     shown = ReportSpec("tiny", (spec,), (ShownFigure("t", "Figure 9: more", "levels"),))
-    return Page(report.page(shown, [original / "t.csv"], [*pictures, original / "t.png"]))
+    return Page(report.page(shown, [original / "t.csv"], [*pictures, original / "t.png"], [3]))
 
 
 def test_the_report_opens_on_what_the_tables_say(page, original):

@@ -7,8 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from ambient.specs import TheorySpec
-from ambient.stages import theory
-from ambient.theory import densities
+from ambient.theory import densities, measured
 from ambient.theory.densities import Density
 
 UNIFORM = Density([0, 1], [1, 1])
@@ -116,12 +115,12 @@ def spec(**changes):
 
 def test_bounds_hold_and_algorithm_2_takes_over():
     """Equal means: the bias falls as 1 / sigma^2, the sampling error as 1 / sigma."""
-    one = theory.estimates(spec(), TRIANGLE, UNIFORM, "same mean")
+    one = measured.estimates(spec(), TRIANGLE, UNIFORM, "same mean")
     assert (one["share_above_bound"] <= 0.1).all()
     assert (one["tv_low"] <= one["tv_median"]).all() and (one["tv_median"] <= one["tv_high"]).all()
     pivot = one.pivot(index="sigma", columns="algorithm", values="tv_median")
     assert pivot["2"].iloc[-1] < pivot["1"].iloc[-1]
-    found = theory.crossings(spec(), TRIANGLE, UNIFORM, "same mean", one)
+    found = measured.crossings(spec(), TRIANGLE, UNIFORM, "same mean", one)
     # A trained classifier finds the optimal one's crossing, or nearly.
     ratio = found["sigma_min_trained_classifier"] / found["sigma_min_optimal_classifier"]
     assert 0.5 < ratio < 2, found
@@ -129,7 +128,7 @@ def test_bounds_hold_and_algorithm_2_takes_over():
 
 def test_other_data_of_another_mean_never_take_over():
     """A shift m leaves d_TV = m / (sigma sqrt(2 pi)): no noise level hides it from enough samples."""
-    one = theory.estimates(spec(n_clean=200, n_other=2000), TRIANGLE, TILTED, "tilted")
+    one = measured.estimates(spec(n_clean=200, n_other=2000), TRIANGLE, TILTED, "tilted")
     pivot = one.pivot(index="sigma", columns="algorithm", values="tv_median")
     assert (pivot["2"] > pivot["1"]).all()
     bias = one[one["algorithm"] == "2"]["tv_bias"].iloc[-1]
@@ -137,7 +136,7 @@ def test_other_data_of_another_mean_never_take_over():
 
 
 def test_theorem_4_2_never_fails_and_is_approached_by_two_points():
-    table = theory.contraction(spec())
+    table = measured.contraction(spec())
     assert (table["ratio"] <= math.sqrt(2 / math.pi) + 1e-3).all()
     points = table[table["kind"] == "two points"]
     assert points["ratio"].iloc[-1] == pytest.approx(math.sqrt(2 / math.pi), abs=2e-3)

@@ -1,93 +1,123 @@
-"""The template of the report's page (Jinja). Wide tables scroll inside themselves: phones show the rest."""
+"""The report: one page with the tables of a scale beside the paper's values, what they say, and figures."""
 
-STYLE = """
-:root{--ink:#1a1a1a;--soft:#666;--line:#d8d8d8;--mark:#eef5fb}
-*{box-sizing:border-box}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);max-width:80rem;margin:0 auto;padding:1rem}
-h1{font-size:1.6rem;margin:.5rem 0 0}h2{font-size:1.3rem;margin:2.5rem 0 .3rem;scroll-margin-top:1rem}
-.soft{color:var(--soft);margin:.2rem 0;font-size:.9rem;overflow-wrap:anywhere}
-ul.findings{padding-left:1.2rem}ul.findings li{margin:.25rem 0}
-.wide{overflow-x:auto;border:1px solid var(--line);border-radius:6px;margin:1rem 0}
-table{border-collapse:collapse;font-size:.9rem;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:.45rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-tr:last-child td,tr:last-child th{border-bottom:0}thead th{white-space:normal;vertical-align:bottom}
-th:first-child{text-align:left;position:sticky;left:0;background:#fff;font-weight:600}
-.text{text-align:left}td.text{white-space:normal;min-width:15rem;color:var(--soft);font-size:.8rem}
-tr.best td,tr.best th{background:var(--mark)}
-figure{margin:1.5rem 0}figure img{max-width:100%;height:auto;display:block}
-figcaption{font-size:.9rem;color:var(--soft);max-width:60rem}figcaption b{color:var(--ink)}
-nav a{margin-right:1rem}a{color:#0b5394}code{overflow-wrap:anywhere;font-size:.9em}
-@media(max-width:40rem){.picture{overflow-x:auto}figure img{max-width:none;width:40rem}
-body{font-size:15px;padding:.7rem}th,td{padding:.4rem .5rem}
-th:first-child{white-space:normal;min-width:7.5rem}}
-"""
+from __future__ import annotations
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Ambient Diffusion Omni, scale {{ scale }}: results</title>
-<style>""" + STYLE + """</style>
-</head>
-<body>
-<h1>Ambient Diffusion Omni: results at the scale {{ scale }}</h1>
-<p class="soft">Made {{ ended }} from commit {{ commits }}.
-Distances to the full clean dataset: lower is better.</p>
-{% if sections | length > 1 or others %}
-<nav class="soft">
-{% for one in sections %}<a href="#{{ one.name }}">{{ one.title.split(":")[0] }}</a>{% endfor %}
-{% if others %}<a href="#figures">Figures</a>{% endif %}
-</nav>
-{% endif %}
-{% for one in sections %}
-<section id="{{ one.name }}">
-<h2>{{ one.title }}</h2>
-<p class="soft">Ours: {{ one.targets }}. {{ one.paper[0] | upper }}{{ one.paper[1:] }}.</p>
-<ul class="findings">
-{% for sentence in one.findings %}
-<li>{{ sentence }}</li>
-{% endfor %}
-</ul>
-<div class="wide"><table>
-<thead><tr><th scope="col">method</th>
-{% for title in one.table.columns %}<th scope="col">{{ title }}</th>{% endfor %}
-<th scope="col">provenance</th><th scope="col" class="text">protocol of ours</th></tr></thead>
-<tbody>
-{% for row in one.table.rows %}
-<tr{% if row.best %} class="best"{% endif %}><th scope="row">{{ row.label }}</th>
-{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}
-<td><a href="{{ one.audit }}#t0-{{ loop.index0 }}">level {{ one.level }}</a></td>
-<td class="text">{{ row.protocol }}{% if row.note %}. Paper: {{ row.note }}{% endif %}</td></tr>
-{% endfor %}
-</tbody></table></div>
-<p class="soft">{{ one.table.notes | join(" ") }}
-<a href="{{ one.csv }}">{{ one.csv }}</a> holds every column. Provenance levels: 1 intact,
-2 closed to raw data, 3 derived again from what it was made from;
-<a href="{{ one.audit }}">{{ one.audit }}</a> shows each cell's chain.</p>
-{% for figure in one.pictures %}
-<figure id="{{ figure.name }}"><div class="picture"><img alt="{{ one.title }}: {{ figure.title | lower }}"
- src="data:image/png;base64,{{ figure.data }}"></div>
-<figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}
-<a href="{{ figure.pdf }}">PDF</a></figcaption></figure>
-{% endfor %}
-</section>
-{% endfor %}
-{% if others %}
-<section id="figures">
-<h2>Figures</h2>
-{% for figure in others %}
-<figure id="{{ figure.name }}"><div class="picture"><img alt="{{ figure.title }}"
- src="data:image/png;base64,{{ figure.data }}"></div>
-<figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}
-<a href="{{ figure.pdf }}">PDF</a></figcaption></figure>
-{% endfor %}
-</section>
-{% endif %}
-<p class="soft">Check it: <code>python -m ambient audit {{ folder }}</code> follows every number back to raw
-images.</p>
-</body>
-</html>
-"""
+import base64
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from ambient.provenance import manifest
+from ambient.report.captions import (
+    KINDS,
+    distinct,
+    label_of,
+    of_table,
+    plural,
+    published_title,
+    seeds_of,
+    targets,
+)
+from ambient.report.findings import findings
+from ambient.report.template import PAGE
+from ambient.specs import ReportSpec, TableSpec
+
+SUFFIXES = ("", "-grid", "-curves", "-classifiers")  # of a table's figures, in the order of the page
+# Columns of a table that hold numbers: column, heading, decimals.
+NUMBERS = (("value", "ours", 2), ("training_std", "± training seeds", 2),
+           ("value_std", "± sampling seeds", 2), ("paper_value", "paper", 2),
+           ("value_best", "ours, best snapshot", 2),
+           ("sigma_min_mean", "mean sigma_min", 2), ("sigma_min_lag", "of that, lag", 2),
+           ("paper_sigma_min_mean", "paper's", 2),
+           ("sigma_max_mean", "mean sigma_max", 3), ("paper_sigma_max_mean", "paper's", 3),
+           ("images_clean", "clean images", 0), ("images_added", "others", 0),
+           ("images_used", "of them used", 0))
+
+# What is said under a table that holds a column.
+NOTES = {
+    "num_training_seeds": "Training seeds repeat the training alone, with the same mixture, classifier and "
+                          "annotations.",
+    "sigma_min_lag": "Lag: the fraction by which an annotation's smoothing, which looks back only, moves the "
+                     "mean sigma_min up.",
+    "images_used": "Images used are those that may be trained on at some noise level: where none of the "
+                   "others is, the row is Only Clean by another name.",
+    "protocol": "A strict classifier is trained on the run's own mixture, a leaky one on clean versions "
+                "of corrupted images too, as the paper's.",
+}
+
+
+def cell(value: object, decimals: int) -> str:
+    """A number as text; an empty cell where there is none."""
+    return "" if pd.isna(value) else f"{float(value):,.{decimals}f}"
+
+
+def protocol(row: pd.Series) -> str:
+    """How a row was measured."""
+    seeds = " and ".join(plural(count, f"{kind} seed") for count, kind in
+                         zip(seeds_of(row), ("training", "sampling"), strict=True))
+    samples, seen = int(row["num_samples"]), int(row["nimg"])
+    resized = f" (resizing: {row['resize']})" if row.get("resize", "none") != "none" else ""
+    ours, papers = (row.get(name) for name in ("protocol", "paper_protocol"))
+    classifier = f"; classifier: {ours}" if isinstance(ours, str) else ""
+    other = f"; the paper's: {papers}" if isinstance(papers, str) and papers != ours else ""
+    measured = f"{row['metric']}{resized} of {samples:,} samples"
+    return f"{measured}, {seeds}, {seen:,} images seen{classifier}{other}"
+
+
+def table_of(spec: TableSpec, table: pd.DataFrame) -> dict:
+    """A table's heading and rows as text, columns without any value left out."""
+    beside = [(name, name, 2) for name in spec.beside]
+    shown = [(name, title, decimals) for name, title, decimals in (*NUMBERS[:3], *beside, *NUMBERS[3:])
+             if name in table and table[name].notna().any()]
+    best = table["value"].idxmin()
+    rows = [{"label": label_of(one, spec.rows), "best": i == best, "note": one.note,
+             "cells": [cell(row[name], decimals) for name, _, decimals in shown], "protocol": protocol(row)}
+            for i, (one, (_, row)) in enumerate(zip(spec.rows, table.iterrows(), strict=True))]
+    notes = [note for name, note in NOTES.items() if name in table and table[name].notna().any()]
+    return {"columns": [title for _, title, _ in shown], "rows": rows, "notes": notes}
+
+
+def picture(path: Path, title: str, caption: str) -> dict:
+    """A PNG as it goes into the page."""
+    return {"name": path.stem, "title": title, "caption": caption, "pdf": path.with_suffix(".pdf").name,
+            "data": base64.b64encode(path.read_bytes()).decode()}
+
+
+def section(spec: TableSpec, path: Path, pictures: list[Path], level: int) -> dict:
+    """A table, what it says and its figures."""
+    table = pd.read_csv(path)
+    titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
+    captions = of_table(spec, table)
+    return {"name": spec.name, "title": spec.title or spec.name, "targets": targets(spec.rows),
+            "paper": published_title(spec.rows), "level": level, "findings": findings(spec, table, level),
+            "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
+            "csv": path.name, "audit": f"{spec.name}-audit.html",
+            "pictures": [picture(p, title, captions[suffix])
+                         for p, title, suffix in zip(pictures, titles, SUFFIXES, strict=True)]}
+
+
+def origin(paths: list[Path]) -> dict:
+    """When the tables were made, and by which commits: what their manifests say."""
+    found = [manifest.read(manifest.path_for(path)) for path in paths]
+    codes = [one["code"] for one in found]  # without git there is no commit in them
+    commits = distinct(code.get("commit", "no commit")[:12] + (", edited" if code.get("dirty") else "")
+                       for code in codes)
+    return {"ended": max(m["execution"]["ended"] for m in found)[:16].replace("T", " ") + " UTC",
+            "commits": ", ".join(commits)}
+
+
+def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int]) -> str:
+    """The HTML. `levels` are the audit's of the tables.
+
+    `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table.
+    """
+    count = len(SUFFIXES)
+    sections = [section(one, path, pictures[i * count:(i + 1) * count], level)
+                for i, (one, path, level) in enumerate(zip(spec.tables, tables, levels, strict=True))]
+    others = [picture(path, one.title, KINDS[one.kind])
+              for one, path in zip(spec.figures, pictures[len(tables) * count:], strict=True)]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                                     lstrip_blocks=True)
+    return environment.from_string(PAGE).render(scale=spec.scale, sections=sections, others=others,
+                                                folder=tables[0].parent.as_posix(), **origin(tables))

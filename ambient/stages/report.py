@@ -5,128 +5,16 @@ The page is whole in itself: figures are in it, it loads nothing, and it can be 
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
-import jinja2
-import pandas as pd
-
 from ambient.audit.chain import Audit
-from ambient.provenance import manifest
-from ambient.report.captions import (
-    KINDS,
-    distinct,
-    label_of,
-    of_table,
-    plural,
-    published_title,
-    seeds_of,
-    targets,
-)
-from ambient.report.findings import findings
-from ambient.report.page import PAGE
-from ambient.specs import ReportSpec, TableSpec
-from ambient.storage.files import atomic
-
-SUFFIXES = ("", "-grid", "-curves", "-classifiers")  # of a table's figures, in the order of the page
-# Columns of a table that hold numbers: column, heading, decimals.
-NUMBERS = (("value", "ours", 2), ("training_std", "± training seeds", 2),
-           ("value_std", "± sampling seeds", 2), ("paper_value", "paper", 2),
-           ("value_best", "ours, best snapshot", 2),
-           ("sigma_min_mean", "mean sigma_min", 2), ("sigma_min_lag", "of that, lag", 2),
-           ("paper_sigma_min_mean", "paper's", 2),
-           ("sigma_max_mean", "mean sigma_max", 3), ("paper_sigma_max_mean", "paper's", 3),
-           ("images_clean", "clean images", 0), ("images_added", "others", 0),
-           ("images_used", "of them used", 0))
-
-# What is said under a table that holds a column.
-NOTES = {
-    "num_training_seeds": "Training seeds repeat the training alone, with the same mixture, classifier and "
-                          "annotations.",
-    "sigma_min_lag": "Lag: the fraction by which an annotation's smoothing, which looks back only, moves the "
-                     "mean sigma_min up.",
-    "images_used": "Images used are those that may be trained on at some noise level: where none of the "
-                   "others is, the row is Only Clean by another name.",
-    "protocol": "A strict classifier is trained on the run's own mixture, a leaky one on clean versions "
-                "of corrupted images too, as the paper's.",
-}
-
-
-def cell(value: object, decimals: int) -> str:
-    """A number as text; an empty cell where there is none."""
-    return "" if pd.isna(value) else f"{float(value):,.{decimals}f}"
-
-
-def protocol(row: pd.Series) -> str:
-    """How a row was measured."""
-    seeds = " and ".join(plural(count, f"{kind} seed") for count, kind in
-                         zip(seeds_of(row), ("training", "sampling"), strict=True))
-    samples, seen = int(row["num_samples"]), int(row["nimg"])
-    resized = f" (resizing: {row['resize']})" if row.get("resize", "none") != "none" else ""
-    ours, papers = (row.get(name) for name in ("protocol", "paper_protocol"))
-    classifier = f"; classifier: {ours}" if isinstance(ours, str) else ""
-    other = f"; the paper's: {papers}" if isinstance(papers, str) and papers != ours else ""
-    measured = f"{row['metric']}{resized} of {samples:,} samples"
-    return f"{measured}, {seeds}, {seen:,} images seen{classifier}{other}"
-
-
-def table_of(spec: TableSpec, table: pd.DataFrame) -> dict:
-    """A table's heading and rows as text, columns without any value left out."""
-    beside = [(name, name, 2) for name in spec.beside]
-    shown = [(name, title, decimals) for name, title, decimals in (*NUMBERS[:3], *beside, *NUMBERS[3:])
-             if name in table and table[name].notna().any()]
-    best = table["value"].idxmin()
-    rows = [{"label": label_of(one, spec.rows), "best": i == best, "note": one.note,
-             "cells": [cell(row[name], decimals) for name, _, decimals in shown], "protocol": protocol(row)}
-            for i, (one, (_, row)) in enumerate(zip(spec.rows, table.iterrows(), strict=True))]
-    notes = [note for name, note in NOTES.items() if name in table and table[name].notna().any()]
-    return {"columns": [title for _, title, _ in shown], "rows": rows, "notes": notes}
-
-
-def picture(path: Path, title: str, caption: str) -> dict:
-    """A PNG as it goes into the page."""
-    return {"name": path.stem, "title": title, "caption": caption, "pdf": path.with_suffix(".pdf").name,
-            "data": base64.b64encode(path.read_bytes()).decode()}
-
-
-def section(spec: TableSpec, path: Path, pictures: list[Path], level: int) -> dict:
-    """A table, what it says and its figures."""
-    table = pd.read_csv(path)
-    titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
-    captions = of_table(spec, table)
-    return {"name": spec.name, "title": spec.title or spec.name, "targets": targets(spec.rows),
-            "paper": published_title(spec.rows), "level": level, "findings": findings(spec, table, level),
-            "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
-            "csv": path.name, "audit": f"{spec.name}-audit.html",
-            "pictures": [picture(p, title, captions[suffix])
-                         for p, title, suffix in zip(pictures, titles, SUFFIXES, strict=True)]}
-
-
-def origin(paths: list[Path]) -> dict:
-    """When the tables were made, and by which commits: what their manifests say."""
-    found = [manifest.read(manifest.path_for(path)) for path in paths]
-    codes = [one["code"] for one in found]  # without git there is no commit in them
-    commits = distinct(code.get("commit", "no commit")[:12] + (", edited" if code.get("dirty") else "")
-                       for code in codes)
-    return {"ended": max(m["execution"]["ended"] for m in found)[:16].replace("T", " ") + " UTC",
-            "commits": ", ".join(commits)}
-
-
-def page(spec: ReportSpec, tables: list[Path], pictures: list[Path]) -> str:
-    """The HTML. `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table."""
-    audit, count = Audit(tables[0]), len(SUFFIXES)
-    sections = [section(one, path, pictures[i * count:(i + 1) * count], audit.artefact(path).level)
-                for i, (one, path) in enumerate(zip(spec.tables, tables, strict=True))]
-    others = [picture(path, one.title, KINDS[one.kind])
-              for one, path in zip(spec.figures, pictures[len(tables) * count:], strict=True)]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                     lstrip_blocks=True)
-    return environment.from_string(PAGE).render(scale=spec.scale, sections=sections, others=others,
-                                                folder=tables[0].parent.as_posix(), **origin(tables))
+from ambient.report.page import page
+from ambient.specs import ReportSpec
+from ambient.storage.files import write_text
 
 
 def main(spec: ReportSpec, record, *, tables: list[Path], pictures: list[Path], out: Path) -> None:
     """`out` gets the page."""
-    with atomic(out) as temporary:
-        temporary.write_text(page(spec, tables, pictures))
+    audit = Audit(tables[0])
+    write_text(out, page(spec, tables, pictures, [audit.artefact(path).level for path in tables]))
     record.facts |= {"tables": len(tables), "pictures": len(pictures)}

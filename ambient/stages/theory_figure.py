@@ -4,85 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from ambient.report.drawing import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    STYLE,
-    log_scale,
-    plt,
-    save,
-    sigma_axis,
-)
+from ambient.report.drawing import STYLE, plt, save
+from ambient.report.theory_panels import panels
 from ambient.specs import TheorySpec
-
-MARKS = {"measured": (BLACK, "-"), "predicted": (PURPLE, "--"),
-         "optimal_classifier": (GREEN, ":"), "trained_classifier": (GREEN, "-.")}
-ALGORITHMS = {1: ORANGE, 2: BLUE}
-
-
-def panel(axis: plt.Axes, table: pd.DataFrame, crossing: pd.Series, delta: float) -> None:
-    """One pair: distances and bounds of both algorithms against sigma, and the four crossings."""
-    for algorithm, rows in table.groupby("algorithm"):
-        shade = ALGORITHMS[algorithm]
-        label = f"Algorithm {algorithm}: median, {100 * delta:g} to {100 * (1 - delta):g} %"
-        axis.plot(rows["sigma"], rows["tv_median"], color=shade, label=label)
-        axis.fill_between(rows["sigma"], rows["tv_low"], rows["tv_high"], color=shade, alpha=0.2, lw=0)
-        axis.plot(rows["sigma"], rows["bound"], color=shade, ls="--", lw=1,
-                  label=f"bound 4.{2 + algorithm}")
-    biased = table[table["algorithm"] == 2]
-    axis.plot(biased["sigma"], biased["tv_bias"], color=ALGORITHMS[2], ls=":", label="bias of Algorithm 2")
-    for name, (shade, line) in MARKS.items():
-        at = crossing[f"sigma_min_{name}"]
-        if np.isfinite(at):
-            axis.axvline(at, color=shade, ls=line, lw=1.3)
-    axis.set_title(crossing["pair"], fontsize=9)
-    axis.set_ylim(3e-4, 3)
-    log_scale(axis)
-    sigma_axis(axis)
-
-
-def contraction(axis: plt.Axes, table: pd.DataFrame) -> None:
-    """Theorem 4.2: smoothed distance over its bound, against the noise level in diameters."""
-    for kind, rows in table.groupby("kind"):
-        axis.plot(rows["sigma"] / rows["diameter"], rows["ratio"], ".",
-                  ms=7 if kind == "two points" else 2, label=kind,
-                  color=RED if kind == "two points" else BLUE)
-    axis.axhline(1, color=BLACK, lw=1, ls="--", label="Theorem 4.2")
-    axis.axhline(np.sqrt(2 / np.pi), color=BLACK, lw=1, ls=":", label="sqrt(2 / pi)")
-    axis.set(ylim=(0, 1.45), title="Theorem 4.2 on pairs of measures", ylabel="distance / bound")
-    axis.title.set_fontsize(9)
-    sigma_axis(axis, "noise level sigma / diameter D")
-    axis.legend(frameon=False, fontsize=7, loc="upper left", ncol=2)
 
 
 def main(spec: TheorySpec, record, *, table: Path, crossings: Path, contraction_table: Path,
          out: Path, out_pdf: Path) -> None:
     """A panel for each pair, and one for Theorem 4.2."""
-    rows, found = pd.read_csv(table), pd.read_csv(crossings)
-    count = -(-(len(found) + 1) // 3)
+    tables = map(pd.read_csv, (table, crossings, contraction_table))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(count, 3, figsize=(11, 3.3 * count + 0.7), squeeze=False)
-        for axis, (_, crossing) in zip(axes.flat, found.iterrows(), strict=False):
-            panel(axis, rows[rows["pair"] == crossing["pair"]], crossing, spec.delta)
-        limits = [axis.get_xlim() for axis in axes.flat[:len(found)]]
-        for axis in axes.flat[:len(found)]:
-            axis.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
-        contraction(axes.flat[len(found)], pd.read_csv(contraction_table))
-        for axis in axes.flat[len(found) + 1:]:
-            axis.axis("off")
-        for line in axes[:, 0]:
-            line.set_ylabel("total variation distance")
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        marks = [plt.Line2D([], [], color=c, ls=s, label=f"sigma_min, {n.replace('_', ' ')}")
-                 for n, (c, s) in MARKS.items()]
-        figure.legend(handles + marks, labels + [m.get_label() for m in marks], ncol=3, frameon=False,
-                      fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.12 / count - 0.02))
-        figure.tight_layout()
-        save(figure, out, out_pdf)
+        save(panels(spec, *tables), out, out_pdf)

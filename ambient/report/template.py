@@ -1,0 +1,93 @@
+"""The template of the report's page (Jinja). Wide tables scroll inside themselves: phones show the rest."""
+
+STYLE = """
+:root{--ink:#1a1a1a;--soft:#666;--line:#d8d8d8;--mark:#eef5fb}
+*{box-sizing:border-box}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);max-width:80rem;margin:0 auto;padding:1rem}
+h1{font-size:1.6rem;margin:.5rem 0 0}h2{font-size:1.3rem;margin:2.5rem 0 .3rem;scroll-margin-top:1rem}
+.soft{color:var(--soft);margin:.2rem 0;font-size:.9rem;overflow-wrap:anywhere}
+ul.findings{padding-left:1.2rem}ul.findings li{margin:.25rem 0}
+.wide{overflow-x:auto;border:1px solid var(--line);border-radius:6px;margin:1rem 0}
+table{border-collapse:collapse;font-size:.9rem;width:100%;font-variant-numeric:tabular-nums}
+th,td{padding:.45rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+tr:last-child td,tr:last-child th{border-bottom:0}thead th{white-space:normal;vertical-align:bottom}
+th:first-child{text-align:left;position:sticky;left:0;background:#fff;font-weight:600}
+.text{text-align:left}td.text{white-space:normal;min-width:15rem;color:var(--soft);font-size:.8rem}
+tr.best td,tr.best th{background:var(--mark)}
+figure{margin:1.5rem 0}figure img{max-width:100%;height:auto;display:block}
+figcaption{font-size:.9rem;color:var(--soft);max-width:60rem}figcaption b{color:var(--ink)}
+nav a{margin-right:1rem}a{color:#0b5394}code{overflow-wrap:anywhere;font-size:.9em}
+@media(max-width:40rem){.picture{overflow-x:auto}figure img{max-width:none;width:40rem}
+body{font-size:15px;padding:.7rem}th,td{padding:.4rem .5rem}
+th:first-child{white-space:normal;min-width:7.5rem}}
+"""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Ambient Diffusion Omni, scale {{ scale }}: results</title>
+<style>""" + STYLE + """</style>
+</head>
+<body>
+<h1>Ambient Diffusion Omni: results at the scale {{ scale }}</h1>
+<p class="soft">Made {{ ended }} from commit {{ commits }}.
+Distances to the full clean dataset: lower is better.</p>
+{% if sections | length > 1 or others %}
+<nav class="soft">
+{% for one in sections %}<a href="#{{ one.name }}">{{ one.title.split(":")[0] }}</a>{% endfor %}
+{% if others %}<a href="#figures">Figures</a>{% endif %}
+</nav>
+{% endif %}
+{% for one in sections %}
+<section id="{{ one.name }}">
+<h2>{{ one.title }}</h2>
+<p class="soft">Ours: {{ one.targets }}. {{ one.paper[0] | upper }}{{ one.paper[1:] }}.</p>
+<ul class="findings">
+{% for sentence in one.findings %}
+<li>{{ sentence }}</li>
+{% endfor %}
+</ul>
+<div class="wide"><table>
+<thead><tr><th scope="col">method</th>
+{% for title in one.table.columns %}<th scope="col">{{ title }}</th>{% endfor %}
+<th scope="col">provenance</th><th scope="col" class="text">protocol of ours</th></tr></thead>
+<tbody>
+{% for row in one.table.rows %}
+<tr{% if row.best %} class="best"{% endif %}><th scope="row">{{ row.label }}</th>
+{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}
+<td><a href="{{ one.audit }}#t0-{{ loop.index0 }}">level {{ one.level }}</a></td>
+<td class="text">{{ row.protocol }}{% if row.note %}. Paper: {{ row.note }}{% endif %}</td></tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">{{ one.table.notes | join(" ") }}
+<a href="{{ one.csv }}">{{ one.csv }}</a> holds every column. Provenance levels: 1 intact,
+2 closed to raw data, 3 derived again from what it was made from;
+<a href="{{ one.audit }}">{{ one.audit }}</a> shows each cell's chain.</p>
+{% for figure in one.pictures %}
+<figure id="{{ figure.name }}"><div class="picture"><img alt="{{ one.title }}: {{ figure.title | lower }}"
+ src="data:image/png;base64,{{ figure.data }}"></div>
+<figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}
+<a href="{{ figure.pdf }}">PDF</a></figcaption></figure>
+{% endfor %}
+</section>
+{% endfor %}
+{% if others %}
+<section id="figures">
+<h2>Figures</h2>
+{% for figure in others %}
+<figure id="{{ figure.name }}"><div class="picture"><img alt="{{ figure.title }}"
+ src="data:image/png;base64,{{ figure.data }}"></div>
+<figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}
+<a href="{{ figure.pdf }}">PDF</a></figcaption></figure>
+{% endfor %}
+</section>
+{% endif %}
+<p class="soft">Check it: <code>python -m ambient audit {{ folder }}</code> follows every number back to raw
+images.</p>
+</body>
+</html>
+"""
