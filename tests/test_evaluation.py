@@ -91,6 +91,27 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
         assert frechet_distance(drawn, target) == pytest.approx(score["value"], rel=1e-9)
 
 
+def test_too_few_images_for_a_detectors_features_are_said(data, tmp_path, capsys):
+    """Of N images a covariance of D features has the rank N - 1, where that is below D."""
+    detector.main(NET, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
+    random, paths = np.random.default_rng(1), {"detector": tmp_path / "net"}
+    for images in (NET.dimensions, NET.dimensions + 1):
+        drawn = random.standard_normal((images, NET.dimensions))
+        singular = np.linalg.matrix_rank(moments(drawn).covariance) < NET.dimensions
+        pixels = random.integers(0, 256, (images, 1, 16, 16), dtype=np.uint8)
+        write(tmp_path / "few.safetensors", Dataset(pixels, np.arange(images) % 2, np.arange(images)))
+        write_arrays(tmp_path / "samples.safetensors", {"64": pixels[None]})
+        capsys.readouterr()
+        reference.main(NET, RECORD, data=tmp_path / "few.safetensors", out=tmp_path / "ref", **paths)
+        evaluate.main(specs.EvaluationSpec("fd-net", NET, (0,)), RECORD, reference=tmp_path / "ref",
+                      samples=tmp_path / "samples.safetensors", out=tmp_path / "m.json",
+                      moments_out=tmp_path / "moments", **paths)
+        remarks = [line for line in capsys.readouterr().out.splitlines() if "biased upwards" in line]
+        named = [f"{role}: {images} images against 6 features"
+                 for role in ("reference: data", "evaluate: samples")]
+        assert [line.partition(";")[0] for line in remarks] == (named if singular else [])
+
+
 def test_snapshots_before_the_last_may_have_fewer_sampling_seeds(data, tmp_path):
     detector.main(NET, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
     reference.main(NET, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "ref.safetensors")

@@ -256,6 +256,21 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     assert once == twice and more - once == samples + weights
 
 
+def test_the_doctor_names_samples_and_data_that_are_too_few_for_their_detector(tmp_path):
+    """Of the demo's 4 x 64 features."""
+    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    for (samples, digits), named in {(257, 257): [], (256, 257): ["studies.controlled.sampling.num_samples"],
+                                     (257, 256): ["datasets.digits"]}.items():
+        (tmp_path / "config/scales/few.yaml").write_text(
+            f"extends: demo\nstudies: {{controlled: {{sampling: {{num_samples: {samples}}}}}}}\n"
+            f"datasets: {{digits: {{max_images: {digits}}}}}\n")
+        lines = list(doctor.few_images(settings.Experiments(tmp_path / "config", "few"), "table2a"))
+        assert lines == [(doctor.NOTE, (
+            f"detector digitnet: {key}: 256 images against 256 features; their covariance is singular and "
+            "distances are biased upwards: take more, or compare them with those of as many images alone"))
+            for key in named]
+
+
 def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm_commands):
     folder = clone(tmp_path / "clone", "tiny")
     (folder / "config/site.yaml").write_text("gpu_partition: gpu\n")

@@ -219,7 +219,7 @@ class Costs:
         """Features of images, what the detector's kind says that one costs."""
         spec = self.experiments.detector(detector)
         return Work(flops=images * spec.FLOPS, gpu=True, cpu_minutes=images / spec.RATE / 60 or 1,
-                    memory_mb=2 * BASE_MB + images * spec.members * spec.features * 8 / 1e6)
+                    memory_mb=2 * BASE_MB + images * spec.dimensions * 8 / 1e6)
 
     def evaluate(self, run: str) -> Work:
         spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)

@@ -219,6 +219,26 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
             yield OK, f"detector {detector}: {spec.weights}"
 
 
+def few_images(found: Experiments, target: str | None = None) -> Iterator[Finding]:
+    """Samples and datasets that are too few for the features of their detector."""
+    asked: dict[tuple[str, str], int] = {}  # (where the number is set, detector) -> images
+    for job in wanted(found, target):
+        if job.kind == "evaluate":
+            run = job.names["run"]
+            study = found.run(run).study
+            detector = job.names.get("detector") or found.detectors(study)[0]
+            asked[f"studies.{study}.sampling.num_samples", detector] = found.sampling(run).num_samples
+        elif job.kind == "reference":
+            name, detector = job.names["dataset"], job.names["detector"]
+            spec = found.dataset(name)
+            limits = [number for number in (spec.max_images, spec.num_images) if number is not None]
+            if limits:  # of images of one's own nothing is known before they are read
+                asked[f"datasets.{name}", detector] = min(limits)
+    for (key, detector), images in asked.items():
+        if remark := found.detector(detector).remark(images):
+            yield NOTE, f"detector {detector}: {key}: {remark}"
+
+
 def costs(found: Experiments, site: Site, folder: Path, target: str | None = None) -> Iterator[Finding]:
     """Estimated jobs, files, GPU-hours and bytes, and whether the disk has room."""
     stages: dict[str, list[float]] = {}
@@ -259,6 +279,7 @@ def findings(scale: str, folder: str, submit: bool, target: str | None = None) -
     results = next(place for place in (ROOT / "results", ROOT) if place.is_dir())
     yield from file_system(results)
     yield from raw_data(found, target)
+    yield from few_images(found, target)
     yield from costs(found, site, results, target)
 
 

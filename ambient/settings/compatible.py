@@ -67,10 +67,10 @@ def check_run(found: Experiments, name: str) -> None:
     check_network(f"{key}.training", training.network, dataset.resolution)
     for detector in found.detectors(run.study):
         spec = found.detector(detector)
-        require(not spec.FULL_RANK or sampling.num_samples > spec.features,
+        require(not (spec.FULL_RANK and spec.too_few(sampling.num_samples)),
                 f"{key}.sampling.num_samples", sampling.num_samples,
-                f"more than the {spec.features} features of {detector}: the covariance of fewer is singular, "
-                "and an FID of it no FID")
+                f"more than the {spec.dimensions} features of {detector}: the covariance of fewer is "
+                "singular, and an FID of it no FID")
     for corruption, annotation in run.parts:
         check_corruption(found, run.study, corruption)
         names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]

@@ -103,6 +103,22 @@ class DetectorSpec(OfKinds):
         """What a distance in these features is called; `name` is the detector's in the configuration."""
         return f"fd-{name}"
 
+    @property
+    def dimensions(self) -> int:
+        """D, numbers for each image: the features of all members."""
+        return self.members * self.features
+
+    def too_few(self, images: int) -> bool:
+        """Whether the covariance of so many images' features is singular: its rank is at most images - 1."""
+        return images <= self.dimensions
+
+    def remark(self, images: int) -> str | None:
+        """What to say of a distance to or from so many images: that it is biased, or nothing."""
+        if not self.too_few(images):
+            return None
+        return (f"{images:,} images against {self.dimensions:,} features; their covariance is singular and "
+                "distances are biased upwards: take more, or compare them with those of as many images alone")
+
     def protocol(self) -> dict:
         """What a score in these features is recorded with: who resized, and whose weights they are."""
         return {"resize": "none"}

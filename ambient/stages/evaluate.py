@@ -30,6 +30,8 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
             kept[f"{nimg}/{seed}/mean"] = found.mean
             kept[f"{nimg}/{seed}/covariance"] = found.covariance
             scores.append({"nimg": int(nimg), "seed": seed, "value": frechet_distance(found, target)})
+    if remark := spec.detector.remark(shape[1]):
+        print(f"evaluate: samples: {remark}", flush=True)
     write_arrays(moments_out, kept)
     write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
                      "reference_images": target.count} | spec.detector.protocol())
