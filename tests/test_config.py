@@ -100,7 +100,7 @@ def test_main_tables_and_everything():
     paper = Experiments(ROOT / "config", "paper")
     for scale in scales(ROOT / "config"):
         found = Experiments(ROOT / "config", scale)
-        assert found.main == ["table2a"]
+        assert found.main == ["table2a"] and not found.main_figures
         assert list(found.tables) == list(paper.tables) and list(found.figures) == list(paper.figures)
 
 
@@ -118,6 +118,10 @@ def test_main_tables_and_everything():
     ("experiments/pixel/figures.yaml", lambda tree: tree["figures"]["figure2"].update(annotation="crops"),
      ["figures.figure2.annotation", "'crops'", "classifier"]),
     ("experiments/main.yaml", lambda tree: tree["main"].update(tables=["table2"]), ["'table2'", "'table2b'"]),
+    ("experiments/main.yaml", lambda tree: tree["main"].update(figures=["figure33"]),
+     ["main.figures: no such figure: 'figure33'", "'figure3'"]),
+    ("experiments/main.yaml", lambda tree: tree["main"].update(figure=["figure3"]),
+     ["main: unknown key 'figure'", "'figures'"]),
     ("models.yaml", lambda tree: tree["annotations"]["crops"].update(classifiers=["balanced"]),
      ["annotations.crops.classifiers", "crop"]),
     ("models.yaml", lambda tree: tree["annotations"]["crops"].pop("classifiers"),

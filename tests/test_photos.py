@@ -236,5 +236,7 @@ def test_two_parts_of_a_folder_make_the_mixture_that_one_dataset_would(tmp_path)
     whole, _ = prepare_photos(SPEC, tmp_path / "in", tmp_path / "whole.safetensors")
     np.testing.assert_array_equal(mixed.images, whole.images)
     assert mixed.ids.tolist() == list(range(8)) and mixed.corrupted.tolist() == [0] * 4 + [1] * 4
+    assert mixed.file_names == list(FILES)
+    assert mix(MixtureSpec(1.0, 0), good).file_names == list(FILES)[:4]
     with pytest.raises(ValueError, match="image 0 is in the dataset and among the added ones, 4 in all"):
         mix(spec, good, good)

@@ -132,6 +132,8 @@ def test_the_report_of_everything_names_all_figures():
     assert [table.name for table in main.tables] == ["table2a"] and not main.figures
     assert [table.name for table in whole.tables] == list(found.tables)
     assert {figure.name for figure in whole.figures} == {*found.figures, "theory"}
+    found.main_figures = ["figure3"]
+    assert [figure.name for figure in found.report(False).figures] == ["figure3"]
     assert all(figure.kind in report.KINDS and figure.title != figure.name for figure in whole.figures)
     assert all(table.title for table in whole.tables)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,13 @@ class Dataset:
     def file_names(self) -> list[str]:
         """The names of the images' files; none where they have none."""
         return [] if self.names is None else self.names.tobytes().decode().split("\n")
+
+    def taken(self, rows: np.ndarray) -> Dataset:
+        """Some of its images: `rows` are their places, or says of each whether it is taken."""
+        names = None if self.names is None else joined(np.array(self.file_names)[rows].tolist())
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Dataset(**{key: one if one is None else one[rows] for key, one in arrays.items()
+                          if key != "names"}, names=names)
 
     @property
     def num_classes(self) -> int:

@@ -19,8 +19,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: 
 # Okabe and Ito's colours, which the colour-blind tell apart; lines differ in their dashes as well.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7")
-METHODS = {"Only Clean": (BLACK, ":", "s"), "All data": (RED, "--", "^"), "Ambient-o": (BLUE, "-", "o"),
-           "Ambient-o+crops": (BLUE, "-", "o")}
+METHODS = {"Only Clean": (BLACK, ":", "s"), "Only Good": (BLACK, ":", "s"), "All data": (RED, "--", "^"),
+           "Ambient-o": (BLUE, "-", "o"), "Ambient-o+crops": (BLUE, "-", "o")}
 OTHERS = ((PURPLE, "-.", "D"), (ORANGE, "-", "v"), (SKY, "--", "P"), (GREEN, "-.", "X"), (BLUE, ":", "<"),
           (RED, "-", ">"), (BLACK, "--", "d"))
 CLEAN, CORRUPTED, OTHER = GREEN, RED, ORANGE  # by origin of the data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ambient.settings.compatible import check_locality, check_run
@@ -23,7 +23,16 @@ from ambient.specs import (
     TheorySpec,
 )
 from ambient.specs.report import TIMES
-from ambient.specs.strict import SpecError, build, convert, nearest, plain, require, require_distinct
+from ambient.specs.strict import (
+    SpecError,
+    build,
+    convert,
+    nearest,
+    plain,
+    refuse_unknown,
+    require,
+    require_distinct,
+)
 
 
 class Experiments(Scores):
@@ -39,7 +48,8 @@ class Experiments(Scores):
             for name in tree["theory"]:
                 self.theory(name)
             self.figures = {name: self.figure(name) for name in self.present("figures")}
-            self.main = self.main_tables()
+            self.main = self.main_names("tables", self.tables, list(self.tables))
+            self.main_figures = self.main_names("figures", self.figures, ())
             self.summary()
         except SpecError as error:
             raise SpecError(self.entries.located(str(error))) from None
@@ -120,14 +130,15 @@ class Experiments(Scores):
         resolved = dict(lines(plain(self.training(run, 0))))
         return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}
 
-    def main_tables(self) -> list[str]:
-        """The tables that a bare run of the scale makes: `main`, or all."""
-        asked = self.tree["main"].get("tables", list(self.tables))
-        names = list(convert(tuple[str, ...], asked, "main.tables"))
+    def main_names(self, section: str, known: Collection[str], otherwise: Sequence[str]) -> list[str]:
+        """The tables, or figures, that a bare run of the scale makes: those in `main`, or others."""
+        refuse_unknown(self.tree["main"], ("tables", "figures"), "main")
+        where = f"main.{section}"
+        names = list(convert(tuple[str, ...], self.tree["main"].get(section, otherwise), where))
         for name in names:
-            if name not in self.tables:
-                raise SpecError(f"main.tables: no such table: {name!r}{nearest(name, self.tables)}")
-        require_distinct(names, "main.tables")
+            if name not in known:
+                raise SpecError(f"{where}: no such {section[:-1]}: {name!r}{nearest(name, known)}")
+        require_distinct(names, where)
         return names
 
     def theory(self, name: str) -> TheorySpec:
@@ -169,10 +180,12 @@ class Experiments(Scores):
 
     def report(self, everything: bool) -> ReportSpec:
         """The specification of the `report` stage: of the main tables, or of all that the scale has."""
-        shown = [ShownFigure(name, one.title or name, one.kind) for name, one in self.figures.items()]
+        names = self.figures if everything else self.main_figures
+        shown = [ShownFigure(name, one.title or name, one.kind)
+                 for name, one in self.figures.items() if name in names]
         theory = [ShownFigure(n, "Section 4 in one dimension", "theory") for n in self.tree["theory"]]
         tables = tuple(self.tables[name] for name in (self.tables if everything else self.main))
-        return ReportSpec(self.scale, tables, tuple(shown + theory) if everything else ())
+        return ReportSpec(self.scale, tables, tuple(shown + theory * everything))
 
     def figure_entry(self, name: str) -> FigureEntry:
         """What the files say of a figure, its study filled in, with the names that it refers to checked."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ambient.annotation.statistics import statistics
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset, read, write
+from ambient.data.datasets import Dataset, joined, read, write
 from ambient.specs import CombineSpec
 from ambient.storage.files import write_json
 
@@ -33,11 +33,13 @@ def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotati
             raise ValueError(f"sample {ids[differs][0]} has other {name} in another part: parts of one run "
                              "must be mixtures of one dataset with equal clean fractions and seeds, and a "
                              "sample may be corrupted in one way only")
+    every = [name for data, _ in parts for name in data.file_names]
+    names = joined(np.array(every)[order][start].tolist()) if len(every) == len(ids) else None
     rows = [annotations.of(data.ids) for data, annotations in parts]
     sigma_min = np.concatenate([r.sigma_min for r in rows])[order]
     sigma_max = np.concatenate([r.sigma_max for r in rows])[order]
     return (Dataset(columns["images"][start], columns["labels"][start], ids[start],
-                    columns["corrupted"][start]),
+                    columns["corrupted"][start], names),
             Annotations(ids[start], np.minimum.reduceat(sigma_min, start),
                         np.maximum.reduceat(sigma_max, start)))
 

@@ -6,12 +6,13 @@ Op `add` puts images of another dataset in the place of the corrupted ones.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from ambient.data import corruptions
-from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
+from ambient.data.datasets import Dataset, joined, read, to_float, to_uint8, write
 from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
 from ambient.specs import MixtureSpec
@@ -50,11 +51,14 @@ def add(spec: MixtureSpec, data: Dataset, added: Dataset) -> Dataset:
             raise ValueError(f"image {both[0]} is in the dataset and among the added ones, {len(both)} in "
                              "all: leave same_source out unless both are parts of one folder, that share no "
                              "image")
-    kept = Dataset(data.images[clean], data.labels[clean], data.ids[clean])
+    kept = data.taken(clean)
+    named = kept.names is not None and added.names is not None
     order = np.argsort(np.concatenate([kept.ids, ids]))
-    return Dataset(*(np.concatenate(pair)[order] for pair in (
+    mixed = Dataset(*(np.concatenate(pair)[order] for pair in (
         (kept.images, added.images), (kept.labels, labels), (kept.ids, ids),
         (np.zeros(len(kept.ids), np.uint8), np.ones(len(ids), np.uint8)))))
+    files = np.array([*kept.file_names, *added.file_names])[order].tolist() if named else None
+    return dataclasses.replace(mixed, names=joined(files)) if named else mixed
 
 
 def mix(spec: MixtureSpec, data: Dataset, added: Dataset | None = None) -> Dataset:
@@ -70,8 +74,7 @@ def mix(spec: MixtureSpec, data: Dataset, added: Dataset | None = None) -> Datas
             raise ValueError("op add needs --added, the dataset to add")
         return add(spec, data, added)
     if spec.op is None:
-        return Dataset(data.images[clean], data.labels[clean], data.ids[clean],
-                       np.zeros(clean.sum(), np.uint8))
+        return dataclasses.replace(data.taken(clean), corrupted=np.zeros(clean.sum(), np.uint8), scores=None)
     images, rows = data.images.copy(), np.flatnonzero(~clean)
     progress = Progress("corrupt", len(rows))
     for done, row in enumerate(rows, 1):
@@ -79,7 +82,7 @@ def mix(spec: MixtureSpec, data: Dataset, added: Dataset | None = None) -> Datas
         image = corruptions.corrupt(to_float(images[row]), rng, spec.op, spec.params)
         images[row] = to_uint8(image)
         progress.update(done)
-    return Dataset(images, data.labels, data.ids, (~clean).astype(np.uint8))
+    return Dataset(images, data.labels, data.ids, (~clean).astype(np.uint8), data.names)
 
 
 def main(spec: MixtureSpec, record, *, data: Path, out: Path, added: Path | None = None) -> None:
