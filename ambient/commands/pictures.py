@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from ambient.report.drawing import sheet
 from ambient.storage.files import atomic
 
 KEY = "ambient"  # the text in a PNG that says which sample it is
-SHOWN, LEAST = 256, 64  # images of a contact sheet at most; pixels of an image's side there at least
+LEAST = 64  # pixels of an image's side on a contact sheet
 
 
 def write_png(path: Path, image: np.ndarray, key: str | None = None) -> None:
@@ -46,14 +45,13 @@ def sample_at(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None
     raise ValueError(f"{path}: is there and is not this sample: give another --out, or take the file away")
 
 
-def contact_sheet(path: Path, pictures: Sequence[Path]) -> None:
-    """Write the first `SHOWN` of some pictures of one size side by side, as a square or nearly so.
+def contact_sheet(path: Path, images: np.ndarray) -> None:
+    """Write uint8 images (N, C, H, H) side by side, as a square or nearly so.
 
-    Small images are enlarged by a whole number, so that each pixel stays a square.
+    Small ones are enlarged by a whole number, so that each pixel stays a square.
     """
-    shown = np.stack([pixels_of(one) for one in pictures[:SHOWN]])
-    table = sheet(shown, int(np.ceil(len(shown) ** 0.5)))
-    times = max(-(-LEAST // shown.shape[-1]), 1)
+    table = sheet(images, int(np.ceil(len(images) ** 0.5)))
+    times = max(-(-LEAST // images.shape[-1]), 1)
     write_png(path, table.repeat(times, axis=0).repeat(times, axis=1).transpose(2, 0, 1))
 
 

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ambient.commands import scale as scales
-from ambient.commands.pictures import contact_sheet, sample_at, write_png
+from ambient.commands.pictures import contact_sheet, pixels_of, sample_at, write_png
 from ambient.commands.scale import Chosen, Origin, origin
 from ambient.jobs.progress import Progress
 from ambient.specs import SamplingSpec
@@ -22,7 +24,7 @@ from ambient.storage.files import digest, read_json, write_json
 from ambient.storage.text import printable
 
 ABOUT, SHEET = "samples.json", "contact-sheet.png"
-MINE = (ABOUT, SHEET)  # what lies beside the samples
+SHOWN = 256  # images of the contact sheet
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def main(arguments: list[str]) -> int:
     check_folder(out, wanted)
     write_json(out / ABOUT, wanted.about())
     draw(wanted, out)
-    contact_sheet(out / SHEET, [out / name(k) for k in range(wanted.count)])
+    shown = [pixels_of(out / name(k)) for k in range(min(wanted.count, SHOWN))]
+    contact_sheet(out / SHEET, np.stack(shown))
     print(printable(f"{out}: {wanted.count} samples of {wanted.run.run} (scale {given.scale}), the first "
                     f"ones on {SHEET}; {ABOUT} says how they were made"))
     return 0

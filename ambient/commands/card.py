@@ -1,0 +1,179 @@
+"""The model card of a run: its data as the manifests describe them, its method, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+from ambient.commands.scale import Chosen, Origin, existing, origin
+from ambient.provenance import manifest
+from ambient.report import show
+from ambient.report.captions import uncertainty
+from ambient.storage.files import read_json
+
+FILL_IN = "FILL-IN"  # in the place of the licence, which its owner knows alone
+PAPER = "https://arxiv.org/abs/2506.10038"
+MOST = 20  # classes that are listed with their numbers of images
+METHODS = {
+    "noise": "The other images are worse than the target's, or of another kind. A noise classifier gave each "
+             "of them the level sigma_min from which noise hides that; the model learnt from it above that "
+             "level alone (section 3.1 of the paper).",
+    "crops": "The other images are of another kind. Classifiers of crops gave each of them the level "
+             "sigma_max up to which a denoiser sees no more of it than parts that could be the target's; the "
+             "model learnt from it below that level alone (section 3.2 of the paper).",
+    None: "No classifier annotated the images: the method is the table's row of this run."}
+CARD = """\
+---
+{{ head }}---
+
+# {{ run }}
+
+A diffusion model of {{ channels }} x {{ side }} x {{ side }} images, trained with the package `ambient`, a
+reference implementation of [Ambient Diffusion Omni]({{ paper }}): run `{{ run }}` of the scale `{{ scale }}`,
+training seed {{ seed }}, after {{ "{:,}".format(snapshot) }} images seen. The weights are the exponential
+moving average.
+
+![Samples]({{ sheet }})
+
+The first samples of sampling seed {{ sampling_seed }}, none left out.
+
+## Use
+
+```python
+{{ snippet }}```
+
+## Data
+
+{% for line in data %}
+- {{ line }}
+{% endfor %}
+
+**Licence: to be filled in.** Whether these weights may be passed on depends on the images that they learnt
+from. Write the licence here, and in the head of this file in the place of `{{ fill_in }}`.
+
+## Method
+
+A denoiser D(x, sigma) in the preconditioning and with the training noise of EDM (Karras et al. 2022).
+{{ method }}
+
+## Scores
+
+{% if not scores %}
+No table that holds this run has been made.
+{% endif %}
+{% for table in scores %}
+{{ table.title }}: {{ table.metric }} to {{ table.reference }}, lower is better; {{ table.protocol }}.
+
+| method | {{ table.metric }} | ± training seeds | ± sampling seeds |
+|---|---|---|---|
+{% for row in table.rows %}
+| {{ row | join(" | ") }} |
+{% endfor %}
+
+{% if table.several %}
+The values are means over training seeds. These weights are those of one of them.
+{% endif %}
+Only values of the same metric, by the same detector and number of samples, can be compared.
+{% endfor %}
+
+## Provenance
+
+| what | SHA-256 |
+|---|---|
+| the weights, as the training wrote them | `{{ weights.sha256 }}` |
+| Merkle root of the {{ weights.manifests }} manifests of the weights | `{{ weights.root }}` |
+{% for table in scores %}
+| Merkle root of the {{ table.root.manifests }} manifests of {{ table.file }} | `{{ table.root.sha256 }}` |
+{% endfor %}
+
+Who has the results can check them with `python -m ambient audit results/{{ scale }}`. `provenance.json` and
+`training.manifest.json` hold the settings, the code and the machine of the training.
+"""
+
+
+def images_of(run: Chosen, dataset: str) -> str:
+    """A dataset in words, from the manifest of the job that prepared it."""
+    found = manifest.read(manifest.path_for(Path(run.files.path("prepare", dataset=dataset))))
+    facts, spec = found["facts"], found["spec"]
+    counted = [f"{facts['class_names'].get(i, i)} {count:,}" for i, count in facts["class_images"].items()]
+    listed = f" ({', '.join(counted)})" if len(counted) <= MOST else ""
+    labels = f"{facts['classes']} classes{listed}" if facts["classes"] else "no labels"
+    raw = [f"{one['file']}, SHA-256 `{one['sha256']}`" for one in found["external"]]
+    shape = f"{spec['channels']} x {spec['resolution']} x {spec['resolution']} pixels"
+    parts = [f"{run.experiments.label('datasets', dataset)}: {facts['images']:,} images of {shape}, {labels}",
+             f"Raw data: {'; '.join(raw) or 'none, they are made'}", spec["about"]]
+    return ". ".join(part.rstrip(".") for part in parts if part) + "."
+
+
+def data_of(run: Chosen) -> Iterator[str]:
+    """What a run learnt from, a line each."""
+    experiments, made = run.experiments, run.experiments.run(run.run)
+    yield f"Target: {images_of(run, experiments.study(made.study).dataset)}"
+    for corruption in dict.fromkeys(corruption for corruption, _ in made.parts):
+        if (added := experiments.added_dataset(corruption)) is not None:
+            yield f"Added: {images_of(run, added)}"
+        elif corruption != "none":
+            words = experiments.label("corruptions", corruption)
+            yield f"The images that are not kept clean are corrupted: {words}."
+    counts = read_json(existing(run.files.annotations(run.run, "summary")))
+    clean, others = counts["samples"] - counts["corrupted"], counts["corrupted"]
+    used = f", and {others:,} others, of which {counts['used']:,} are used at some noise level"
+    yield f"Learnt from: {clean:,} clean images{used if others else ''}."
+
+
+def scores_of(run: Chosen) -> Iterator[dict[str, Any]]:
+    """Of each table that holds the run and is made: its rows, with what was measured and how sure it is."""
+    for name, spec in run.experiments.tables.items():
+        path = Path(run.files.path("tables", table=name))
+        if run.run not in [row.run for row in spec.rows] or not path.is_file():
+            continue
+        origin(path)
+        table = show.read(path)
+        own = table[table["run_id"] == f"runs/{run.run}"].iloc[0]
+        resize = "" if own["resize"] == "none" else f", resizing: {own['resize']}"
+        rows = [[f"**{row['method']}**" if row["run_id"] == own["run_id"] else row["method"],
+                 *(number(row.get(key)) for key in ("value", "training_std", "value_std"))]
+                for _, row in table.iterrows()]
+        yield {"title": spec.title or name, "file": path.name, "metric": own["metric"], "rows": rows,
+               "value": float(own["value"]), "several": int(own["num_training_seeds"]) > 1,
+               "reference": f"{int(own['reference_images']):,} images of {own['reference_dataset']}",
+               "protocol": f"{int(own['num_samples']):,} samples a seed{resize}; " + uncertainty(
+                   int(own["num_training_seeds"]), int(own["num_seeds"]), bars=False),
+               "root": manifest.read(manifest.path_for(path))["root"]}
+
+
+def number(value: Any) -> str:
+    """A cell: a number of two decimals, or empty."""
+    return "" if value is None or pd.isna(value) else f"{value:.2f}"
+
+
+def head(run: Chosen, scores: list[Mapping]) -> str:
+    """The YAML at the head of the card, as a hub reads it."""
+    found: dict[str, Any] = {
+        "library_name": "ambient", "pipeline_tag": "unconditional-image-generation",
+        "tags": ["diffusion", "ambient-diffusion"], "license": "other", "license_name": FILL_IN}
+    if scores:
+        found["model-index"] = [{"name": run.run, "results": [{
+            "task": {"type": "unconditional-image-generation"},
+            "dataset": {"name": one["reference"], "type": run.experiments.scale},
+            "metrics": [{"type": one["metric"], "name": f"{one['metric']} ({one['protocol']})",
+                         "value": round(one["value"], 4)}]} for one in scores]}]
+    return yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def card(run: Chosen, weights: Origin, about: Mapping, snippet: str, sheet: str) -> str:
+    """The text of README.md; `about` is the description beside the weights."""
+    experiments, scores = run.experiments, list(scores_of(run))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True,
+                                     keep_trailing_newline=True)
+    row = experiments.row(run.run, "runs")
+    return environment.from_string(CARD).render(
+        head=head(run, scores), run=run.run, scale=experiments.scale, seed=run.seed, side=about["resolution"],
+        channels=about["channels"], paper=PAPER, snapshot=about["spec"]["snapshots"][-1], sheet=sheet,
+        sampling_seed=experiments.sampling(run.run).seeds[0], snippet=snippet, data=list(data_of(run)),
+        fill_in=FILL_IN, method=METHODS.get(row.annotated, METHODS[None]), scores=scores, weights=weights)

@@ -1,0 +1,145 @@
+"""`python -m ambient export SCALE --out DIR`: a run's weights with a model card, ready for a hub.
+
+DIR gets model.safetensors (the averaged weights of the last snapshot, which `ambient.load_denoiser` reads),
+README.md (the card; the licence is yours to fill in), example.py, a contact sheet, and where everything comes
+from. It appears whole or not at all. Nothing is sent anywhere without --push.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shutil
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from ambient.commands import scale as scales
+from ambient.commands.card import FILL_IN, card
+from ambient.commands.scale import Chosen, Origin, existing, origin
+from ambient.provenance import manifest
+from ambient.specs import SamplerSpec
+from ambient.specs.strict import plain
+from ambient.storage.files import read_json, sync_folder, write_json, write_text
+from ambient.storage.text import printable
+
+WEIGHTS, CARD, EXAMPLE, SHEET = "model.safetensors", "README.md", "example.py", "contact-sheet.png"
+ORIGIN, MANIFEST = "provenance.json", "training.manifest.json"
+SHOWN = 64  # samples on the contact sheet
+SNIPPET = """\
+import ambient
+
+trained = ambient.load_denoiser("{weights}")
+images = ambient.sample(trained, count=16, seed=0, steps={num_steps}, sigma_min={sigma_min},
+                        sigma_max={sigma_max}, rho={rho})  # uint8, (16, {channels}, {side}, {side})
+"""
+
+
+def check_folder(out: Path, weights: Origin) -> bool:
+    """Whether a folder holds an export of these weights already. Raises `ValueError` for anything else."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise ValueError(f"--out {out}: a file is there: give a folder")
+    if not any(out.iterdir()):
+        return False
+    found = read_json(out / ORIGIN) if (out / ORIGIN).is_file() else None
+    if not isinstance(found, Mapping) or found.get("weights_sha256") != weights.sha256:
+        raise ValueError(f"--out {out}: holds files that are no export of these weights: give another folder")
+    return True
+
+
+def write_weights(run: Chosen, path: Path) -> dict:
+    """Write the last snapshot alone; returns the description beside it."""
+    from ambient.training.weights import read_description, read_weights, save_weights
+
+    about = read_description(run.denoiser)
+    last = about["spec"]["snapshots"][-1]
+    about["spec"]["snapshots"] = [last]
+    tensors = read_weights(run.denoiser, f"{last}/")
+    save_weights(path, {f"{last}/{name}": tensor for name, tensor in tensors.items()}, about)
+    return about
+
+
+def write_sheet(run: Chosen, path: Path) -> None:
+    """Write the first samples of the workflow."""
+    from ambient.commands.pictures import contact_sheet
+    from ambient.storage.files import read_arrays
+
+    samples = existing(run.files.path("sample", run=run.run, seed=str(run.seed)))
+    last = str(run.experiments.training(run.run, run.seed).snapshots[-1])
+    contact_sheet(path, read_arrays(samples, (last,))[last][0][:SHOWN])
+
+
+def snippet(sampler: SamplerSpec, about: Mapping) -> str:
+    """Three lines that load the weights and draw from them."""
+    return SNIPPET.format(weights=WEIGHTS, channels=about["channels"], side=about["resolution"],
+                          **plain(sampler))
+
+
+def fill(run: Chosen, weights: Origin, folder: Path) -> None:
+    """Write all files of an export."""
+    about = write_weights(run, folder / WEIGHTS)
+    write_sheet(run, folder / SHEET)
+    code = snippet(run.experiments.sampling(run.run).sampler, about)
+    write_text(folder / EXAMPLE, code)
+    write_text(folder / CARD, card(run, weights, about, code, SHEET))
+    shutil.copy(manifest.path_for(run.denoiser), folder / MANIFEST)
+    write_json(folder / ORIGIN, {
+        "scale": run.experiments.scale, "run": run.run, "training_seed": run.seed,
+        "snapshot": about["spec"]["snapshots"][-1], "weights_sha256": weights.sha256,
+        "provenance_root": weights.plain(), "sampling": plain(run.experiments.sampling(run.run))})
+
+
+def write(run: Chosen, weights: Origin, out: Path) -> None:
+    """Make the folder: in a hidden one beside it, which then takes its name."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    hidden = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    hidden.mkdir()
+    try:
+        fill(run, weights, hidden)
+        if out.exists():  # and empty
+            out.rmdir()
+        hidden.rename(out)
+        sync_folder(out.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def push(folder: Path, repository: str) -> str:
+    """Send the folder to a hub, as a private repository where there is none; returns its address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    address = api.create_repo(repository, private=True, exist_ok=True)
+    api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Exported by ambient")
+    return str(address)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the folder, and send it where that is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m ambient export", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    scales.add_options(parser)
+    scales.add_training_seed(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
+                        help="folder to be made; an export of the same weights is left as it is, edits too")
+    parser.add_argument("--push", metavar="OWNER/NAME",
+                        help="send the folder to this repository of the Hugging Face hub, which is made "
+                        "private where it is new (needs the extra `hub`)")
+    given = parser.parse_args(arguments)
+    if given.push and find_spec("huggingface_hub") is None:
+        raise ValueError("--push needs huggingface_hub: pip install 'ambient[hub]', or "
+                         "pip install huggingface_hub; nothing was written or sent")
+    run = scales.chosen(given)
+    weights = origin(run.denoiser)
+    there = check_folder(given.out, weights)
+    if not there:
+        write(run, weights, given.out)
+    done = "is there and left as it is" if there else "written"
+    print(printable(f"{given.out}: {done}, {run.run} of the scale {given.scale}"))
+    if FILL_IN in (given.out / CARD).read_text():
+        print(printable(f"{given.out / CARD}: the licence is to be filled in, in the place of {FILL_IN}"))
+    if given.push:
+        print(f"sent to {push(given.out, given.push)}")
+    return 0
