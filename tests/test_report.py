@@ -64,7 +64,7 @@ def page(original):
 
 def test_the_report_opens_on_what_the_tables_say(page, original):
     order = [tag for tag, *_ in page.all("h1", "h2", "li", "table", "figure")]
-    assert order[:2] == ["h1", "h2"] and order.count("li") <= 5
+    assert order[:2] == ["h1", "h2"] and order.count("li") <= 6
     assert order.index("li") < order.index("table") < order.index("figure") and order.count("figure") == 5
     table = pd.read_csv(original / "t.csv")
     body = [text for tag, _, text in page.all("th", "td")]
@@ -111,7 +111,7 @@ def table_of(values, papers, **columns):
 def test_findings_are_the_tables_own():
     spec, table = table_of([3.0, 2.5, 9.0], [5.0, 6.0, 7.0])
     found = findings.findings(spec, table, 2)
-    assert len(found) <= 5
+    assert len(found) <= 6
     assert found[0] == "Best here: method 1 2.5, ahead of method 0 3, method 2 9."
     assert found[1].startswith("It is ahead by 0.5; the larger standard deviation of the two is 0.5 (one")
     assert found[2] == ("Order: 2 of 3 pairs of rows are in the paper's order; 1 of 3 differ here by no more "
@@ -124,6 +124,22 @@ def test_findings_are_the_tables_own():
     assert "is 2 (3 training seeds and 3 sampling seeds a row)." in findings.uncertain(trained)
     alone = findings.findings(*table_of([3.0], [float("nan")]), 3)
     assert alone[0] == "Best here: method 0 3." and not any("Order" in text for text in alone)
+
+
+def test_a_sentence_says_whether_the_other_images_helped():
+    spec, table = table_of([4.0, 3.0, 9.0], [float("nan")] * 3)
+    rows = [dataclasses.replace(row, corruption=corruption, annotated=annotated) for row, corruption,
+    annotated         in zip(spec.rows, (None, "add", "add"), (None, "noise", None), strict=True)]
+    spec = dataclasses.replace(spec, rows=tuple(rows))
+    assert findings.helped(spec, table) == (
+        "The other images helped: method 1 is nearer than method 0 by 1 (25%), no more than two standard "
+        "deviations.")
+    table["value"] = [4.0, 6.0, 9.0]
+    assert findings.helped(spec, table) == (
+        "The other images did not help here: method 1 is farther than method 0 by 2 (50%), more than two "
+        "standard deviations.")
+    assert findings.comparable(spec, table) == (
+        "Measured by fd-x of 100 samples on digits, 8x8: only the rows of this table compare.")
 
 
 def test_the_report_of_everything_names_all_figures():

@@ -67,6 +67,11 @@ def published_axis(rows: Sequence[RowSpec]) -> str:
     return f"FID of {counts} samples (lower is better)" if counts else "FID (lower is better)"
 
 
+def published(rows: Sequence[RowSpec]) -> bool:
+    """Whether any row has a published value beside it."""
+    return any(row.paper for row in rows)
+
+
 def published_title(rows: Sequence[RowSpec]) -> str:
     """What the paper's values are of."""
     found = joined(row.paper_target for row in rows)
@@ -114,9 +119,12 @@ def of_table(spec: TableSpec, table: Mapping[str, Sequence]) -> dict[str, str]:
     """The caption of each figure of a table, by what its file's name ends in."""
     bars = uncertainty(max(map(int, table["num_training_seeds"])), max(map(int, table["num_seeds"])))
     ours = metric_axis(joined(table["metric"]), table["num_samples"])
+    here = f"{ours}, on {targets(spec.rows)}; {bars}."
+    beside = (f"Left: {here} Right: {published_title(spec.rows)}, {published_axis(spec.rows)}, one value "
+              f"each."
+              if published(spec.rows) else f"{here[0].upper()}{here[1:]}")
     return {
-        "": f"Left: {ours}, on {targets(spec.rows)}; {bars}. Right: {published_title(spec.rows)}, "
-            f"{published_axis(spec.rows)}, one value each.",
+        "": beside,
         "-grid": f"Real images of {targets(spec.rows)}; below, uncurated samples of each method, and under "
                  "each sample the training image nearest to it by pixel distance: a copy shows itself here.",
         "-curves": "Distance (lower is better) and training loss against training images seen.",

@@ -11,6 +11,7 @@ from ambient.report.captions import (
     distinct,
     label_of,
     metric_axis,
+    published,
     published_axis,
     published_title,
     targets,
@@ -81,23 +82,25 @@ def levels(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, lab
 
 
 def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
-    """Our distances with both spreads, and the paper's, side by side."""
+    """Our distances with both spreads, and published ones beside them where there are any."""
     ours = metric_axis(joined_metrics(table), table["num_samples"])
     key = level_key(spec)
     by_level = key is not None and table[key].nunique() > 1
+    panels = [("value", ours, f"ours: {targets(spec.rows)}".removesuffix(": "))]
+    if published(spec.rows):
+        panels.append(("paper_value", published_axis(spec.rows),
+                       f"{published_title(spec.rows)}, one value each"))
     size = (8.6, 3.6) if by_level else (9.5, 1.5 + 0.34 * len(table))
-    figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=not by_level,
-                                sharex=by_level)
-    for axis, value, label in zip(axes, ("value", "paper_value"), (ours, published_axis(spec.rows)),
-                                  strict=True):
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharey=not by_level,
+                                sharex=by_level, squeeze=False)
+    for axis, (value, label, title) in zip(axes[0], panels, strict=True):
+        axis.set_title(title, fontsize=9)
         if by_level:
             levels(axis, spec, table, value, label)
         else:
             bars(axis, spec, table, value, label)
-    axes[0].set_title(f"ours: {targets(spec.rows)}".removesuffix(": "), fontsize=9)
-    axes[1].set_title(f"{published_title(spec.rows)}, one value each", fontsize=9)
     if by_level:
-        axes[0].legend(frameon=False)
+        axes[0, 0].legend(frameon=False)
     heading(figure, f"{spec.title or spec.name}{corruption_of_all(spec.rows)}", note_of(table))
     return figure
 

@@ -7,7 +7,16 @@ from itertools import combinations
 
 import pandas as pd
 
-from ambient.report.captions import distinct, joined, label_of, plural, published_title, seeds_of, targets
+from ambient.report.captions import (
+    distinct,
+    joined,
+    label_of,
+    plural,
+    published,
+    published_title,
+    seeds_of,
+    targets,
+)
 from ambient.specs import TableSpec
 
 
@@ -54,17 +63,43 @@ def uncertain(table: pd.DataFrame) -> str:
     return f"It is ahead by {gap:.2g}; the larger standard deviation of the two is {spread} ({seeds}).{lone}"
 
 
+def helped(spec: TableSpec, table: pd.DataFrame) -> str | None:
+    """Whether the images that are not clean helped: the best annotated row against the row without them.
+
+    None for a table that has not one row without them, or no annotated row of the same target.
+    """
+    without = [i for i, row in enumerate(spec.rows) if row.corruption is None]
+    if len(without) != 1:
+        return None
+    first = without[0]
+    rows = [i for i, row in enumerate(spec.rows) if row.annotated and row.dataset == spec.rows[first].dataset]
+    if not rows:
+        return None
+    best = min(rows, key=lambda i: table["value"][i])
+    gap = table["value"][first] - table["value"][best]
+    spread = max(spread_of(table.iloc[i]) for i in (first, best))
+    names = [label_of(spec.rows[i], spec.rows) for i in (first, best)]
+    size = f"{abs(gap):.2g} ({abs(gap) / table['value'][first]:.0%})"
+    sure = f", {'more' if abs(gap) > 2 * spread else 'no more'} than two standard deviations" \
+        if pd.notna(spread) else ""
+    verdict = "helped" if gap > 0 else "did not help here"
+    side = "nearer" if gap > 0 else "farther"
+    return f"The other images {verdict}: {names[1]} is {side} than {names[0]} by {size}{sure}."
+
+
 def comparable(spec: TableSpec, table: pd.DataFrame) -> str:
-    """Whether ours and the paper's may be compared in size."""
+    """Whether ours and the paper's may be compared in size, where there are published values."""
     metrics, counts = distinct(table["metric"]), distinct(table["num_samples"])
     same = metrics == ["fid"] and counts == distinct(row.paper_samples for row in spec.rows)
     ours = f"{' / '.join(metrics)} of {joined(map(int, counts))} samples on {targets(spec.rows)}"
+    if not published(spec.rows):
+        return f"Measured by {ours}: only the rows of this table compare."
     words = "the same protocol, so values compare" if same else "only the order of rows compares"
     return f"Ours: {ours}; {published_title(spec.rows)}: {words}."
 
 
 def findings(spec: TableSpec, table: pd.DataFrame, level: int) -> Sequence[str]:
-    """At most five sentences on a table whose audit reached `level`. Lower is better throughout."""
+    """At most six sentences on a table whose audit reached `level`. Lower is better throughout."""
     provenance = f"Provenance: level {level} of 4 when this page was made."
-    return [sentence for sentence in (best(spec, table), uncertain(table), order(spec, table),
-                                      comparable(spec, table), provenance) if sentence]
+    return [sentence for sentence in (best(spec, table), uncertain(table), helped(spec, table),
+                                      order(spec, table), comparable(spec, table), provenance) if sentence]

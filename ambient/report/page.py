@@ -15,6 +15,7 @@ from ambient.report.captions import (
     label_of,
     of_table,
     plural,
+    published,
     published_title,
     seeds_of,
     targets,
@@ -90,7 +91,8 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], level: int) -> di
     titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
     captions = of_table(spec, table)
     return {"name": spec.name, "title": spec.title or spec.name, "targets": targets(spec.rows),
-            "paper": published_title(spec.rows), "level": level, "findings": findings(spec, table, level),
+            "paper": published(spec.rows) and published_title(spec.rows), "level": level,
+            "findings": findings(spec, table, level),
             "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
             "csv": path.name, "audit": f"{spec.name}-audit.html",
             "pictures": [picture(p, title, captions[suffix])

@@ -45,7 +45,8 @@ Distances to the full clean dataset: lower is better.</p>
 {% for one in sections %}
 <section id="{{ one.name }}">
 <h2>{{ one.title }}</h2>
-<p class="soft">Ours: {{ one.targets }}. {{ one.paper[0] | upper }}{{ one.paper[1:] }}.</p>
+<p class="soft">Ours: {{ one.targets }}.
+{% if one.paper %} {{ one.paper[0] | upper }}{{ one.paper[1:] }}.{% endif %}</p>
 <ul class="findings">
 {% for sentence in one.findings %}
 <li>{{ sentence }}</li>
