@@ -230,6 +230,11 @@ class Costs:
     def reference(self, dataset: str, detector: str) -> Work:
         return self.features(self.experiments.dataset(dataset).num_images or 50_000, detector)
 
+    def landmarks(self, study: str, detector: str) -> Work:
+        """Features of a dataset, and of the images of a mixture that are bad: at most as many again."""
+        images, _, _ = self.data(study)
+        return self.features(2 * images, detector)
+
     def detector(self, dataset: str, detector: str) -> Work:
         spec = self.experiments.detector(detector)
         return Work(flops=6e8 * spec.nimg * spec.members, memory_mb=2 * BASE_MB,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import jinja2
@@ -79,14 +82,26 @@ def table_of(spec: TableSpec, table: pd.DataFrame) -> dict:
     return {"columns": [title for _, title, _ in shown], "rows": rows, "notes": notes}
 
 
+def landmarks_of(labels: Sequence[str], paths: Sequence[Path], folder: Path) -> list[dict]:
+    """What known images score, as text: for each corruption its label, its file (from the page's `folder`)
+    and its rows."""
+    found = []
+    for label, path in zip(labels, paths, strict=True):
+        rows = [{"images": row["images"], "cells": [row["metric"], cell(row["value"], 2),
+                 cell(row["value_std"], 2), cell(row["num_images"], 0), cell(row["reference_images"], 0)]}
+                for _, row in pd.read_csv(path).iterrows()]
+        found.append({"label": label, "rows": rows, "csv": os.path.relpath(path, folder)})
+    return found
+
+
 def picture(path: Path, title: str, caption: str) -> dict:
     """A PNG as it goes into the page."""
     return {"name": path.stem, "title": title, "caption": caption, "pdf": path.with_suffix(".pdf").name,
             "data": base64.b64encode(path.read_bytes()).decode()}
 
 
-def section(spec: TableSpec, path: Path, pictures: list[Path], level: int) -> dict:
-    """A table, what it says and its figures."""
+def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[Path], level: int) -> dict:
+    """A table, what it says, its figures, and what known images score."""
     table = pd.read_csv(path)
     titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
     captions = of_table(spec, table)
@@ -95,6 +110,7 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], level: int) -> di
             "findings": findings(spec, table, level),
             "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
             "csv": path.name, "audit": f"{spec.name}-audit.html",
+            "landmarks": landmarks_of(spec.landmarks, landmarks, path.parent),
             "pictures": [picture(p, title, captions[suffix])
                          for p, title, suffix in zip(pictures, titles, SUFFIXES, strict=True)]}
 
@@ -109,13 +125,16 @@ def origin(paths: list[Path]) -> dict:
             "commits": ", ".join(commits)}
 
 
-def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int]) -> str:
+def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int],
+         landmarks: Sequence[Path] = ()) -> str:
     """The HTML. `levels` are the audit's of the tables.
 
-    `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table.
+    `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table. `landmarks` holds
+    a file for each corruption that a table's specification names in its own `landmarks`, table by table.
     """
-    count = len(SUFFIXES)
-    sections = [section(one, path, pictures[i * count:(i + 1) * count], level)
+    count, known = len(SUFFIXES), iter(landmarks)
+    sections = [section(one, path, pictures[i * count:(i + 1) * count],
+                        list(islice(known, len(one.landmarks))), level)
                 for i, (one, path, level) in enumerate(zip(spec.tables, tables, levels, strict=True))]
     others = [picture(path, one.title, KINDS[one.kind])
               for one, path in zip(spec.figures, pictures[len(tables) * count:], strict=True)]

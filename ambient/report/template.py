@@ -68,6 +68,21 @@ Distances to the full clean dataset: lower is better.</p>
 <a href="{{ one.csv }}">{{ one.csv }}</a> holds every column. Provenance levels: 1 intact,
 2 closed to raw data, 3 derived again from what it was made from;
 <a href="{{ one.audit }}">{{ one.audit }}</a> shows each cell's chain.</p>
+{% for known in one.landmarks %}
+<h3>What known images score: {{ known.label }}</h3>
+<div class="wide"><table>
+<thead><tr><th scope="col">images</th><th scope="col">metric</th><th scope="col">distance</th>
+<th scope="col">± draws</th><th scope="col">how many</th><th scope="col">compared with</th></tr></thead>
+<tbody>
+{% for row in known.rows %}
+<tr><th scope="row">{{ row.images }}</th>{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+<p class="soft">Real images in the place of samples: held-out good ones are the floor, which no model that
+draws new images is expected to pass; a model of all images alike would at best be where both are mixed.
+Distances grow as fewer images are compared: read them beside a score of as many samples.
+<a href="{{ known.csv }}">{{ known.csv }}</a></p>
+{% endfor %}
 {% for figure in one.pictures %}
 <figure id="{{ figure.name }}"><div class="picture"><img alt="{{ one.title }}: {{ figure.title | lower }}"
  src="data:image/png;base64,{{ figure.data }}"></div>

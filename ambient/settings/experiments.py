@@ -54,9 +54,13 @@ class Experiments(Scores):
         except SpecError as error:
             raise SpecError(self.entries.located(str(error))) from None
 
+    def table_entry(self, name: str) -> TableEntry:
+        """What the files say of a table."""
+        return self.typed(TableEntry, "tables", name, "tables")
+
     def table(self, name: str) -> TableSpec:
         """A table and its rows, in file order."""
-        entry = self.typed(TableEntry, "tables", name, "tables")
+        entry = self.table_entry(name)
         rows = [self.row(run, f"tables.{name}.rows") for run in entry.rows]
         require_distinct([(row.id, row.run) for row in rows], f"tables.{name}.rows")
         if len({row.dataset for row in rows}) == 1:
@@ -71,7 +75,7 @@ class Experiments(Scores):
                 "runs of studies with the same training_seeds: every row is trained with each")
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
                                  "training_seeds": seeds, "beside": self.metrics_beside(name, rows),
-                                 "title": entry.title},
+                                 "title": entry.title, "landmarks": self.landmarks_of(entry)},
                      f"tables.{name}")
 
     def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
@@ -80,6 +84,16 @@ class Experiments(Scores):
         require(len(found) == 1, f"tables.{table}.rows", sorted(found),
                 "runs of studies with the same detectors after their first one")
         return tuple(map(self.metric, found.pop()))
+
+    def mixtures_of(self, table: TableEntry) -> list[tuple[str, str]]:
+        """(study, corruption) of each mixture that a table has landmarks for: once, in the rows' order."""
+        runs = [self.run(name) for name in table.rows if table.landmarks]
+        parts = [(run.study, corruption) for run in runs for corruption, _ in run.parts]
+        return list(dict.fromkeys(part for part in parts if part[1] != "none"))
+
+    def landmarks_of(self, table: TableEntry) -> list[str]:
+        """These corruptions in a reader's words."""
+        return [self.label("corruptions", corruption) for _, corruption in self.mixtures_of(table)]
 
     def row(self, run: str, asked_by: str) -> RowSpec:
         """The table row of a run."""

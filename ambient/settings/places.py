@@ -117,6 +117,10 @@ class Files:
         return self.path("reference", dataset=self.experiments.study(study).dataset,
                          detector=detector or self.experiments.detectors(study)[0])
 
+    def weights_of_study(self, study: str, detector: str) -> str:
+        """The weights that one of a study's detectors measures with."""
+        return self.weights_for(self.experiments.study(study).dataset, detector)
+
     # --- tables and their figures ---------------------------------------------------------------------
 
     def table(self, name: str) -> TableSpec:
@@ -223,3 +227,11 @@ class Files:
         spec = self.experiments.report(page == "report-all")
         names = [f"{table.name}{part}" for table in spec.tables for part in PICTURES]
         return [f"{folder(self.scale)}/{name}.png" for name in [*names, *(one.name for one in spec.figures)]]
+
+    def landmarks_of_page(self, page: str) -> list[str]:
+        """What known images score, table by table, by the first detector of each mixture's study."""
+        spec = self.experiments.report(page == "report-all")
+        entries = [self.experiments.table_entry(table.name) for table in spec.tables]
+        return [self.path("landmarks", study=study, corruption=corruption,
+                          detector=self.experiments.detectors(study)[0])
+                for entry in entries for study, corruption in self.experiments.mixtures_of(entry)]

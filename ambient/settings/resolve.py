@@ -256,5 +256,8 @@ class Stages:
 
     def sampling(self, run: str) -> SamplingSpec:
         """The specification of the `sample` stage."""
-        study = self.run(run).study
+        return self.study_sampling(self.run(run).study)
+
+    def study_sampling(self, study: str) -> SamplingSpec:
+        """How all runs of a study are sampled."""
         return build(SamplingSpec, self.section(study, "sampling"), f"studies.{study}.sampling")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ambient.settings.resolve import Stages
-from ambient.specs import DetectorSpec, EvaluationSpec
+from ambient.specs import DetectorSpec, EvaluationSpec, LandmarksSpec
 from ambient.specs.strict import build, require
 
 
@@ -57,6 +57,11 @@ class Scores(Stages):
         sampling = self.sampling(run)
         return EvaluationSpec(metric, dataclasses.replace(detector, weights=None), sampling.seeds,
                               earlier_seeds=sampling.earlier_seeds)
+
+    def landmarks(self, study: str, name: str) -> LandmarksSpec:
+        """The specification of the `landmarks` stage: of as many images as the study's samples are."""
+        return LandmarksSpec(self.metric(name), self.portable_detector(name),
+                             self.study_sampling(study).num_samples)
 
     def portable_detector(self, name: str) -> DetectorSpec:
         """A detector without the local path of its weights."""

@@ -7,7 +7,13 @@ Standard library only, so that the workflow can validate everything without impo
 
 from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec, SelectSpec
-from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, SamplerSpec, SamplingSpec
+from ambient.specs.evaluation import (
+    DetectorSpec,
+    EvaluationSpec,
+    LandmarksSpec,
+    SamplerSpec,
+    SamplingSpec,
+)
 from ambient.specs.report import (
     CORRUPTION_FIGURES,
     FigureSpec,
@@ -23,8 +29,8 @@ from ambient.specs.training import AugmentSpec, LossSpec, NetworkSpec, NoiseSpec
 
 __all__ = [
     "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec",
-    "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LocalitySpec", "LossSpec",
-    "MixtureSpec", "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec", "PatchMapsSpec",
-    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "SelectSpec", "ShownFigure", "SummarySpec",
-    "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
+    "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LandmarksSpec", "LocalitySpec",
+    "LossSpec", "MixtureSpec", "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec",
+    "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "SelectSpec",
+    "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

@@ -149,3 +149,17 @@ class EvaluationSpec:
         require(self.metric == named, "metric", self.metric, f"{self.detector.metric('<detector>')} for "
                 f"features of kind {self.detector.kind} with resize {self.detector.resize}")
 
+
+@dataclass(frozen=True)
+class LandmarksSpec:
+    """What a distance is for images that are known, so that a score of samples can be read."""
+
+    metric: str  #: as of the scores that it stands beside
+    detector: DetectorSpec  #: whose features are compared
+    num_samples: int  #: images of a set at the most: as many as scores are of
+    draws: int = 8  #: of the held-out images, each with its own distance
+    seed: int = 0  #: of these draws
+
+    def __post_init__(self) -> None:
+        require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
+        require(self.draws > 1, "draws", self.draws, ">= 2: one has no spread")

@@ -59,6 +59,8 @@ class TableSpec:
     training_seeds: tuple[int, ...]  #: that every row is trained with
     beside: tuple[str, ...] = ()  #: metrics by the studies' other detectors, a column each
     title: str | None = None  #: in a reader's words
+    #: corruptions, in a reader's words, for which the page has landmarks of the score
+    landmarks: tuple[str, ...] = later(())
 
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
-from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, SamplingSpec
+from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, SamplingSpec
 from ambient.specs.report import FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.theory import TheorySpec
 from ambient.specs.training import TrainingSpec
@@ -205,6 +205,13 @@ _STAGES = (
           inputs={"data": same("prepare"),
                   "detector": lambda files, w: files.weights_for(w["dataset"], w["detector"])},
           cost=("dataset", "detector")),
+    Stage("landmarks", LandmarksSpec,
+          {"out": "landmarks/{study}/{corruption}/{detector}.csv"},
+          lambda settings, w: settings.landmarks(w["study"], w["detector"]),
+          inputs={"data": lambda files, w: files.images(w["study"]),
+                  "mixture": lambda files, w: files.mixture(w["study"], w["corruption"]),
+                  "detector": lambda files, w: files.weights_of_study(w["study"], w["detector"])},
+          cost=("study", "detector")),
     Stage("evaluate", EvaluationSpec,
           {"out": "runs/{run}/seed-{seed}/metrics[-{detector}].json",
            "moments_out": "runs/{run}/seed-{seed}/moments[-{detector}].safetensors"},
@@ -266,7 +273,8 @@ _STAGES = (
           {"out": "{page}.html"},
           lambda settings, w: settings.report(everything=w["page"] == "report-all"),
           inputs={"tables*": lambda files, w: files.tables_of_page(w["page"]),
-                  "pictures*": lambda files, w: files.pictures_of_page(w["page"])}),
+                  "pictures*": lambda files, w: files.pictures_of_page(w["page"]),
+                  "landmarks*": lambda files, w: files.landmarks_of_page(w["page"])}),
 )
 STAGES = {stage.name: stage for stage in _STAGES}  # in the order of a whole run
 # A job that is no stage: the audit's page of a table, which has neither specification nor manifest.

@@ -5,6 +5,7 @@ The page is whole in itself: figures are in it, it loads nothing, and it can be 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ambient.audit.chain import Audit
@@ -13,8 +14,10 @@ from ambient.specs import ReportSpec
 from ambient.storage.files import write_text
 
 
-def main(spec: ReportSpec, record, *, tables: list[Path], pictures: list[Path], out: Path) -> None:
+def main(spec: ReportSpec, record, *, tables: list[Path], pictures: list[Path], out: Path,
+         landmarks: Sequence[Path] = ()) -> None:
     """`out` gets the page."""
     audit = Audit(tables[0])
-    write_text(out, page(spec, tables, pictures, [audit.artefact(path).level for path in tables]))
+    levels = [audit.artefact(path).level for path in tables]
+    write_text(out, page(spec, tables, pictures, levels, landmarks))
     record.facts |= {"tables": len(tables), "pictures": len(pictures)}

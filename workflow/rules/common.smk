@@ -7,7 +7,11 @@ import sys
 
 # The package lies beside the Snakefile, wherever the workflow runs (`--directory`): for this process and its jobs.
 sys.path.insert(0, workflow.basedir)
-os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, *filter(None, [os.getenv("PYTHONPATH")])]))
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(
+        [workflow.basedir, *filter(None, [os.getenv("PYTHONPATH")])]
+    )
+)
 
 from ambient.cluster import adopt
 from ambient.cluster.rules import PLACES, Rules, print_efficiency
@@ -15,7 +19,10 @@ from ambient.cluster.rules import PLACES, Rules, print_efficiency
 RULES = Rules(workflow, config)
 THREADS = config["threads"]
 reads, writes, told, resources = RULES.reads, RULES.writes, RULES.told, RULES.resources
-look_only_when_a_job_ends, say_how_far_it_is = RULES.look_only_when_a_job_ends, RULES.say_how_far_it_is
+look_only_when_a_job_ends, say_how_far_it_is = (
+    RULES.look_only_when_a_job_ends,
+    RULES.say_how_far_it_is,
+)
 adopt.install(workflow, RULES.of_job)
 
 

@@ -61,6 +61,27 @@ rule reference:
         "{resources.run} reference --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
+rule landmarks:
+    """What known images score by a detector: held-out good ones, bad ones, and both mixed."""
+    input:
+        unpack(reads("landmarks")),
+    output:
+        **writes("landmarks"),
+    log:
+        "results/{scale}/logs/landmarks/{study}/{corruption}/{detector}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("landmarks"),
+    params:
+        **told("landmarks"),
+    message:
+        "landmarks of {wildcards.study}, {wildcards.corruption}, by {wildcards.detector} ({wildcards.scale})"
+    shell:
+        "{resources.run} landmarks --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
 rule evaluate:
     """The distance of a run's samples to its target, by its study's first detector."""
     input:

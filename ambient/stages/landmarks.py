@@ -1,0 +1,32 @@
+"""Stage: what known images score by a detector: held-out good ones, bad ones, and both mixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ambient.data.datasets import read
+from ambient.evaluation.features import extract
+from ambient.evaluation.landmarks import rows
+from ambient.specs import LandmarksSpec
+from ambient.storage.files import write_text
+
+SMALLEST = 4  # good images: two to hold out, and two to compare them with
+
+
+def main(spec: LandmarksSpec, record, *, data: Path, mixture: Path, detector: Path, out: Path) -> None:
+    """`out` gets the distances (CSV) of a study's held-out good images, of the bad ones, and of both mixed.
+
+    `data` is the whole clean dataset; the bad images are those that `mixture` says are corrupted.
+    Raises `ValueError` for fewer than SMALLEST good images, or fewer than 2 bad ones.
+    """
+    clean, mixed = read(data).images, read(mixture)
+    if mixed.corrupted is None or mixed.corrupted.sum() < 2:
+        raise ValueError(f"{mixture}: has fewer than 2 corrupted images, landmarks need 2 or more")
+    if len(clean) < SMALLEST:
+        raise ValueError(f"{data}: has {len(clean)} images, landmarks need {SMALLEST} or more: half of them "
+                         "are held out")
+    good = extract(spec.detector, detector, clean, "landmarks: good images")
+    bad = extract(spec.detector, detector, mixed.images[mixed.corrupted == 1], "landmarks: bad images")
+    table = rows(spec, good, bad, float(mixed.corrupted.mean()))
+    write_text(out, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    record.facts |= {"good_images": len(good), "bad_images": len(bad)}
