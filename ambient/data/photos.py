@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ambient.data.image_files import Archive, Folder
+from ambient.data.measures import measure
 from ambient.data.pictures import FORMATS, UNREAD, Unreadable, opened, plain
 from ambient.data.raw import Raw
 from ambient.data.selection import held_out, in_folders, listed, scored
@@ -169,8 +170,6 @@ def scores_by(select: SelectSpec, photos: Photos, rule: Path | None) -> np.ndarr
     if select.by is None:
         return None
     if select.by == "quality":
-        from ambient.data.quality import measure
-
         asked = measure(select.measure)
         return np.array([asked(image) for image in photos.images])
     if rule is None:

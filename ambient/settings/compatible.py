@@ -22,6 +22,20 @@ def check_dataset(name: str, dataset: DatasetSpec) -> None:
             f"{channels}, which source {dataset.source} has")
     require(classes is None or max(dataset.classes or (0,)) < classes, f"{where}.classes", dataset.classes,
             f"below {classes}, as many as source {dataset.source} has")
+    if dataset.select is not None and dataset.select.measure is not None:
+        check_measure(where, dataset)
+
+
+def check_measure(where: str, dataset: DatasetSpec) -> None:
+    """A measure of quality is known, and the images are large enough for it."""
+    from ambient.data import measures  # numpy and scipy: for who has images selected by quality only
+
+    try:
+        measures.measure(dataset.select.measure)
+    except ValueError as error:
+        raise SpecError(f"{where}.select.{error}") from None
+    require(dataset.resolution >= measures.SMALLEST, f"{where}.resolution", dataset.resolution,
+            f"at least {measures.SMALLEST} pixels, which measures of quality need")
 
 
 def check_network(where: str, network: NetworkSpec, resolution: int) -> None:
