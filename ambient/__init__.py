@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ambient.api import Trained, annotate, load_denoiser, sample
+    from ambient.api import Trained, Trajectories, annotate, load_denoiser, sample, trajectories
     from ambient.data.annotations import Annotations
     from ambient.diffusion.denoiser import Denoiser
     from ambient.diffusion.eligible import Admission, EligibleSampler
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from ambient.diffusion.sampler import heun
     from ambient.training.edm_weights import load_edm
 
-__all__ = ["Admission", "Annotations", "Denoiser", "EligibleSampler", "Trained", "UNet", "ambient_loss",
-           "annotate", "edm_loss", "heun", "load_denoiser", "load_edm", "lognormal", "sample"]
+__all__ = ["Admission", "Annotations", "Denoiser", "EligibleSampler", "Trained", "Trajectories", "UNet",
+           "ambient_loss", "annotate", "edm_loss", "heun", "load_denoiser", "load_edm", "lognormal", "sample",
+           "trajectories"]
 _MODULES = {
-    "api": ("Trained", "annotate", "load_denoiser", "sample"),
+    "api": ("Trained", "Trajectories", "annotate", "load_denoiser", "sample", "trajectories"),
     "data.annotations": ("Annotations",),
     "diffusion.denoiser": ("Denoiser",),
     "diffusion.eligible": ("Admission", "EligibleSampler"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,12 +68,23 @@ def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigm
     return np.concatenate([draw.images(seed, part) for part in parts])
 
 
-def annotate(classifier: Path | str, images: np.ndarray, ids: Sequence[int] | None = None, *,
-             epsilon: float = 0.05, levels: int = 24, sigma_low: float = 0.05, sigma_high: float = 10.0,
-             trials: int = 2, seed: int = 42, device: torch.device | str = "cpu") -> np.ndarray:
-    """sigma_min of each image by a trained noise classifier (section 3.1), float64 (N,).
+@dataclass(frozen=True)
+class Trajectories:
+    """What a noise classifier thinks of N images at K noise levels.
 
-    Infinity: the image is usable at none of the levels.
+    sigma: the levels, rising, (K,). p_clean: P(the noised image is a good one), (N, K), after smoothing.
+    sigma_min: where each image's curve first exceeds tau, (N,); infinity: nowhere.
+    """
+
+    sigma: np.ndarray
+    p_clean: np.ndarray
+    sigma_min: np.ndarray
+
+
+def trajectories(classifier: Path | str, images: np.ndarray, ids: Sequence[int] | None = None, *,
+                 epsilon: float = 0.05, levels: int = 24, sigma_low: float = 0.05, sigma_high: float = 10.0,
+                 trials: int = 2, seed: int = 42, device: torch.device | str = "cpu") -> Trajectories:
+    """How probably each image passes for a good one at each noise level (section 3.1), and its sigma_min.
 
     classifier: `results/<scale>/classifiers/<study>/<corruption>/<name>.safetensors`. images: uint8
     (N, C, H, W), of the classifier's shape, all of them together: the mean over images is part of the
@@ -86,4 +98,14 @@ def annotate(classifier: Path | str, images: np.ndarray, ids: Sequence[int] | No
     where = torch.device(device)
     asked = PROTOCOLS[spec.protocol](spec, Classifier(Path(classifier), where), where)
     rows = np.arange(len(images)) if ids is None else np.asarray(ids)
-    return asked.crossing(asked.curves(asked.of(images, rows), images))
+    curves = asked.curves(asked.of(images, rows), images)
+    return Trajectories(np.asarray(asked.sigmas), 1 - curves, asked.crossing(curves))
+
+
+def annotate(classifier: Path | str, images: np.ndarray, ids: Sequence[int] | None = None,
+             **settings: Any) -> np.ndarray:
+    """sigma_min of each image by a trained noise classifier, float64 (N,): that of `trajectories`.
+
+    Infinity: the image is usable at none of the levels.
+    """
+    return trajectories(classifier, images, ids, **settings).sigma_min

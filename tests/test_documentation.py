@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 import yaml
@@ -115,7 +118,22 @@ def trained(mixture, tmp_path_factory):
     made = folder / "results/demo/classifiers/controlled/blur-0.6/balanced.safetensors"
     classifier.main(CLASSIFIER, record, data=mixture, state=kept(folder / "state-c"), out=made,
                     calibration=made.with_suffix(".json"))
+    copied = folder / "results/demo/mixtures/controlled/blur-0.6/clean-0.008.safetensors"
+    copied.parent.mkdir(parents=True)
+    shutil.copyfile(mixture, copied)
     return folder
+
+
+def test_the_notebook_runs(trained):
+    """Every cell, in a kernel of its own, on small files where the demo leaves its own."""
+    notebook = nbformat.read(ROOT / "docs/notebooks/method.ipynb", 4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"
+    client = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3",
+                                     resources={"metadata": {"path": str(trained)}})
+    client.execute(env=os.environ | {"PYTHONPATH": str(ROOT)})
+    pictures = [out for cell in notebook.cells for out in cell.get("outputs", ())
+                if "image/png" in out.get("data", {})]
+    assert len(pictures) == 3 and "loss of an image" in notebook.cells[-1].outputs[0].text
 
 
 def test_the_layout_shows_every_room_in_the_order_of_the_linter():
