@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from types import SimpleNamespace
 
 import finished
 import numpy as np
@@ -15,6 +16,8 @@ from ambient.commands.images import prepared
 from ambient.data import readers
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
+from ambient.specs import DatasetSpec
+from ambient.stages import prepare
 
 MIXTURE = "results/away/mixtures/controlled/blur-0.6/clean-0.2.safetensors"
 ROWS = "results/away/annotations/controlled/blur-0.6/per-sample.safetensors"
@@ -87,6 +90,19 @@ def test_raw_images_are_prepared_as_the_datasets(away, tmp_path):
     found = prepared(tmp_path / "raw.zip", digits)
     np.testing.assert_array_equal(found.images, data.images[:9])
     assert found.converted == {"resized from 28 to 8 pixels": 9}
+
+
+def test_photographs_are_cropped_and_left_out_as_the_datasets(tmp_path):
+    random, folder = np.random.default_rng(0), tmp_path / "photos"
+    folder.mkdir()
+    for name, shape in (("a.jpg", (40, 30, 3)), ("b.png", (20, 20)), ("c.png", (9, 30, 3))):
+        Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(folder / name)
+    spec = DatasetSpec("photos", 16, 3, crop="pad")
+    record = SimpleNamespace(facts={}, external=lambda *_: None)
+    prepare.main(spec, record, raw=folder, out=tmp_path / "data.safetensors")
+    found = prepared(folder, spec)
+    np.testing.assert_array_equal(found.images, read(tmp_path / "data.safetensors").images)
+    assert found.names == ["a.jpg", "b.png"] and found.left_out == {"smaller than 16 pixels": 1}
 
 
 def test_what_can_not_be_annotated_is_refused(away, tmp_path, capsys):

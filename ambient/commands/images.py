@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data.image_files import Images
+from ambient.data.photos import readable
 from ambient.data.raw import Raw
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
@@ -29,11 +30,16 @@ class Prepared:
 def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
     """The images of a folder or zip, read and resized as those of a dataset.
 
-    Images that have the dataset's resolution already are taken as they are. Raises `ValueError` naming the
-    file for what the dataset's own reader would refuse.
+    Where the dataset is of photographs its own reader takes these, and leaves out what it would. Elsewhere
+    images must have one size, and those of the dataset's resolution are taken as they are. Raises
+    `ValueError` naming the file that can't be meant.
     """
     if not folder.exists():
         raise ValueError(f"{folder}: no such folder or zip")
+    if spec.source == "photos":
+        taken = readable(Raw(folder), spec)
+        names = [taken.names[row] for row in taken.rows]
+        return Prepared(names, taken.images, taken.converted, +taken.left_out)
     found = Images(Raw(folder), spec.channels, "none")
     if found.size == spec.resolution:
         spec = dataclasses.replace(spec, padding=0)
