@@ -8,6 +8,7 @@ from PIL import Image
 from raw_images import encoded, make_folder, make_zip
 
 from ambient.data import datasets, photos
+from ambient.data.measures import measure
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
 from ambient.jobs.stage import Record
@@ -183,18 +184,19 @@ def test_a_missing_column_is_refused(tmp_path):
         read(tmp_path / "in", FILES, select(by="scores", column="mark", at_least=1.0), table(tmp_path, []))
 
 
-def test_what_is_held_out_depends_on_the_id_alone(tmp_path):
-    whole = read(tmp_path / "in", FILES, select(hold_out=0.5))
-    aside = photos.read(Raw(tmp_path / "in"), select(hold_out=0.5, held_out=True))
-    assert sorted([*whole.rows, *aside.rows]) == list(range(8)) and len(aside.rows)
-    more = photos.held_out(np.arange(100), 0.5)
-    assert np.flatnonzero(more[:8]).tolist() == aside.rows.tolist()
+def test_a_measure_of_quality_tells_which_are_good(tmp_path):
+    flat = {f"flat/{i}.png": encoded(np.full((24, 24, 3), 10 * i, np.uint8)) for i in range(3)}
+    files = flat | {f"noise/{i}.png": encoded(noisy(i, 24, 24)) for i in range(3)}
+    spec = DatasetSpec("photos", 24, 3, crop="centre", select=SelectSpec(by="quality", measure="contrast",
+                                                                         at_least=0.1))
+    found = read(tmp_path / "in", files, spec)
+    assert names(found) == [name for name in files if name.startswith("noise")]
+    assert found.scores.tolist() == [measure("contrast")(image) for image in found.images]
 
 
 @pytest.mark.parametrize("settings, key", [
     ({"by": "scores"}, "column"), ({"by": "quality"}, "measure"), ({"good": False}, "by"),
-    ({"by": "list", "at_least": 1.0}, "at_least"), ({"hold_out": 1.0}, "hold_out"),
-    ({"held_out": True}, "hold_out")])
+    ({"by": "list", "at_least": 1.0}, "at_least")])
 def test_a_selection_that_contradicts_itself_is_refused(settings, key):
     with pytest.raises(SpecError, match=f"^{key}: "):
         SelectSpec(**settings)

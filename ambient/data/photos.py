@@ -22,7 +22,7 @@ from ambient.data.image_files import Archive, Folder
 from ambient.data.measures import measure
 from ambient.data.pictures import FORMATS, UNREAD, Unreadable, opened, plain
 from ambient.data.raw import Raw
-from ambient.data.selection import held_out, in_folders, listed, scored
+from ambient.data.selection import in_folders, listed, scored
 from ambient.data.squares import CROPS
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec, SelectSpec
@@ -186,13 +186,10 @@ def chosen(photos: Photos, select: SelectSpec, rule: Path | None = None) -> Phot
     here = in_folders(photos.names, select)[photos.rows]
     scores = scores_by(select, photos, rule)
     good = here if scores is None else scores >= (1.0 if select.by == "list" else select.at_least)
-    aside = held_out(photos.rows, select.hold_out)
     left_out = photos.left_out + Counter({
         ELSEWHERE: int((~here).sum()),
-        f"images that are {'not ' * select.good}good by the rule": int((here & (good != select.good)).sum()),
-        "images kept out of training" if not select.held_out else "images of the training":
-            int((here & (good == select.good) & (aside != select.held_out)).sum())})
-    taken = np.flatnonzero(here & (good == select.good) & (aside == select.held_out))
+        f"images that are {'not ' * select.good}good by the rule": int((here & (good != select.good)).sum())})
+    taken = np.flatnonzero(here & (good == select.good))
     if not len(taken):
         raise ValueError(f"none of {len(photos.rows)} images is taken: {told(left_out)}")
     return dataclasses.replace(

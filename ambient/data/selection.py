@@ -1,4 +1,4 @@
-"""Which images of a folder belong to a dataset: the good ones, the others, those held out of training.
+"""Which images of a folder belong to a dataset: the good ones, or the others.
 
 A rule gives each image a score, or says whether it is good; what passes is good. The rule is the owner's
 (a list of names, a column of a table) or a measure of quality.
@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ambient.diffusion import randomness
 from ambient.specs import SelectSpec
 
 KEYS = ("name", "file", "filename", "image", "path")  # titles of the column with the images' names
@@ -33,11 +32,6 @@ def in_folders(names: Sequence[str], select: SelectSpec) -> np.ndarray:
             raise ValueError(f"no image lies in the folder {folder!r}, which `select` names")
     return np.array([(not select.folders or below(name, select.folders)) and not below(name, select.without)
                      for name in names])
-
-
-def held_out(ids: np.ndarray, fraction: float) -> np.ndarray:
-    """Whether each image is kept out of training: u(id) < fraction, whichever other images there are."""
-    return randomness.uniform("hold-out", 0, ids) < fraction
 
 
 def resolve(written: str, names: Collection[str], ends: Mapping[str, list[str]], where: str) -> str:

@@ -25,8 +25,6 @@ class SelectSpec:
     at_least: float | None = None  #: of scores and quality: the score from which an image is good
     folders: tuple[str, ...] = ()  #: only images below these folders, as named from the path on
     without: tuple[str, ...] = ()  #: none below these
-    hold_out: float = 0.0  #: fraction of the images, drawn by id, that is kept out of training
-    held_out: bool = False  #: take that fraction; false: take the others
     sha256: str | None = None  #: of the file of list and scores; the configuration fills it in
 
     def __post_init__(self) -> None:
@@ -38,9 +36,6 @@ class SelectSpec:
         require((self.at_least is not None) == (self.by in ("scores", "quality")), "at_least", self.at_least,
                 "a score if by is scores or quality, else null")
         require(self.good or self.by is not None, "by", self.by, "list, scores or quality if good is false")
-        require(0 <= self.hold_out < 1, "hold_out", self.hold_out, "[0, 1)")
-        require(not self.held_out or self.hold_out > 0, "hold_out", self.hold_out,
-                "above 0 if held_out is true")
         for key in ("folders", "without"):
             require(all(getattr(self, key)), key, getattr(self, key), "folders' names, none of them empty")
 
