@@ -12,6 +12,7 @@ import numpy as np
 
 from ambient.annotation.statistics import statistics
 from ambient.audit.chain import Audit, artefacts_in
+from ambient.audit.stages import summary
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
 from ambient.evaluation.frechet import frechet_distance, moments
@@ -19,7 +20,7 @@ from ambient.provenance import manifest, merkle
 from ambient.report.tables import rebuild
 from ambient.specs import DetectorSpec, SummarySpec, TableSpec
 from ambient.specs.strict import build, plain
-from ambient.stages import figures, summary, tables
+from ambient.stages import figures, tables
 from ambient.storage.files import digest, read_json, sha256, write_arrays, write_json
 
 RUNS = (("only-clean", "Only Clean"), ("all-data", "All data"), ("ambient", "Ambient-o"))

@@ -2,19 +2,24 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import results_tree
 from results_tree import audit, problems, refit
 
+from ambient.audit.stages import report, summary
 from ambient.provenance import source_code
-from ambient.specs import DetectorSpec
-from ambient.specs.strict import plain
+from ambient.provenance.manifest import path_for
+from ambient.report import page
+from ambient.specs import DetectorSpec, ReportSpec, SummarySpec
+from ambient.specs.strict import build, plain
 from ambient.storage.files import read_arrays, read_json, write_arrays, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +125,23 @@ def test_the_summary_says_the_level_of_its_table_and_an_edited_number_is_found(t
     refit(path)
     (result,) = [r for r in audit(path).results.values() if r.problems]
     assert result.problems[0].word == "differs" and "row 2, ours: 1.5 for" in result.problems[0].detail
+
+
+def test_the_next_summary_and_report_say_the_level_of_a_table_that_was_edited(tree):
+    table, nothing = tree / "t.csv", SimpleNamespace(facts={})
+    every = build(SummarySpec, read_json(path_for(tree / "summary.csv"))["spec"], "spec")
+    pictures = [tree / f"t{part}.png" for part in page.SUFFIXES]
+    said = []
+    for text in (table.read_text(), table.read_text() + "\n"):
+        table.write_text(text)
+        summary.main(every, nothing, tables=[table], out=tree / "summary.csv")
+        report.main(ReportSpec("tiny", every.tables, ()), nothing, tables=[table], pictures=pictures,
+                    out=tree / "report.html")
+        rows = csv.DictReader((tree / "summary.csv").read_text().splitlines())
+        said.append(({row["provenance_level"] for row in rows},
+                     re.findall(r"[Ll]evel (\d)", (tree / "report.html").read_text())))
+    assert said == [({"3"}, said[0][1]), ({"0"}, said[1][1])]
+    assert set(said[0][1]) == {"3"} and set(said[1][1]) == {"0"}
 
 
 @pytest.mark.draws_anew

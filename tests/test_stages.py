@@ -8,6 +8,7 @@ import time
 import pytest
 
 from ambient import __main__ as command
+from ambient.jobs import stage
 from ambient.provenance import source_code
 from ambient.specs.stages import STAGES
 from tests import commands
@@ -16,13 +17,15 @@ from tests.additions import ROOT
 
 def main_of(name):
     """The syntax tree of a stage's `main`."""
-    tree = ast.parse((ROOT / f"ambient/stages/{name}.py").read_text())
+    tree = ast.parse(stage.source(STAGES[name]).read_text())
     return next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
 
 
 def test_every_file_of_a_stage_has_a_row_and_every_row_a_file():
-    files = {path.stem for path in (ROOT / "ambient/stages").glob("*.py")} - {"__init__"}
-    assert files == set(STAGES)
+    files = [path for room in ("stages", "audit/stages") for path in (ROOT / "ambient" / room).glob("*.py")
+             if path.stem != "__init__"]
+    assert sorted(path.stem for path in files) == sorted(STAGES)
+    assert {path.stem for path in files if "audit" in path.parts} == {"summary", "report"}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -110,9 +113,10 @@ def test_the_table_is_recorded_beside_the_code_and_is_none_of_it():
                    for name in source_code.closure("ambient.train"))
 
 
-def test_a_stage_started_as_a_module_says_how_it_is_run():
-    done = subprocess.run([sys.executable, "-m", "ambient.stages.train", "--spec", "{}"], cwd=ROOT, text=True,
+@pytest.mark.parametrize("module", ["ambient.stages.train", "ambient.audit.stages.summary"])
+def test_a_stage_started_as_a_module_says_how_it_is_run(module):
+    done = subprocess.run([sys.executable, "-m", module, "--spec", "{}"], cwd=ROOT, text=True,
                           capture_output=True)
     assert done.returncode == 1
-    assert done.stderr == ("ambient.stages.train is no program; run the stage by: "
-                           "python -m ambient run train --help\n")
+    assert done.stderr == (f"{module} is no program; run the stage by: "
+                           f"python -m ambient run {module.rpartition('.')[2]} --help\n")

@@ -224,10 +224,9 @@ class Rederive:
 
     def draw(self, result: Result) -> dict[str, str]:
         """Role -> digest of all figures of a job."""
-        from types import SimpleNamespace
-
+        from ambient.report.drawing import STYLE, plt, save
+        from ambient.report.table_figures import drawn
         from ambient.specs import TableSpec
-        from ambient.stages import figures
 
         outputs = result.manifest["outputs"]
         roles = result.manifest["inputs"]
@@ -236,9 +235,9 @@ class Rederive:
         with tempfile.TemporaryDirectory() as folder:
             targets = {role: Path(folder, f"{role}{Path(entry['path']).suffix}")
                        for role, entry in outputs.items()}
-            with warnings.catch_warnings(action="ignore"):  # the job has shown them
-                figures.main(build(TableSpec, result.manifest["spec"], "spec"), SimpleNamespace(facts={}),
-                             **inputs, **targets)
+            with warnings.catch_warnings(action="ignore"), plt.rc_context(STYLE):  # the job has shown them
+                for role, figure in drawn(build(TableSpec, result.manifest["spec"], "spec"), **inputs):
+                    save(figure, targets[role], targets[f"{role}_pdf"])
             return {role: sha256(path) for role, path in targets.items()}
 
 

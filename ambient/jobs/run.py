@@ -48,5 +48,5 @@ def main(arguments: list[str]) -> int:
     job = stage.begin(row, given.options)
     if given.ranks > 1:
         launch.start(given.ranks, given.nodes, ["ambient", "run", row.name, *given.options])
-    job.run(import_module(f"ambient.stages.{row.name}").main)
+    job.run(import_module(stage.module(row)).main)
     return 0

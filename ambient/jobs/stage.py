@@ -40,9 +40,14 @@ class Record:
         return found
 
 
+def module(row: Stage) -> str:
+    """The module of a stage, with its `main`."""
+    return source_code.module_of(row.recorded)
+
+
 def source(row: Stage) -> Path:
     """The file of a stage, whose docstring says what it does."""
-    return source_code.path_of(source_code.module_of(row.recorded))
+    return source_code.path_of(module(row))
 
 
 def begin(row: Stage, arguments: Sequence[str]) -> Job:

@@ -25,6 +25,7 @@ ROOT = PACKAGE.parent
 # What lies in these rooms decides what is checked, recorded, kept or asked for, never which bytes an artefact
 # has: editing it must not make anything again. (A setting reaches a stage by its recorded specification.)
 BOOKKEEPING = ("storage", "specs", "provenance", "jobs", "settings", "cluster")
+STAGE_ROOMS = ("stages", "audit.stages")  # those in the audit's room state provenance levels
 RUN_BY = ("ambient.__main__", "ambient.jobs.run")  # every stage: by name, so that no import tells
 
 
@@ -34,8 +35,8 @@ def module_of(stage: str) -> str:
     A name that is no stage's is returned as it is.
     """
     package, _, name = stage.partition(".")
-    inside = f"{package}.stages.{name}"
-    return inside if path_of(inside) else stage
+    inside = (f"{package}.{room}.{name}" for room in STAGE_ROOMS)
+    return next(filter(path_of, inside), stage)
 
 
 def path_of(module: str) -> Path | None:

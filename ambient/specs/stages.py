@@ -1,9 +1,10 @@
 """The table of stages: what each one is told, reads and writes, what it costs, what may be removed of it.
 
 A stage is a row here, a file `ambient/stages/<name>.py` with a function `main(spec, record, **files)`, and a
-rule of the workflow. Everything else that knows stages reads this table: command line, graph of jobs,
-requests to a scheduler, doctor, audit, crate, prune, efficiency and tests. It holds no stage's code, so it
-changes no byte of a result.
+rule of the workflow. The files of summary and report lie in `ambient/audit/stages/`, since they state the
+audit's levels. Everything else that knows stages reads this table: command line, graph of jobs, requests to a
+scheduler, doctor, audit, crate, prune, efficiency and tests. It holds no stage's code, so it changes no byte
+of a result.
 """
 
 from __future__ import annotations
