@@ -23,10 +23,14 @@ class Addition(NamedTuple):
     line: str
 
 
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16), dtype=np.uint8)
 ADDITIONS = {
+    "source": Addition("ambient/data/sources", "array_file.py", "data.yaml", "datasets",
+                       "noise: {source: array_file, path: noise.npy, resolution: 16, channels: 1, every: 4}"),
     "detector": Addition("ambient/evaluation/detectors", "means.py", "models.yaml", "detectors",
                          "mean-grey: {kind: means, features: 1, gain: 2.0}")}
-TARGETS = {"detector": "results/tiny/detectors/digits/mean-grey-reference.safetensors"}
+TARGETS = {"source": "results/tiny/data/noise.safetensors",
+           "detector": "results/tiny/detectors/noise/mean-grey-reference.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,7 @@ def added(tmp_path_factory):
         additions.add_kind(folder, one.place, one.name)
         additions.add_entry(folder, one.file, one.section, one.line)
         touched[what] = additions.touched(folder, before)
+    np.save(folder / "noise.npy", IMAGES)
     snakemake(folder, "--config", "scale=tiny", "--", *TARGETS.values())
     return folder, touched
 
@@ -51,10 +56,16 @@ def test_a_thing_more_is_one_file_and_one_line(added, what):
     assert f"{one.place}/{one.name}" in code
 
 
+def test_the_added_source_is_read(added):
+    folder, _ = added
+    data = read(folder / TARGETS["source"])
+    np.testing.assert_array_equal(data.images, IMAGES)
+    np.testing.assert_array_equal(data.labels, np.arange(len(IMAGES)) % 4)
+
+
 def test_the_added_detector_measures_the_dataset(added):
     folder, _ = added
-    images = read(folder / "results/tiny/data/digits.safetensors").images
-    greys = 2 * images.mean(axis=(1, 2, 3))
+    greys = 2 * IMAGES.mean(axis=(1, 2, 3))
     found = read_arrays(folder / TARGETS["detector"])
     np.testing.assert_allclose([found["mean"][0], found["covariance"][0, 0], found["count"][0]],
-                               [greys.mean(), greys.var(ddof=1), len(images)], rtol=1e-5)
+                               [greys.mean(), greys.var(ddof=1), len(IMAGES)], rtol=1e-5)

@@ -10,8 +10,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from ambient.data import readers
 from ambient.data.raw import Raw
+from ambient.data.sources import cifar10
 from ambient.specs import DatasetSpec
 from tests.raw_images import make_folder, prepared, refused
 
@@ -41,7 +41,7 @@ def test_cifar_batches_in_order_from_archive_and_folder(cifar, tmp_path):
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
     expected = np.concatenate([batch_bytes(i)[1] for i in range(1, 6)]).reshape(-1, 3, 32, 32)
     for path, checksum in ((archive, md5), (cifar, None), (cifar / "cifar-10-batches-py", None)):
-        images, labels = map(np.concatenate, zip(*readers.cifar_batches(Raw(path), checksum), strict=True))
+        images, labels = map(np.concatenate, zip(*cifar10.batches(Raw(path), checksum), strict=True))
         np.testing.assert_array_equal(images, expected)
         np.testing.assert_array_equal(labels, np.repeat(np.arange(1, 6), 4))
     data, record = prepared(DatasetSpec("cifar10", 32, 3, num_images=20), cifar, tmp_path)
@@ -51,7 +51,7 @@ def test_cifar_batches_in_order_from_archive_and_folder(cifar, tmp_path):
 
 def test_cifar_archive_with_another_checksum(cifar, tmp_path):
     archive = archive_of(cifar, tmp_path / "cifar-10-python.tar.gz")
-    refused(DatasetSpec("cifar10", 32, 3), archive, tmp_path, str(archive), readers.CIFAR_MD5)
+    refused(DatasetSpec("cifar10", 32, 3), archive, tmp_path, str(archive), cifar10.CIFAR_MD5)
 
 
 class Malicious:
@@ -77,7 +77,7 @@ def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(protocol, ci
 def test_no_other_name_is_looked_up(name):
     module, _, function = name.rpartition(".")
     with pytest.raises(ValueError, match=re.escape(name)):
-        readers.PlainUnpickler(io.BytesIO(b"")).find_class(module, function)
+        cifar10.PlainUnpickler(io.BytesIO(b"")).find_class(module, function)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps([1]), pickle.dumps({b"data": 3}),
@@ -99,7 +99,7 @@ def test_without_network_the_message_says_what_to_put_where(tmp_path, monkeypatc
 
     def offline(url, root, filename, md5):
         assert root == str(tmp_path / "store") and filename.startswith(".cifar-10-python.tar.gz")
-        assert md5 == readers.CIFAR_MD5
+        assert md5 == cifar10.CIFAR_MD5
         raise OSError("no route to host")
     monkeypatch.setenv("AMBIENT_DATA", str(tmp_path / "store"))
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", offline)

@@ -12,7 +12,7 @@ from ambient.annotation import patch_maps as of_patches
 from ambient.annotation.batches import ClassifierBatches
 from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.statistics import statistics
-from ambient.data import procedural
+from ambient.data import preparing, procedural
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, to_float
 from ambient.data.patch_maps import PatchMaps
@@ -27,7 +27,7 @@ from ambient.specs import (
     OptimiserSpec,
     PatchMapsSpec,
 )
-from ambient.stages import combine, corrupt, locality, prepare
+from ambient.stages import combine, corrupt, locality
 from ambient.training.weights import build_unet
 
 
@@ -249,11 +249,11 @@ def test_parts_that_contradict_each_other_are_refused():
 
 def test_a_dataset_of_some_classes_keeps_those_and_their_ids():
     labels = np.array([3, 8, 3, 8, 8, 3, 5, 8])
-    np.testing.assert_array_equal(prepare.subset(labels, (8,), None), [1, 3, 4, 7])
-    some = prepare.subset(labels, (8, 5), 3)
+    np.testing.assert_array_equal(preparing.subset(labels, (8,), None), [1, 3, 4, 7])
+    some = preparing.subset(labels, (8, 5), 3)
     assert len(some) == 3 and set(labels[some]) <= {5, 8} and (np.diff(some) > 0).all()
-    assert set(prepare.subset(labels, (8, 5), 2)) <= set(some)  # nested
-    assert len(prepare.subset(labels, None, 4)) == 4
+    assert set(preparing.subset(labels, (8, 5), 2)) <= set(some)  # nested
+    assert len(preparing.subset(labels, None, 4)) == 4
 
 
 # --- procedural images ------------------------------------------------------------------------------

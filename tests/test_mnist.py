@@ -5,20 +5,20 @@ import gzip
 import numpy as np
 import pytest
 
-from ambient.data import readers
+from ambient.data.sources import mnist
 from ambient.specs import DatasetSpec
 from ambient.storage.files import sha256
 from tests.raw_images import outside, prepared, refused
 
 
 def test_mnist_has_500_of_each_digit_averaged_over_areas(tmp_path):
-    raw = readers.mnist_file()
+    raw = mnist.locate(DatasetSpec("mnist", 28, 1))
     spec = DatasetSpec("mnist", 16, 1, padding=2, num_images=5000, sha256=sha256(raw))
     data, record = prepared(spec, None, tmp_path)
     assert data.images.shape == (5000, 1, 16, 16) and data.num_classes == 10
     np.testing.assert_array_equal(np.bincount(data.labels), [500] * 10)
     np.testing.assert_array_equal(data.ids, np.arange(5000))
-    original, labels = readers.read_mnist(raw)
+    original, labels = mnist.arrays(raw)
     assert original.shape == (5000, 1, 28, 28)
     padded = np.pad(original, ((0, 0), (0, 0), (2, 2), (2, 2))).astype(float)
     means = padded.reshape(5000, 1, 16, 2, 16, 2).mean(axis=(3, 5))
@@ -32,7 +32,7 @@ def test_mnist_has_500_of_each_digit_averaged_over_areas(tmp_path):
 
 def test_max_images_keeps_nested_subsets_of_all_classes(tmp_path):
     """The source is sorted by class: its first rows would be of one class."""
-    every, _ = readers.read_mnist(readers.mnist_file())
+    every, _ = mnist.arrays(mnist.locate(DatasetSpec("mnist", 28, 1)))
     few, more = (prepared(DatasetSpec("mnist", 28, 1, max_images=n, num_images=5000), None, tmp_path)[0]
                  for n in (100, 200))
     assert len(few.ids) == 100 and set(few.ids) < set(more.ids) and len(set(few.labels)) == 10

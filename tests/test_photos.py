@@ -13,7 +13,7 @@ from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
 from ambient.jobs.stage import Record
 from ambient.specs import DatasetSpec, MixtureSpec, SelectSpec
-from ambient.specs.strict import SpecError
+from ambient.specs.strict import SpecError, build
 from ambient.stages import prepare
 from ambient.stages.corrupt import mix
 from ambient.storage.files import sha256
@@ -203,10 +203,11 @@ def test_a_selection_that_contradicts_itself_is_refused(settings, key):
 
 
 def test_the_crop_belongs_to_photographs():
-    with pytest.raises(SpecError, match="crop: got None"):
-        DatasetSpec("photos", 8, 3)
-    with pytest.raises(SpecError, match="crop: got 'pad'"):
-        DatasetSpec("images", 8, 3, crop="pad")
+    settings = {"resolution": 8, "channels": 3}
+    with pytest.raises(SpecError, match="d: missing key 'crop'"):
+        build(DatasetSpec, settings | {"source": "photos"}, "d")
+    with pytest.raises(SpecError, match="d: unknown key 'crop'"):
+        build(DatasetSpec, settings | {"source": "images", "crop": "pad"}, "d")
 
 
 def prepare_photos(spec, raw, out, rule=None):

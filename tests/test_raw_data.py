@@ -21,10 +21,11 @@ import pytest
 from PIL import Image
 
 from ambient.cluster.cost import Costs
-from ambient.data import procedural, readers
+from ambient.data import procedural
 from ambient.data.datasets import Dataset
 from ambient.data.image_files import Images
 from ambient.data.raw import Raw
+from ambient.data.sources import cifar10
 from ambient.specs import DatasetSpec
 from ambient.storage.files import sha256_of_raw
 from tests.raw_images import (
@@ -73,7 +74,7 @@ def test_the_names_of_known_classes(tmp_path):
     assert record.facts["class_names"] == {str(i): str(i) for i in range(10)}
     assert sum(record.facts["class_images"].values()) == 50
     assert record.facts["left_out"] == {"images not drawn (max_images)": 4950}
-    assert readers.CIFAR_CLASSES[3] == "cat" and len(readers.CIFAR_CLASSES) == 10
+    assert cifar10.CIFAR_CLASSES[3] == "cat" and len(cifar10.CIFAR_CLASSES) == 10
 
 
 # --- links and names ----------------------------------------------------------------------------------
@@ -404,20 +405,21 @@ def test_jobs_that_need_the_same_download_fetch_it_once_and_see_it_whole(tmp_pat
             for part in range(0, len(content), 700):
                 file.write(content[part:part + 700])
                 file.flush()
-                seen.append((tmp_path / readers.CIFAR_NAME).exists())
+                seen.append((tmp_path / cifar10.CIFAR_NAME).exists())
                 time.sleep(0.01)
     monkeypatch.setenv("AMBIENT_DATA", str(tmp_path))
-    monkeypatch.setattr(readers, "CIFAR_MD5", hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(cifar10, "CIFAR_MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", slow)
     found = []
-    jobs = [threading.Thread(target=lambda: found.append(readers.download_cifar10().read_bytes()))
+    spec = DatasetSpec("cifar10", 32, 3)
+    jobs = [threading.Thread(target=lambda: found.append(cifar10.locate(spec).read_bytes()))
             for _ in range(3)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join()
     assert found == [content] * 3 and len(asked) == 1 and not any(seen)
-    assert readers.CIFAR_NAME not in asked
+    assert cifar10.CIFAR_NAME not in asked
 
 
 def test_labels_of_digits_are_digits(tmp_path):

@@ -18,6 +18,7 @@ from ambient.audit.sign import SIGNATURE
 from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle
 from ambient.provenance.pruned import PRUNED, pruned_path, pruned_record
+from ambient.specs import DatasetSpec
 from ambient.specs.stages import STAGES, prunable
 from ambient.storage import regular
 from ambient.storage.regular import sha256
@@ -254,7 +255,8 @@ class Audit:
             if stage not in LEAVES:
                 result.problem("contradicted", f"made from nothing, which {stage} can't do")
                 return False
-            if not found["external"] and (stage == "theory" or found["spec"].get("source") == "procedural"):
+            source = DatasetSpec.KINDS.get(found["spec"].get("source"))
+            if not found["external"] and (stage == "theory" or source and source.Spec.HAD == "drawn"):
                 return True
         elif not found["external"]:
             return True

@@ -15,6 +15,7 @@ from pathlib import Path
 from ambient.audit import shipped
 from ambient.audit.place import Tree
 from ambient.provenance import manifest, merkle
+from ambient.specs import DatasetSpec
 from ambient.specs.stages import STAGES
 from ambient.storage import regular
 from ambient.storage.files import canonical_json, digest
@@ -28,9 +29,6 @@ TITLE = "Ambient Diffusion Omni: Training Good Models with Bad Data"
 MAIN = "Snakefile"
 WORKFLOW = ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"]
 ORDER = tuple(STAGES)
-DATA = {  # where raw data come from: name, address, and licence where its publisher states one
-    "mnist": ("MNIST handwritten digits", "https://yann.lecun.com/exdb/mnist/", None),
-    "cifar10": ("CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", None)}
 MEDIA = {".csv": "text/csv", ".html": "text/html",
          ".json": "application/json", ".png": "image/png", ".pdf": "application/pdf",
          ".jsonl": "application/jsonl", ".yaml": "application/yaml", ".yml": "application/yaml",
@@ -156,9 +154,10 @@ class Export:
     def raw(self, outside: Mapping, found: Mapping):
         """Raw data from outside the tree, by digest; not part of the crate."""
         name = f"#raw-{outside['sha256'][:12]}"
-        title, address, licence = DATA.get(str(found["spec"].get("source")), (outside["file"], None, None))
-        properties = {"name": title, "alternateName": outside["file"], "sha256": outside["sha256"],
-                      "url": address, "license": licence}
+        source = DatasetSpec.KINDS.get(found["spec"].get("source"))
+        title, address = (source.Spec.TITLE, source.Spec.ADDRESS) if source else (None, None)
+        properties = {"name": title or outside["file"], "alternateName": outside["file"],
+                      "sha256": outside["sha256"], "url": address}
         return self.crate.get(name) or self.context(
             name, "CreativeWork", **{key: value for key, value in properties.items() if value})
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ambient.audit import roles
 from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle, source_code
-from ambient.specs import DetectorSpec
+from ambient.specs import DatasetSpec, DetectorSpec
 from ambient.specs.stages import option
 from ambient.storage.files import canonical_json, digest
 from ambient.storage.text import printable
@@ -89,7 +89,8 @@ def available(result: Result) -> bool:
     """Whether a job's raw data can be had here without a download or a path: those of a package, or none."""
     spec = result.manifest["spec"]
     if result.stage == "prepare":
-        return spec.get("source") in ("mnist", "procedural")
+        source = DatasetSpec.KINDS.get(spec.get("source"))
+        return source is not None and source.Spec.HAD in ("drawn", "installed")
     if result.stage == "detector":
         kind = DetectorSpec.KINDS.get(spec.get("kind"))
         if kind is None or not kind.Spec.LEARNS:

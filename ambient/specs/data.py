@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from ambient.specs.strict import later, require, require_distinct, require_finite
+from ambient.specs.kinds import Kinds, OfKinds
+from ambient.specs.strict import require, require_distinct, require_finite
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,24 @@ class SelectSpec:
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
-    """A prepared dataset. `source` says how the raw data are had; `path` where, if they are local.
+class DatasetSpec(OfKinds):
+    """A prepared dataset: what is told of it, whatever its source.
 
-    `procedural` images are made, not read: `num_images` of them (`ambient.data.procedural`).
+    `source` says how the raw data are had and read; `path` where they are, if they are local.
     """
 
-    #: which reader takes the raw data (`ambient.data.readers`)
-    source: Literal["mnist", "cifar10", "images", "photos", "procedural"]
+    KINDS: ClassVar[Kinds] = Kinds("ambient.data.sources", tag="source")
+    # How raw data are had where the configuration names no path, and the same in words.
+    HAD: ClassVar[Literal["drawn", "installed", "download", "path"]] = "path"
+    HAD_IN_WORDS: ClassVar[str] = ""
+    HAS_CLASSES: ClassVar[bool] = True  # or may have them
+    SHAPE: ClassVar[tuple[int, int] | None] = None  # channels and classes, of a source of known images
+    TITLE: ClassVar[str | None] = None  # of published data, for who cites them
+    ADDRESS: ClassVar[str | None] = None
+    select: ClassVar[SelectSpec | None] = None  # which images are taken; None: all
+    rule: ClassVar[str | None] = None  # path of a file by which they are selected
+
+    source: str  #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `images`, `photos`, `procedural`
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)
     #: local archive, EDM-format zip, or folder; None: the installed package or a download
@@ -64,10 +75,6 @@ class DatasetSpec:
     #: of image folders: none; folder that an image lies in; top, the first one of its path. None: from
     #: dataset.json, or what can be told without a guess
     labels: Literal["none", "folder", "top"] | None = None
-    #: photos: how squares are cut (`ambient.data.squares`)
-    crop: Literal["centre", "pad", "adm"] | None = later(None)
-    select: SelectSpec | None = later(None)  #: photos: which images are taken; None: all
-    rule: str | None = later(None)  #: photos: the file of `select.by`, a list of names or a CSV table
 
     def __post_init__(self) -> None:
         require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
@@ -78,15 +85,10 @@ class DatasetSpec:
             require(len(self.classes) > 0 and min(self.classes) >= 0, "classes", self.classes,
                     "one or more classes, whole numbers >= 0; null: all")
             require_distinct(self.classes, "classes")
-        require(self.source != "procedural" or (self.num_images or 0) > 0, "num_images", self.num_images,
-                "> 0 for procedural images: how many are made")
-        require(self.rule is None or (self.select is not None and self.select.by in ("list", "scores")),
-                "rule", self.rule, "a file if select.by is list or scores, else null")
-        require((self.crop is not None) == (self.source == "photos"), "crop", self.crop,
-                "centre, pad or adm if source is photos, else null")
-        for key in ("select", "rule"):
-            require(getattr(self, key) is None or self.source == "photos", key, getattr(self, key),
-                    "null unless source is photos")
+
+    def portable(self) -> DatasetSpec:
+        """The same without local paths, which say nothing of the result."""
+        return dataclasses.replace(self, path=None)
 
 
 @dataclass(frozen=True)

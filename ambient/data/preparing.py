@@ -1,0 +1,80 @@
+"""From what a source's reader gives to the images of a dataset: which are taken, and their size."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from PIL import Image
+
+from ambient.data.datasets import joined
+from ambient.data.readers import Reading
+from ambient.diffusion import randomness
+from ambient.jobs.progress import Progress
+from ambient.specs import DatasetSpec
+
+
+def resized(image: np.ndarray, spec: DatasetSpec) -> np.ndarray:
+    """An image (C, H, H), padded by 0 on each side, then resized: area means where the resolution divides
+    the size, else Lanczos."""
+    pad, goal = spec.padding, spec.resolution
+    image = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
+    side = image.shape[-1]
+    if side == goal:
+        return image
+    planes = [Image.fromarray(plane) for plane in image]
+    return np.stack([plane.reduce(side // goal) if side % goal == 0 else
+                     plane.resize((goal, goal), Image.Resampling.LANCZOS) for plane in planes])
+
+
+def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None,
+           allowed: np.ndarray | None = None) -> np.ndarray:
+    """The ids kept, rising: all of `classes`, or `most` drawn by id (raw data are often sorted by class).
+
+    `allowed`: the ids that may be kept; None: all. Subsets of one source are nested.
+    """
+    ids = np.arange(len(labels)) if allowed is None else allowed
+    ids = ids if classes is None else ids[np.isin(np.asarray(labels)[ids], classes)]
+    if most is None or most >= len(ids):
+        return ids
+    return np.sort(ids[np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most]])
+
+
+def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> np.ndarray:
+    """The images of these rows, prepared. Only they are held in memory, and one raw image at a time."""
+    side, progress = reading.side + 2 * spec.padding, Progress("prepare", len(rows))
+    prepared = np.empty((len(rows), spec.channels, spec.resolution, spec.resolution), np.uint8)
+    for place, image in enumerate(reading.images(rows)):
+        prepared[place] = resized(image, spec)
+        progress.update(place + 1)
+    if side != spec.resolution:
+        how = "enlarged, and blurred by that," if side < spec.resolution else "reduced"
+        reading.converted[f"{how} from {side} to {spec.resolution} pixels"] = len(rows)
+    return prepared
+
+
+def report(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> dict:
+    """What was taken, from which classes, what was converted and what left out: for the manifest."""
+    labels, every = reading.labels[rows], len(reading.labels)
+    left = Counter(reading.left_out)
+    allowed = reading.labels if reading.rows is None else reading.labels[reading.rows]
+    chosen = len(allowed)
+    if spec.classes is not None:
+        chosen = int(np.isin(allowed, spec.classes).sum())
+        left["images of other classes"] = len(allowed) - chosen
+    left["images not drawn (max_images)"] = chosen - len(rows)
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    return {"images": len(rows), "classes": len(classes), "labels_from": reading.labels_from,
+            "class_names": {str(i): reading.names[i] for i in classes.tolist() if i in reading.names},
+            "class_images": dict(zip(map(str, classes.tolist()), counts.tolist(), strict=True)),
+            "raw_images": every, "raw_side": reading.side, "converted": dict(+reading.converted),
+            "left_out": dict(+left)}
+
+
+def chosen_of(reading: Reading, rows: np.ndarray) -> dict:
+    """Names of files and scores of the images that were taken, where the source has them."""
+    if reading.rows is None:
+        return {}
+    place = np.searchsorted(reading.rows, rows)
+    scores = None if reading.scores is None else reading.scores[place]
+    return {"names": joined([reading.files[i] for i in place]), "scores": scores}
