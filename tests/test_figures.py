@@ -12,7 +12,7 @@ import pytest
 import results_tree
 
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset, write
+from ambient.data.datasets import Dataset, joined, write
 from ambient.data.patch_maps import PatchMaps
 from ambient.provenance import manifest
 from ambient.report import (
@@ -21,6 +21,7 @@ from ambient.report import (
     crops_figures,
     distance_panels,
     drawing,
+    extremes,
     galleries,
     learning_curves,
     published,
@@ -218,6 +219,23 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     assert stacks[0] == 10 and max(stacks) <= 200  # clean ones are usable everywhere
     drawing.save(figure, tmp_path / "d.png", tmp_path / "d.pdf")
     assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_extremes_show_the_least_and_the_largest_sigma_min_with_their_files(tmp_path):
+    names = [f"photos/{i:03d}.png" for i in range(60)]
+    levels = np.r_[np.zeros(20), np.linspace(0.1, 3.0, 30), np.full(10, np.inf)]
+    write(tmp_path / "m.safetensors", Dataset(
+        np.zeros((60, 3, 8, 8), np.uint8), np.full(60, -1), np.arange(60),
+        (levels > 0).astype(np.uint8), joined(names)))
+    Annotations(np.arange(60), levels, np.zeros(60)).write(tmp_path / "a.safetensors")
+    spec = dataclasses.replace(Experiments(ROOT / "config", "paper").figures["figure15"], images=4)
+    figure = extremes.extremes(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
+    titles = [axis.get_title("left") for axis in figure.axes]
+    assert titles[:4] == ["020.png", "021.png", "022.png", "023.png"]  # below them their levels
+    assert titles[4] == r"$\sigma_{\min}$ = 0.1" and titles[20:24] == [r"$\sigma_{\min}$ = 2.7",
+        r"$\sigma_{\min}$ = 2.8", r"$\sigma_{\min}$ = 2.9", r"$\sigma_{\min}$ = 3"]
+    assert titles[16:20] == ["046.png", "047.png", "048.png", "049.png"]
+    assert titles[28:] == ["never"] * 4 and {int(name[:3]) for name in titles[24:28]} <= set(range(50, 60))
 
 
 def test_figure_3_noises_each_image_to_its_own_level(paper, tmp_path, monkeypatch):

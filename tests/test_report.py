@@ -6,16 +6,20 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
+import jinja2
 import pandas as pd
 import pytest
 from results_tree import audit
 
 from ambient import __main__ as command
 from ambient.audit import html
+from ambient.provenance import manifest
 from ambient.provenance.manifest import path_for
 from ambient.report import findings
 from ambient.report import page as report
+from ambient.report.template import PAGE
 from ambient.settings import Experiments
 from ambient.specs import ReportSpec, RowSpec, ShownFigure, TableSpec
 from ambient.specs.strict import build
@@ -95,6 +99,17 @@ def test_the_report_is_whole_in_itself_and_fits_a_phone(page):
 def test_the_report_escapes_what_it_is_given(page):
     assert "Table 9: <b>blur</b>" in [text for *_, text in page.all("h2")]
     assert any("digits & letters, 8x8" in text for *_, text in page.all("p"))
+
+
+def test_the_report_says_what_was_read_of_photographs(original, tmp_path):
+    facts = {"images": 1200, "raw_images": 1500, "converted": {"turned": 3}, "left_out": {"damaged": 1}}
+    prepared = tmp_path / "birds-good.safetensors"
+    prepared.write_bytes(b"")
+    with mock.patch.object(manifest, "read", return_value={"facts": facts}):
+        (found,) = report.images_read([prepared])
+    text = jinja2.Environment(autoescape=True).from_string(PAGE).render(
+        read=[found], sections=[], others=[], scale="birds", folder="results/birds", ended="", commits="")
+    assert "birds-good</b>: 1,200 of 1,500 image files.\nConverted: 3 turned.\nLeft out: 1 damaged." in text
 
 
 def table_of(values, papers, **columns):

@@ -20,6 +20,8 @@ KINDS = {
     "patches": "Each patch of an image with the probability that it is of the other kind: such patches can "
                "train a model of that kind.",
     "donut": "How many images can be trained on at each noise level, by where they come from.",
+    "extremes": "Images by their sigma_min, the least and the largest: as they are, and noised to it. From "
+                "there on an image trains as a good one does.",
     "locality": "How much of an image around a patch a denoiser needs, at each noise level.",
     "theory": "Section 4 in one dimension: a few clean samples alone (Algorithm 1), or with many others "
               "(Algorithm 2), which help above the measured sigma_min.",

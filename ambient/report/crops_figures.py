@@ -1,4 +1,4 @@
-"""Figures of section 3.2: patch probabilities, the donut, and locality."""
+"""Figures of one run's data: patch probabilities, the donut, extremes of sigma_min, and locality."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ambient.report.drawing import (
     show,
     sigma_axis,
 )
+from ambient.report.extremes import extremes
 from ambient.specs import FigureSpec
 
 FIRST_ADDED = 1 << 32  # ids from here on belong to added datasets (`ambient.stages.corrupt.first_id`)
@@ -121,4 +122,4 @@ def locality(spec: FigureSpec, table: Path) -> plt.Figure:
     return figure
 
 
-KINDS = {"patches": patches, "donut": donut, "locality": locality}
+KINDS = {"patches": patches, "donut": donut, "extremes": extremes, "locality": locality}

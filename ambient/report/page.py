@@ -94,6 +94,17 @@ def landmarks_of(labels: Sequence[str], paths: Sequence[Path], folder: Path) -> 
     return found
 
 
+def images_read(paths: Sequence[Path]) -> list[dict]:
+    """What each prepared dataset was made of, in words: its manifest says it."""
+    found = []
+    for path in paths:
+        facts = manifest.read(manifest.path_for(path))["facts"]
+        done = {key: [f"{count:,} {what}" for what, count in facts[key].items()]
+                for key in ("converted", "left_out")}
+        found.append({"name": path.stem, "images": facts["images"], "files": facts["raw_images"], **done})
+    return found
+
+
 def picture(path: Path, title: str, caption: str) -> dict:
     """A PNG as it goes into the page."""
     return {"name": path.stem, "title": title, "caption": caption, "pdf": path.with_suffix(".pdf").name,
@@ -126,11 +137,12 @@ def origin(paths: list[Path]) -> dict:
 
 
 def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int],
-         landmarks: Sequence[Path] = ()) -> str:
+         landmarks: Sequence[Path] = (), photos: Sequence[Path] = ()) -> str:
     """The HTML. `levels` are the audit's of the tables.
 
     `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table. `landmarks` holds
     a file for each corruption that a table's specification names in its own `landmarks`, table by table.
+    `photos` are the prepared datasets of the owner's images.
     """
     count, known = len(SUFFIXES), iter(landmarks)
     sections = [section(one, path, pictures[i * count:(i + 1) * count],
@@ -141,4 +153,5 @@ def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: lis
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)
     return environment.from_string(PAGE).render(scale=spec.scale, sections=sections, others=others,
+                                                read=images_read(photos),
                                                 folder=tables[0].parent.as_posix(), **origin(tables))

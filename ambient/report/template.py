@@ -42,6 +42,18 @@ Distances to the full clean dataset: lower is better.</p>
 {% if others %}<a href="#figures">Figures</a>{% endif %}
 </nav>
 {% endif %}
+{% if read %}
+<section id="images">
+<h2>Images read</h2>
+<ul class="findings">
+{% for one in read %}
+<li><b>{{ one.name }}</b>: {{ "{:,}".format(one.images) }} of {{ "{:,}".format(one.files) }} image files.
+Converted: {{ one.converted | join("; ") or "nothing" }}.
+Left out: {{ one.left_out | join("; ") or "nothing" }}.</li>
+{% endfor %}
+</ul>
+</section>
+{% endif %}
 {% for one in sections %}
 <section id="{{ one.name }}">
 <h2>{{ one.title }}</h2>

@@ -83,7 +83,7 @@ class FigureEntry:
     kind: str  #: what it shows (`FigureSpec`)
     title: str | None = None  #: in a reader's words
     study: str | None = None  #: name in `studies`; None: the run's
-    run: str | None = None  #: name in `runs`, for a donut
+    run: str | None = None  #: name in `runs`, for a donut and extremes
     corruptions: tuple[str, ...] = ()  #: names in `corruptions`
     annotation: str | None = None  #: name in `annotations`
     images: int = 8  #: pictures in a row

@@ -216,7 +216,7 @@ class Experiments(Scores):
             require(needs in preset, f"{where}.annotation", entry.annotation, f"one with {needs}")
         if entry.kind in ("crossing", "patches"):
             require(len(entry.corruptions) == 1, f"{where}.corruptions", list(entry.corruptions), "one")
-        if entry.kind == "donut" and entry.run is None:
+        if entry.kind in ("donut", "extremes") and entry.run is None:
             raise SpecError(f"{where}: missing key 'run'")
         if entry.kind == "locality":
             check_locality(self, entry.study)

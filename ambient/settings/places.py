@@ -185,7 +185,7 @@ class Files:
         entry = self.experiments.figure_entry(figure)
         if entry.kind == "locality":
             return {"locality_table": self.path("locality", study=entry.study)}
-        if entry.kind == "donut":
+        if entry.kind in ("donut", "extremes"):
             return {"data": self.training_data(entry.run), "annotations": self.annotations(entry.run)}
         return {"patches": self.path("patch_maps", patches=figure)}
 
@@ -227,6 +227,16 @@ class Files:
         spec = self.experiments.report(page == "report-all")
         names = [f"{table.name}{part}" for table in spec.tables for part in PICTURES]
         return [f"{folder(self.scale)}/{name}.png" for name in [*names, *(one.name for one in spec.figures)]]
+
+    def photos_of_page(self, page: str) -> list[str]:
+        """The prepared datasets of photographs behind the tables: what was read of the owner's images."""
+        spec, found = self.experiments.report(page == "report-all"), []
+        for run in (row.run for table in spec.tables for row in table.rows):
+            entry = self.experiments.run(run)
+            found += [self.experiments.study(entry.study).dataset,
+                      *(self.experiments.added_dataset(corruption) for corruption, _ in entry.parts)]
+        return [self.path("prepare", dataset=name) for name in dict.fromkeys(filter(None, found))
+                if self.experiments.dataset(name).CONVERTS]
 
     def landmarks_of_page(self, page: str) -> list[str]:
         """What known images score, table by table, by the first detector of each mixture's study."""

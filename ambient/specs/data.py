@@ -56,6 +56,7 @@ class DatasetSpec(OfKinds):
     SHAPE: ClassVar[tuple[int, int] | None] = None  # channels and classes, of a source of known images
     TITLE: ClassVar[str | None] = None  # of published data, for who cites them
     ADDRESS: ClassVar[str | None] = None
+    CONVERTS: ClassVar[bool] = False  # and leaves images out: a page then says what was done
     select: ClassVar[SelectSpec | None] = None  # which images are taken; None: all
     rule: ClassVar[str | None] = None  # path of a file by which they are selected
 

@@ -77,11 +77,13 @@ class FigureSpec:
     gallery: the same images under each of `corruptions`. batch: images and the same noised, as in
     training. crossing: P(clean) against sigma with the noised images. levels: sigma_min of each of
     `corruptions` beside its images, as they are and noised to it. patches: P(target) of each patch of images
-    of the other dataset, or P(other) of the target's. donut: usable samples against sigma. locality: loss
+    of the other dataset, or P(other) of the target's. donut: usable samples against sigma. extremes: images
+    with the least and the largest sigma_min of a run, as they are and noised to it. locality: loss
     against context, and context against sigma.
     """
 
-    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "locality"]  #: see above
+    kind: Literal[  #: see above
+        "gallery", "batch", "crossing", "levels", "patches", "donut", "extremes", "locality"]
     names: tuple[str, ...]  #: of the corruptions, in a reader's words
     corruptions: tuple[MixtureSpec, ...]  #: mixtures that it shows
     noise: NoiseSpec  #: density of training levels: of the batch, and of the donut's axis

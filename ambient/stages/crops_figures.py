@@ -1,4 +1,4 @@
-"""Stage: figures of section 3.2: patch probabilities, the donut, and locality."""
+"""Stage: figures of one run's data: patch probabilities, the donut, extremes, and locality."""
 
 from __future__ import annotations
 

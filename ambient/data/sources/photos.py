@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ambient.data.sources import images
 from ambient.specs import DatasetSpec, SelectSpec
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Spec(DatasetSpec):
     """`num_images` says about how many are taken, for the estimate of costs alone."""
+
+    CONVERTS: ClassVar[bool] = True
 
     crop: Literal["centre", "pad", "adm"]  #: how squares are cut (`ambient.data.squares`)
     select: SelectSpec | None = None  #: which images are taken; None: all
