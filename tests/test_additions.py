@@ -7,7 +7,7 @@ import pytest
 
 from ambient.data.datasets import read
 from ambient.provenance import manifest
-from ambient.storage.files import read_arrays
+from ambient.storage.files import read_arrays, read_json
 from tests import additions
 from tests.clones import clone
 from tests.test_workflow import snakemake
@@ -28,9 +28,12 @@ ADDITIONS = {
     "source": Addition("ambient/data/sources", "array_file.py", "data.yaml", "datasets",
                        "noise: {source: array_file, path: noise.npy, resolution: 16, channels: 1, every: 4}"),
     "detector": Addition("ambient/evaluation/detectors", "means.py", "models.yaml", "detectors",
-                         "mean-grey: {kind: means, features: 1, gain: 2.0}")}
+                         "mean-grey: {kind: means, features: 1, gain: 2.0}"),
+    "annotation method": Addition("ambient/annotation/methods", "by_brightness.py", "models.yaml",
+                                  "annotations", "brightness: {method: by_brightness, of_white: 3.0}")}
 TARGETS = {"source": "results/tiny/data/noise.safetensors",
-           "detector": "results/tiny/detectors/noise/mean-grey-reference.safetensors"}
+           "detector": "results/tiny/detectors/noise/mean-grey-reference.safetensors",
+           "annotation method": "results/tiny/annotations/controlled/blur-0.6/brightness.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,13 @@ def test_the_added_detector_measures_the_dataset(added):
     found = read_arrays(folder / TARGETS["detector"])
     np.testing.assert_allclose([found["mean"][0], found["covariance"][0, 0], found["count"][0]],
                                [greys.mean(), greys.var(ddof=1), len(IMAGES)], rtol=1e-5)
+
+
+def test_the_added_method_annotates_the_mixture(added):
+    folder, _ = added
+    mixture = read(folder / "results/tiny/mixtures/controlled/blur-0.6/clean-0.2.safetensors")
+    brightness = mixture.images.mean(axis=(1, 2, 3)) / 255
+    table = read_arrays(folder / TARGETS["annotation method"])
+    np.testing.assert_allclose(table["sigma_min"], 3 * brightness * mixture.corrupted, rtol=1e-6)
+    summary = read_json((folder / TARGETS["annotation method"]).with_suffix(".json"))
+    assert summary["of_white"] == 3.0 and summary["corrupted"] == mixture.corrupted.sum() > 100

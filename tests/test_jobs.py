@@ -17,6 +17,7 @@ import torch
 from tiny import CLASSIFIER, NOISE, TRAINING, kept, optimiser
 
 from ambient import specs
+from ambient.annotation import crop_likeness
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, write
 from ambient.jobs import guard, identity, launch, ranks, records, shards, stage, state, stopping
@@ -368,7 +369,7 @@ def test_crops_annotation_is_shared_out_stopped_and_resumed(keep, mixture, tmp_p
     write(tmp_path / "m.safetensors", data)
     crop_map = {"sigmas": [0.1, 1.0], "crop_px": [1, 4], "tolerance": 1e-3}
     (tmp_path / "map.json").write_text(json.dumps(crop_map))
-    whole = annotate.patch_probability
+    whole = crop_likeness.patch_probability
 
     def counted(*arguments):
         rows.append(len(arguments[1]))
@@ -376,7 +377,7 @@ def test_crops_annotation_is_shared_out_stopped_and_resumed(keep, mixture, tmp_p
             stopping.ask("a test")
         return whole(*arguments)
 
-    monkeypatch.setattr(annotate, "patch_probability", counted)
+    monkeypatch.setattr(crop_likeness, "patch_probability", counted)
     files = {"data": tmp_path / "m.safetensors", "classifier": None, "crops": [files["out"]],
              "locality": tmp_path / "map.json", "state": kept(tmp_path / "t"), "summary": tmp_path / "a.json"}
     with stopping.watch(), pytest.raises(SystemExit) as left:

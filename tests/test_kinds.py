@@ -10,7 +10,8 @@ from ambient import specs
 from ambient.provenance import source_code
 from ambient.specs.strict import SpecError, build, from_json, plain, to_json
 
-FOLDERS = {"detectors": specs.DetectorSpec.KINDS, "sources": specs.DatasetSpec.KINDS}
+FOLDERS = {"detectors": specs.DetectorSpec.KINDS, "sources": specs.DatasetSpec.KINDS,
+           "methods": specs.AnnotationSpec.KINDS}
 NET = {"kind": "classifier", "features": 8, "channels": 8, "nimg": 64, "batch": 32, "lr": 0.001}
 
 

@@ -83,7 +83,8 @@ def test_a_file_without_parts_counts_whole():
     ("galleries", {"kind": "batch"}, "ambient/report/galleries.py:batch"),
     ("crops_figures", {"kind": "donut"}, "ambient/report/crops_figures.py:donut"),
     ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,varied"),
-    ("annotate", {"protocol": "dense"}, "ambient/annotation/trajectories.py:CHUNK,Dense")])
+    ("annotate", {"method": "per_sample", "protocol": "dense"},
+     "ambient/annotation/trajectories.py:CHUNK,Dense")])
 def test_every_table_is_told_by_the_entries_in_use(stage, spec, entry):
     assert entry in source_code.digests(f"ambient.{stage}", spec)
 

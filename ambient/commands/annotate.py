@@ -107,7 +107,7 @@ def curves_of(asked: Asked, images: np.ndarray, mixture: Dataset) -> tuple[Dense
         parts.append(protocol.of(images[part], ids[part]))
         progress.update(first + len(parts[-1]))
     curves = protocol.curves(np.concatenate(parts), mixture.images[mixture.corrupted == 1], of_all)
-    if asked.spec.method == "population":  # one annotation for all images that are asked together
+    if asked.spec.OF_MEAN:  # one annotation for all images that are asked together
         curves = np.broadcast_to(curves.mean(axis=0), curves.shape)
     return protocol, curves
 
@@ -117,9 +117,9 @@ def of_training(asked: Asked, protocol: Dense, mixture: Dataset) -> np.ndarray |
 
     It is worked out once and stays in the folder of states, in pieces: a stop costs the piece at work.
     """
+    from ambient.annotation.crossings import classify
     from ambient.jobs.identity import identity
     from ambient.jobs.state import State
-    from ambient.stages.annotate import classify
 
     if asked.spec.protocol != "shared_noise":
         return None

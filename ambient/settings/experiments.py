@@ -266,10 +266,10 @@ class Experiments(Scores):
         added = self.added_dataset(corruption)
         if added:
             self.dataset(added)
-        if (classifier or spec.method == "crops") and corruption == "none":
+        if spec.ASKS and corruption == "none":
             raise SpecError(f"runs.{run}: annotation {annotation!r} needs corrupted images, but "
                             "corruption is 'none'")
-        if spec.method == "crops" and spec.crop_map == "measured":
+        if spec.reads_locality():
             check_locality(self, study)
         fractions = {self.classifier(study, name).crop and self.fraction(study, name)
                      for name in self.crop_classifiers(annotation)}

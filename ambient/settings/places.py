@@ -80,8 +80,7 @@ class Files:
 
     def locality_map(self, study: str, annotation: str) -> str | None:
         """The measured crop(sigma) that an annotation by crops is made with, if it is."""
-        spec = self.experiments.annotation(study, annotation)
-        measured = spec.method == "crops" and spec.crop_map == "measured"
+        measured = self.experiments.annotation(study, annotation).reads_locality()
         return self.path("locality", "map_out", study=study) if measured else None
 
     def locality_denoiser(self, study: str) -> str:

@@ -207,13 +207,13 @@ class Stages:
         classifier, crops = preset.pop("classifier", None), preset.pop("classifiers", None)
         preset.pop("label", None)
         spec = self.preset(AnnotationSpec, study, "annotation", preset, f"annotations.{name}")
-        needs = spec.method in ("population", "per_sample")
+        needs = spec.ASKS == "noise"
         if needs != (classifier is not None):
             raise SpecError(f"annotations.{name}.classifier: got {classifier!r}, allowed: "
                             + ("a name in classifiers" if needs else "none for this method"))
-        if (spec.method == "crops") != bool(crops):
+        if (spec.ASKS == "crops") != bool(crops):
             raise SpecError(f"annotations.{name}.classifiers: got {crops!r}, allowed: "
-                            + ("names of crops classifiers" if spec.method == "crops"
+                            + ("names of crops classifiers" if spec.ASKS == "crops"
                                else "none for this method"))
         return spec
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import require, require_distinct, require_finite
 from ambient.specs.training import AugmentSpec, NetworkSpec, NoiseSpec, OptimiserSpec
 
@@ -56,15 +57,19 @@ class ClassifierSpec:
 
 
 @dataclass(frozen=True)
-class AnnotationSpec:
+class AnnotationSpec(OfKinds):
     """How each corrupted (or other) sample gets its sigma_min and sigma_max (clean samples: 0, 0).
 
-    method: `clean` never uses them (sigma_min = inf); `fixed` gives all the values `sigma_min` and
-    `sigma_max`; `population` gives all the crossing of the mean (equation 3.2); `per_sample` gives each
-    its own; `crops` gives each its sigma_max (section 3.2) and sigma_min = inf.
+    This is what is told of it, whatever the method; a method says which of it is used.
     """
 
-    method: Literal["clean", "fixed", "population", "per_sample", "crops"]  #: see above
+    KINDS: ClassVar[Kinds] = Kinds("ambient.annotation.methods", tag="method")
+    ASKS: ClassVar[Literal["noise", "crops"] | None] = None  # a noise classifier, classifiers of crops
+    GIVEN: ClassVar[bool] = False  # sigma_min and sigma_max are settings
+    OF_MEAN: ClassVar[bool] = False  # one sigma_min for all, of the mean of their curves
+
+    #: a file of `ambient/annotation/methods/`: `clean`, `fixed`, `population`, `per_sample`, `crops`
+    method: str
     sigma_min: float | None  #: method fixed: the value that all get
     epsilon: float  #: threshold tau = 0.5 - epsilon on P(clean)
     num_sigmas: int  #: noise levels at which the classifier is asked
@@ -91,12 +96,12 @@ class AnnotationSpec:
 
     def __post_init__(self) -> None:
         require_finite(self, "sigma_min")
-        require(self.sigma_max >= 0 and (self.sigma_max == 0 or self.method == "fixed"), "sigma_max",
-                self.sigma_max, ">= 0, and 0 unless method is fixed")
+        require(self.sigma_max >= 0 and (self.sigma_max == 0 or self.GIVEN), "sigma_max",
+                self.sigma_max, ">= 0, and 0 unless the method takes it, as fixed does")
         require(0 < self.crop_threshold < 1, "crop_threshold", self.crop_threshold, "(0, 1)")
         require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")
-        require((self.sigma_min is not None) == (self.method == "fixed"), "sigma_min", self.sigma_min,
-                "a number if method is fixed, else null")
+        require((self.sigma_min is not None) == self.GIVEN, "sigma_min", self.sigma_min,
+                f"{'a number' if self.GIVEN else 'null'} for method {self.method}")
         require(self.sigma_min is None or self.sigma_min >= 0, "sigma_min", self.sigma_min, ">= 0")
         require(0 < self.sigma_low < self.sigma_high, "sigma_low", self.sigma_low,
                 f"between 0 and sigma_high = {self.sigma_high}")
@@ -108,6 +113,10 @@ class AnnotationSpec:
                     "even if protocol is shared_noise: the noises come in pairs z and -z")
         for key in ("num_sigmas", "num_trials", "smoothing_span", "reference_draws"):
             require(getattr(self, key) > 0, key, getattr(self, key), ">= 1")
+
+    def reads_locality(self) -> bool:
+        """Whether it takes the study's measured crop(sigma)."""
+        return False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""sigma_min of a mixture's samples by a noise classifier: where their curves of P(corrupted) cross."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ambient.annotation.classifier import Classifier
+from ambient.annotation.levels import Levels
+from ambient.annotation.trajectories import CHUNK, PROTOCOLS, Dense
+from ambient.data.datasets import Dataset
+from ambient.jobs import ranks
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
+from ambient.specs import AnnotationSpec
+from ambient.training.hardware import compile_for, device
+
+PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
+
+
+def classify(asked: Dense, data: Dataset, state: State) -> np.ndarray | None:
+    """P(corrupted) of every corrupted image along the levels; None but on the first rank."""
+    rows = np.flatnonzero(data.corrupted)
+    step = CHUNK * min(max(PASSES // (CHUNK * asked.spec.num_sigmas * asked.spec.num_trials), 1), 16)
+    parts = [rows[first:first + step] for first in range(0, len(rows), step)]
+    compile_for(asked.classifier.network.model, len(rows) * asked.spec.num_sigmas // (CHUNK * ranks.size()))
+    pieces = [(f"trajectories-{k * step}", len(part)) for k, part in enumerate(parts)]
+    shards = collect("annotate", state, pieces,
+                     lambda k: {"p": asked.of(data.images[parts[k]], data.ids[parts[k]])})
+    return None if shards is None else np.concatenate([shard["p"] for shard in shards])
+
+
+def crossings(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, state: State) -> Levels | None:
+    """sigma_min of each corrupted sample, or where `spec.OF_MEAN` that of their mean curve for all.
+
+    None but on the first rank. Raises `ValueError` without a classifier.
+    """
+    if classifier is None:
+        raise ValueError(f"annotation method {spec.method} needs --classifier")
+    processor = device()
+    asked = PROTOCOLS[spec.protocol](spec, Classifier(classifier, processor), processor)
+    if (p := classify(asked, mixture, state)) is None:
+        return None
+    corrupted = mixture.images[mixture.corrupted == 1]
+    curves = asked.curves(p, corrupted)
+    if spec.OF_MEAN:
+        curves = curves.mean(axis=0, keepdims=True)
+    sigma_min = np.broadcast_to(asked.crossing(curves), len(corrupted))
+    crossed = sigma_min[np.isfinite(sigma_min)]
+    about = {"sigma_min_lag": asked.lag(crossed.mean())} if len(crossed) else {}
+    never = (curves >= 0.5 + spec.epsilon).all(axis=-1)
+    about |= {"never_crossed": int(np.broadcast_to(never, len(corrupted)).sum()),
+              "last_level": float(asked.sigmas[-1])}
+    return Levels(sigma_min, about=about)
