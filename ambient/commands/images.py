@@ -11,10 +11,10 @@ import numpy as np
 
 from ambient.data.image_files import Images
 from ambient.data.photos import readable
+from ambient.data.preparing import resized
 from ambient.data.raw import Raw
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
-from ambient.stages.prepare import resized
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
     """
     if not folder.exists():
         raise ValueError(f"{folder}: no such folder or zip")
-    if spec.source == "photos":
+    if spec.ANY_SIZE:
         taken = readable(Raw(folder), spec)
         names = [taken.names[row] for row in taken.rows]
         return Prepared(names, taken.images, taken.converted, +taken.left_out)
