@@ -9,8 +9,8 @@ from ambient.data.quality import blockiness, contrast, exposure, noise, sharpnes
 # (median, spread) over ordinary photographs, from `python -m benchmarks.quality`. The spread is the
 # distance from the median to the 5 % quantile, over 1.645: the standard deviation where the lower half is
 # that of a normal distribution.
-ORDINARY = {sharpness: (0.37, 0.054), noise: (-1.0, 2.3), blockiness: (-0.014, 0.12), exposure: (0.80, 0.19),
-            contrast: (0.67, 0.21)}
+ORDINARY = {sharpness: (0.36, 0.051), noise: (-1.1, 2.2), blockiness: (0.0, 0.12), exposure: (0.79, 0.19),
+            contrast: (0.68, 0.20)}
 
 
 def score(image: np.ndarray) -> float:
