@@ -57,7 +57,9 @@ def unknown(name: str) -> str:
 
 def one_line(error: Exception) -> str:
     """An error for the person who reads it; one that nobody foresaw says its kind, and how to see where."""
-    text = " ".join(str(error).split())
+    from ambient.storage.text import printable
+
+    text = printable(" ".join(str(error).split()))
     if isinstance(error, (ValueError, OSError, ImportError)) and text:
         return text
     return f"{type(error).__name__}: {text} (AMBIENT_TRACEBACK=1 shows where)"

@@ -105,13 +105,14 @@ def test_a_damaged_result_is_made_again(copied):
     assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
 
 
+PARENT = "two\nlines"
 NAME = "my data (1) & 'two' \"3\" $HOME `x` {y};"
 
 
 @pytest.fixture
 def faces(tmp_path):
-    """A copy of the repository, and six pictures in a folder whose name means much to a shell."""
-    folder, raw = clone(tmp_path / "clone", "demo"), tmp_path / NAME
+    """A copy of the repository, and six pictures in a folder whose path means much to a shell."""
+    folder, raw = clone(tmp_path / "clone", "demo"), tmp_path / PARENT / NAME
     for number in range(6):
         path = raw / str(number % 2) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

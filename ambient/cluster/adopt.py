@@ -28,6 +28,7 @@ from ambient.provenance.pruned import pruned_record
 from ambient.settings.asked import Difference, differences
 from ambient.specs.stages import prunable
 from ambient.storage.digests import Digests
+from ambient.storage.text import printable
 
 STORE = Path(".snakemake/ambient-digests.json")
 TOLD = 20  # lines of differences shown at the start of a run
@@ -186,8 +187,9 @@ class Adopting(DAG):
                                     "which the configuration names: correct the path there")
             found = self.judge.digests.read_before(told.outside)
             if found and told.spec.sha256 not in (None, found):
-                raise WorkflowError(f"{told.outside}: sha256 is {found}, the configuration's sha256 is "
-                                    f"{told.spec.sha256}: it has changed, or the wrong one is pinned")
+                raise WorkflowError(
+                    printable(f"{told.outside}: sha256 is {found}, the configuration's sha256 is "
+                              f"{told.spec.sha256}: it has changed, or the wrong one is pinned"))
 
     async def write_records(self, kept: set) -> None:
         """Give back to Snakemake the records that were lost."""

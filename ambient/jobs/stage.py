@@ -18,6 +18,7 @@ from ambient.provenance import manifest, merkle, schema, source_code
 from ambient.specs.stages import Stage, option
 from ambient.specs.strict import from_json, plain
 from ambient.storage.files import sha256, sha256_of_raw, write_json
+from ambient.storage.text import printable
 
 
 class Record:
@@ -90,7 +91,7 @@ class Job:
         except (ValueError, OSError, ArithmeticError) as error:
             if "AMBIENT_TRACEBACK" in os.environ:
                 raise
-            raise SystemExit(f"{self.name}: error: {error}") from None
+            raise SystemExit(f"{self.name}: error: {printable(error)}") from None
         except KeyboardInterrupt:  # in a stage without a state: there is nothing to save
             stopping.say(f"{self.name}: interrupted")
             raise SystemExit(128 + signal.SIGINT) from None

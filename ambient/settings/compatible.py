@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ambient.provenance import schema
 from ambient.specs import DatasetSpec, NetworkSpec
 from ambient.specs.strict import SpecError, require
 
@@ -13,9 +15,21 @@ if TYPE_CHECKING:
 SMALLEST_DETECTED = 8  # pixels: a detector that learns halves its images three times
 
 
+def check_recorded(key: str, path: str | None) -> None:
+    """Manifests record the name of what is read from outside, without its folder: it must be one line."""
+    if path is None:
+        return
+    try:
+        schema.name(Path(path).name, key)
+    except ValueError:
+        raise SpecError(f"{key}: got {path!r}, allowed: a path that ends in a name, which is recorded, "
+                        "without line breaks and backslashes") from None
+
+
 def check_dataset(name: str, dataset: DatasetSpec) -> None:
     """A known source has its own channels and classes."""
     where = f"datasets.{name}"
+    check_recorded(f"{where}.path", dataset.path)
     channels, classes = dataset.SHAPE or (dataset.channels, None)
     require(dataset.channels == channels, f"{where}.channels", dataset.channels,
             f"{channels}, which source {dataset.source} has")
@@ -80,6 +94,7 @@ def check_run(found: Experiments, name: str) -> None:
     check_network(f"{key}.training", training.network, dataset.resolution)
     for detector in found.detectors(run.study):
         spec = found.detector(detector)
+        check_recorded(f"detectors.{detector}.weights", spec.weights)
         require(not (spec.FULL_RANK and spec.too_few(sampling.num_samples)),
                 f"{key}.sampling.num_samples", sampling.num_samples,
                 f"more than the {spec.dimensions} features of {detector}: the covariance of fewer is "

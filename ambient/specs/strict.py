@@ -16,13 +16,20 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 from ambient.storage.files import canonical_json
+from ambient.storage.text import printable
 
 T = TypeVar("T")
 SEEDS = 2**63
 
 
 class SpecError(ValueError):
-    """A setting that can't be used. The message is one line: where, what was found, what is allowed."""
+    """A setting that can't be used. The message is one line: where, what was found, what is allowed.
+
+    Keys, values and paths may hold anything: what could break the line or steer a terminal becomes ?.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def require(condition: bool, key: str, value: Any, allowed: str) -> None:
