@@ -7,11 +7,7 @@ import sys
 
 # The package lies beside the Snakefile, wherever the workflow runs (`--directory`): for this process and its jobs.
 sys.path.insert(0, workflow.basedir)
-os.environ.update(
-    PYTHONPATH=os.pathsep.join(
-        [workflow.basedir, *filter(None, [os.getenv("PYTHONPATH")])]
-    )
-)
+os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, *filter(None, [os.getenv("PYTHONPATH")])]))
 
 from ambient.cluster import adopt
 from ambient.cluster.rules import PLACES, Rules, print_efficiency
