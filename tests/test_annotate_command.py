@@ -13,9 +13,9 @@ from PIL import Image
 from ambient.commands import annotate
 from ambient.commands import scale as scales
 from ambient.commands.images import prepared
-from ambient.data import readers
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
+from ambient.data.sources import mnist
 from ambient.specs import DatasetSpec
 from ambient.stages import prepare
 
@@ -80,7 +80,7 @@ def test_dense_annotations_are_found_again_too(copy, tmp_path):
 
 
 def test_raw_images_are_prepared_as_the_datasets(away, tmp_path):
-    raw, _ = readers.read_mnist(readers.mnist_file())
+    raw, _ = mnist.arrays(mnist.locate(DatasetSpec("mnist", 28, 1)))
     data = read("results/away/data/digits.safetensors")
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         for k, row in enumerate(data.ids[:9]):

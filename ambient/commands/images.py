@@ -36,7 +36,7 @@ def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
     """
     if not folder.exists():
         raise ValueError(f"{folder}: no such folder or zip")
-    if spec.ANY_SIZE:
+    if spec.CONVERTS:
         taken = readable(Raw(folder), spec)
         names = [taken.names[row] for row in taken.rows]
         return Prepared(names, taken.images, taken.converted, +taken.left_out)

@@ -52,7 +52,6 @@ class DatasetSpec(OfKinds):
     # How raw data are had where the configuration names no path, and the same in words.
     HAD: ClassVar[Literal["drawn", "installed", "download", "path"]] = "path"
     HAD_IN_WORDS: ClassVar[str] = ""
-    ANY_SIZE: ClassVar[bool] = False  # its raw images may have any size: `ambient.data.photos` reads them
     HAS_CLASSES: ClassVar[bool] = True  # or may have them
     SHAPE: ClassVar[tuple[int, int] | None] = None  # channels and classes, of a source of known images
     TITLE: ClassVar[str | None] = None  # of published data, for who cites them
