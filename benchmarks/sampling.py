@@ -11,8 +11,8 @@ from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.noise import karras_schedule
 from ambient.settings import Experiments
 from ambient.stages.sample import BATCH, Draw
+from ambient.training.build import build_network
 from ambient.training.hardware import compile_for, device
-from ambient.training.weights import build_unet
 from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 from benchmarks.training import as_written
@@ -41,7 +41,7 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
     training, spec, size = found.training(run, 0), found.sampling(run), min(BATCH[device().type], count)
 
     def denoiser() -> Denoiser:
-        network = build_unet(training.network, dataset.resolution, dataset.channels, 10, False,
+        network = build_network(training.network, dataset.resolution, dataset.channels, 10, False,
                              randomness.torch_generator("cpu", "init", 0)).eval()
         return Denoiser(network, training.sigma_data).to(device())
 

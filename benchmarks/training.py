@@ -19,9 +19,9 @@ from ambient.settings import Experiments
 from ambient.specs import OptimiserSpec, TrainingSpec
 from ambient.specs.strict import build, plain
 from ambient.training.batches import AmbientBatches
+from ambient.training.build import build_network
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import BETAS, EPS, Fit, ema_beta, learning_rate
-from ambient.training.weights import build_unet
 from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 
@@ -68,7 +68,7 @@ def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMA
     ids = np.arange(count)
     data = Dataset(images, ids % 10, ids)
     rows = Annotations(ids, np.where(ids % 10 == 0, 0.0, 1.0), np.zeros(count))
-    network = build_unet(spec.network, resolution, channels, 10, bool(spec.augment.transforms),
+    network = build_network(spec.network, resolution, channels, 10, bool(spec.augment.transforms),
                          randomness.torch_generator("cpu", "init", 0))
     denoiser = Denoiser(network, spec.sigma_data).to(device()).train()
     return AmbientBatches(spec, data, rows, denoiser, device())
@@ -98,7 +98,8 @@ class PlainFit:
 
 def gflop_per_image(spec: TrainingSpec, resolution: int, channels: int) -> float:
     """Forward and backward: three times the forward products, by torch's own count."""
-    network = as_written(build_unet(spec.network, resolution, channels, 10, False, torch.Generator())).eval()
+    network = build_network(spec.network, resolution, channels, 10, False, torch.Generator())
+    network = as_written(network).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, channels, resolution, resolution), torch.zeros(1))
     return 3 * counter.get_total_flops() / 1e9
@@ -133,7 +134,7 @@ def step(scale: str, run: str, batch: int | None, steps: int, repeats: int,
     pair = paired(f"training step, {scale}, batch {size}, ours in {ours_in}", "images", size * steps,
                   looped("float32", PlainFit), ours, repeats,
                   gflop_per_image(spec, dataset.resolution, dataset.channels))
-    network = build_unet(spec.network, dataset.resolution, dataset.channels, 10, False, torch.Generator())
+    network = build_network(spec.network, dataset.resolution, dataset.channels, 10, False, torch.Generator())
     image = (dataset.channels, dataset.resolution, dataset.resolution)
     return replace(pair, shares=shares(ours),
                    floor=steps * convolutions.alone(network.to(device()), image, size, backward=True))

@@ -30,10 +30,14 @@ ADDITIONS = {
     "detector": Addition("ambient/evaluation/detectors", "means.py", "models.yaml", "detectors",
                          "mean-grey: {kind: means, features: 1, gain: 2.0}"),
     "annotation method": Addition("ambient/annotation/methods", "by_brightness.py", "models.yaml",
-                                  "annotations", "brightness: {method: by_brightness, of_white: 3.0}")}
+                                  "annotations", "brightness: {method: by_brightness, of_white: 3.0}"),
+    "network": Addition("ambient/training/networks", "plain.py", "experiments/pixel/table2a.yaml", "rows",
+                        "plain: {corruption: none, annotation: clean, training: {network: "
+                        "{kind: plain, width: 4}}}")}
 TARGETS = {"source": "results/tiny/data/noise.safetensors",
            "detector": "results/tiny/detectors/noise/mean-grey-reference.safetensors",
-           "annotation method": "results/tiny/annotations/controlled/blur-0.6/brightness.safetensors"}
+           "annotation method": "results/tiny/annotations/controlled/blur-0.6/brightness.safetensors",
+           "network": "results/tiny/runs/plain/seed-0/samples.safetensors"}
 
 
 @pytest.fixture(scope="module")

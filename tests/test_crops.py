@@ -28,7 +28,7 @@ from ambient.specs import (
     PatchMapsSpec,
 )
 from ambient.stages import combine, corrupt, locality
-from ambient.training.weights import build_unet
+from ambient.training.build import build_network
 
 
 def images(count, first_id=0, seed=0, corrupted=None, side=16):
@@ -79,7 +79,7 @@ def spec(crop):
 def test_the_mask_reaches_the_classifier():
     """What it sees outside of each image's own square is zero, of image and noise; inside it is not."""
     data = images(40, corrupted=np.repeat([0, 1], 20).astype(np.uint8))
-    network = NoiseClassifier(build_unet(spec(4).network, 16, 1, 0, False, torch.Generator(),
+    network = NoiseClassifier(build_network(spec(4).network, 16, 1, 0, False, torch.Generator(),
                                          encoder_only=True), torch.Generator())
     seen = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -182,9 +182,9 @@ def test_an_error_that_is_no_number_does_not_count_as_none():
 
 
 def test_contexts_that_the_network_cannot_take_are_named():
-    locality.check([4, 8, 16], 16, 2, 3)
+    locality.check([4, 8, 16], 16, 2, 4)
     with pytest.raises(ValueError, match="contexts: got 6 pixels, allowed: multiples of 4"):
-        locality.check([6], 16, 2, 3)
+        locality.check([6], 16, 2, 4)
 
 
 # --- mixtures of datasets ---------------------------------------------------------------------------

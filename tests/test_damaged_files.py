@@ -14,7 +14,8 @@ from ambient.evaluation import small_nets
 from ambient.specs import strict
 from ambient.storage.files import read_arrays, read_json, write_arrays
 from ambient.training import loading
-from ambient.training.weights import build_unet, save_weights
+from ambient.training.build import build_network
+from ambient.training.weights import save_weights
 from tests.tiny import CLASSIFIER, NETWORK, TRAINING
 
 CPU = torch.device("cpu")
@@ -22,13 +23,13 @@ ABOUT = {"resolution": 8, "channels": 1, "num_classes": 0}
 
 
 def denoiser(path, **changes):
-    network = build_unet(NETWORK, 8, 1, 0, True, torch.Generator().manual_seed(0))
+    network = build_network(NETWORK, 8, 1, 0, True, torch.Generator().manual_seed(0))
     tensors = {f"160/{k}": v for k, v in Denoiser(network, 0.5).state_dict().items()}
     save_weights(path, tensors, ABOUT | {"spec": strict.plain(TRAINING)} | changes)
 
 
 def classifier(path, **changes):
-    encoder = build_unet(NETWORK, 8, 1, 0, True, torch.Generator().manual_seed(0), encoder_only=True)
+    encoder = build_network(NETWORK, 8, 1, 0, True, torch.Generator().manual_seed(0), encoder_only=True)
     save_weights(path, NoiseClassifier(encoder, torch.Generator()).state_dict(),
                  ABOUT | {"spec": strict.plain(CLASSIFIER), "offsets": [[1.0, 0.0]]} | changes)
 

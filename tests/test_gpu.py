@@ -29,8 +29,9 @@ from ambient.stages import classifier, detector, sample, train
 from ambient.storage.files import sha256
 from ambient.training import hardware, loading, shares
 from ambient.training.batches import AmbientBatches
+from ambient.training.build import build_network
 from ambient.training.loop import Fit
-from ambient.training.weights import build_unet, read_weights
+from ambient.training.weights import read_weights
 from tests import commands
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
@@ -66,7 +67,7 @@ def apart(a, b):
 def network():
     """Attention, dropout, all ways of resampling; the layers that start near zero do not."""
     made = specs.NetworkSpec(32, (1, 2), 2, (8,), 0.1)
-    built = build_unet(made, 16, 3, 0, False, torch_generator("cpu", 0))
+    built = build_network(made, 16, 3, 0, False, torch_generator("cpu", 0))
     for name, weight in built.named_parameters():
         if name.endswith(("conv1.weight", "proj.weight", "aux_conv.weight")):
             torch.nn.init.normal_(weight, std=0.05, generator=torch_generator("cpu", name))
@@ -156,7 +157,7 @@ def test_training_is_that_of_the_cpu(mixture, annotations):
             "network": strict.plain(TRAINING.network) | {"dropout": 0.0},
             "augment": {"p": 0.0, "transforms": []}}, "test")
         data = read(mixture)
-        built = build_unet(made.network, 8, 1, 3, False, torch_generator("cpu", 0))
+        built = build_network(made.network, 8, 1, 3, False, torch_generator("cpu", 0))
         batches = AmbientBatches(made, data, Annotations.read(annotations), Denoiser(built).to(where),
                                        where)
         fitting = Fit(batches.denoiser, made.optimiser)
@@ -175,7 +176,7 @@ def test_too_small_a_memory_cuts_the_batch_into_parts(mixture, annotations):
         "network": strict.plain(TRAINING.network) | {"model_channels": 64},
         "optimiser": strict.plain(optimiser(batch=4096, nimg=40960)), "snapshots": [40960]}, "test")
     for limited in (False, True):
-        built = build_unet(made.network, 8, 1, 3, True, torch_generator("cpu", 0))
+        built = build_network(made.network, 8, 1, 3, True, torch_generator("cpu", 0))
         batches = AmbientBatches(made, read(mixture), Annotations.read(annotations),
                                        Denoiser(built).to(where).train(), where)
         fitting = Fit(batches.denoiser, made.optimiser)

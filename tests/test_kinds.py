@@ -1,6 +1,7 @@
 """Kinds of a thing: a file each, told by its name; settings that are checked without torch."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 
@@ -8,10 +9,12 @@ import pytest
 
 from ambient import specs
 from ambient.provenance import source_code
+from ambient.settings.layers import overlay
 from ambient.specs.strict import SpecError, build, from_json, plain, to_json
+from tests.additions import ADDED
 
 FOLDERS = {"detectors": specs.DetectorSpec.KINDS, "sources": specs.DatasetSpec.KINDS,
-           "methods": specs.AnnotationSpec.KINDS}
+           "methods": specs.AnnotationSpec.KINDS, "networks": specs.NetworkSpec.KINDS}
 NET = {"kind": "classifier", "features": 8, "channels": 8, "nimg": 64, "batch": 32, "lr": 0.001}
 
 
@@ -42,7 +45,7 @@ def test_a_kind_that_there_is_not_is_refused_and_so_are_settings_of_another(valu
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_settings_of_every_kind_are_checked_without_torch(folder):
     kinds = FOLDERS[folder]
-    assert len(kinds) > 1
+    assert len(kinds) > (folder == "detectors")
     code = (f"import sys, importlib; [importlib.import_module(f'{kinds.package}.{{name}}').Spec"
             f" for name in {list(kinds)}]; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -58,3 +61,38 @@ def test_a_job_reaches_the_file_of_its_own_kind_alone():
     assert f"{folder}/inception.py" not in files("classifier")
     assert {f"{folder}/{kind}.py" for kind in ("inception", "classifier")} <= set(
         source_code.closure("ambient.reference"))
+
+
+def test_a_specification_that_names_no_network_reaches_the_usual_one(tmp_path, monkeypatch):
+    package = tmp_path / "ambient"
+    shutil.copytree(source_code.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ADDED / "plain.py", package / "training/networks")
+    monkeypatch.setattr(source_code, "ROOT", tmp_path)
+
+    def networks(stage, *words):
+        reached = source_code.Reach(f"ambient.stages.{stage}", frozenset({"per_sample", *words})).roots
+        return {name.rpartition(".")[2] for name in reached if name.startswith("ambient.training.networks.")}
+
+    for stage in ("train", "classifier", "sample", "locality", "annotate"):
+        assert networks(stage, "cosine") == networks(stage, "unet") == {"unet"}
+        assert networks(stage, "plain") == {"plain"}
+    assert networks("evaluate", "inception") == networks("detector", "classifier") == set()
+
+
+def test_a_network_laid_over_one_of_another_kind_takes_over_none_of_its_settings():
+    unet = {"network": {"model_channels": 8, "dropout": 0.1}, "seed": 0}
+    assert overlay(unet, {"network": {"kind": "plain", "width": 4}}) == {
+        "network": {"kind": "plain", "width": 4}, "seed": 0}
+    plain_4 = {"kind": "plain", "width": 4}
+    assert overlay(plain_4, {"kind": "plain", "depth": 2}) == plain_4 | {"depth": 2}
+    assert overlay(plain_4, {"width": 8}) == {"kind": "plain", "width": 8}
+    assert overlay({}, {"kind": "plain"}) == {"kind": "plain"}
+
+
+def test_a_network_says_its_kind_unless_it_is_the_usual_one():
+    network = specs.NetworkSpec(8, (1, 2), 1, (), 0.1)
+    assert type(network) is specs.NetworkSpec.KINDS["unet"].Spec and network.kind == "unet"
+    assert "kind" not in plain(network) and plain(network)["conditional"] is False
+    assert build(specs.NetworkSpec, plain(network) | {"kind": "unet"}, "network") == network
+    with pytest.raises(SpecError, match="network.kind: got 'unett', allowed: unet"):
+        build(specs.NetworkSpec, {"kind": "unett"}, "network")

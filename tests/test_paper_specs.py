@@ -11,7 +11,7 @@ import torch
 from ambient.settings import Experiments
 from ambient.specs import NetworkSpec
 from ambient.stages.corrupt import is_clean
-from ambient.training.weights import build_unet
+from ambient.training.build import build_network
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = Path(os.environ.get("AMBIENT_PAPER", Path(__file__).parents[2] / "shared/paper"))
@@ -251,7 +251,8 @@ def test_published_numbers_are_those_of_the_tables_as_transcribed():
     (64, (2, 2, 2), False, 55_733_891), (64, (1, 2, 2, 2), False, 61_805_571)])
 def test_parameter_counts(resolution, mult, conditional, count):
     with torch.device("meta"):
-        unet = build_unet(NetworkSpec(128, mult, 4, (16,), 0.13, conditional), resolution, 3, 10, True, None)
+        made = NetworkSpec(128, mult, 4, (16,), 0.13, conditional=conditional)
+        unet = build_network(made, resolution, 3, 10, True, None)
     assert sum(p.numel() for p in unet.parameters()) == count
 
 

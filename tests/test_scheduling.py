@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from ambient.diffusion.networks.unet import Conv, Linear
 from ambient.jobs import launch
 from ambient.settings.graph import Node
 from ambient.specs.strict import SpecError
-from ambient.training.weights import build_unet
+from ambient.training.build import build_network
 from tests.clones import clone
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +32,7 @@ def counted(made, resolution, channels, encoder_only):
     network's.
     """
     with torch.device("meta"):
-        network = build_unet(made, resolution, channels, 0, False, None, encoder_only).eval()
+        network = build_network(made, resolution, channels, 0, False, None, encoder_only).eval()
         image, noise = torch.zeros(1, channels, resolution, resolution), torch.zeros(1)
     features = []
     for layer in network.modules():
@@ -51,22 +50,23 @@ def counted(made, resolution, channels, encoder_only):
 @pytest.mark.parametrize("factors", [(1, 2), (2,), (1, 1, 3)])
 def test_a_networks_costs_are_those_that_torch_counts(factors, attention, encoder_only):
     made = specs.NetworkSpec(16, factors, 2, attention, 0.0)
-    assert astuple(cost.unet(made, 16, 3, encoder_only)) == counted(made, 16, 3, encoder_only)
+    assert made.cost(16, 3, encoder_only) == counted(made, 16, 3, encoder_only)
 
 
 def test_costs_are_those_that_torch_counts_for_every_network_of_every_scale(monkeypatch):
-    asked, by_formula = set(), cost.unet
+    kind = specs.NetworkSpec.KINDS["unet"].Spec
+    asked, by_formula = set(), kind.cost
 
     def noted(made, resolution, channels, encoder_only=False):
         asked.add((made, resolution, channels, encoder_only))
         return by_formula(made, resolution, channels, encoder_only)
 
-    monkeypatch.setattr(cost, "unet", noted)
+    monkeypatch.setattr(kind, "cost", noted)
     for scale in ("demo", "small", "paper"):
         list(plan.jobs(settings.Experiments(ROOT / "config", scale)))
     assert {made.model_channels for made, *_ in asked} >= {16, 32, 128}
     for each in asked:
-        assert astuple(by_formula(*each)) == counted(*each), each
+        assert by_formula(*each) == counted(*each), each
 
 
 def test_work_is_asked_for_by_attempt_up_to_the_sites_limit():
@@ -251,8 +251,8 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
         (tmp_path / f"config/scales/{name}.yaml").write_text(f"tables: {{table7: {{rows: {listed}}}}}\n")
     once, twice, more = (plan.disk_bytes(settings.Experiments(tmp_path / "config", name)) for name in rows)
     samples = 2 * 5 * 3 * 50_000 * 3 * 32**2  # snapshots, sampling seeds
-    weights = (2 * 5 + 10) * 4 * cost.unet(settings.Experiments(ROOT / "config", "paper").training(
-        "only-clean", 0).network, 32, 3).parameters
+    network = settings.Experiments(ROOT / "config", "paper").training("only-clean", 0).network
+    weights = (2 * 5 + 10) * 4 * network.cost(32, 3).parameters
     assert once == twice and more - once == samples + weights
 
 

@@ -28,8 +28,9 @@ from ambient.stages import sample, train
 from ambient.storage.files import read_arrays, sha256
 from ambient.training import hardware, loading, shares
 from ambient.training.batches import AmbientBatches, check
+from ambient.training.build import build_network
 from ambient.training.loop import Fit, ema_beta, learning_rate
-from ambient.training.weights import build_unet, read_description, read_weights, save_weights
+from ambient.training.weights import read_description, read_weights, save_weights
 from tests import commands
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ def batches(mixture, annotations, **loss):
     made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
         "loss": strict.plain(TRAINING.loss) | loss}, "test")
     data = read(mixture)
-    network = build_unet(NETWORK, 8, 1, 3, True, torch_generator("cpu", 0))
+    network = build_network(NETWORK, 8, 1, 3, True, torch_generator("cpu", 0))
     return AmbientBatches(made, data, Annotations.read(annotations), Denoiser(network),
                                 torch.device("cpu"))
 

@@ -14,7 +14,8 @@ from ambient.diffusion.networks.unet import HalfUNet, Linear
 from ambient.specs import ClassifierSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
-from ambient.training.weights import build_unet, read_description, read_weights
+from ambient.training.build import build_network
+from ambient.training.weights import read_description, read_weights
 
 
 class NoiseClassifier(Preconditioned):
@@ -40,7 +41,7 @@ class Classifier:
         self.path, about = path, read_description(path)
         with naming(path):
             self.spec = build(ClassifierSpec, about["spec"], "the classifier's specification")
-            encoder = build_unet(self.spec.network, about["resolution"], about["channels"], 0,
+            encoder = build_network(self.spec.network, about["resolution"], about["channels"], 0,
                                  bool(self.spec.augment.transforms), torch.Generator(), encoder_only=True)
             self.network = NoiseClassifier(encoder, torch.Generator())
             self.network.load_state_dict(read_weights(path))

@@ -1,9 +1,9 @@
 """What a job costs: arithmetic of a network, minutes, memory. For requests to a scheduler, before it runs.
 
-Multiply-adds are counted layer by layer as `networks/unet.py` builds them; one is two floating-point
-operations, and a training step three forward passes. Snakemake asks for a job's resources in every dry run,
-so this file loads no torch: with torch's own counter a dry run takes half as long again. The tests hold the
-formula to that counter, exactly, for every network of the configuration.
+What a forward pass costs is said by the network's kind (`ambient/training/networks/`): a multiply-add is two
+floating-point operations, and a training step three forward passes. Snakemake asks for a job's resources in
+every dry run, so this file loads no torch: with torch's own counter a dry run takes half as long again. The
+tests hold the formulas to that counter, exactly, for every network of the configuration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ambient.cluster.site import Site
 from ambient.cluster.site import path as path_of_site
 from ambient.settings import Experiments
-from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkSpec, SamplingSpec, TrainingSpec
+from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkCost, SamplingSpec, TrainingSpec
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import require
 
@@ -23,73 +23,6 @@ OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, check
 STARTUP_MINUTES = 10
 BASE_MB = 4000  # libraries and the CUDA context
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
-
-
-@dataclass(frozen=True)
-class Network:
-    """Cost of one forward pass of an image."""
-
-    multiply_adds: int
-    parameters: int  # of convolutions and linear layers
-    features: int  # numbers in all feature maps
-
-
-class Counter:
-    """Adds up layers."""
-
-    def __init__(self) -> None:
-        self.multiply_adds = self.parameters = self.features = 0
-
-    def conv(self, channels_in: int, channels_out: int, side: int, kernel: int = 3) -> None:
-        weights = channels_in * channels_out * kernel * kernel
-        self.parameters += weights + channels_out
-        self.multiply_adds += weights * side * side
-        self.features += channels_out * side * side
-
-    def block(self, channels_in: int, channels_out: int, side: int, embedding: int,
-              attention: bool = False, resample: bool = False) -> None:
-        self.conv(channels_in, channels_out, side)
-        self.conv(embedding, channels_out, 1, 1)
-        self.conv(channels_out, channels_out, side)
-        if resample or channels_in != channels_out:
-            self.conv(channels_in, channels_out, side, 1)
-        if attention:
-            self.conv(channels_out, 3 * channels_out, side, 1)
-            self.multiply_adds += 2 * channels_out * side**4  # scores, and the sum they weigh
-            self.conv(channels_out, channels_out, side, 1)
-
-
-def unet(spec: NetworkSpec, resolution: int, channels: int, encoder_only: bool = False) -> Network:
-    """A U-Net's cost at a resolution, or its encoder half's."""
-    count, base = Counter(), spec.model_channels
-    embedding, width, skips = 4 * base, base, []
-    count.conv(base, embedding, 1, 1)
-    count.conv(embedding, embedding, 1, 1)
-    for level, factor in enumerate(spec.channel_mult):
-        side = resolution >> level
-        if level == 0:
-            count.conv(channels, width, side)
-        else:
-            count.block(width, width, side, embedding, resample=True)
-        skips.append(width)
-        for _ in range(spec.num_blocks):
-            count.block(width, factor * base, side, embedding, side in spec.attn_resolutions)
-            width = factor * base
-            skips.append(width)
-    if not encoder_only:
-        for level, factor in reversed(list(enumerate(spec.channel_mult))):
-            side, last = resolution >> level, len(spec.channel_mult) - 1
-            if level == last:
-                count.block(width, width, side, embedding, attention=True)
-                count.block(width, width, side, embedding)
-            else:
-                count.block(width, width, side, embedding, resample=True)
-            for i in range(spec.num_blocks + 1):
-                count.block(width + skips.pop(), factor * base, side, embedding,
-                            i == spec.num_blocks and side in spec.attn_resolutions)
-                width = factor * base
-        count.conv(width, channels, resolution)
-    return Network(count.multiply_adds, count.parameters, count.features)
 
 
 @dataclass(frozen=True)
@@ -162,7 +95,7 @@ class Costs:
         images = self.data(study)[0]
         return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study))
 
-    def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, network: Network) -> Work:
+    def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, network: NetworkCost) -> Work:
         """Training: three forward passes an image, five copies of the weights twice over."""
         return Work(flops=6.0 * network.multiply_adds * spec.optimiser.nimg, gpu=True, ranks=True,
                     batch=spec.optimiser.batch,
@@ -172,12 +105,12 @@ class Costs:
     def classifier(self, study: str, classifier: str) -> Work:
         spec = self.experiments.classifier(study, classifier)
         _, channels, resolution = self.data(study)
-        return self.fitting(spec, study, unet(spec.network, resolution, channels, encoder_only=True))
+        return self.fitting(spec, study, spec.network.cost(resolution, channels, encoder_only=True))
 
     def train(self, run: str) -> Work:
         study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
         _, channels, resolution = self.data(study)
-        return self.fitting(spec, study, unet(spec.network, resolution, channels))
+        return self.fitting(spec, study, spec.network.cost(resolution, channels))
 
     def annotate(self, study: str, annotation: str) -> Work:
         spec: AnnotationSpec = self.experiments.annotation(study, annotation)
@@ -191,7 +124,7 @@ class Costs:
             asked = spec.num_sigmas * spec.num_trials
             if classifier.crop:
                 asked = (-(-resolution // classifier.crop)) ** 2
-            flops += 2.0 * unet(classifier.network, resolution, channels, True).multiply_adds * images * asked
+            flops += 2.0 * classifier.network.cost(resolution, channels, True).multiply_adds * images * asked
         return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * self.data_mb(study))
 
     def combine(self, run: str) -> Work:
@@ -202,14 +135,14 @@ class Costs:
         training = self.experiments.training(self.experiments.locality_run(study), 0)
         _, channels, resolution = self.data(study)
         passes = spec.num_images * spec.num_sigmas * (len(spec.contexts) + 1)
-        network = unet(training.network, resolution, channels)
+        network = training.network.cost(resolution, channels)
         return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, memory_mb=2 * BASE_MB)
 
     def sample(self, run: str) -> Work:
         spec: SamplingSpec = self.experiments.sampling(run)
         training, study = self.experiments.training(run, 0), self.experiments.run(run).study
         _, channels, resolution = self.data(study)
-        network = unet(training.network, resolution, channels)
+        network = training.network.cost(resolution, channels)
         images = spec.images(len(training.snapshots))
         passes = images * (2 * spec.sampler.num_steps - 1)
         return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,

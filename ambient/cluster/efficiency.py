@@ -1,6 +1,6 @@
 """`python -m ambient efficiency results/<scale>`: what finished jobs used, from their manifests.
 
-Utilisation is the arithmetic done a second (the network counted layer by layer, see `cost.py`) over what the
+Utilisation is the arithmetic done a second (the network's own cost) over what the
 devices are said to sustain (`gpu_tflops` or `cpu_tflops` of the site's settings), for the last attempt of a
 job. Images seen again after a loss are counted apart.
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ambient.cluster import site as sites
-from ambient.cluster.cost import unet
 from ambient.cluster.site import Site
 from ambient.provenance import manifest
 from ambient.provenance.pace import rate_of
@@ -59,7 +58,7 @@ def job(path: Path, found: Mapping, folder: Path, site: Site) -> Job | None:
     gpus, rate = len(found["environment"].get("gpu", ())), rate_of(found)
     utilisation = None
     if "image" in facts:
-        network = unet(build(TrainingSpec, found["spec"], str(path)).network, *facts["image"])
+        network = build(TrainingSpec, found["spec"], str(path)).network.cost(*facts["image"])
         sustained = site.gpu_tflops * gpus if gpus else site.cpu_tflops
         utilisation = 6 * network.multiply_adds * rate / (sustained * 1e12)
     repeated = facts.get("repeated_images", 0)

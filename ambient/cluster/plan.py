@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ambient.cluster.cost import Costs, Work, unet
+from ambient.cluster.cost import Costs, Work
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph, Node
 from ambient.specs.stages import JOBS, STAGES
@@ -44,7 +44,7 @@ def disk_bytes(experiments: Experiments, target: str | None = None) -> int:
         elif kind in ("train", "sample"):
             spec, sampling = experiments.training(names["run"], 0), experiments.sampling(names["run"])
             _, channels, side = costs.data(experiments.run(names["run"]).study)
-            weights = 4 * unet(spec.network, side, channels).parameters
+            weights = 4 * spec.network.cost(side, channels).parameters
             samples = sampling.images(len(spec.snapshots)) * channels * side**2
             total += (2 * len(spec.snapshots) + 10) * weights if kind == "train" else 2 * samples
     return total

@@ -27,6 +27,13 @@ class Source:
         self.tables = {name: found for name, nodes in self.named.items()
                        if name.isupper() and len(nodes) == 1 and (found := self.entries(nodes[0]))}
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Name -> the text that the file gives it, of the names that are given one."""
+        given = {name: getattr(nodes[-1], "value", None) for name, nodes in self.named.items()}
+        return {name: value.value for name, value in given.items()
+                if isinstance(value, ast.Constant) and isinstance(value.value, str)}
+
     def entries(self, node: ast.stmt) -> dict[str, str]:
         """Key -> name of a table of entries; {} where the statement is none.
 

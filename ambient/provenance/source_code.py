@@ -117,11 +117,17 @@ class Reach:
                     waiting.append(other)
 
     def kinds(self, module: str) -> list[str]:
-        """The files that a job reaches through a folder of kinds, by its `KINDS`."""
+        """The files that a job reaches through a folder of kinds, by its `KINDS`.
+
+        A specification that names none of them is of the folder's `DEFAULT`, where it has one.
+        """
         if "KINDS" not in self.roots[module] or not is_folder(module):
             return []
-        return [f"{module}.{file.stem}" for file in sorted(path_of(module).parent.glob("[!_]*.py"))
-                if self.picked is None or file.stem in self.picked]
+        names = sorted(file.stem for file in path_of(module).parent.glob("[!_]*.py"))
+        if self.picked is not None:
+            default = {self.source(module).texts.get("DEFAULT")}
+            names = sorted(self.picked.intersection(names) or default.intersection(names))
+        return [f"{module}.{name}" for name in names]
 
     def source(self, module: str) -> parts.Source:
         return parts.source(path_of(module).read_bytes())

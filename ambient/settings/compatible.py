@@ -52,11 +52,11 @@ def check_measure(where: str, dataset: DatasetSpec) -> None:
 
 
 def check_network(where: str, network: NetworkSpec, resolution: int) -> None:
-    """Each level of a network halves its images, down to 2 pixels at the least."""
-    halvings = len(network.channel_mult) - 1
-    require(resolution % 2**halvings == 0 and resolution >> halvings >= 2, f"{where}.network.channel_mult",
-            list(network.channel_mult), f"fewer factors: images of {resolution} pixels can't be halved "
-            f"{halvings} times to 2 or more")
+    """A network takes images of so many pixels."""
+    try:
+        network.check(resolution)
+    except SpecError as error:
+        raise SpecError(f"{where}.network.{error}") from None
 
 
 def check_study(found: Experiments, study: str) -> None:
@@ -142,7 +142,7 @@ def check_locality(found: Experiments, study: str) -> None:
     require(not training.network.conditional, f"{where}.run", run,
             "a run whose network is not conditional: crops have no class")
     resolution = found.dataset(found.study(found.run(run).study).dataset).resolution
-    step = 2 ** (len(training.network.channel_mult) - 1)
+    step = training.network.step
     seen = [*(size for size in spec.contexts if size < resolution), resolution]
     wrong = [size for size in seen if size % step or (resolution - size) % 2 or (size - spec.patch) % 2]
     require(not wrong, f"{where}.contexts", wrong, f"multiples of {step}, which the network needs, of the "

@@ -9,7 +9,7 @@ from pathlib import Path
 from ambient.settings.compatible import check_locality, check_run
 from ambient.settings.entry_types import FigureEntry, TableEntry, TextEntry
 from ambient.settings.layers import lines
-from ambient.settings.resolve import Run
+from ambient.settings.resolve import Run, evaluating
 from ambient.settings.scores import Scores
 from ambient.specs import (
     FigureSpec,
@@ -239,8 +239,9 @@ class Experiments(Scores):
 
     def patch_maps(self, name: str) -> PatchMapsSpec:
         """What the patch maps of a figure are told: the part of its specification that they depend on."""
-        figure = self.figure(name)
-        return PatchMapsSpec(figure.shown, figure.images, figure.crop_sigma, figure.seed)
+        figure, entry = self.figure(name), self.figure_entry(name)
+        spec = PatchMapsSpec(figure.shown, figure.images, figure.crop_sigma, figure.seed)
+        return evaluating(spec, f"figures.{name}", self.classifiers_networks(entry.study, entry.annotation))
 
     def needed(self) -> list[str]:
         """The runs that this scale's tables ask for, each once, in order."""

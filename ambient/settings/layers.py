@@ -139,8 +139,13 @@ def named(text: str, path: Path) -> io.StringIO:
 
 
 def overlay(base: Any, over: Any) -> Any:
-    """`over` laid over `base`: maps merge key by key, anything else replaces."""
+    """`over` laid over `base`: maps merge key by key, anything else replaces.
+
+    So does a map that names its `kind` where the other one is of another: they have not the same keys.
+    """
     if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    if base and "kind" in over and over["kind"] != base.get("kind"):
         return over
     merged = dict(base)
     for key, value in over.items():

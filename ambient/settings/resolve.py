@@ -6,7 +6,8 @@ then the run's own overrides. The files of a scale are laid over each other befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,18 @@ def mapping(value: Any, where: str) -> dict:
     """Keys and values; none where nothing stands. Raises `SpecError` for anything else."""
     require(value is None or isinstance(value, Mapping), where, value, "keys and values")
     return dict(value or {})
+
+
+def evaluating(spec: T, where: str, kinds: Collection[str]) -> T:
+    """A job's specification with the kind of the networks that it evaluates: their code is the job's.
+
+    Raises `SpecError` where they are of several kinds, or the files say another one.
+    """
+    kind = next(iter(kinds), spec.network)
+    require(len(set(kinds)) <= 1, where, sorted(set(kinds)), "classifiers of one kind of network")
+    require(spec.network in (kind, type(spec).network), f"{where}.network", spec.network,
+            f"{kind}, the kind of the network that it evaluates; it may be left out")
+    return dataclasses.replace(spec, network=kind)
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,12 @@ class Stages:
             raise SpecError(f"annotations.{name}.classifiers: got {crops!r}, allowed: "
                             + ("names of crops classifiers" if spec.ASKS == "crops"
                                else "none for this method"))
-        return spec
+        return evaluating(spec, f"annotations.{name}", self.classifiers_networks(study, name))
+
+    def classifiers_networks(self, study: str, annotation: str) -> list[str]:
+        """The kind of network of each classifier that an annotation preset asks."""
+        names = [self.classifier_of(annotation), *self.crop_classifiers(annotation)]
+        return [self.classifier(study, name).network.kind for name in names if name]
 
     def locality_run(self, study: str) -> str:
         """The run whose denoiser measures crop(sigma) for a study; trained without any crops."""
@@ -232,10 +250,10 @@ class Stages:
         """The specification of the `locality` stage."""
         where, run = f"studies.{study}.locality", self.locality_run(study)
         values = {k: v for k, v in self.section(study, "locality").items() if k != "run"}
-        spec, snapshots = build(LocalitySpec, values, where), self.training(run, 0).snapshots
-        require(spec.nimg is None or spec.nimg in snapshots, f"{where}.nimg", spec.nimg,
-                f"null (the last), or a snapshot of {run}: {', '.join(map(str, snapshots))}")
-        return spec
+        spec, training = build(LocalitySpec, values, where), self.training(run, 0)
+        require(spec.nimg is None or spec.nimg in training.snapshots, f"{where}.nimg", spec.nimg,
+                f"null (the last), or a snapshot of {run}: {', '.join(map(str, training.snapshots))}")
+        return evaluating(spec, where, [training.network.kind])
 
     def combined(self, run: str) -> CombineSpec:
         """The specification of the `combine` stage."""
@@ -249,7 +267,9 @@ class Stages:
 
     def sampling(self, run: str) -> SamplingSpec:
         """The specification of the `sample` stage."""
-        return self.study_sampling(self.run(run).study)
+        study = self.run(run).study
+        return evaluating(self.study_sampling(study), f"studies.{study}.sampling",
+                          [self.training(run, 0).network.kind])
 
     def study_sampling(self, study: str) -> SamplingSpec:
         """How all runs of a study are sampled."""

@@ -25,12 +25,20 @@ from ambient.specs.report import (
     TextSpec,
 )
 from ambient.specs.theory import TheorySpec
-from ambient.specs.training import AugmentSpec, LossSpec, NetworkSpec, NoiseSpec, OptimiserSpec, TrainingSpec
+from ambient.specs.training import (
+    AugmentSpec,
+    LossSpec,
+    NetworkCost,
+    NetworkSpec,
+    NoiseSpec,
+    OptimiserSpec,
+    TrainingSpec,
+)
 
 __all__ = [
     "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec",
     "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LandmarksSpec", "LocalitySpec",
-    "LossSpec", "MixtureSpec", "NUISANCES", "NetworkSpec", "NoiseSpec", "OptimiserSpec",
+    "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec", "OptimiserSpec",
     "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "SelectSpec",
     "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

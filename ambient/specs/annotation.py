@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import require, require_distinct, require_finite
+from ambient.specs.strict import later, require, require_distinct, require_finite
 from ambient.specs.training import AugmentSpec, NetworkSpec, NoiseSpec, OptimiserSpec
 
 NUISANCES = ("channels", "negate", "brightness", "contrast", "transpose")  # see ambient.annotation.nuisances
@@ -20,7 +20,7 @@ class ClassifierSpec:
     in which images appear clean that the run may only see corrupted (the released protocol).
     """
 
-    network: NetworkSpec  #: the encoder half of a U-Net
+    network: NetworkSpec  #: of whose encoder half it is made
     augment: AugmentSpec  #: augmentation of its training images
     optimiser: OptimiserSpec  #: length, batch and rate of its training
     noise: NoiseSpec  #: density of the noise levels that it is trained at
@@ -38,6 +38,8 @@ class ClassifierSpec:
     nuisances: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        require(self.network.ENCODES, "network.kind", self.network.kind, "one with an encoder half: "
+                + ", ".join(name for name, kind in NetworkSpec.KINDS.items() if kind.Spec.ENCODES))
         unknown = [name for name in self.nuisances if name not in NUISANCES]
         require(not unknown, "nuisances", unknown, ", ".join(NUISANCES))
         require_distinct(self.nuisances, "nuisances")
@@ -93,6 +95,7 @@ class AnnotationSpec(OfKinds):
     protocol: Literal["dense", "shared_noise"] = "dense"  #: see `ambient.annotation.trajectories`
     bandwidth: float = 0.25  #: shared_noise: smoothing of an image's difference from the mean, in ln sigma
     reference_draws: int = 512  #: shared_noise: (image, noise) pairs for each level, for the mean over images
+    network: str = later("unet")  #: the classifiers' kind of network, whose code the job is of; set by itself
 
     def __post_init__(self) -> None:
         require_finite(self, "sigma_min")
@@ -136,6 +139,7 @@ class LocalitySpec:
     num_images: int  #: images that the loss is averaged over
     seed: int  #: of the choice of images and of the noise
     relative_tolerance: float | None = None  #: and by at most this fraction of it; None: `tolerance` alone
+    network: str = later("unet")  #: the run's kind of network, whose code the job is of; set by itself
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -159,6 +163,7 @@ class PatchMapsSpec:
     images: int  #: how many
     crop_sigma: float  #: level that the classifiers are told
     seed: int  #: of the choice of images
+    network: str = later("unet")  #: the classifiers' kind of network, whose code the job is of; set by itself
 
     def __post_init__(self) -> None:
         require_finite(self)

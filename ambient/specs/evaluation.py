@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import require, require_finite, require_seeds
+from ambient.specs.strict import later, require, require_finite, require_seeds
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class SamplingSpec:
     seeds: tuple[int, ...]  #: sampling seeds
     precision: Literal["float32", "bfloat16"]  #: of the network's arithmetic; the sampler's steps are float64
     earlier_seeds: int | None = None  #: how many of the seeds snapshots before the last get; None: all
+    network: str = later("unet")  #: the run's kind of network, whose code the job is of; set by itself
 
     def __post_init__(self) -> None:
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")

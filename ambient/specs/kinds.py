@@ -56,7 +56,7 @@ class OfKinds:
     def __new__(cls, *arguments: Any, **named: Any) -> OfKinds:
         given = named
         if "KINDS" in vars(cls):  # the base itself, not a kind's
-            keys = [field.name for field in dataclasses.fields(cls)]
+            keys = [field.name for field in dataclasses.fields(cls) if not field.kw_only]
             given = dict(zip(keys, arguments, strict=False)) | named
             cls = cls.member(given, cls.__name__)
         return object.__new__(cls)

@@ -64,12 +64,12 @@ def require_finite(spec: Any, *infinite: str) -> None:
                     "a finite number")
 
 
-def later(default: Any) -> Any:
+def later(default: Any, kw_only: bool = False) -> Any:
     """A field that came after specifications had been recorded: `plain` leaves it out at its default.
 
     So a specification that does not use the field is recorded as it was before there was one, to the byte.
     """
-    return dataclasses.field(default=default, metadata={"later": True})
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"later": True})
 
 
 def build(cls: type[T], values: Any, where: str) -> T:

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
+from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import later, require, require_distinct, require_finite
 
 
+class NetworkCost(NamedTuple):
+    """What one forward pass of one image costs."""
+
+    multiply_adds: int
+    parameters: int  # of convolutions and linear layers
+    features: int  # numbers in all feature maps
+
+
 @dataclass(frozen=True)
-class NetworkSpec:
-    """DDPM++ U-Net, or its encoder half (Song et al. 2021; Karras et al. 2022)."""
+class NetworkSpec(OfKinds):
+    """The raw network F(x, c_noise): what is asked of its settings, whatever its kind.
 
-    model_channels: int  #: width of the first level
-    channel_mult: tuple[int, ...]  #: factor of the width at each level; each level halves the image
-    num_blocks: int  #: residual blocks of each level
-    attn_resolutions: tuple[int, ...]  #: image sides, pixels, at which blocks have attention
-    dropout: float  #: in [0, 1)
-    conditional: bool = False  #: whether class labels are given to the network
+    A kind is a file of `ambient/training/networks/`, with settings of its own.
+    """
 
-    def __post_init__(self) -> None:
-        require(len(self.channel_mult) > 0 and min(self.channel_mult) > 0, "channel_mult",
-                self.channel_mult, "one or more factors >= 1")
-        # Group norm has min(32, channels // 4) groups, also over two widths joined in the decoder.
-        widest = 2 * max(self.channel_mult) * self.model_channels
-        require(self.model_channels > 0 and (self.model_channels % 32 == 0 or (
-            self.model_channels % 4 == 0 and widest <= 128)), "model_channels", self.model_channels,
-            "a multiple of 32, or one of 4 where 2 max(channel_mult) model_channels <= 128")
-        require(self.num_blocks > 0, "num_blocks", self.num_blocks, ">= 1")
-        require(all(side > 0 for side in self.attn_resolutions), "attn_resolutions", self.attn_resolutions,
-                "image sides in pixels, >= 1")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "[0, 1)")
+    KINDS: ClassVar[Kinds] = Kinds("ambient.training.networks")
+    ENCODES: ClassVar[bool] = False  # it has an encoder half, which noise classifiers are made of
+
+    kind: str = later("unet", kw_only=True)  #: a file of `ambient/training/networks/`
+    #: whether class labels are given to the network
+    conditional: bool = dataclasses.field(default=False, kw_only=True)
+
+    @property
+    def step(self) -> int:
+        """Sides of images are multiples of this, in pixels."""
+        return 1
+
+    def check(self, resolution: int) -> None:
+        """Raise `SpecError` where it can't take square images of so many pixels."""
+        require(resolution % self.step == 0, "kind", self.kind,
+                f"one for images of {resolution} pixels; this one takes multiples of {self.step}")
+
+    def cost(self, resolution: int, channels: int, encoder_only: bool = False) -> NetworkCost:
+        """What a forward pass costs; of the encoder half alone where `encoder_only`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ class LossSpec:
 class TrainingSpec:
     """A diffusion model: network, loss, optimiser; `snapshots` are the images seen at each."""
 
-    network: NetworkSpec  #: the U-Net
+    network: NetworkSpec  #: the network that is trained
     augment: AugmentSpec  #: augmentation of the images
     optimiser: OptimiserSpec  #: length, batch and rate of the training
     noise: NoiseSpec  #: density of the noise levels

@@ -24,9 +24,10 @@ from ambient.jobs.stopping import patiently
 from ambient.specs import ClassifierSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import write_json
+from ambient.training.build import build_network
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import fit
-from ambient.training.weights import build_unet, save_weights
+from ambient.training.weights import save_weights
 
 WEAK_ACCURACY = 0.75  # balanced, held-out, at the best level
 
@@ -59,7 +60,7 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: State, out: Path,
     mixture, where = read(data), device()
     _, channels, resolution, _ = mixture.images.shape
     init = randomness.torch_generator("cpu", "init", spec.seed)
-    encoder = build_unet(spec.network, resolution, channels, 0, bool(spec.augment.transforms), init,
+    encoder = build_network(spec.network, resolution, channels, 0, bool(spec.augment.transforms), init,
                          encoder_only=True)
     network = NoiseClassifier(encoder, init).to(where)
     compile_for(encoder, spec.optimiser.nimg // spec.optimiser.batch)

@@ -18,10 +18,11 @@ from ambient.data.datasets import read, to_float
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.jobs.progress import Progress
-from ambient.specs import LocalitySpec
+from ambient.specs import LocalitySpec, NetworkSpec
+from ambient.specs.strict import build
 from ambient.storage.files import atomic, write_json
 from ambient.training.hardware import device
-from ambient.training.loading import load_denoiser
+from ambient.training.loading import load_denoiser, require_network
 
 BATCH = 250
 
@@ -32,14 +33,12 @@ def centred(x: torch.Tensor, side: int) -> torch.Tensor:
     return x[..., first:first + side, first:first + side]
 
 
-def check(contexts: list[int], side: int, patch: int, levels: int) -> None:
+def check(contexts: list[int], side: int, patch: int, step: int) -> None:
     """Refuse sizes that the network can't take. Raises `ValueError`."""
-    step = 2 ** (levels - 1)
     for size in contexts:
         if size > side or size % step or (side - size) % 2 or (size - patch) % 2:
-            raise ValueError(f"contexts: got {size} pixels, allowed: multiples of {step} (the network "
-                             f"halves its images {levels - 1} times) up to the image's {side}, of the "
-                             "patch's parity")
+            raise ValueError(f"contexts: got {size} pixels, allowed: multiples of {step}, which the network "
+                             f"needs, up to the image's {side}, of the patch's parity")
 
 
 @torch.no_grad()
@@ -73,11 +72,12 @@ def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, m
     """`out` gets the loss of each level and context (CSV), `map_out` crop(sigma) (JSON)."""
     where, dataset = device(), read(data)
     network, about = load_denoiser(denoiser, spec.nimg, where)
+    require_network(denoiser, about, spec.network)
     if about["spec"]["network"]["conditional"]:
         raise ValueError(f"{denoiser}: is class-conditional; locality is measured on unconditional models")
     side = dataset.images.shape[-1]
     contexts = [*(size for size in spec.contexts if size < side), side]
-    check(contexts, side, spec.patch, len(about["spec"]["network"]["channel_mult"]))
+    check(contexts, side, spec.patch, build(NetworkSpec, about["spec"]["network"], str(denoiser)).step)
     every = np.arange(len(dataset.ids))
     clean = every if dataset.corrupted is None else every[dataset.corrupted == 0]
     order = np.argsort(randomness.uniform("locality", spec.seed, dataset.ids[clean]), kind="stable")

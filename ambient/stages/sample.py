@@ -19,7 +19,7 @@ from ambient.jobs.stopping import patiently
 from ambient.specs import SamplingSpec
 from ambient.storage.files import write_arrays
 from ambient.training.hardware import compile_for, device
-from ambient.training.loading import load_denoiser
+from ambient.training.loading import load_denoiser, require_network
 from ambient.training.weights import read_description
 
 BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
@@ -32,7 +32,9 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path)
     The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them.
     """
     where = device()
-    snapshots = read_description(denoiser)["spec"]["snapshots"]
+    about = read_description(denoiser)
+    require_network(denoiser, about, spec.network)
+    snapshots = about["spec"]["snapshots"]
     seeds = {nimg: spec.seeds_at(last=nimg == snapshots[-1]) for nimg in snapshots}
     total = spec.images(len(snapshots))
     step = SHARD[where.type]

@@ -15,9 +15,10 @@ from ambient.specs import TrainingSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import write_text
 from ambient.training.batches import AmbientBatches, check, classes
+from ambient.training.build import build_network
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import fit
-from ambient.training.weights import build_unet, save_weights
+from ambient.training.weights import save_weights
 
 
 def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: State,
@@ -27,7 +28,7 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: St
     check(spec, mixture)
     where = device()
     _, channels, resolution, _ = mixture.images.shape
-    network = build_unet(spec.network, resolution, channels, mixture.num_classes,
+    network = build_network(spec.network, resolution, channels, mixture.num_classes,
                          bool(spec.augment.transforms),
                          randomness.torch_generator("cpu", "init", spec.seed))
     denoiser = Denoiser(network, spec.sigma_data).to(where)

@@ -10,7 +10,8 @@ from ambient.diffusion.denoiser import Denoiser
 from ambient.specs import TrainingSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
-from ambient.training.weights import build_unet, read_description, read_weights
+from ambient.training.build import build_network
+from ambient.training.weights import read_description, read_weights
 
 
 def load_denoiser(path: Path, nimg: int | None, where: torch.device) -> tuple[Denoiser, dict]:
@@ -25,8 +26,15 @@ def load_denoiser(path: Path, nimg: int | None, where: torch.device) -> tuple[De
     if nimg not in spec.snapshots:
         raise ValueError(f"{path}: has no snapshot at nimg {nimg}, its snapshots are {spec.snapshots}")
     with naming(path):
-        network = build_unet(spec.network, about["resolution"], about["channels"], about["num_classes"],
-                             bool(spec.augment.transforms), torch.Generator())
+        network = build_network(spec.network, about["resolution"], about["channels"],
+                                about["num_classes"], bool(spec.augment.transforms), torch.Generator())
         denoiser = Denoiser(network, spec.sigma_data)
         denoiser.load_state_dict(read_weights(path, f"{nimg}/"))
     return denoiser.to(where).eval(), about
+
+
+def require_network(path: Path, about: dict, kind: str) -> None:
+    """Raise `ValueError` where a denoiser's network is not of the kind whose code a job is recorded with."""
+    found = build(TrainingSpec, about["spec"], str(path)).network.kind
+    if found != kind:
+        raise ValueError(f"{path}: its network is of kind {found}, the specification's network is {kind}")

@@ -10,21 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ambient.diffusion.networks.unet import HalfUNet, UNet
-from ambient.specs import NetworkSpec
 from ambient.storage.files import atomic, naming
-
-
-def build_unet(spec: NetworkSpec, resolution: int, channels: int, num_classes: int, augment: bool,
-               generator: torch.Generator, encoder_only: bool = False) -> UNet | HalfUNet:
-    """The U-Net of a specification, or its encoder half."""
-    head = {} if encoder_only else {"channels_out": channels}
-    return (HalfUNet if encoder_only else UNet)(
-        resolution=resolution, channels_in=channels, **head,
-        label_dim=num_classes if spec.conditional else 0, augment_dim=9 if augment else 0,
-        model_channels=spec.model_channels, channel_mult=spec.channel_mult,
-        num_blocks=spec.num_blocks, attn_resolutions=spec.attn_resolutions, dropout=spec.dropout,
-        generator=generator)
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:
