@@ -21,7 +21,7 @@ from ambient.specs.strict import build, plain
 from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_network
 from ambient.training.hardware import compile_for, device
-from ambient.training.loop import BETAS, EPS, Fit, ema_beta, learning_rate
+from ambient.training.loop import Fit, ema_beta, learning_rate
 from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 
@@ -80,7 +80,7 @@ class PlainFit:
     def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
         self.spec, self.weights = spec, list(as_written(network).parameters())
         self.ema = [weight.detach().clone() for weight in self.weights]
-        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=BETAS, eps=EPS, foreach=False)
+        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=spec.betas, eps=spec.eps, foreach=False)
 
     def step(self, loss_of, nimg: int) -> float:
         for group in self.adam.param_groups:

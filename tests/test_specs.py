@@ -21,7 +21,8 @@ ROW = specs.RowSpec("a", "runs/a", "A", None, {}, {"fid": 8.79}, None, noise=NOI
 SPECS = [ROW, NETWORK, AUGMENT, TRAINING.optimiser, NOISE, TRAINING.loss, TRAINING, CLASSIFIER, ANNOTATION,
          LOCALITY, SAMPLING.sampler, SAMPLING, DETECTOR, THEORY, FIGURE, specs.MixtureSpec(0.5, 0),
          dataclasses.replace(TRAINING.loss, weight_clip=2.0)]
-INFINITE = {("AnnotationSpec", "sigma_min"), ("SamplerSpec", "S_max")}  # "never", and "no bound"
+# "Never", and "no bound".
+INFINITE = {("AnnotationSpec", "sigma_min"), ("SamplerSpec", "S_max"), ("OptimiserSpec", "clip")}
 
 
 def floats():

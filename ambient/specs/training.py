@@ -11,6 +11,8 @@ from typing import ClassVar, Literal, NamedTuple
 from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import later, require, require_distinct, require_finite
 
+WIDEST = 12**-0.5  # standard deviation of even weights over the whole training
+
 
 class NetworkCost(NamedTuple):
     """What one forward pass of one image costs."""
@@ -67,31 +69,59 @@ class AugmentSpec:
 
 @dataclass(frozen=True)
 class OptimiserSpec:
-    """Adam with a linear ramp of the learning rate, an EMA of the weights, and gradient clipping."""
+    """Adam or AdamW, a learning rate with a linear ramp, an average of the weights, and gradient clipping.
+
+    The formulas are in `ambient/diffusion/schedules.py`.
+    """
 
     nimg: int  #: images seen in all
     batch: int  #: images per step
     lr: float  #: learning rate after the ramp
     #: the learning rate grows linearly from 0 over so many images; constant: nimg may be fewer
     ramp_nimg: int
-    decay: Literal["constant", "cosine"]  #: of the learning rate after the ramp; cosine ends at 0
-    clip: float  #: largest norm of the gradient of all weights together
+    #: of the learning rate: cosine from the ramp to the end, or 1/sqrt of the images seen after `decay_nimg`
+    decay: Literal["constant", "cosine", "inverse_sqrt"]
+    clip: float  #: largest norm of the gradient of all weights together; inf: any
     ema_halflife_nimg: float  #: images seen until half of the average of weights is new
     ema_ramp: float  #: the half-life is at most this times the images seen so far
     precision: Literal["float32", "bfloat16"]  #: of the network's arithmetic; weights stay float32
+    algorithm: Literal["adam", "adamw"] = later("adam")  #: adamw takes `weight_decay` apart from the gradient
+    weight_decay: float = later(0.0)  #: adamw: each step takes lr times this fraction off every weight
+    betas: tuple[float, ...] = later((0.9, 0.999))  #: decay of the means of the gradient and of its square
+    eps: float = later(1e-8)  #: added to the root of the mean square
+    decay_to: float = later(0.0)  #: cosine: the fraction of lr at the end
+    decay_nimg: int | None = later(None)  #: inverse_sqrt: images seen until the rate begins to fall
+    #: widths of the average's weights as fractions of the training's length; empty: the half-life is used
+    ema_stds: tuple[float, ...] = later(())
 
     def __post_init__(self) -> None:
-        require_finite(self)
+        require_finite(self, "clip")
+        self.check_rate()
         require(self.batch > 0, "batch", self.batch, ">= 1")
         require(self.nimg >= self.batch and self.nimg % self.batch == 0, "nimg", self.nimg,
                 f"a multiple of batch = {self.batch}")
-        require(self.lr > 0, "lr", self.lr, "> 0")
-        longest = math.inf if self.decay == "constant" else self.nimg  # the start of a longer training
+        longest = self.nimg if self.decay == "cosine" else math.inf  # the start of a longer training
         require(0 <= self.ramp_nimg <= longest, "ramp_nimg", self.ramp_nimg,
                 "0 or more, and at most nimg if decay is cosine")
         require(self.clip > 0, "clip", self.clip, "> 0")
         require(self.ema_halflife_nimg > 0, "ema_halflife_nimg", self.ema_halflife_nimg, "> 0")
         require(0 < self.ema_ramp <= 1, "ema_ramp", self.ema_ramp, "(0, 1]")
+        require(len(self.ema_stds) <= 1 and all(0 < std < WIDEST for std in self.ema_stds), "ema_stds",
+                self.ema_stds, f"no width, or one in (0, {WIDEST:.4f})")
+
+    def check_rate(self) -> None:
+        """Refuse what the optimiser and its rate can't be."""
+        require(self.lr > 0, "lr", self.lr, "> 0")
+        require(self.weight_decay >= 0 and (self.weight_decay == 0 or self.algorithm == "adamw"),
+                "weight_decay", self.weight_decay, ">= 0 for adamw, 0 for adam")
+        require(len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "betas", self.betas,
+                "two numbers in [0, 1)")
+        require(self.eps > 0, "eps", self.eps, "> 0")
+        require(0 <= self.decay_to < 1 and (self.decay_to == 0 or self.decay == "cosine"), "decay_to",
+                self.decay_to, "[0, 1) if decay is cosine, else 0")
+        falls = self.decay == "inverse_sqrt"
+        require((self.decay_nimg or 0) > 0 if falls else self.decay_nimg is None, "decay_nimg",
+                self.decay_nimg, "> 0 if decay is inverse_sqrt, else null")
 
 
 @dataclass(frozen=True)

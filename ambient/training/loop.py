@@ -1,4 +1,4 @@
-"""One training loop for every network of the project: Adam, ramp, clip, EMA, snapshots, resume.
+"""One training loop for every network of the project: optimiser, ramp, clip, average, snapshots, resume.
 
 Step k is a function of (specification, k): its batch, noise, augmentation and dropout come from a
 generator keyed by the seed and the number of images seen. A resumed run is therefore bit-identical
@@ -8,7 +8,6 @@ to an uninterrupted one, on the same machine type and thread count.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from ambient.diffusion import schedules
 from ambient.jobs import launch, ranks, records, stopping
 from ambient.jobs.progress import Progress, named
 from ambient.jobs.state import State
@@ -25,29 +25,25 @@ from ambient.storage.files import sync_folder, write_text
 from ambient.training import shares
 from ambient.training.weights import not_finite
 
-BETAS, EPS = (0.9, 0.999), 1e-8
+ALGORITHMS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+DECAYS = {"constant": lambda spec, nimg: 1.0,
+          "cosine": lambda spec, nimg: schedules.cosine(nimg, spec.ramp_nimg, spec.nimg, spec.decay_to),
+          "inverse_sqrt": lambda spec, nimg: schedules.inverse_sqrt(nimg, spec.decay_nimg)}
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
 LossOf = Callable[[int, shares.Share], Tensor]
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
 
 def learning_rate(spec: OptimiserSpec, nimg: int) -> float:
-    """The rate of the step that begins after `nimg` images: linear ramp, then constant or cosine."""
-    if nimg < spec.ramp_nimg:
-        return spec.lr * nimg / spec.ramp_nimg
-    if spec.decay == "constant":
-        return spec.lr
-    done = (nimg - spec.ramp_nimg) / max(spec.nimg - spec.ramp_nimg, 1)
-    return spec.lr * (1 + math.cos(math.pi * done)) / 2
+    """The rate of the step that begins after `nimg` images."""
+    return schedules.ramped(spec.lr * DECAYS[spec.decay](spec, nimg), nimg, spec.ramp_nimg)
 
 
 def ema_beta(spec: OptimiserSpec, nimg: int) -> float:
-    """Decay per step: 0.5^(batch / half-life), half-life = min(ema_halflife_nimg, ema_ramp nimg).
-
-    `nimg` counts the images seen with this step. Source: Karras et al. 2022, released settings.
-    """
-    halflife = min(spec.ema_halflife_nimg, spec.ema_ramp * nimg)
-    return 0.5 ** (spec.batch / max(halflife, 1e-8))
+    """The weight of the old average in the step that ends at `nimg` images."""
+    if spec.ema_stds:
+        return schedules.power_beta(nimg, spec.batch, schedules.power_gamma(spec.ema_stds[0]))
+    return schedules.halflife_beta(nimg, spec.batch, spec.ema_halflife_nimg, spec.ema_ramp)
 
 
 class Fit:
@@ -59,7 +55,8 @@ class Fit:
         self.names = [name for name, _ in network.named_parameters()]
         self.weights = [parameter for _, parameter in network.named_parameters()]
         self.ema = [weight.detach().clone() for weight in self.weights]
-        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=BETAS, eps=EPS, fused=True)
+        self.adam = ALGORITHMS[spec.algorithm](self.weights, lr=spec.lr, betas=spec.betas, eps=spec.eps,
+                                               weight_decay=spec.weight_decay, fused=True)
         for weight in self.weights:  # Adam makes its state in the first step; `restore` copies into it before
             self.adam.state[weight] = {"step": torch.zeros((), device=weight.device),
                                        "exp_avg": torch.zeros_like(weight),
