@@ -100,7 +100,7 @@ def by_quality(name, resolution=32):
                        select=SelectSpec(by="quality", measure=name, at_least=0.25))
 
 
-def test_a_folder_of_photographs_is_parted_by_a_measure(tmp_path):
+def test_a_folder_of_photographs_is_parted_by_a_measure(tmp_path, capsys):
     sharp = photographs(32, 4)
     blurred = damaged(sharp, ("gaussian_blur", {"sigma_px": 1.5}))
     for k, image in enumerate([*sharp, *blurred]):
@@ -110,6 +110,7 @@ def test_a_folder_of_photographs_is_parted_by_a_measure(tmp_path):
     poor = photos.read(Raw(tmp_path), replace(spec, select=replace(spec.select, good=False)))
     assert good.rows.tolist() == [0, 1, 2, 3] and poor.rows.tolist() == [4, 5, 6, 7]
     np.testing.assert_allclose(poor.scores, [measure("sharpness")(image) for image in blurred])
+    assert "score by sharpness: 8/8 images" in capsys.readouterr().err
 
 
 def test_a_measure_that_there_is_not_is_refused_before_a_job_runs():

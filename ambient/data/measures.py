@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ambient.data.quality import KINDS
+from ambient.jobs.progress import Progress
 from ambient.specs.strict import nearest
 
 SMALLEST = 16  # pixels: below, too few 8x8 blocks and windows remain to be measured
@@ -34,3 +35,12 @@ def measure(name: str) -> Callable[[np.ndarray], float]:
         return float(score(image))
 
     return checked
+
+
+def score_images(name: str, images: np.ndarray) -> np.ndarray:
+    """The scores (N,) of images (N, C, H, W) by a measure, one by one. Raises as `measure` does."""
+    score, found, progress = measure(name), np.empty(len(images)), Progress(f"score by {name}", len(images))
+    for k, image in enumerate(images):
+        found[k] = score(image)
+        progress.update(k + 1)
+    return found

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ambient.data.image_files import Archive, Folder
-from ambient.data.measures import measure
+from ambient.data.measures import score_images
 from ambient.data.pictures import FORMATS, UNREAD, Unreadable, opened, plain
 from ambient.data.raw import Raw
 from ambient.data.selection import in_folders, listed, scored
@@ -170,8 +170,7 @@ def scores_by(select: SelectSpec, photos: Photos, rule: Path | None) -> np.ndarr
     if select.by is None:
         return None
     if select.by == "quality":
-        asked = measure(select.measure)
-        return np.array([asked(image) for image in photos.images])
+        return score_images(select.measure, photos.images)
     if rule is None:
         raise ValueError(f"select.by is {select.by}, which needs a file: give it as datasets.<name>.rule")
     if select.by == "list":
