@@ -5,6 +5,10 @@ import sys
 
 from ambient.specs import strict
 
+# What torchrun sets for the second of two ranks.
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1",
+            "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+
 
 def stage(name, spec, *, ranks=1, **files):
     """The command line of a stage: `spec` a specification or its JSON; `files` paths, or lists, by role."""

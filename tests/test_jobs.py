@@ -5,27 +5,22 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from tiny import CLASSIFIER, NOISE, TRAINING, kept, optimiser
+from tiny import CLASSIFIER, TRAINING, kept, optimiser
 
 from ambient import specs
-from ambient.annotation import crop_likeness
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, write
-from ambient.jobs import guard, identity, launch, ranks, records, shards, stage, state, stopping
-from ambient.provenance import manifest, parts, source_code
+from ambient.jobs import guard, identity, stage, stopping
+from ambient.provenance import manifest, source_code
 from ambient.specs import strict
 from ambient.specs.stages import STAGES
-from ambient.stages import annotate, classifier, corrupt, train
-from ambient.storage.files import read_json, sha256, sha256_of_raw, write_arrays
+from ambient.stages import classifier, corrupt, train
+from ambient.storage.files import read_json, sha256
 from ambient.training.loop import Fit
 from tests import commands
 
@@ -191,19 +186,6 @@ def test_an_input_that_differs_from_its_own_manifest_is_refused(run, mixture, tm
     assert not (tmp_path / "state").exists()
 
 
-def test_raw_data_that_change_while_they_are_read_are_refused(tmp_path):
-    (tmp_path / "raw/a").mkdir(parents=True)
-    (tmp_path / "raw/a/1.png").write_text("x")
-    before = {tmp_path / "raw": guard.fingerprint(tmp_path / "raw")}
-    outside = [{"sha256": sha256_of_raw(tmp_path / "raw")[0]}]
-    guard.unchanged(before, {}, [])
-    os.utime(tmp_path / "raw/a/1.png", (1, 1))
-    guard.unchanged(before, {}, outside)
-    (tmp_path / "raw/a/2.png").write_text("y")
-    with pytest.raises(ValueError, match="raw changed while it was read"):
-        guard.unchanged(before, {}, outside)
-
-
 # --- outputs ------------------------------------------------------------------------------------------
 
 
@@ -309,92 +291,6 @@ def test_held_out_reports_of_a_classifier_are_checked_too(run, tmp_path, monkeyp
     assert (sha256(tmp_path / "e.safetensors"), sha256(tmp_path / "e.json")) == expected
 
 
-@pytest.fixture
-def keep(tmp_path):
-    return state.State(tmp_path / "state", identity.Identity("job", {"a.py": "1"}))
-
-
-def numbered(made):
-    def make(k):
-        made.append(k)
-        return {"x": np.full(3, k)}
-    return make
-
-
-PIECES = [(f"piece-{k}", 3) for k in range(5)]
-
-
-def test_a_flipped_bit_in_a_shard_is_found_and_the_shard_made_again(keep, capsys):
-    made = []
-    first = [shard["x"].copy() for shard in shards.collect("test", keep, PIECES, numbered(made))]
-    flip(keep.folder / "piece-3.safetensors")
-    (keep.folder / "piece-1.json").write_text("{}")
-    again = shards.collect("test", keep, PIECES, numbered(made))
-    assert made == [0, 1, 2, 3, 4, 1, 3]
-    np.testing.assert_array_equal([shard["x"] for shard in again], first)
-    said = capsys.readouterr().err
-    assert "piece-3.safetensors: damaged" in said and "piece-1.json: damaged" in said
-    keep.put("piece-4", {"x": torch.zeros(2)}, {"images": 2})  # by a machine that cuts smaller pieces
-    shards.collect("test", keep, PIECES, numbered(made))
-    assert made[7:] == [4]
-    assert keep.remarks()["set_aside"] == ["piece-1.json.aside-1", "piece-1.safetensors.aside-1",
-                                           "piece-3.json.aside-1", "piece-3.safetensors.aside-1"]
-
-
-def test_ranks_take_pieces_in_turn_and_stop_together(keep, monkeypatch, capsys):
-    """Two ranks, one after the other in this process: each makes its own pieces, one of them gathers."""
-    made = {0: [], 1: []}
-    monkeypatch.setattr(ranks, "size", lambda: 2)
-    monkeypatch.setattr(ranks, "barrier", lambda: None)
-    for number in (1, 0):
-        monkeypatch.setattr(ranks, "rank", lambda number=number: number)
-        monkeypatch.setattr(ranks, "agree", lambda why: why)
-        found = shards.collect("test", keep, PIECES, numbered(made[number]))
-        assert (found is None) == (number == 1)
-    assert made == {0: [0, 2, 4], 1: [1, 3]} and [shard["x"][0] for shard in found] == [0, 1, 2, 3, 4]
-    monkeypatch.setattr(ranks, "agree", lambda why: "another rank was asked")
-    with pytest.raises(SystemExit) as left:
-        shards.collect("test", keep, PIECES, None)
-    assert left.value.code == stopping.RESUME and "another rank was asked" in capsys.readouterr().err
-
-
-def test_crops_annotation_is_shared_out_stopped_and_resumed(keep, mixture, tmp_path, monkeypatch):
-    made = strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"crop": 4}, "test")
-    files = {"out": tmp_path / "c.safetensors", "calibration": tmp_path / "c.json"}
-    classifier.main(made, SimpleNamespace(facts={}), data=mixture, state=kept(tmp_path / "s"), **files)
-    asked = specs.AnnotationSpec("crops", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 1, 1, "last",
-                                "float32", 0, crop_map="measured")
-    data, rows = Dataset(*(np.arange(1200 * n).reshape(1200, *shape).astype(kind) for n, shape, kind in (
-        (64, (1, 8, 8), np.uint8), (1, (), np.int64), (1, (), np.int64))), np.ones(1200, np.uint8)), []
-    write(tmp_path / "m.safetensors", data)
-    crop_map = {"sigmas": [0.1, 1.0], "crop_px": [1, 4], "tolerance": 1e-3}
-    (tmp_path / "map.json").write_text(json.dumps(crop_map))
-    whole = crop_likeness.patch_probability
-
-    def counted(*arguments):
-        rows.append(len(arguments[1]))
-        if len(rows) == 1:
-            stopping.ask("a test")
-        return whole(*arguments)
-
-    monkeypatch.setattr(crop_likeness, "patch_probability", counted)
-    files = {"data": tmp_path / "m.safetensors", "classifier": None, "crops": [files["out"]],
-             "locality": tmp_path / "map.json", "state": kept(tmp_path / "t"), "summary": tmp_path / "a.json"}
-    with stopping.watch(), pytest.raises(SystemExit) as left:
-        annotate.main(asked, SimpleNamespace(facts={}), out=tmp_path / "a.safetensors", **files)
-    assert left.value.code == stopping.RESUME and len(rows) == 1
-    annotate.main(asked, SimpleNamespace(facts={}), out=tmp_path / "a.safetensors", **files)
-    assert sum(rows) == 1200
-    monkeypatch.setattr(ranks, "size", lambda: 2)
-    monkeypatch.setattr(ranks, "barrier", lambda: None)
-    monkeypatch.setattr(ranks, "agree", lambda why: why)
-    monkeypatch.setattr(ranks, "rank", lambda: 1)
-    rows.append(0)
-    annotate.main(asked, SimpleNamespace(facts={}), out=tmp_path / "b.safetensors",
-                  **files | {"state": kept(tmp_path / "u")})
-    assert 0 < sum(rows) - 1200 < 1200 and not (tmp_path / "b.safetensors").exists()
-
-
 # --- whose state it is --------------------------------------------------------------------------------
 
 
@@ -414,21 +310,6 @@ def test_state_of_other_settings_outlives_the_job(run, tmp_path, monkeypatch, ca
     found = manifest.read(tmp_path / "d.safetensors.manifest.json")
     assert [a["from_nimg"] for a in found["facts"]["attempts"]] == [0, 128]
     assert len(found["execution"]["interrupted"]) == 1  # the other job took no record of this one's with it
-
-
-def test_code_means_what_its_statements_do():
-    def meaning(text, name="x.py"):
-        return parts.meaning(name, text.encode())
-
-    plain = meaning('def f(x):\n    return x + 1\n')
-    assert plain == meaning('"""Words."""\n\n\ndef f(x):  # a comment\n    """What it does."""\n'
-                            '    return (x\n            + 1)\n')
-    assert plain != meaning('def f(x):\n    return x + 2\n')
-    assert meaning('x = "a"\n') != meaning('x = "b"\n')
-    assert meaning('def f():\n    "only words"\n') == meaning('def f():\n    "others"\n')
-    both = 'def f(x):\n    return x\n\n\ndef g(x):\n    return {}\n\n\nTABLE = {{"f": f, "g": g}}\n'
-    assert meaning(both.format(1), "x.py:f") == meaning(both.format(2), "x.py:f")
-    assert meaning(both.format(1), "x.py:g") != meaning(both.format(2), "x.py:g")
 
 
 def test_state_by_other_code_is_gone_on_from_where_that_is_said(run, whole, tmp_path, monkeypatch, capsys):
@@ -466,95 +347,10 @@ def test_a_finished_job_is_not_done_again(run, tmp_path, monkeypatch, capsys):
         run()
 
 
-# --- ranks and signals --------------------------------------------------------------------------------
-
-
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1",
-            "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-SRUN = {"AMBIENT_SRUN": "1", "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1",
-        "MASTER_ADDR": "node", "MASTER_PORT": "1"}
-
-
-@pytest.mark.parametrize(("given", "expected"), [
-    ({}, (0, 1, 0)), ({"RANK": "1"}, (0, 1, 0)), ({"RANK": "1", "WORLD_SIZE": "2"}, (0, 1, 0)),
-    (TORCHRUN, (1, 2, 1)), (SRUN, (3, 4, 1)), (TORCHRUN | {"RANK": "2"}, None),
-    (TORCHRUN | {"WORLD_SIZE": ""}, None), ({"AMBIENT_SRUN": "1"}, None),
-    (SRUN | {"SLURM_NTASKS": "x"}, None), (SRUN | {"MASTER_ADDR": ""}, None)])
-def test_a_rank_is_one_that_a_launcher_started(given, expected, monkeypatch):
-    for name in (*TORCHRUN, *SRUN):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    if expected is None:
-        with pytest.raises(ValueError, match="as for one of several ranks, but the rest does not fit"):
-            launch.place()
-    else:
-        assert launch.place() == expected
-        names = [name for name in ("RANK", "WORLD_SIZE") if name in given]
-        assert launch.left_over() == (names if expected[1] == 1 else [])
-
-
 def test_a_rank_left_in_the_environment_is_named_and_does_not_count(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     assert run("corrupt") == 0 and manifest.path_for(tmp_path / "m.safetensors").exists()
     assert "RANK=1 in the environment is ignored" in capsys.readouterr().err
-    for name, value in TORCHRUN.items():
+    for name, value in commands.TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert "2 ranks were started, and this stage runs on one" in run("corrupt")
-
-
-def test_a_rank_ends_without_tearing_its_interpreter_down():
-    """What it said is written, its status is what was asked for, and nothing registered for the end runs."""
-    for leave, status, said in (("pass", 0, ""), ("raise SystemExit(75)", 75, ""),
-                                ("raise SystemExit('stage: error: x')", 1, "stage: error: x\n")):
-        code = (f"import atexit\nfrom ambient.jobs import launch\natexit.register(print, 'torn down')\n"
-                f"with launch.departure(2):\n    print('done', end='')\n    {leave}")
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                              env=os.environ | {"PYTHONPATH": str(ROOT)})
-        assert (done.returncode, done.stdout, done.stderr) == (status, "done", said)
-
-
-def test_every_signal_asks_to_stop_but_a_hangup_under_nohup():
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
-    for number in stopping.SIGNALS:
-        with stopping.watch():
-            os.kill(os.getpid(), number)
-            assert stopping.reason() == signal.Signals(number).name
-    assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} <= set(stopping.SIGNALS)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stopping.watch():
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert stopping.reason() is None
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-# --- files --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mask", [0o077, 0o027, 0o002])
-def test_files_obey_the_umask(mask, tmp_path):
-    before = os.umask(mask)
-    try:
-        write_arrays(tmp_path / "x.safetensors", {"x": np.zeros(3)})
-        records.write(tmp_path / "x.json", {"a": 1})
-    finally:
-        os.umask(before)
-    for path in tmp_path.iterdir():
-        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
-
-
-def test_a_repository_of_another_owner_is_read(monkeypatch):
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    alone = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    if "dubious" not in alone.stderr:
-        pytest.skip("no git repository here, or a git that asks no owner")
-    assert len(source_code.commit()["commit"]) == 40
-
-
-def test_a_checkpoint_holds_its_log(tmp_path):
-    """The log of the losses is no file of its own that could be lost or altered between two attempts."""
-    keep = state.State(tmp_path, identity.Identity("job", {}))
-    keep.save(10, {"x": torch.zeros(2)}, {"log": ["a"]})
-    assert keep.get("checkpoint-10")[1]["log"] == ["a"] and keep.newest() == 10
