@@ -35,10 +35,10 @@ class Record:
         name that a manifest can't hold.
         """
         schema.name(path.name, f"--{name}: name of the file")
-        found, size = seen or sha256_of_raw(path)
+        sha, size = seen or sha256_of_raw(path)
         self.outside.append({"name": name, "file": path.name, "origin": origin, "size": size,
-                             "sha256": found})
-        return found
+                             "sha256": sha})
+        return sha
 
 
 def module(row: Stage) -> str:
@@ -161,8 +161,8 @@ class Job:
 
     def read(self) -> list[Path]:
         """All that the job reads: inputs, raw data and weights from outside, its state."""
-        return [path for name, found in self.files.items() if name not in self.outputs
-                for path in as_list(found)]
+        return [path for role, given in self.files.items() if role not in self.outputs
+                for path in as_list(given)]
 
     def made(self, recorded: dict, made_by: dict, stack: ExitStack) -> bool:
         """Wait for another copy of the job; whether its outputs are there by now, whole and of this very job.
@@ -171,14 +171,14 @@ class Job:
         """
         state, first = self.files["state"], self.files[self.outputs[0]]
         waited = launch.first() and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))
-        found = launch.first() and set(self.read()) == {*self.given(), state} and all(
+        whole = launch.first() and set(self.read()) == {*self.given(), state} and all(
             manifest.describes(self.files[role], self.name, plain(self.spec), recorded, made_by)
             for role in self.outputs)
-        if found:
+        if whole:
             stopping.say(f"{self.name}: " + (
                 f"another copy of this job has just made {first}" if waited else
                 f"{first} is whole and was made by this very job") + "; nothing left to do")
-        return launch.agreed(found)
+        return launch.agreed(whole)
 
     def forget(self, owner: Identity | None, journal: Journal) -> None:
         """Remove this job's state and attempts, which its manifests make superfluous, and no other job's."""
@@ -196,10 +196,10 @@ class Job:
         root = None
         if self.stage.rooted:
             root = merkle.of_inputs(next(iter(targets.values())), self.given())
-        found = {manifest.path_for(path): manifest.build(
+        manifests = {manifest.path_for(path): manifest.build(
             path, self.name, plain(self.spec), recorded, outside, facts, self.clock, made_by,
             interrupted, root, made) for path in targets.values()}
-        for path, content in found.items():
+        for path, content in manifests.items():
             if self.resumes:
                 stopping.patiently(write_json, path, content)
             else:
