@@ -14,13 +14,15 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "sample": "images of a trained run as PNG files, with a contact sheet",
             "annotate": "sigma_min of new images by a trained noise classifier",
             "export": "a run's weights with a model card, in a folder or on a hub",
+            "score": "anybody's images under a table's protocol, as a row from outside",
             "run": "run one stage of the workflow, as its rule does"}
 MODULES = {"run": "ambient.jobs.run", "audit": "ambient.audit.cli", "show": "ambient.report.show",
            "spec": "ambient.settings.show", "compare": "ambient.audit.compare",
            "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
            "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency",
            "sample": "ambient.commands.sample",
-           "annotate": "ambient.commands.annotate", "export": "ambient.commands.export"}
+           "annotate": "ambient.commands.annotate", "export": "ambient.commands.export",
+           "score": "ambient.commands.score"}
 
 
 def usage() -> str:

@@ -6,14 +6,11 @@ The configuration is that of the repository with one scale of its own, laid over
 from __future__ import annotations
 
 import shutil
-from importlib import import_module
 from pathlib import Path
 
-from ambient.jobs import stage
+from ambient.commands import job
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph
-from ambient.specs.stages import STAGES, option
-from ambient.specs.strict import to_json
 
 ROOT = Path(__file__).parents[1]
 SCALE = "away"
@@ -40,14 +37,5 @@ def configure(folder: Path, overlay: str = OVERLAY) -> None:
 def make(folder: Path, *targets: str) -> None:
     """Make some files of the scale below the working folder, with what lies behind them and is not there."""
     graph = Graph(Experiments(folder / "config", SCALE))
-    for job in graph.behind(targets):
-        row = STAGES[job.kind]
-        if all(Path(path).exists() for path in graph.writes(job).values()):
-            continue
-        files = graph.reads(job) | graph.outside(job) | graph.writes(job)
-        if row.resumable:
-            files["state"] = str(folder / "state" / row.state.format(**job.names))
-        line = ["--spec", to_json(graph.asks(job))]
-        for role, paths in files.items():
-            line += [option(role), *([paths] if isinstance(paths, str) else paths)]
-        stage.begin(row, line).run(import_module(f"ambient.stages.{row.name}").main)
+    for one in graph.behind(targets):
+        job.run(graph, one)

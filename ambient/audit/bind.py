@@ -90,6 +90,14 @@ def scores(results: Results, result: Result) -> Iterator[str]:
             drawn, scored = samples.manifest["spec"].get(key), result.manifest["spec"].get(key)
             if drawn != scored:
                 yield f"{key} of its samples are {drawn}, its own are {scored}"
+        yield from measured(results, result)
+    except Loose as error:
+        yield str(error)
+
+
+def measured(results: Results, result: Result) -> Iterator[str]:
+    """What is wrong with the detector and the reference that a score was measured with."""
+    try:
         weights = parent(results, result, "detector", "detector")
         reference = parent(results, result, "reference", "reference")
         if parent(results, reference, "detector", "detector") is not weights:
@@ -106,6 +114,26 @@ def scores(results: Results, result: Result) -> Iterator[str]:
         yield str(error)
 
 
+def comparison(results: Results, result: Result) -> Iterator[str]:
+    """Which scores from outside were measured otherwise than every row of the table that they stand below."""
+    try:
+        table = parent(results, result, "table", "tables")
+        own = [{role: parent(results, score, role, role) for role in ("detector", "reference")}
+               for score in inputs_of(results, table, "metrics")]
+        for score in inputs_of(results, result, "outside"):
+            found = {role: parent(results, score, role, role) for role in ("detector", "reference")}
+            if found not in own:
+                yield f"{score.path} has another detector or reference than all rows of {table.path}"
+    except Loose as error:
+        yield str(error)
+
+
+def inputs_of(results: Results, result: Result, role: str) -> list[Result]:
+    """The files that a job read as `role`."""
+    entries = result.manifest["inputs"].get(role, ())
+    return [results[Path(os.path.normpath(result.key.parent / entry["path"]))] for entry in entries]
+
+
 def table(results: Results, result: Result) -> Iterator[str]:
     """What is wrong with the files that a table was made from. Nothing where it can't be built at all: its
     derivation says so."""
@@ -113,10 +141,8 @@ def table(results: Results, result: Result) -> Iterator[str]:
         spec = build(TableSpec, result.manifest["spec"], "spec")
     except ValueError:
         return
-    inputs = result.manifest["inputs"]
     metrics, annotations, usable, beside = (
-        [results[Path(os.path.normpath(result.key.parent / entry["path"]))] for entry in inputs.get(role, ())]
-        for role in ("metrics", "annotations", "usable", "beside"))
+        inputs_of(results, result, role) for role in ("metrics", "annotations", "usable", "beside"))
     if len(metrics) != len(spec.rows) * len(spec.training_seeds) or len(annotations) != len(spec.rows):
         return
     runs = []

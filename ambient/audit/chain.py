@@ -26,7 +26,10 @@ from ambient.storage.text import first_line
 
 TEXTS = (".csv", ".json", ".jsonl")
 LEAVES = {name for name, stage in STAGES.items() if not stage.reads}  # they read no file of the tree
-SUMMARIES = {"ambient.evaluate", "ambient.annotate"}  # JSON computed from what its job wrote beside it
+# JSON computed from what its job wrote beside it.
+SUMMARIES = {"ambient.evaluate", "ambient.annotate", "ambient.outside"}
+BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient.outside": bind.measured,
+         "ambient.comparison": bind.comparison}
 IGNORED = {"README.md", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
 
@@ -143,6 +146,8 @@ class Audit:
         for word, detail in problems:
             result.problem(word, detail)
         result.notes += notes
+        if result.stage == "outside":
+            result.notes.append("images from outside, known by their digest: nobody here saw their making")
         if not known:
             result.reason = result.reason or "its code is neither here nor in the repository's history"
         self.check_fellows(result)
@@ -233,8 +238,8 @@ class Audit:
 
     def is_bound(self, result: Result) -> bool:
         """Whether a score or a table is of the runs, seeds and detector that it names."""
-        check = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table}.get(result.manifest["stage"])
-        if check is None or result.stage == "evaluate" and result.key.suffix != ".json":
+        check, stage = BOUND.get(result.manifest["stage"]), result.manifest["stage"]
+        if check is None or stage in SUMMARIES and result.key.suffix != ".json":
             return True
         try:
             wrong = list(islice(check(self.results, result), MANY))

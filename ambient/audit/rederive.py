@@ -25,6 +25,7 @@ from ambient.storage.text import first_line
 
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
+    from ambient.evaluation.frechet import Moments
 
 # A distance is a difference of traces; the square roots of eigenvalues near 0 turn rounding errors of
 # 1e-16, which differ between libraries and numbers of threads, into 1e-8 each. Relative to the traces.
@@ -32,6 +33,8 @@ TOLERANCE = 1e-6
 # Of a summary, what its job alone knows.
 CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean", "sigma_min_lag", "never_crossed",
                     "last_level")
+# Of the outputs of some stages one is derived again, by what its name ends in.
+ONE_OF_SEVERAL = {"evaluate": ".json", "annotate": ".json", "outside": ".json", "comparison": ".csv"}
 DRAWING = ("matplotlib", "numpy", "pandas", "pillow")
 
 
@@ -52,12 +55,13 @@ class Rederive:
         self.stages: dict[str, Callable[[Result], None]] = {
             "ambient.tables": self.table, "ambient.evaluate": self.metrics,
             "ambient.annotate": self.annotation, "ambient.figures": self.figures,
-            "ambient.summary": self.summary}
+            "ambient.summary": self.summary, "ambient.outside": self.outside,
+            "ambient.comparison": self.comparison}
 
     def __call__(self, result: Result) -> None:
         """Build it again if its stage is one of the above; raise the level, or say what stands against."""
         check = self.stages.get(result.manifest["stage"])
-        if check is None or (result.stage in ("evaluate", "annotate") and result.key.suffix != ".json"):
+        if check is None or result.key.suffix != ONE_OF_SEVERAL.get(result.stage, result.key.suffix):
             result.reason = "nothing to derive it from without running its job: --rerun"
             return
         lower = [self.audit.results[p] for p in result.parents
@@ -112,10 +116,8 @@ class Rederive:
 
     def metrics(self, result: Result) -> None:
         """Every distance from the moments that the job kept, and the protocol from the inputs."""
-        import numpy as np
-
         from ambient.evaluation.detectors.inception import misnamed
-        from ambient.evaluation.frechet import frechet_distance, stored
+        from ambient.evaluation.frechet import stored
         from ambient.specs import EvaluationSpec
         from ambient.storage.files import read_arrays
 
@@ -135,18 +137,40 @@ class Rederive:
             at = f"{score['nimg']}/{score['seed']}"
             arrays = read_arrays(kept, (f"{at}/mean", f"{at}/covariance"))
             drawn = stored(arrays, kept.name, f"{at}/", found["num_samples"])
-            value, gap = frechet_distance(drawn, target), drawn.mean - target.mean
-            scale = float(np.trace(drawn.covariance) + np.trace(target.covariance) + gap @ gap)
-            if not np.isfinite([value, scale]).all():  # of moments that overflow, anything could be said
-                raise Differs(f"snapshot {score['nimg']}, seed {score['seed']}: its moments give {value}")
-            if not abs(score["value"] - value) <= TOLERANCE * scale:
-                raise Differs(f"snapshot {score['nimg']}, seed {score['seed']}: {score['value']} for {value}")
+            compare_distance(score["value"], drawn, target,
+                             f"snapshot {score['nimg']}, seed {score['seed']}")
         self.protocol(result, found["num_samples"], seeds)
         self.samples(result, found["num_samples"], seeds)
         wrong = [nimg for nimg, got in seeds.items()
                  if got != list(spec.seeds_at(last=nimg == max(seeds)))]
         if wrong or not seeds:
             raise Differs(f"snapshot {wrong[0] if wrong else '?'}: seeds are not {list(spec.seeds)}")
+
+    def outside(self, result: Result) -> None:
+        """A distance from outside from the moments that the job kept, and what stands beside it."""
+        from ambient.evaluation.detectors.inception import misnamed
+        from ambient.evaluation.frechet import stored
+        from ambient.specs import OutsideSpec
+        from ambient.storage.files import read_arrays
+
+        (detector,) = result.manifest["inputs"]["detector"]
+        if why := misnamed(result.manifest["spec"], detector["sha256"]):
+            raise Differs(why)
+        spec, found = build(OutsideSpec, result.manifest["spec"], "spec"), read_json(result.key)
+        (reference,) = self.inputs(result, "reference")["reference"]
+        target, kept = stored(read_arrays(reference), reference.name), self.fellow(result, "moments_out")
+        compare({k: v for k, v in found.items() if k != "value"}, {
+            "name": result.key.stem, "label": spec.label, "metric": spec.metric,
+            "num_samples": spec.num_samples, "reference_images": target.count,
+            "reference_dataset": spec.reference} | spec.detector.protocol())
+        compare_distance(found["value"], stored(read_arrays(kept), kept.name), target, spec.name)
+
+    def comparison(self, result: Result) -> None:
+        """Every cell of a table with rows from outside."""
+        from ambient.report import comparison
+
+        compare_cells(result.key.read_text(), comparison.rebuild(
+            result.manifest["spec"], self.inputs(result, "table", "outside")))
 
     def protocol(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples and the snapshots against what sampling and training were told."""
@@ -239,6 +263,20 @@ class Rederive:
                 for role, figure in drawn(build(TableSpec, result.manifest["spec"], "spec"), **inputs):
                     save(figure, targets[role], targets[f"{role}_pdf"])
             return {role: sha256(path) for role, path in targets.items()}
+
+
+def compare_distance(said: float, drawn: Moments, target: Moments, what: str) -> None:
+    """Raise `Differs` where a distance is not that of its moments; `what` they are of."""
+    import numpy as np
+
+    from ambient.evaluation.frechet import frechet_distance
+
+    value, gap = frechet_distance(drawn, target), drawn.mean - target.mean
+    scale = float(np.trace(drawn.covariance) + np.trace(target.covariance) + gap @ gap)
+    if not np.isfinite([value, scale]).all():  # of moments that overflow, anything could be said
+        raise Differs(f"{what}: its moments give {value}")
+    if not abs(said - value) <= TOLERANCE * scale:
+        raise Differs(f"{what}: {said} for {value}")
 
 
 def compare_cells(present: str, expected: str) -> None:

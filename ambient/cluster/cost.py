@@ -168,6 +168,11 @@ class Costs:
         images, _, _ = self.data(study)
         return self.features(2 * images, detector)
 
+    def outside(self, outside: str) -> Work:
+        run = self.experiments.outside.run(outside)
+        return self.features(self.experiments.sampling(run).num_samples,
+                             self.experiments.detectors(self.experiments.run(run).study)[0])
+
     def detector(self, dataset: str, detector: str) -> Work:
         spec = self.experiments.detector(detector)
         return Work(flops=6e8 * spec.nimg * spec.members, memory_mb=2 * BASE_MB,

@@ -17,13 +17,13 @@ import numpy as np
 from ambient.commands import scale as scales
 from ambient.commands.pictures import contact_sheet, pixels_of, sample_at, write_png
 from ambient.commands.scale import Chosen, Origin, origin
+from ambient.data.submitted import ABOUT, SHEET
 from ambient.jobs.progress import Progress
 from ambient.specs import SamplingSpec
 from ambient.specs.strict import plain, require
 from ambient.storage.files import digest, read_json, write_json
 from ambient.storage.text import printable
 
-ABOUT, SHEET = "samples.json", "contact-sheet.png"
 SHOWN = 256  # images of the contact sheet
 
 

@@ -77,6 +77,18 @@ class TableEntry:
 
 
 @dataclass(frozen=True)
+class OutsideEntry:
+    """Images from outside, scored under a table's protocol: a file of `config/outside/`, with its name."""
+
+    scale: str  #: of the table
+    table: str  #: name in `tables`
+    path: str  #: folder or zip of images, or file of arrays (.npy, .npz, .safetensors)
+    sha256: str  #: of that; any other content is refused
+    label: str  #: in tables and figures
+    target: str | None = None  #: of a table with several targets: the dataset that the distance is to
+
+
+@dataclass(frozen=True)
 class FigureEntry:
     """A figure that belongs to no table: see `FigureSpec` for its kinds and what each needs."""
 

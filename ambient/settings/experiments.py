@@ -9,6 +9,7 @@ from pathlib import Path
 from ambient.settings.compatible import check_locality, check_run
 from ambient.settings.entry_types import FigureEntry, TableEntry, TextEntry
 from ambient.settings.layers import lines
+from ambient.settings.outside import Outside
 from ambient.settings.resolve import Run, evaluating
 from ambient.settings.scores import Scores
 from ambient.specs import (
@@ -53,6 +54,7 @@ class Experiments(Scores):
             self.summary()
         except SpecError as error:
             raise SpecError(self.entries.located(str(error))) from None
+        self.outside = Outside(self)
 
     def table_entry(self, name: str) -> TableEntry:
         """What the files say of a table."""

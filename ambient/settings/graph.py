@@ -19,6 +19,7 @@ from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError, nearest
 
 SUFFIXES = (".csv", *(f"{part}.{kind}" for part in PICTURES for kind in ("png", "pdf")), "-audit.html")
+BESIDE = tuple(f"-with-outside.{kind}" for kind in ("csv", "png", "pdf"))  # where something stands beside it
 PAGES = ("report", "report-all")  # with the main tables, with everything
 
 
@@ -119,7 +120,8 @@ class Graph:
 
     def of_tables(self, names: Iterable[str]) -> list[str]:
         """Tables, their figures and their audit pages."""
-        return [f"{folder(self.scale)}/{name}{suffix}" for name in names for suffix in SUFFIXES]
+        return [f"{folder(self.scale)}/{name}{suffix}" for name in names
+                for suffix in (*SUFFIXES, *(BESIDE if self.experiments.outside.of_table(name) else ()))]
 
     def pictures(self, name: str) -> list[str]:
         """A figure, in both formats."""
@@ -161,7 +163,8 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
              "table": {name for each in found for name in each.tables},
              "gallery": galleries, "figure": figures.keys() - galleries,
              "patches": {name for name, kind in figures.items() if kind == "patches"}}
-    return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector"),
+    return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector",
+                          "outside"),
                          NAME) | {"fraction": r"[0-9.e-]+", "seed": r"\d+"} | {
         key: "|".join(map(re.escape, sorted(values))) or "none" for key, values in names.items()}
 

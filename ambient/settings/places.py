@@ -116,6 +116,18 @@ class Files:
         return self.path("reference", dataset=self.experiments.study(study).dataset,
                          detector=detector or self.experiments.detectors(study)[0])
 
+    def weights_for_outside(self, name: str) -> str:
+        """The weights that images from outside are measured with: as the samples beside which they stand."""
+        return self.weights(self.experiments.outside.run(name), None)
+
+    def reference_for_outside(self, name: str) -> str:
+        """The moments that they are held against."""
+        return self.reference(self.experiments.outside.run(name), None)
+
+    def outside_of_table(self, table: str) -> list[str]:
+        """The scores from outside that stand beside a table."""
+        return [self.path("outside", outside=name) for name in self.experiments.outside.of_table(table)]
+
     def weights_of_study(self, study: str, detector: str) -> str:
         """The weights that one of a study's detectors measures with."""
         return self.weights_for(self.experiments.study(study).dataset, detector)

@@ -11,11 +11,13 @@ from ambient.specs.evaluation import (
     DetectorSpec,
     EvaluationSpec,
     LandmarksSpec,
+    OutsideSpec,
     SamplerSpec,
     SamplingSpec,
 )
 from ambient.specs.report import (
     CORRUPTION_FIGURES,
+    ComparisonSpec,
     FigureSpec,
     ReportSpec,
     RowSpec,
@@ -37,8 +39,9 @@ from ambient.specs.training import (
 
 __all__ = [
     "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec",
-    "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LandmarksSpec", "LocalitySpec",
-    "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec", "OptimiserSpec",
-    "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "SelectSpec",
+    "ComparisonSpec", "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LandmarksSpec",
+    "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec",
+    "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec",
+    "SelectSpec",
     "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

@@ -164,3 +164,21 @@ class LandmarksSpec:
     def __post_init__(self) -> None:
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
         require(self.draws > 1, "draws", self.draws, ">= 2: one has no spread")
+
+
+@dataclass(frozen=True)
+class OutsideSpec:
+    """Images that were made elsewhere, scored under the protocol of a table's samples."""
+
+    name: str  #: of its files
+    label: str  #: in tables and figures
+    metric: str  #: as of the table's rows
+    detector: DetectorSpec  #: whose features are compared
+    reference: str  #: the dataset that the distance is to
+    num_samples: int  #: images that are scored: as many as of the table's rows
+    resolution: int  #: pixels, height = width
+    channels: int  #: 1 (grey) or 3 (RGB)
+    sha256: str  #: of the file or folder of images; any other content is refused
+
+    def __post_init__(self) -> None:
+        require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")

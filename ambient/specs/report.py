@@ -66,6 +66,14 @@ class TableSpec:
         require_seeds(self.training_seeds, "training_seeds")
 
 
+@dataclass(frozen=True)
+class ComparisonSpec:
+    """A table with rows from outside below its own: what they are is said by the files of their scores."""
+
+    name: str  #: of the table
+    title: str | None = None  #: in a reader's words
+
+
 CORRUPTION_FIGURES = ("gallery", "batch", "crossing", "levels")
 Shown = Literal["other", "target"]
 

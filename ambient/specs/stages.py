@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
-from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, SamplingSpec
-from ambient.specs.report import FigureSpec, ReportSpec, SummarySpec, TableSpec
+from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, OutsideSpec, SamplingSpec
+from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.theory import TheorySpec
 from ambient.specs.training import TrainingSpec
 
@@ -221,6 +221,13 @@ _STAGES = (
                   "detector": lambda files, w: files.weights(w["run"], w.get("detector")),
                   "reference": lambda files, w: files.reference(w["run"], w.get("detector"))},
           cost=("run",), prunes="arrays"),
+    Stage("outside", OutsideSpec,
+          {"out": "outside/{outside}.json", "moments_out": "outside/{outside}.safetensors"},
+          lambda settings, w: settings.outside.spec(w["outside"]),
+          inputs={"detector": lambda files, w: files.weights_for_outside(w["outside"]),
+                  "reference": lambda files, w: files.reference_for_outside(w["outside"])},
+          outside={"samples": lambda settings, w: settings.outside.entry(w["outside"]).path},
+          cost=("outside",)),
     Stage("tables", TableSpec,
           {"out": "{table}.csv"},
           lambda settings, w: settings.table(w["table"]),
@@ -235,6 +242,10 @@ _STAGES = (
           inputs={"tables*": lambda files, w: files.tables(),
                   "logs*": lambda files, w: files.logs_of_texts(),
                   "reports*": lambda files, w: files.reports_of_texts()}),
+    Stage("comparison", ComparisonSpec,
+          {"table_out": "{table}-with-outside.csv"} | picture("{table}-with-outside"),
+          lambda settings, w: settings.outside.comparison(w["table"]),
+          inputs={"table": same("tables"), "outside*": lambda files, w: files.outside_of_table(w["table"])}),
     Stage("figures", TableSpec,
           picture("{table}", "curves", "classifiers", "grid"),
           lambda settings, w: settings.table(w["table"]),

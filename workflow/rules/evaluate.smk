@@ -82,6 +82,27 @@ rule landmarks:
         "{resources.run} landmarks --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
+rule outside:
+    """The distance of images from outside, under the protocol of a table's samples."""
+    input:
+        unpack(reads("outside")),
+    output:
+        **writes("outside"),
+    log:
+        "results/{scale}/logs/outside/{outside}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("outside"),
+    params:
+        **told("outside"),
+    message:
+        "score {wildcards.outside}, from outside ({wildcards.scale})"
+    shell:
+        "{resources.run} outside --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
 rule evaluate:
     """The distance of a run's samples to its target, by its study's first detector."""
     input:

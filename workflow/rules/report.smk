@@ -22,6 +22,27 @@ for place, logs, suffix, scale in PLACES:
             "{resources.run} tables --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
     rule:
+        """A table with rows from outside below its own, and their figure."""
+        name:
+            f"comparison{suffix}"
+        input:
+            unpack(reads("comparison")),
+        output:
+            **writes("comparison", place),
+        log:
+            f"{logs}/comparison/{{table}}.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            **resources("comparison"),
+        params:
+            **told("comparison"),
+        message:
+            f"{{wildcards.table}} with rows from outside ({scale})"
+        shell:
+            "{resources.run} comparison --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+    rule:
         """The figures of a table: distances, learning curves, classifiers, samples."""
         name:
             f"figures{suffix}"

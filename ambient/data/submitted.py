@@ -1,0 +1,160 @@
+"""Images from outside that are to be scored: a folder or zip of image files, or a file of arrays.
+
+They are taken as they are: what has another size, number of channels or type is refused, since whatever made
+it fit would be part of the score. The first images are taken, by sorted name or by place.
+"""
+
+from __future__ import annotations
+
+import copy
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ambient.data.image_files import Images
+from ambient.data.raw import Raw
+from ambient.storage.files import naming
+
+Shape = tuple[int, ...]
+ABOUT, SHEET = "samples.json", "contact-sheet.png"  # what `ambient sample` puts beside its images
+NAMES = ("images", "samples", "arr_0")  # of the array that holds the images, where a file has several
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a protocol asks: `count` images of `channels` x `side` x `side`."""
+
+    count: int
+    channels: int
+    side: int
+
+    @property
+    def shape(self) -> Shape:
+        """Of one image."""
+        return (self.channels, self.side, self.side)
+
+    def check_count(self, path: Path, found: int) -> None:
+        """Raise `ValueError` for too few images."""
+        if found < self.count:
+            raise ValueError(f"{path}: holds {found:,} images, the protocol takes {self.count:,}: draw more "
+                             "(a score of fewer can't be compared)")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The first images, uint8 (N, C, H, W), of how many there are, and what pins them: SHA-256 and bytes."""
+
+    images: np.ndarray
+    of: int
+    pin: tuple[str, int]
+
+
+def read(path: Path, wanted: Wanted) -> Submitted:
+    """The images of a folder, zip, .npy, .npz or .safetensors. Raises `ValueError` naming what does not fit.
+
+    Arrays are uint8 (N, C, H, W), (N, H, W, C) or, of grey images, (N, H, W). No pickle is opened.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    raw, reader = Raw(path), ARRAYS.get(path.suffix.lower())
+    if raw.is_folder or reader is None:
+        images, of = from_files(raw, wanted)
+    else:
+        images, of = reader(path, wanted)
+    return Submitted(images, of, raw.close())
+
+
+def from_files(raw: Raw, wanted: Wanted) -> tuple[np.ndarray, int]:
+    """The first image files by sorted name, and how many there are."""
+    if not raw.is_folder and not zipfile.is_zipfile(raw.path):
+        ending = raw.path.suffix or "without an ending"
+        raise ValueError(f"{raw.path}: got a file {ending}, allowed: a folder or zip of images, or "
+                         f"{', '.join(ARRAYS)}")
+    shown = copy.copy(raw)  # with the same digests, so that each file is hashed once
+    if raw.is_folder and ABOUT in raw.files:
+        shown.files = {name: file for name, file in raw.files.items() if name not in (ABOUT, SHEET)}
+        shown.seen = {name: seen for name, seen in raw.seen.items() if name not in (ABOUT, SHEET)}
+    found = Images(shown, wanted.channels, "none")
+    if found.size != wanted.side:
+        raise ValueError(f"{raw.path}: images are {found.size}x{found.size} pixels, the protocol's are "
+                         f"{wanted.side}x{wanted.side}: draw them at that size (resizing is not part of it)")
+    wanted.check_count(raw.path, len(found.names))
+    return np.stack(list(found.read(np.arange(wanted.count)))), len(found.names)
+
+
+def arranged(path: Path, name: str, dtype: object, shape: Shape,
+             wanted: Wanted) -> Callable[[np.ndarray], np.ndarray]:
+    """How an array of images becomes (N, C, H, W). Raises `ValueError` where it has no such images."""
+    if str(dtype) != "uint8":
+        raise ValueError(f"{path}: {name} is {dtype}, allowed: uint8; of x in [-1, 1] that is "
+                         "round((x + 1) * 127.5), clipped to 0 and 255")
+    channels, side, _ = wanted.shape
+    if tuple(shape[1:]) == wanted.shape:
+        return lambda images: images
+    if tuple(shape[1:]) == (side, side, channels):
+        return lambda images: images.transpose(0, 3, 1, 2)
+    if channels == 1 and tuple(shape[1:]) == (side, side):
+        return lambda images: images[:, None]
+    raise ValueError(f"{path}: {name} has the shape {tuple(shape)}, the protocol's images are "
+                     f"(N, {channels}, {side}, {side}) or (N, {side}, {side}, {channels})")
+
+
+def of_array(path: Path, name: str, file: IO[bytes], wanted: Wanted) -> tuple[np.ndarray, int]:
+    """The first images of an array in numpy's format, of which no more is read than them."""
+    with naming(path):
+        version = np.lib.format.read_magic(file)
+        read_head = np.lib.format.read_array_header_1_0 if version == (1, 0) else \
+            np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_head(file)
+    arrange = arranged(path, name, dtype, shape, wanted)
+    if fortran:
+        raise ValueError(f"{path}: {name} is in Fortran's order: save numpy.ascontiguousarray of it")
+    wanted.check_count(path, shape[0])
+    first = (wanted.count, *shape[1:])
+    content = file.read(int(np.prod(first)))
+    if len(content) != np.prod(first):
+        raise ValueError(f"{path}: {name} is cut short")
+    return np.ascontiguousarray(arrange(np.frombuffer(content, np.uint8).reshape(first))), shape[0]
+
+
+def named(path: Path, names: list[str]) -> str:
+    """The array of a file that holds the images. Raises `ValueError` where that can't be told."""
+    known = [name for name in NAMES if name in names]
+    if not known and len(names) != 1:
+        raise ValueError(f"{path}: holds the arrays {', '.join(names) or 'none'}: call that of the images "
+                         f"{NAMES[0]!r}")
+    return known[0] if known else names[0]
+
+
+def from_npy(path: Path, wanted: Wanted) -> tuple[np.ndarray, int]:
+    """The first images of a .npy."""
+    with open(path, "rb") as file:
+        return of_array(path, "the array", file, wanted)
+
+
+def from_npz(path: Path, wanted: Wanted) -> tuple[np.ndarray, int]:
+    """The first images of a .npz, which is a zip of .npy files."""
+    with naming(path), zipfile.ZipFile(path) as archive:
+        name = named(path, [one.removesuffix(".npy") for one in archive.namelist()])
+        with archive.open(f"{name}.npy") as file:
+            return of_array(path, name, file, wanted)
+
+
+def from_safetensors(path: Path, wanted: Wanted) -> tuple[np.ndarray, int]:
+    """The first images of a .safetensors."""
+    from safetensors import safe_open
+
+    with naming(path), safe_open(path, framework="numpy") as file:
+        name = named(path, list(file.keys()))
+        part = file.get_slice(name)
+        dtype, shape = {"U8": "uint8"}.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape())
+        arrange = arranged(path, name, dtype, shape, wanted)
+        wanted.check_count(path, shape[0])
+        return np.ascontiguousarray(arrange(part[:wanted.count])), shape[0]
+
+
+ARRAYS = {".npy": from_npy, ".npz": from_npz, ".safetensors": from_safetensors}

@@ -1,0 +1,36 @@
+"""Stage: score images from outside under the protocol of a table's samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ambient.data.submitted import Wanted, read
+from ambient.evaluation.features import extract
+from ambient.evaluation.frechet import frechet_distance, moments, stored
+from ambient.specs import OutsideSpec
+from ambient.storage.files import read_arrays, write_arrays, write_json
+
+
+def main(spec: OutsideSpec, record, *, samples: Path, detector: Path, reference: Path, out: Path,
+         moments_out: Path) -> None:
+    """`out` gets the distance and its protocol (JSON), `moments_out` what it is computed from.
+
+    Nobody here saw how the images were made: what is recorded of them is their digest, which is that of the
+    specification. Raises `ValueError` for other images.
+    """
+    found = read(samples, Wanted(spec.num_samples, spec.channels, spec.resolution))
+    if found.pin[0] != spec.sha256:
+        raise ValueError(f"{samples}: sha256 is {found.pin[0]}, the configuration's sha256 is {spec.sha256}: "
+                         "other images than those that were named; score them under another name")
+    record.external("samples", samples, "from outside, made by nobody here", found.pin)
+    target = stored(read_arrays(reference), str(reference))
+    measured = moments(extract(spec.detector, detector, found.images, "score"))
+    write_arrays(moments_out, {"mean": measured.mean, "covariance": measured.covariance,
+                               "count": np.array([measured.count])})
+    write_json(out, {"name": spec.name, "label": spec.label, "metric": spec.metric,
+                     "value": frechet_distance(measured, target), "num_samples": measured.count,
+                     "reference_images": target.count, "reference_dataset": spec.reference,
+                     **spec.detector.protocol()})
+    record.facts |= {"images": found.of, "scored": measured.count}
