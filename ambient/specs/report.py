@@ -90,8 +90,8 @@ class FigureSpec:
     against context, and context against sigma.
     """
 
-    kind: Literal[  #: see above
-        "gallery", "batch", "crossing", "levels", "patches", "donut", "extremes", "locality"]
+    #: what is drawn (see above)
+    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "extremes", "locality"]
     names: tuple[str, ...]  #: of the corruptions, in a reader's words
     corruptions: tuple[MixtureSpec, ...]  #: mixtures that it shows
     noise: NoiseSpec  #: density of training levels: of the batch, and of the donut's axis
