@@ -44,6 +44,14 @@ def add_entry(folder, file, section, line):
     path.write_text(path.read_text().replace(f"{heading}\n", f"{heading}\n  {line}\n"))
 
 
+def add_corruption(folder, name, code, label):
+    """Add a corruption to a copy of the package: its function, its place in the table, and its words."""
+    path = folder / "ambient/data/corruptions.py"
+    insert(path, "CORRUPTIONS: dict", f"{code}\n\n")
+    insert(path, ")}\nLABELS", f", {name}")
+    insert(path, '    "gaussian_blur": "', f'    "{name}": "{label}",\n')
+
+
 def add_stage(folder, name, row, code, specification=""):
     """Add a stage to a copy of the package: its row, with the import of a specification, and its file."""
     insert(folder / "ambient/specs/stages.py", LAST_ROW, row)

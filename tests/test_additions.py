@@ -33,11 +33,20 @@ ADDITIONS = {
                                   "annotations", "brightness: {method: by_brightness, of_white: 3.0}"),
     "network": Addition("ambient/training/networks", "plain.py", "experiments/pixel/table2a.yaml", "rows",
                         "plain: {corruption: none, annotation: clean, training: {network: "
-                        "{kind: plain, width: 4}}}")}
+                        "{kind: plain, width: 4}}}"),
+    "figure kind": Addition("ambient/report/figures", "histogram.py", "experiments/pixel/figures.yaml",
+                            "figures", "greys: {kind: histogram, study: controlled, bins: 7}")}
 TARGETS = {"source": "results/tiny/data/noise.safetensors",
            "detector": "results/tiny/detectors/noise/mean-grey-reference.safetensors",
            "annotation method": "results/tiny/annotations/controlled/blur-0.6/brightness.safetensors",
-           "network": "results/tiny/runs/plain/seed-0/samples.safetensors"}
+           "network": "results/tiny/runs/plain/seed-0/samples.safetensors",
+           "figure kind": "results/tiny/greys.png"}
+INVERTED = "results/tiny/mixtures/controlled/inverted/clean-0.2.safetensors"
+INVERT = '''def invert(image: np.ndarray, rng: np.random.Generator, *, amount: float) -> np.ndarray:
+    """The negative of an image, times `amount` in [0, 1]."""
+    need(finite(amount) and 0 <= amount <= 1, "amount", amount, "[0, 1]")
+    return -amount * image
+'''
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +58,12 @@ def added(tmp_path_factory):
         additions.add_kind(folder, one.place, one.name)
         additions.add_entry(folder, one.file, one.section, one.line)
         touched[what] = additions.touched(folder, before)
+    before = additions.contents(folder)
+    additions.add_corruption(folder, "invert", INVERT, "inverted by {amount}")
+    additions.add_entry(folder, "data.yaml", "corruptions", "inverted: {op: invert, amount: 1.0}")
+    touched["corruption"] = additions.touched(folder, before)
     np.save(folder / "noise.npy", IMAGES)
-    snakemake(folder, "--config", "scale=tiny", "--", *TARGETS.values())
+    snakemake(folder, "--config", "scale=tiny", "--", *TARGETS.values(), INVERTED)
     return folder, touched
 
 
@@ -86,3 +99,23 @@ def test_the_added_method_annotates_the_mixture(added):
     np.testing.assert_allclose(table["sigma_min"], 3 * brightness * mixture.corrupted, rtol=1e-6)
     summary = read_json((folder / TARGETS["annotation method"]).with_suffix(".json"))
     assert summary["of_white"] == 3.0 and summary["corrupted"] == mixture.corrupted.sum() > 100
+
+
+def test_the_added_figure_is_drawn_in_both_formats(added):
+    folder, _ = added
+    picture = folder / TARGETS["figure kind"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    spec = manifest.read(manifest.path_for(picture))["spec"]
+    assert (spec["kind"], spec["bins"]) == ("histogram", 7)
+
+
+def test_a_corruption_more_is_one_file_and_one_line(added):
+    folder, touched = added
+    assert touched["corruption"] == {"ambient/data/corruptions.py", "config/data.yaml"}
+    data = read(folder / "results/tiny/data/digits.safetensors")
+    mixture = read(folder / INVERTED)
+    dirty = mixture.corrupted == 1
+    assert dirty.sum() > 100
+    np.testing.assert_array_equal(mixture.images[dirty], 255 - data.images[dirty])
+    np.testing.assert_array_equal(mixture.images[~dirty], data.images[~dirty])

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import results_tree
 
+from ambient.annotation.statistics import crossing_of
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, joined, write
 from ambient.data.patch_maps import PatchMaps
@@ -18,15 +19,15 @@ from ambient.provenance import manifest
 from ambient.report import (
     annotation_panels,
     captions,
-    crops_figures,
     distance_panels,
     drawing,
-    extremes,
-    galleries,
     learning_curves,
+    noising,
     published,
     sample_grid,
 )
+from ambient.report.figures import donut, extremes, gallery, locality, patches
+from ambient.report.figures import levels as levels_figure
 from ambient.settings import Experiments
 from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
 from ambient.specs.strict import plain
@@ -49,9 +50,9 @@ def test_sheets_place_images_row_by_row():
 
 def test_crossing_is_linear_in_the_logarithm():
     levels = pd.DataFrame({"sigma": [0.1, 1.0, 10.0], "p_clean_of_corrupted": [0.1, 0.3, 0.5]})
-    assert galleries.crossing_of(levels, 0.4) == pytest.approx(math.sqrt(10))
-    assert galleries.crossing_of(levels, 0.05) == pytest.approx(0.1)
-    assert galleries.crossing_of(levels, 0.6) is None
+    assert crossing_of(levels, 0.4) == pytest.approx(math.sqrt(10))
+    assert crossing_of(levels, 0.05) == pytest.approx(0.1)
+    assert crossing_of(levels, 0.6) is None
 
 
 def test_levels_are_told_from_other_rows(paper):
@@ -201,7 +202,7 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     table = pd.DataFrame({"sigma": sigma, "context_px": context, "loss": loss, "loss_stderr": 0.01 * loss,
                           "crop_px": crop, "tolerance": 1e-3, "relative_tolerance": 0.05})
     table.to_csv(tmp_path / "l.csv")
-    figure = crops_figures.locality(
+    figure = locality.draw(
         Experiments(ROOT / "config", "paper").figures["figure18"], tmp_path / "l.csv")
     assert "within 0.001 and 5% of" in figure.axes[1].get_title()
     drawing.save(figure, tmp_path / "l.png")
@@ -214,7 +215,7 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
                 np.where(cats, 0.1 * draws, 0)).write(tmp_path / "a.safetensors")
     spec = Experiments(ROOT / "config", "paper").figures["figure15"]
     write(tmp_path / "m.safetensors", data)
-    figure = crops_figures.donut(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
+    figure = donut.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
     stacks = [area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[0].collections]
     assert stacks[0] == 10 and max(stacks) <= 200  # clean ones are usable everywhere
     drawing.save(figure, tmp_path / "d.png", tmp_path / "d.pdf")
@@ -229,7 +230,7 @@ def test_extremes_show_the_least_and_the_largest_sigma_min_with_their_files(tmp_
         (levels > 0).astype(np.uint8), joined(names)))
     Annotations(np.arange(60), levels, np.zeros(60)).write(tmp_path / "a.safetensors")
     spec = dataclasses.replace(Experiments(ROOT / "config", "paper").figures["figure15"], images=4)
-    figure = extremes.extremes(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
+    figure = extremes.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
     titles = [axis.get_title("left") for axis in figure.axes]
     assert titles[:4] == ["020.png", "021.png", "022.png", "023.png"]  # below them their levels
     assert titles[4] == r"$\sigma_{\min}$ = 0.1" and titles[20:24] == [r"$\sigma_{\min}$ = 2.7",
@@ -249,11 +250,12 @@ def test_figure_3_noises_each_image_to_its_own_level(paper, tmp_path, monkeypatc
         tables.append(tmp_path / f"{k}.safetensors")
         levels = np.where(np.arange(20) < 5, 0.0, mean + np.arange(20) / 100)  # five stayed clean
         Annotations(np.arange(20), levels, np.zeros(20)).write(tables[-1])
-    asked, noised = [], galleries.noised
-    monkeypatch.setattr(galleries, "noised", lambda images, sigma, seed: asked.append(sigma) or noised(
+    asked, noised = [], noising.noised
+    monkeypatch.setattr(noising, "noised", lambda images, sigma, seed: asked.append(sigma) or noised(
         images, sigma, seed))
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), np.uint8)
-    figure = galleries.levels(spec, Dataset(images, np.zeros(20, int), np.arange(20)), reports, tables)
+    write(tmp_path / "d", Dataset(images, np.zeros(20, int), np.arange(20)))
+    figure = levels_figure.draw(spec, tmp_path / "d", reports, tables)
     chart = figure.axes[-1]
     means = [line.get_xdata()[0] for line in chart.lines if line.get_marker() == "o"]
     assert means == sorted(means) and len(means) == len(spec.names)
@@ -386,9 +388,10 @@ def test_the_grid_shows_real_corrupted_and_nearest_images(paper, tmp_path):
     assert np.array_equal(pictures[4], pictures[5]) and not np.array_equal(pictures[2], pictures[3])
 
 
-def test_row_titles_of_a_gallery_do_not_meet_the_row_above(paper):
+def test_row_titles_of_a_gallery_do_not_meet_the_row_above(paper, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (30, 3, 32, 32), np.uint8)
-    figure = galleries.gallery(paper.figures["figure11b"], Dataset(images, np.zeros(30, int), np.arange(30)))
+    write(tmp_path / "d", Dataset(images, np.zeros(30, int), np.arange(30)))
+    figure = gallery.draw(paper.figures["figure11b"], tmp_path / "d")
     figure.canvas.draw()
     for above, axis in zip(figure.axes, figure.axes[1:], strict=False):
         assert axis._left_title.get_window_extent().y1 <= above.images[0].get_window_extent().y0
@@ -400,7 +403,7 @@ def test_figure_24_shows_the_target_with_the_probability_of_the_other(paper, tmp
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), np.uint8)
     maps = {size: np.full((2, 8, 8), p, np.float32) for size, p in ((16, 0.6), (4, 0.2))}
     PatchMaps(images, np.array([7, 3]), maps).write(tmp_path / "p.safetensors")
-    figure = crops_figures.patches(spec, tmp_path / "p.safetensors")
+    figure = patches.draw(spec, tmp_path / "p.safetensors")
     for column in (0, 1):  # under each image its maps, by rising crop size
         axes = figure.axes[column:6:2]
         assert axes[0].images[0].get_array().tolist() == images[column].transpose(1, 2, 0).tolist()
@@ -408,7 +411,7 @@ def test_figure_24_shows_the_target_with_the_probability_of_the_other(paper, tmp
         assert [axis.get_title() for axis in axes[1:]] == ["4 pixels: mean 0.80", "16 pixels: mean 0.40"]
     assert figure.axes[-1].get_ylabel() == "P(patch is of wildlife)"
     assert "Images: cats, 64x64" in texts(figure)
-    other = crops_figures.patches(dataclasses.replace(spec, shown="other"), tmp_path / "p.safetensors")
+    other = patches.draw(dataclasses.replace(spec, shown="other"), tmp_path / "p.safetensors")
     assert float(other.axes[2].images[0].get_array()[0, 0]) == pytest.approx(0.2)
     assert other.axes[-1].get_ylabel() == "P(patch is of cats, 64x64)"
 

@@ -14,7 +14,8 @@ from ambient.specs.strict import SpecError, build, from_json, plain, to_json
 from tests.additions import ADDED
 
 FOLDERS = {"detectors": specs.DetectorSpec.KINDS, "sources": specs.DatasetSpec.KINDS,
-           "methods": specs.AnnotationSpec.KINDS, "networks": specs.NetworkSpec.KINDS}
+           "methods": specs.AnnotationSpec.KINDS, "networks": specs.NetworkSpec.KINDS,
+           "figures": specs.FigureSpec.KINDS}
 NET = {"kind": "classifier", "features": 8, "channels": 8, "nimg": 64, "batch": 32, "lr": 0.001}
 
 

@@ -52,12 +52,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 import numpy as np
-for path in Path("ambient/report").glob("*.py"):
-    import_module(f"ambient.report.{path.stem}")
+for path in Path("ambient/report").rglob("*.py"):
+    import_module(".".join(path.with_suffix("").parts))
 for name in ("crops_figures", "figures", "galleries", "tables", "theory_figure"):
     import_module(f"ambient.stages.{name}")
 from ambient.data.shown import shown
-from ambient.report.galleries import noised
+from ambient.report.noising import noised
 assert len(shown(np.arange(9), 3, 0)) == 3
 noised(np.zeros((2, 1, 4, 4), np.uint8), 0.5, 0)
 assert "torch" not in sys.modules

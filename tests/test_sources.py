@@ -80,8 +80,8 @@ def test_a_file_without_parts_counts_whole():
 @pytest.mark.parametrize(("stage", "spec", "entry"), [
     ("detector", {"kind": "inception"}, "ambient/evaluation/detectors/inception.py"),
     ("evaluate", {"detector": {"kind": "classifier"}}, "ambient/evaluation/detectors/classifier.py"),
-    ("galleries", {"kind": "batch"}, "ambient/report/galleries.py:batch"),
-    ("crops_figures", {"kind": "donut"}, "ambient/report/crops_figures.py:donut"),
+    ("galleries", {"kind": "batch"}, "ambient/report/figures/batch.py"),
+    ("crops_figures", {"kind": "donut"}, "ambient/report/figures/donut.py"),
     ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,varied"),
     ("annotate", {"method": "per_sample", "protocol": "dense"},
      "ambient/annotation/trajectories.py:CHUNK,Dense")])

@@ -9,23 +9,9 @@ from ambient.specs import FigureSpec, RowSpec, TableSpec
 # A parameter of a corruption as an axis or a column of levels; others go by their own name.
 PARAMETERS = {"sigma_px": "blur, standard deviation [pixels]", "quality": "JPEG quality",
               "length_px": "motion blur, length [pixels]"}
-# What a figure that belongs to no table shows, by its kind.
-KINDS = {
-    "gallery": "The same images, clean and under each corruption.",
-    "batch": "Clean images, and the same with noise of levels drawn as in training.",
-    "crossing": "A classifier's mean P(clean) of images that it was not trained on, against the noise level: "
-                "where the corrupted ones pass tau, noise has hidden the corruption.",
-    "levels": "Each corruption's images, and the same noised to their own sigma_min beside clean ones with "
-              "the same noise: from there on the corrupted ones train as clean ones do.",
-    "patches": "Each patch of an image with the probability that it is of the other kind: such patches can "
-               "train a model of that kind.",
-    "donut": "How many images can be trained on at each noise level, by where they come from.",
-    "extremes": "Images by their sigma_min, the least and the largest: as they are, and noised to it. From "
-                "there on an image trains as a good one does.",
-    "locality": "How much of an image around a patch a denoiser needs, at each noise level.",
-    "theory": "Section 4 in one dimension: a few clean samples alone (Algorithm 1), or with many others "
-              "(Algorithm 2), which help above the measured sigma_min.",
-}
+# Of the figure of the theory, which has a stage of its own.
+THEORY = ("Section 4 in one dimension: a few clean samples alone (Algorithm 1), or with many others "
+          "(Algorithm 2), which help above the measured sigma_min.")
 
 
 def distinct(values: Iterable) -> list:

@@ -12,8 +12,9 @@ import jinja2
 import pandas as pd
 
 from ambient.provenance import manifest
+from ambient.report import figures
 from ambient.report.captions import (
-    KINDS,
+    THEORY,
     distinct,
     label_of,
     of_table,
@@ -105,6 +106,11 @@ def images_read(paths: Sequence[Path]) -> list[dict]:
     return found
 
 
+def caption(kind: str) -> str:
+    """What a figure of a kind shows, in a reader's words."""
+    return THEORY if kind == "theory" else figures.KINDS[kind].Spec.CAPTION
+
+
 def picture(path: Path, title: str, caption: str) -> dict:
     """A PNG as it goes into the page."""
     return {"name": path.stem, "title": title, "caption": caption, "pdf": path.with_suffix(".pdf").name,
@@ -148,7 +154,7 @@ def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: lis
     sections = [section(one, path, pictures[i * count:(i + 1) * count],
                         list(islice(known, len(one.landmarks))), level)
                 for i, (one, path, level) in enumerate(zip(spec.tables, tables, levels, strict=True))]
-    others = [picture(path, one.title, KINDS[one.kind])
+    others = [picture(path, one.title, caption(one.kind))
               for one, path in zip(spec.figures, pictures[len(tables) * count:], strict=True)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)

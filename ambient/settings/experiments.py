@@ -205,24 +205,35 @@ class Experiments(Scores):
 
     def figure_entry(self, name: str) -> FigureEntry:
         """What the files say of a figure, its study filled in, with the names that it refers to checked."""
-        where, entry = f"figures.{name}", self.typed(FigureEntry, "figures", name, "figures")
+        where, (entry, kind, _) = f"figures.{name}", self.written_figure(name)
         if entry.run is not None:
             self.validate(entry.run)
             entry = dataclasses.replace(entry, study=self.run(entry.run).study)
         self.study(entry.study)
         for corruption in entry.corruptions:
             self.entry("corruptions", corruption, f"{where}.corruptions")
-        needs = {"crossing": "classifier", "levels": "classifier", "patches": "classifiers"}.get(entry.kind)
-        if needs:
+        if kind.NEEDS:
             preset = self.entry("annotations", entry.annotation, f"{where}.annotation")
-            require(needs in preset, f"{where}.annotation", entry.annotation, f"one with {needs}")
-        if entry.kind in ("crossing", "patches"):
-            require(len(entry.corruptions) == 1, f"{where}.corruptions", list(entry.corruptions), "one")
-        if entry.kind in ("donut", "extremes") and entry.run is None:
+            require(kind.NEEDS in preset, f"{where}.annotation", entry.annotation, f"one with {kind.NEEDS}")
+        require(kind.CORRUPTIONS in (None, len(entry.corruptions)), f"{where}.corruptions",
+                list(entry.corruptions), f"{kind.CORRUPTIONS} of them")
+        if kind.NEEDS_RUN and entry.run is None:
             raise SpecError(f"{where}: missing key 'run'")
-        if entry.kind == "locality":
+        if kind.LOCALITY:
             check_locality(self, entry.study)
         return entry
+
+    def written_figure(self, name: str) -> tuple[FigureEntry, type[FigureSpec], dict]:
+        """The entry of a figure, its kind's specification, and the settings that this kind alone has."""
+        if ("figures", name) in self.made:
+            return self.made["figures", name]
+        where, written = f"figures.{name}", self.entry("figures", name, "figures")
+        kind = FigureSpec.member(written, where)
+        own = {field.name for field in dataclasses.fields(kind)} - {
+            field.name for field in dataclasses.fields(FigureSpec)}
+        entry = build(FigureEntry, {key: value for key, value in written.items() if key not in own}, where)
+        self.made["figures", name] = made = entry, kind, {k: v for k, v in written.items() if k in own}
+        return made
 
     def figure(self, name: str) -> FigureSpec:
         """The specification of a figure that belongs to no table."""
@@ -237,7 +248,7 @@ class Experiments(Scores):
             "margin": training["loss"].get("margin", 0.0),
             "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry.images,
             "seed": 0, "shown": entry.shown, "target": self.target(study),
-            "title": entry.title}), f"figures.{name}")
+            "title": entry.title} | self.written_figure(name)[2]), f"figures.{name}")
 
     def patch_maps(self, name: str) -> PatchMapsSpec:
         """What the patch maps of a figure are told: the part of its specification that they depend on."""

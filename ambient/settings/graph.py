@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from ambient.settings import NAME, Experiments
 from ambient.settings.places import PICTURES, Files, folder
-from ambient.specs import CORRUPTION_FIGURES
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError, nearest
 
@@ -157,12 +156,12 @@ class Graph:
 def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
     """Wildcard -> a regular expression of what it may be in some scales."""
     found = list(scales)
-    figures = {name: one.kind for each in found for name, one in each.figures.items()}
-    galleries = {name for name, kind in figures.items() if kind in CORRUPTION_FIGURES}
+    figures = {name: one for each in found for name, one in each.figures.items()}
+    galleries = {name for name, one in figures.items() if one.STAGE == "galleries"}
     names = {"scale": [each.scale for each in found], "page": PAGES,
              "table": {name for each in found for name in each.tables},
              "gallery": galleries, "figure": figures.keys() - galleries,
-             "patches": {name for name, kind in figures.items() if kind == "patches"}}
+             "patches": {name for name, one in figures.items() if one.PATCH_MAPS}}
     return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector",
                           "outside"),
                          NAME) | {"fraction": r"[0-9.e-]+", "seed": r"\d+"} | {

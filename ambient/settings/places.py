@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ambient.settings.experiments import Experiments
-from ambient.specs import TableSpec
+from ambient.specs import FigureSpec, TableSpec
 from ambient.specs.report import TIMES
 from ambient.specs.stages import JOBS
 
@@ -172,33 +172,10 @@ class Files:
 
     # --- other figures --------------------------------------------------------------------------------
 
-    def images_of_figure(self, figure: str) -> str:
-        """The clean dataset that a figure of corruptions shows."""
-        return self.images(self.experiments.figure_entry(figure).study)
-
-    def reports_of_figure(self, figure: str) -> list[str]:
-        """Of a crossing its classifier's held-out report, of levels the statistics of each annotation."""
+    def of_figure(self, figure: str) -> dict[str, str | list[str]]:
+        """What a figure is drawn from, by role: its kind says it."""
         entry = self.experiments.figure_entry(figure)
-        if entry.kind == "crossing":
-            return [self.classifier(entry.study, entry.corruptions[0], entry.annotation,
-                                    "calibration")]
-        return self.levels_of_figure(figure, "summary")
-
-    def levels_of_figure(self, figure: str, role: str = "out") -> list[str]:
-        """The annotations of a figure of levels, whose images are noised to them."""
-        entry = self.experiments.figure_entry(figure)
-        return [self.path("annotate", role, study=entry.study, corruption=corruption,
-                          annotation=entry.annotation)
-                for corruption in entry.corruptions if entry.kind == "levels"]
-
-    def of_crops_figure(self, figure: str) -> dict[str, str | list[str]]:
-        """What a figure of section 3.2 reads, by role."""
-        entry = self.experiments.figure_entry(figure)
-        if entry.kind == "locality":
-            return {"locality_table": self.path("locality", study=entry.study)}
-        if entry.kind in ("donut", "extremes"):
-            return {"data": self.training_data(entry.run), "annotations": self.annotations(entry.run)}
-        return {"patches": self.path("patch_maps", patches=figure)}
+        return FigureSpec.KINDS[entry.kind].reads(self, figure, entry)
 
     def of_patch_maps(self, figure: str) -> dict[str, str | list[str]]:
         """What the patch maps of a figure are made from, by role."""

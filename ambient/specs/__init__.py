@@ -16,7 +16,6 @@ from ambient.specs.evaluation import (
     SamplingSpec,
 )
 from ambient.specs.report import (
-    CORRUPTION_FIGURES,
     ComparisonSpec,
     FigureSpec,
     ReportSpec,
@@ -38,7 +37,7 @@ from ambient.specs.training import (
 )
 
 __all__ = [
-    "AnnotationSpec", "AugmentSpec", "CORRUPTION_FIGURES", "ClassifierSpec", "CombineSpec",
+    "AnnotationSpec", "AugmentSpec", "ClassifierSpec", "CombineSpec",
     "ComparisonSpec", "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LandmarksSpec",
     "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec",
     "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec",

@@ -6,9 +6,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ambient.specs.data import MixtureSpec
+from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import later, require, require_distinct, require_finite, require_seeds
 from ambient.specs.training import NoiseSpec
 
@@ -74,24 +75,24 @@ class ComparisonSpec:
     title: str | None = None  #: in a reader's words
 
 
-CORRUPTION_FIGURES = ("gallery", "batch", "crossing", "levels")
 Shown = Literal["other", "target"]
 
 
 @dataclass(frozen=True)
-class FigureSpec:
-    """A figure that belongs to no table, with what its kind needs.
+class FigureSpec(OfKinds):
+    """A figure that belongs to no table: what is told of it, whatever its kind."""
 
-    gallery: the same images under each of `corruptions`. batch: images and the same noised, as in
-    training. crossing: P(clean) against sigma with the noised images. levels: sigma_min of each of
-    `corruptions` beside its images, as they are and noised to it. patches: P(target) of each patch of images
-    of the other dataset, or P(other) of the target's. donut: usable samples against sigma. extremes: images
-    with the least and the largest sigma_min of a run, as they are and noised to it. locality: loss
-    against context, and context against sigma.
-    """
+    KINDS: ClassVar[Kinds] = Kinds("ambient.report.figures")
+    STAGE: ClassVar[str] = "galleries"  # that draws it
+    CAPTION: ClassVar[str] = ""  # in a reader's words
+    NEEDS: ClassVar[str | None] = None  # the key of an annotation that must be named for it
+    NEEDS_RUN: ClassVar[bool] = False
+    CORRUPTIONS: ClassVar[int | None] = None  # how many must be named; None: any number
+    PATCH_MAPS: ClassVar[bool] = False  # the stage `patch_maps` works for it
+    LOCALITY: ClassVar[bool] = False  # the stage `locality` does
 
-    #: what is drawn (see above)
-    kind: Literal["gallery", "batch", "crossing", "levels", "patches", "donut", "extremes", "locality"]
+    #: a file of `ambient/report/figures/`: `gallery`, `batch`, `crossing`, `levels`, `patches`, `donut`, ...
+    kind: str
     names: tuple[str, ...]  #: of the corruptions, in a reader's words
     corruptions: tuple[MixtureSpec, ...]  #: mixtures that it shows
     noise: NoiseSpec  #: density of training levels: of the batch, and of the donut's axis

@@ -125,9 +125,9 @@ def of_annotation(w: Names) -> tuple[str, str, str]:
     return w["study"], w["corruption"], w["annotation"]
 
 
-def of_crops_figure(role: str) -> Input:
-    """One of the files that a figure of section 3.2 reads: its kind tells which."""
-    return lambda files, w: files.of_crops_figure(w["figure"]).get(role)
+def of_figure(wildcard: str, role: str) -> Input:
+    """One of the files that a figure is drawn from: its kind tells which."""
+    return lambda files, w: files.of_figure(w[wildcard]).get(role)
 
 
 def of_patch_maps(role: str) -> Input:
@@ -260,9 +260,7 @@ _STAGES = (
     Stage("galleries", FigureSpec,
           picture("{gallery}"),
           lambda settings, w: settings.figure(w["gallery"]),
-          inputs={"data": lambda files, w: files.images_of_figure(w["gallery"]),
-                  "reports*": lambda files, w: files.reports_of_figure(w["gallery"]),
-                  "annotations*": lambda files, w: files.levels_of_figure(w["gallery"])}),
+          inputs={key: of_figure("gallery", bare(key)) for key in ("data", "reports*", "annotations*")}),
     Stage("patch_maps", PatchMapsSpec,
           {"out": "patch-maps/{patches}.safetensors"},
           lambda settings, w: settings.patch_maps(w["patches"]),
@@ -270,7 +268,7 @@ _STAGES = (
     Stage("crops_figures", FigureSpec,
           picture("{figure}"),
           lambda settings, w: settings.figure(w["figure"]),
-          inputs={key: of_crops_figure(bare(key))
+          inputs={key: of_figure("figure", bare(key))
                   for key in ("data?", "annotations?", "patches?", "locality_table?")}),
     Stage("theory", TheorySpec,
           {"out": "theory.csv", "crossings_out": "theory-crossings.csv",

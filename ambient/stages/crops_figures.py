@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ambient.report.crops_figures import KINDS
+from ambient.report import figures
 from ambient.report.drawing import STYLE, plt, save
 from ambient.specs import FigureSpec
 
@@ -12,6 +12,7 @@ from ambient.specs import FigureSpec
 def main(spec: FigureSpec, record, *, data: Path | None, annotations: Path | None, patches: Path | None,
          locality_table: Path | None, out: Path, out_pdf: Path) -> None:
     """Draw what the specification's kind says, from the files that it needs."""
-    files = filter(None, (data, annotations, patches, locality_table))
+    files = {"data": data, "annotations": annotations, "patches": patches, "locality_table": locality_table}
     with plt.rc_context(STYLE):
-        save(KINDS[spec.kind](spec, *files), out, out_pdf)
+        given = {role: path for role, path in files.items() if path}
+        save(figures.KINDS[spec.kind].draw(spec, **given), out, out_pdf)

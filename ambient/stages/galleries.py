@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ambient.data.datasets import read
+from ambient.report import figures
 from ambient.report.drawing import STYLE, plt, save
-from ambient.report.galleries import KINDS
 from ambient.specs import FigureSpec
 
 
 def main(spec: FigureSpec, record, *, data: Path, reports: list[Path], annotations: list[Path], out: Path,
          out_pdf: Path) -> None:
     """Draw; `reports` are calibrations (crossing), or summaries of the `annotations` (levels)."""
+    files = {"data": data, "reports": reports, "annotations": annotations}
     with plt.rc_context(STYLE):
-        save(KINDS[spec.kind](spec, read(data), *filter(None, (reports, annotations))), out, out_pdf)
+        given = {role: paths for role, paths in files.items() if paths}
+        save(figures.KINDS[spec.kind].draw(spec, **given), out, out_pdf)
