@@ -6,11 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from tiny import CLASSIFIER, SAMPLING, TRAINING
 
 from ambient import specs
 from ambient.provenance import source_code
 from ambient.settings.layers import overlay
+from ambient.settings.resolve import evaluating
 from ambient.specs.strict import SpecError, build, from_json, plain, to_json
+from ambient.training import loading
 from tests.additions import ADDED
 
 FOLDERS = {"detectors": specs.DetectorSpec.KINDS, "sources": specs.DatasetSpec.KINDS,
@@ -97,3 +100,19 @@ def test_a_network_says_its_kind_unless_it_is_the_usual_one():
     assert build(specs.NetworkSpec, plain(network) | {"kind": "unet"}, "network") == network
     with pytest.raises(SpecError, match="network.kind: got 'unett', allowed: unet"):
         build(specs.NetworkSpec, {"kind": "unett"}, "network")
+
+
+def test_a_job_is_told_the_network_that_it_evaluates(monkeypatch):
+    assert evaluating(SAMPLING, "sampling", ["plain"]).network == "plain"
+    assert evaluating(SAMPLING, "sampling", []) == evaluating(SAMPLING, "sampling", ["unet"]) == SAMPLING
+    with pytest.raises(SpecError, match=r"a.classifiers: got \['plain', 'unet'\], allowed: .* one kind"):
+        evaluating(SAMPLING, "a.classifiers", ["unet", "plain"])
+    with pytest.raises(SpecError, match="sampling.network: got 'dit', allowed: plain, .* may be left out"):
+        evaluating(dataclasses.replace(SAMPLING, network="dit"), "sampling", ["plain"])
+    about = {"spec": plain(TRAINING)}
+    loading.require_network("d.safetensors", about, "unet")
+    with pytest.raises(ValueError, match="d.safetensors: its network is of kind unet, .* network is plain"):
+        loading.require_network("d.safetensors", about, "plain")
+    monkeypatch.setattr(specs.NetworkSpec.KINDS["unet"].Spec, "ENCODES", False)
+    with pytest.raises(SpecError, match="network.kind: got 'unet', allowed: one with an encoder half"):
+        build(specs.ClassifierSpec, plain(CLASSIFIER), "classifier")
