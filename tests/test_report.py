@@ -165,7 +165,7 @@ def test_the_report_of_everything_names_all_figures():
     assert {figure.name for figure in whole.figures} == {*found.figures, "theory"}
     found.main_figures = ["figure3"]
     assert [figure.name for figure in found.report(False).figures] == ["figure3"]
-    assert all(figure.kind in report.KINDS and figure.title != figure.name for figure in whole.figures)
+    assert all(report.caption(figure.kind) and figure.title != figure.name for figure in whole.figures)
     assert all(table.title for table in whole.tables)
 
 
