@@ -84,7 +84,7 @@ class DetectorSpec(OfKinds):
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
     OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
 
-    kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `classifier`
+    kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `classifier`, `selfnet`
     weights: str | None = None  #: inception: a local file; None: clean-fid's download
     sha256: str | None = None  #: inception: of that file; None: the only one allowed
     features: int = 2048  #: numbers for each image; where it learns: of each member

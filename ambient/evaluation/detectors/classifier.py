@@ -33,7 +33,7 @@ class Spec(DetectorSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("channels", "nimg", "batch", "lr"):
-            require(getattr(self, key) > 0, key, getattr(self, key), "> 0 for kind classifier")
+            require(getattr(self, key) > 0, key, getattr(self, key), f"> 0 for kind {self.kind}")
         require(self.members > 0, "members", self.members, ">= 1")
         require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
         require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
