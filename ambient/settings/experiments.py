@@ -230,14 +230,14 @@ class Experiments(Scores):
         where, written = f"figures.{name}", self.entry("figures", name, "figures")
         kind = FigureSpec.member(written, where)
         own = {field.name for field in dataclasses.fields(kind)} - {
-            field.name for field in dataclasses.fields(FigureSpec)}
+            field.name for field in dataclasses.fields(FigureSpec)} - set(kind.FOLLOWS)
         entry = build(FigureEntry, {key: value for key, value in written.items() if key not in own}, where)
         self.made["figures", name] = made = entry, kind, {k: v for k, v in written.items() if k in own}
         return made
 
     def figure(self, name: str) -> FigureSpec:
         """The specification of a figure that belongs to no table."""
-        entry = self.figure_entry(name)
+        where, entry, (_, kind, own) = f"figures.{name}", self.figure_entry(name), self.written_figure(name)
         study = entry.study
         names = entry.names or [self.label("corruptions", one) for one in entry.corruptions]
         mixtures = [self.mixture(study, corruption, self.fraction(study)) for corruption in entry.corruptions]
@@ -248,7 +248,7 @@ class Experiments(Scores):
             "margin": training["loss"].get("margin", 0.0),
             "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry.images,
             "seed": 0, "shown": entry.shown, "target": self.target(study),
-            "title": entry.title} | self.written_figure(name)[2]), f"figures.{name}")
+            "title": entry.title} | own | kind.follows(self, where, entry)), where)
 
     def patch_maps(self, name: str) -> PatchMapsSpec:
         """What the patch maps of a figure are told: the part of its specification that they depend on."""

@@ -116,7 +116,8 @@ def read(paths: list[Path], folder: Path) -> Layer:
 
 def check_new(layer: Layer, before: list[Layer]) -> None:
     """A scale may bring entries of its own, which are complete. Another new name is most likely a slip."""
-    for section in [section for section in SECTIONS if section != "runs"]:  # `rows` knows all names of runs
+    # `rows` knows all names of runs, and `Experiments` what may be on the main page.
+    for section in [section for section in SECTIONS if section not in ("runs", "main")]:
         known = [name for earlier in before for name in earlier[section]]
         for name, written in layer[section].items():
             if name not in known and not complete(section, written.value):

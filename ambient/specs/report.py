@@ -90,6 +90,7 @@ class FigureSpec(OfKinds):
     CORRUPTIONS: ClassVar[int | None] = None  # how many must be named; None: any number
     PATCH_MAPS: ClassVar[bool] = False  # the stage `patch_maps` works for it
     LOCALITY: ClassVar[bool] = False  # the stage `locality` does
+    FOLLOWS: ClassVar[tuple[str, ...]] = ()  # settings that `follows` gives, and an entry can't
 
     #: a file of `ambient/report/figures/`: `gallery`, `batch`, `crossing`, `levels`, `patches`, `donut`, ...
     kind: str
@@ -113,6 +114,14 @@ class FigureSpec(OfKinds):
         require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")
         require(self.images > 0, "images", self.images, ">= 1")
         require_distinct(self.names, "names")
+
+    @classmethod
+    def follows(cls, settings: Any, where: str, entry: Any) -> dict[str, Any]:
+        """Settings of a kind's own that follow from others of the scale, of `ambient.settings.experiments`.
+
+        Raises `SpecError` naming `where` for an entry of `figures` of which they don't.
+        """
+        return {}
 
 
 TIMES = ("seconds_per_1000", "hours")

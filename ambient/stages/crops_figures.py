@@ -9,10 +9,11 @@ from ambient.report.drawing import STYLE, plt, save
 from ambient.specs import FigureSpec
 
 
-def main(spec: FigureSpec, record, *, data: Path | None, annotations: Path | None, patches: Path | None,
-         locality_table: Path | None, out: Path, out_pdf: Path) -> None:
+def main(spec: FigureSpec, record, *, data: Path | None, added: Path | None, annotations: Path | None,
+         patches: Path | None, locality_table: Path | None, out: Path, out_pdf: Path) -> None:
     """Draw what the specification's kind says, from the files that it needs."""
-    files = {"data": data, "annotations": annotations, "patches": patches, "locality_table": locality_table}
+    files = {"data": data, "added": added, "annotations": annotations, "patches": patches,
+             "locality_table": locality_table}
     with plt.rc_context(STYLE):
         given = {role: path for role, path in files.items() if path}
         save(figures.KINDS[spec.kind].draw(spec, **given), out, out_pdf)
