@@ -136,3 +136,10 @@ def test_few_images_again_and_again_are_behind_many(trained, digits):
 def test_it_is_refused_without_a_length_of_training():
     with pytest.raises(ValueError, match="nimg: got 0, allowed: > 0 for kind selfnet"):
         dataclasses.replace(NET, nimg=0)
+
+
+def test_too_few_images_to_compare_are_refused(digits, tmp_path):
+    write(tmp_path / "d", Dataset(digits[1][:19], np.full(19, -1), np.arange(19)))
+    with pytest.raises(ValueError, match="has 19 images, a detector of kind selfnet needs 20 or more"):
+        detector.main(NET, RECORD, data=tmp_path / "d", weights=None, state=kept(tmp_path / "s"),
+                      out=tmp_path / "net")

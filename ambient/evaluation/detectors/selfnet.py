@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ambient.jobs.state import State
     from ambient.training.loop import LossOf
 
+FEWEST = 20  # images: of these two are kept apart
 PROJECTED = 64  # numbers for each view, whose directions are compared
 TEMPERATURE = 0.2
 LEAST = 1e-4  # of a standard deviation that is divided by
@@ -46,11 +47,15 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
     """Train on the images at `data`. How well views of images kept apart are matched is recorded.
 
     Where little more than chance is (`accuracy`, `chance`), the networks have learnt little about the images.
+    Raises `ValueError` for fewer than FEWEST images.
     """
     from ambient.data.datasets import read
     from ambient.evaluation import small_nets
 
     images = read(data).images
+    if len(images) < FEWEST:
+        raise ValueError(f"{data}: has {len(images)} images, a detector of kind selfnet needs {FEWEST} or more: "
+                         "it learns by comparing them")
     every = np.arange(len(images))
     train, check = images[every % classifier.CHECKED != 0], images[every % classifier.CHECKED == 0]
     network = small_nets.build(spec, images.shape[1] * factor(images.shape[-1])**2, PROJECTED)
