@@ -54,8 +54,8 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
 
     images = read(data).images
     if len(images) < FEWEST:
-        raise ValueError(f"{data}: has {len(images)} images, a detector of kind selfnet needs {FEWEST} or more: "
-                         "it learns by comparing them")
+        raise ValueError(f"{data}: has {len(images)} images, a detector of kind selfnet needs {FEWEST} or "
+                         "more: it learns by comparing them")
     every = np.arange(len(images))
     train, check = images[every % classifier.CHECKED != 0], images[every % classifier.CHECKED == 0]
     network = small_nets.build(spec, images.shape[1] * factor(images.shape[-1])**2, PROJECTED)
