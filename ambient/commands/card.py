@@ -100,13 +100,15 @@ def images_of(run: Chosen, dataset: str) -> str:
     """A dataset in words, from the manifest of the job that prepared it."""
     found = manifest.read(manifest.path_for(Path(run.files.path("prepare", dataset=dataset))))
     facts, spec = found["facts"], found["spec"]
-    counted = [f"{facts['class_names'].get(i, i)} {count:,}" for i, count in facts["class_images"].items()]
-    listed = f" ({', '.join(counted)})" if len(counted) <= MOST else ""
-    labels = f"{facts['classes']} classes{listed}" if facts["classes"] else "no labels"
+    names, counts = facts.get("class_names", {}), facts.get("class_images", {})  # made images have none
+    listed = ", ".join(f"{names.get(i, i)} {count:,}" for i, count in counts.items())
+    labels = f"{facts['classes']} classes" if facts["classes"] else "no labels"
+    if 0 < len(counts) <= MOST:
+        labels += f" ({listed})"
     raw = [f"{one['file']}, SHA-256 `{one['sha256']}`" for one in found["external"]]
     shape = f"{spec['channels']} x {spec['resolution']} x {spec['resolution']} pixels"
     parts = [f"{run.experiments.label('datasets', dataset)}: {facts['images']:,} images of {shape}, {labels}",
-             f"Raw data: {'; '.join(raw) or 'none, they are made'}", spec["about"]]
+             f"Raw data: {'; '.join(raw) or 'none, they are made'}", spec.get("about")]
     return ". ".join(part.rstrip(".") for part in parts if part) + "."
 
 
@@ -135,13 +137,15 @@ def scores_of(run: Chosen) -> Iterator[dict[str, Any]]:
         origin(path)
         table = show.read(path)
         own = table[table["run_id"] == f"runs/{run.run}"].iloc[0]
-        resize = "" if own["resize"] == "none" else f", resizing: {own['resize']}"
+        target = next(row.reference for row in spec.rows if row.run == run.run)
+        images = f"{int(own['reference_images']):,} images of " if "reference_images" in own else ""
+        resize = "" if own.get("resize", "none") == "none" else f", resizing: {own['resize']}"
         rows = [[f"**{row['method']}**" if row["run_id"] == own["run_id"] else row["method"],
                  *(number(row.get(key)) for key in ("value", "training_std", "value_std"))]
                 for _, row in table.iterrows()]
         yield {"title": spec.title or name, "file": path.name, "metric": own["metric"], "rows": rows,
                "value": float(own["value"]), "several": int(own["num_training_seeds"]) > 1,
-               "reference": f"{int(own['reference_images']):,} images of {own['reference_dataset']}",
+               "reference": f"{images}{target}",
                "protocol": f"{int(own['num_samples']):,} samples a seed{resize}; " + uncertainty(
                    int(own["num_training_seeds"]), int(own["num_seeds"]), bars=False),
                "root": manifest.read(manifest.path_for(path))["root"]}

@@ -32,7 +32,7 @@ def run(graph: Graph, job: Node) -> None:
         stage.begin(row, line).run(import_module(f"ambient.stages.{row.name}").main)
     except SystemExit as left:
         if isinstance(left.code, str):
-            raise ValueError(left.code) from None
+            raise ValueError(left.code.removeprefix(f"{row.recorded}: error: ")) from None
         raise
 
 
