@@ -27,6 +27,8 @@ def main(spec: OutsideSpec, record, *, samples: Path, detector: Path, reference:
     record.external("samples", samples, "from outside, made by nobody here", found.pin)
     target = stored(read_arrays(reference), str(reference))
     measured = moments(extract(spec.detector, detector, found.images, "score"))
+    if remark := spec.detector.remark(spec.num_samples):
+        print(f"outside: samples: {remark}", flush=True)
     write_arrays(moments_out, {"mean": measured.mean, "covariance": measured.covariance,
                                "count": np.array([measured.count])})
     write_json(out, {"name": spec.name, "label": spec.label, "metric": spec.metric,
