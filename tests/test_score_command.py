@@ -48,6 +48,8 @@ def test_a_row_from_outside_has_the_score_of_its_images(theirs, capsys):
     assert sha256(TABLE) == before
     rows = [line.partition(",")[2] for line in COMPARED.read_text().splitlines()]
     assert rows[:3] == TABLE.read_text().splitlines()
+    assert [line.split("  ")[-1] for line in said.out.splitlines()[1:4]] == [
+        "Only Clean", "Ambient-o", "Their model (from outside)"]
     assert "Their model (from outside)" in said.out and "the first 40 by name or place" in said.err
     assert COMPARED.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     entry = yaml.safe_load(Path("config/outside/their-model.yaml").read_text())

@@ -26,7 +26,7 @@ from ambient.settings.entry_types import OutsideEntry
 from ambient.settings.graph import Graph
 from ambient.settings.layers import load
 from ambient.settings.outside import place
-from ambient.specs import OutsideSpec
+from ambient.specs import ComparisonSpec, OutsideSpec
 from ambient.specs.strict import build, nearest
 from ambient.storage.files import write_text
 from ambient.storage.text import printable
@@ -63,16 +63,16 @@ def write_entry(path: Path, entry: OutsideEntry) -> None:
     write_text(path, HEAD + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000))
 
 
-def shown(path: Path, spec: OutsideSpec) -> str:
+def shown(path: Path, compared: ComparisonSpec, spec: OutsideSpec) -> str:
     """The rows of the same target, for people."""
     import pandas as pd
 
-    from ambient.report.comparison import label_of
+    from ambient.report.comparison import labels
 
     table = pd.read_csv(path)
-    if "reference_dataset" in table:
-        table = table[table["reference_dataset"] == spec.reference]
-    lines = [f"{row['value']:10.2f}  {printable(label_of(row))}" for _, row in table.iterrows()]
+    lines = [f"{row['value']:10.2f}  {printable(label)}"
+             for label, (_, row) in zip(labels(compared, table), table.iterrows(), strict=True)
+             if row.get("reference_dataset", spec.reference) == spec.reference]
     return "\n".join([f"{spec.metric} of {spec.num_samples:,} samples to {spec.reference}, lower is better:",
                       *lines])
 
@@ -114,7 +114,7 @@ def main(words: list[str]) -> int:
     compared = graph.files.path("comparison", "table_out", table=given.protocol)
     for path in (score, compared):
         job.run(graph, graph.made(path))
-    print(shown(Path(compared), spec))
+    print(shown(Path(compared), graph.experiments.outside.comparison(given.protocol), spec))
     picture = Path(compared).with_suffix(".png").name
     print(printable(f"{compared}, {picture}: the table with rows from outside; they stand there as long as "
                     f"{place(experiments.folder, name)} does"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ambient.report.captions import joined, metric_axis, uncertainty
+from ambient.report.captions import joined, label_of, metric_axis, uncertainty
 from ambient.report.distance_panels import bar, spreads
 from ambient.report.drawing import heading, line_of, plt
 from ambient.report.tables import PROTOCOL
@@ -49,7 +49,7 @@ def rebuild(spec: Mapping, inputs: Mapping[str, Sequence[Path]]) -> str:
 def panel(spec: ComparisonSpec, text: str) -> plt.Figure:
     """The distances of all rows from the top, those from outside as hollow marks."""
     table = pd.read_csv(io.StringIO(text))
-    methods = list(table["method"])
+    methods, names = list(table["method"]), labels(spec, table)
     figure, axis = plt.subplots(figsize=(7.0, 1.5 + 0.34 * len(table)), layout="constrained")
     for place, (_, one) in enumerate(table.iterrows()):
         look = line_of(one["method"], methods)
@@ -58,18 +58,18 @@ def panel(spec: ComparisonSpec, text: str) -> plt.Figure:
         for values, width in spreads(table):
             axis.errorbar([one["value"]], [place], xerr=values[place:place + 1], color=look["color"],
                           **bar(width))
-    axis.set_yticks(range(len(table)), [label_of(one) for _, one in table.iterrows()], fontsize=8)
+    axis.set_yticks(range(len(table)), names, fontsize=8)
     axis.set_ylim(len(table) - 0.5, -0.5)
     axis.set_xlabel(metric_axis(joined(table["metric"]), table["num_samples"]))
     own = table[table["origin"] == HERE]
     seeds = uncertainty(int(own["num_training_seeds"].max()), int(own["num_seeds"].max()))
-    heading(figure, spec.title or spec.name, "Hollow: from outside, one set of samples; nobody here saw how "
-            f"they were made. Filled: {seeds}.")
+    heading(figure, spec.table.title or spec.table.name, "Hollow: from outside, one set of samples; nobody "
+            f"here saw how they were made. Filled: {seeds}.")
     return figure
 
 
-def label_of(row: Mapping) -> str:
-    """A row's name in the figure."""
-    corruption = row.get("corruption")
-    return f"{row['method']} (from outside)" if row["origin"] == OUTSIDE else ", ".join(
-        str(part) for part in (row["method"], corruption) if isinstance(part, str) and part != "none")
+def labels(spec: ComparisonSpec, table: pd.DataFrame) -> list[str]:
+    """What each row is called: the table's own as in its figure, the others as from outside."""
+    rows = spec.table.rows
+    return [label_of(row, rows) for row in rows] + [
+        f"{label} (from outside)" for label in table["method"][table["origin"] == OUTSIDE]]

@@ -84,4 +84,4 @@ class Outside:
             folder = place(self.experiments.folder, "*").parent
             raise SpecError(f"{folder}: nothing stands beside the table {table} of the scale "
                             f"{self.experiments.scale}: add it by `ambient score`")
-        return ComparisonSpec(table, self.experiments.tables[table].title)
+        return ComparisonSpec(self.experiments.tables[table])

@@ -71,8 +71,7 @@ class TableSpec:
 class ComparisonSpec:
     """A table with rows from outside below its own: what they are is said by the files of their scores."""
 
-    name: str  #: of the table
-    title: str | None = None  #: in a reader's words
+    table: TableSpec  #: whose rows stand first
 
 
 Shown = Literal["other", "target"]

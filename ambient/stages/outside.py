@@ -9,6 +9,7 @@ import numpy as np
 from ambient.data.submitted import Wanted, read
 from ambient.evaluation.features import extract
 from ambient.evaluation.frechet import frechet_distance, moments, stored
+from ambient.jobs.stopping import say
 from ambient.specs import OutsideSpec
 from ambient.storage.files import read_arrays, write_arrays, write_json
 
@@ -28,7 +29,7 @@ def main(spec: OutsideSpec, record, *, samples: Path, detector: Path, reference:
     target = stored(read_arrays(reference), str(reference))
     measured = moments(extract(spec.detector, detector, found.images, "score"))
     if remark := spec.detector.remark(spec.num_samples):
-        print(f"outside: samples: {remark}", flush=True)
+        say(f"outside: samples: {remark}")
     write_arrays(moments_out, {"mean": measured.mean, "covariance": measured.covariance,
                                "count": np.array([measured.count])})
     write_json(out, {"name": spec.name, "label": spec.label, "metric": spec.metric,
