@@ -5,7 +5,8 @@ import signal
 import sys
 from importlib import import_module
 
-COMMANDS = {"audit": "check every artefact back to raw data; explain a number; run jobs again; sign",
+COMMANDS = {"new": "look at a folder of images, good and bad, and write a scale for them",
+            "audit": "check every artefact back to raw data; explain a number; run jobs again; sign",
             "show": "print a table", "spec": "print the resolved settings of a run",
             "compare": "two results trees: which cells differ, and the earliest difference behind each",
             "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
@@ -16,7 +17,8 @@ COMMANDS = {"audit": "check every artefact back to raw data; explain a number; r
             "export": "a run's weights with a model card, in a folder or on a hub",
             "score": "anybody's images under a table's protocol, as a row from outside",
             "run": "run one stage of the workflow, as its rule does"}
-MODULES = {"run": "ambient.jobs.run", "audit": "ambient.audit.cli", "show": "ambient.report.show",
+MODULES = {"new": "ambient.commands.new",
+           "run": "ambient.jobs.run", "audit": "ambient.audit.cli", "show": "ambient.report.show",
            "spec": "ambient.settings.show", "compare": "ambient.audit.compare",
            "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
            "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency",

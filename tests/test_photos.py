@@ -243,3 +243,22 @@ def test_two_parts_of_a_folder_make_the_mixture_that_one_dataset_would(tmp_path)
     assert mix(MixtureSpec(1.0, 0), good).file_names == list(FILES)[:4]
     with pytest.raises(ValueError, match="image 0 is in the dataset and among the added ones, 4 in all"):
         mix(spec, good, good)
+
+
+def test_digits_given_as_a_folder_are_the_mixture_of_the_demo(tmp_path):
+    """Images, ids and which are clean: all that the classifier and the annotation read."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 1, 16, 16), np.uint8)
+    data = datasets.Dataset(images, np.arange(40) % 10, np.arange(40))
+    demo = mix(MixtureSpec(0.3, 0, "gaussian_blur", {"sigma_px": 0.6}), data)
+    folder = make_folder(tmp_path / "in", {f"{i:04d}.png": encoded(image[0])
+                                           for i, image in enumerate(demo.images)})
+    rule = tmp_path / "good.txt"
+    rule.write_text("".join(f"{i:04d}.png\n" for i in np.flatnonzero(demo.corrupted == 0)))
+    parts = []
+    for good in (True, False):
+        spec = DatasetSpec("photos", 16, 1, crop="centre", select=SelectSpec(by="list", good=good))
+        parts.append(prepare_photos(spec, folder, tmp_path / f"{good}.safetensors", rule)[0])
+    own = mix(MixtureSpec(1.0, 0, "add", {"dataset": "other", "same_source": True}), *parts)
+    for name in ("images", "ids", "corrupted"):
+        np.testing.assert_array_equal(getattr(own, name), getattr(demo, name))

@@ -195,7 +195,7 @@ def run(*arguments, cwd=ROOT):
 
 def test_an_unknown_command_is_named_with_the_nearest(capsys):
     assert command.main(["foo"]) == 2
-    assert "unknown command 'foo' (known: audit, show" in capsys.readouterr().err
+    assert "unknown command 'foo' (known: new, audit, show" in capsys.readouterr().err
     assert command.main(["docter"]) == 2
     assert "unknown command 'docter' (did you mean 'doctor'?)" in capsys.readouterr().err
     assert command.main(["train"]) == 2

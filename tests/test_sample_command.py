@@ -1,6 +1,8 @@
 """`python -m ambient sample`: PNG files equal to the workflow's samples, resumed and never mixed."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -107,3 +109,15 @@ def test_weights_that_are_not_those_of_their_manifest_are_refused(copy, tmp_path
     with pytest.raises(ValueError, match="has no manifest"):
         sample.main(["away", "--out", str(tmp_path / "d")])
     assert not (tmp_path / "d").exists()
+
+
+def test_from_the_command_line_help_and_one_line_errors(away):
+    def run(*words):
+        line = [sys.executable, "-m", "ambient", "sample", *words]
+        return subprocess.run(line, capture_output=True, text=True)
+
+    text = run("--help").stdout
+    options = ("--run", "--training-seed", "--count", "--seed", "--out")
+    assert "learnt" in text and all(word in text for word in options)
+    refused = run("away", "--run", "nothing")
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1

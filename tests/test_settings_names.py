@@ -219,11 +219,31 @@ def test_a_scale_leaves_out_figures_and_numbers(config):
 # --- names of a scale's own -------------------------------------------------------------------------
 
 
-def test_own_images_are_one_file(config):
-    """The example as it stands: nothing of the repository is edited, and all its jobs can be planned."""
-    example = (ROOT / "config/mine.example.yaml").read_text()
-    assert example.count("\n") <= 20
-    made = scale(config, example)
+OWN = """\
+extends: small
+datasets:
+  good:
+    {source: images, path: /photos/good, resolution: 32, channels: 3, labels: none, label: good photographs}
+  poor: {like: good, path: /photos/poor, label: poor photographs}
+corruptions:
+  plus-poor: {op: add, dataset: poor}
+studies:
+  mine: {like: pixel, dataset: good, clean_fraction: 1.0}
+tables:
+  mine:
+    title: Good and poor photographs
+    defaults: {study: mine, corruption: plus-poor}
+    rows:
+      good-only: {corruption: none, annotation: clean}
+      all-alike: {annotation: all}
+      ambient: {annotation: per-sample}
+main: {tables: [mine]}
+"""
+
+
+def test_own_names_are_one_file(config):
+    """Nothing of the repository is edited, and all jobs can be planned."""
+    made = scale(config, OWN)
     assert made.main == ["mine"] and [row.run for row in made.tables["mine"].rows] == [
         "good-only", "all-alike", "ambient"]
     assert made.dataset("poor").path == "/photos/poor" and made.dataset("poor").resolution == 32

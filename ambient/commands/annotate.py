@@ -174,9 +174,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     asked = asked_of(scales.chosen(given), given.corruption)
     check_out(given.out)
-    origin(asked.data)  # refuses what is not as its job wrote it
-    by = origin(asked.classifier)
-    say(f"annotate: by {asked.classifier}, SHA-256 {by.sha256}; root of its manifests {by.root}")
+    for path in (asked.classifier, asked.data):
+        origin(path)  # refuses what is not as its job wrote it
     pictures = prepared(given.images, asked.dataset)
     for counts, what in ((pictures.converted, "converted"), (pictures.left_out, "left out")):
         for one, count in counts.items():

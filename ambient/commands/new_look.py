@@ -1,0 +1,78 @@
+"""What `ambient new` says of a folder of images: counts, sizes, conversions, and what is against it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ambient.commands.new_parts import Part
+from ambient.data.photos import Photos
+
+GOOD_LEAST, OTHER_LEAST, ALL_LEAST = 30, 30, 200  # images below which nothing can be learnt here
+ALIKE = 2.0  # grey levels: standard deviation between images below which they are all the same
+MANY = 20  # good images for each of which there should be another one in a hundred
+
+
+def counted(counts: Counter[str], examples: dict[str, str]) -> Iterator[str]:
+    """A line for each thing that was done, or reason to leave out, the most frequent first."""
+    for what, count in counts.most_common():
+        if count:
+            yield f"    {count:>7,} {what}" + (f" (such as {examples[what]})" if what in examples else "")
+
+
+def described(photos: Photos) -> Iterator[str]:
+    """What was read, line by line."""
+    short, long = photos.sizes.min(1), photos.sizes.max(1)
+    yield f"  {len(photos.names):,} image files, of which {len(photos.rows):,} can be used"
+    yield (f"  sizes: shorter side {short.min()} to {short.max()} pixels, half of them "
+           f"{np.median(short):.0f} or more; longest side {long.max()}")
+    if photos.converted:
+        yield "  converted:"
+        yield from counted(photos.converted, photos.examples)
+    if +photos.left_out:
+        yield "  left out (the files stay as they are):"
+        yield from counted(photos.left_out, photos.examples)
+
+
+def kinds(parts: Sequence[Part]) -> Iterator[str]:
+    """The parts: how many images, and by what they are told."""
+    for part in parts:
+        yield f"  {part.name + ':':14}{part.count:>7,} images: {part.by}"
+
+
+def against(parts: Sequence[Part], resolution: int) -> Iterator[str]:
+    """Why nothing can be made of these images; nothing where something can."""
+    good, *others = parts
+    total = sum(part.count for part in parts)
+    if good.count < GOOD_LEAST:
+        yield (f"{good.count} good images are too few: the noise classifier learns from them what good looks "
+               f"like, and a fifth of them is held out to see whether it did. At least {GOOD_LEAST} are "
+               "needed")
+    if others and max(part.count for part in others) < OTHER_LEAST:
+        yield (f"{sum(part.count for part in others)} other images are too few to add anything: at least "
+               f"{OTHER_LEAST} of a kind are needed. Train on the good ones alone")
+    if not others:
+        yield "all images are good: there are no others to use at high noise. Train on them as they are"
+    if total < ALL_LEAST:
+        yield (f"{total} images in all are too few to train a model that does more than repeat them: at "
+               f"least {ALL_LEAST} are needed")
+    every = np.concatenate([part.photos.images for part in parts])
+    if every.std(axis=0, dtype=np.float64).mean() < ALIKE:
+        yield "all images look alike: they differ by less than two grey levels"
+
+
+def warnings(photos: Photos, parts: Sequence[Part], resolution: int) -> Iterator[str]:
+    """What the owner should know, though it stops nothing."""
+    small = sum(count for what, count in photos.left_out.items() if what.startswith("smaller than"))
+    if small > len(photos.names) / 10:
+        yield (f"{small:,} images are smaller than {resolution} pixels and are left out: a lower "
+               "--resolution would take them in")
+    good, *others = parts
+    if good.count > sum(part.count for part in others):
+        yield "there are more good images than others: the others can add little"
+    duplicates = photos.left_out["of the same content as another"]
+    if duplicates:
+        yield (f"of {duplicates:,} files with the content of another the first by name is taken: it is good "
+               "or not by that name")

@@ -1,0 +1,198 @@
+"""`ambient new`: what it says of a folder, what it refuses, and the scale that it writes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from clones import clone
+from raw_images import encoded, make_folder
+
+from ambient import __main__ as front_door
+from ambient.commands.new_sizes import levels, sizes
+from ambient.settings import Experiments
+from ambient.settings.compatible import check_network
+from ambient.specs import NetworkSpec
+
+ROOT = Path(__file__).parents[1]
+GOOD, OTHER = 60, 180
+
+
+def picture(seed, side=32, channels=3):
+    """A smooth picture: noise of few pixels, enlarged."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, channels), np.uint8)
+    return np.kron(small, np.ones((side // 4, side // 4, 1), np.uint8))
+
+
+def folder(path, good=GOOD, other=OTHER, **options):
+    return make_folder(path, {f"{'best' if i < good else 'rest'}/{i:04d}.png": encoded(picture(i, **options))
+                              for i in range(good + other)})
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Path(shutil.copytree(ROOT / "config", tmp_path / "config"))
+
+
+def new(config, *arguments):
+    return front_door.main(["new", "birds", "--config", str(config), *map(str, arguments)])
+
+
+def written(config):
+    return yaml.safe_load((config / "scales/birds.yaml").read_text())
+
+
+def test_one_file_is_written_that_the_workflow_reads(tmp_path, config, capsys):
+    images = folder(tmp_path / "photos")
+    before = {path: path.read_bytes() for path in [*config.rglob("*.yaml"), *images.rglob("*.png")]}
+    assert new(config, "--images", images, "--good", images / "best") == 0
+    after = {path: path.read_bytes() for path in [*config.rglob("*.yaml"), *images.rglob("*.png")]}
+    assert after.items() - before.items() == {(config / "scales/birds.yaml",
+                                               (config / "scales/birds.yaml").read_bytes())}
+    said = capsys.readouterr().out
+    for line in ("240 image files, of which 240 can be used", "60 images: those in the folder best",
+                 "180 images: all others", "minutes on this machine",
+                 "snakemake --cores 2 --config scale=birds"):
+        assert line in said, line
+    found = Experiments(config, "birds")
+    assert found.main == ["birds"]
+    rows = found.tables["birds"].rows
+    assert [row.method for row in rows] == ["Only Good", "All data", "Ambient-o"]
+    assert len({found.training(row.run, 0) for row in rows}) == 1  # the same budget
+
+
+def test_the_parts_are_those_of_the_folder_and_pinned(tmp_path, config):
+    images = folder(tmp_path / "photos")
+    new(config, "--images", images, "--good", images / "best", "--bad", f"blurred={images / 'rest'}")
+    datasets = written(config)["datasets"]
+    assert set(datasets) == {"birds-good", "birds-blurred"}
+    assert datasets["birds-good"]["select"] == {"folders": ["best"]}
+    assert datasets["birds-blurred"]["select"] == {"folders": ["rest"], "without": ["best"]}
+    assert len({one["sha256"] for one in datasets.values()}) == 1
+    assert written(config)["corruptions"]["plus-blurred"]["same_source"] is True
+
+
+def test_a_folder_of_its_own_for_the_good_ones(tmp_path, config):
+    new(config, "--images", folder(tmp_path / "rest", good=0), "--good",
+        make_folder(tmp_path / "best", {f"{i}.png": encoded(picture(1000 + i)) for i in range(GOOD)}))
+    assert written(config)["corruptions"] == {"plus-other": {"op": "add", "dataset": "birds-other"}}
+    assert written(config)["datasets"]["birds-good"]["path"].endswith("best")
+
+
+def test_a_table_of_scores(tmp_path, config):
+    images = folder(tmp_path / "photos")
+    table = tmp_path / "scores.csv"
+    table.write_text("file,quality\n" + "".join(
+        f"{path.relative_to(images)},{i}\n" for i, path in enumerate(sorted(images.rglob("*.png")))))
+    new(config, "--images", images, "--good", table, "--share", "0.25")
+    chosen = written(config)["datasets"]["birds-good"]
+    assert chosen["select"] == {"by": "scores", "column": "quality", "at_least": 179.0}
+    assert chosen["num_images"] == 61 and chosen["rule"] == str(table)
+    assert written(config)["datasets"]["birds-other"]["select"] == chosen["select"] | {"good": False}
+    assert Experiments(config, "birds").main_figures == ["birds-scores", "birds-sigma-min", "birds-use"]
+
+
+def test_without_a_word_on_which_are_good_a_measure_tells(tmp_path, config, capsys):
+    images = folder(tmp_path / "photos")
+    new(config, "--images", images, "--measure", "contrast", "--share", "0.25")
+    select = written(config)["datasets"]["birds-good"]["select"]
+    assert (select["by"], select["measure"]) == ("quality", "contrast")
+    assert "by the measure contrast, which the best 25% reach" in capsys.readouterr().out
+    assert Experiments(config, "birds").figures["birds-scores"].at_least == select["at_least"]
+
+
+def test_several_kinds_are_mixed_in_one_run(tmp_path, config):
+    images = folder(tmp_path / "photos", other=120)
+    make_folder(images, {f"dark/{i}.png": encoded(picture(500 + i)) for i in range(60)})
+    new(config, "--images", images, "--good", images / "best", "--bad", f"dark={images / 'dark'}")
+    found = Experiments(config, "birds")
+    ambient = found.run(found.tables["birds"].rows[2].run)
+    assert ambient.parts == (("plus-dark", "per-sample"), ("plus-other", "per-sample"))
+
+
+@pytest.mark.parametrize("good, other, message", [
+    (20, 0, "20 good images are too few"), (60, 0, "there are no others"),
+    (60, 20, "20 other images are too few"), (40, 40, "80 images in all are too few")])
+def test_too_few_images_are_refused_with_the_reason(tmp_path, config, capsys, good, other, message):
+    images = folder(tmp_path / "photos", good, other)
+    assert new(config, "--images", images, "--good", images / "best") == 2
+    assert message in capsys.readouterr().err
+    assert not (config / "scales/birds.yaml").exists()
+
+
+def test_grey_images_are_learnt_as_grey(tmp_path, config):
+    images = make_folder(tmp_path / "photos", {
+        f"{'best' if i < GOOD else 'rest'}/{i}.png": encoded(picture(i)[:, :, 0])
+        for i in range(GOOD + OTHER)})
+    new(config, "--images", images, "--good", images / "best")
+    assert written(config)["datasets"]["birds-good"]["channels"] == 1
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--images", "nowhere"], "--images: no such folder or zip: nowhere"),
+    (["--resolution", "8"], "--resolution: got 8, allowed: 16 to 256"),
+    (["--resolution", "250"], "a number that can be halved to 64 or less"),
+    (["--bad", "x"], "--bad: got 'x', allowed: KIND=FOLDER"),
+    (["--share", "2"], "--share: got 2.0, allowed: between 0 and 1")])
+def test_arguments_that_can_not_be_meant_are_refused(tmp_path, config, capsys, arguments, message):
+    images = make_folder(tmp_path / "photos", {"a.png": encoded(picture(0))})
+    given = ["--images", images] if "--images" not in arguments else []
+    assert new(config, *given, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_scale_that_exists_is_kept(tmp_path, config, capsys):
+    (config / "scales/birds.yaml").write_text("extends: small\n")
+    assert new(config, "--images", tmp_path) == 2
+    assert "exists. Edit it, or remove it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", [16, 24, 28, 32, 48, 56, 64, 96, 100, 128, 256])
+def test_every_resolution_has_a_network(side):
+    chosen = sizes(side)
+    spec = NetworkSpec(chosen.channels, chosen.levels, 1, (), 0.0)
+    check_network("studies.birds.training", spec, side)
+    assert side >> (len(levels(side)) - 1) >= 7
+
+
+SHORT = {  # what a training needs to be one of seconds
+    r"nimg: \d+": "nimg: 256", r"batch: \d+": "batch: 64", r"ramp_nimg: \d+": "ramp_nimg: 0",
+    r"model_channels: \d+": "model_channels: 8", r"channel_mult: \[[^]]*\]": "channel_mult: [1, 2]",
+    r"evaluations: \d+": "evaluations: 2", r"num_sigmas: \d+": "num_sigmas: 4", r"bfloat16": "float32",
+    r"snapshots: \[[^]]*\]": "snapshots: [128, 256]", r"num_steps: \d+": "num_steps: 3",
+    r"num_samples: \d+": "num_samples: 60"}
+
+
+def test_from_a_folder_to_the_page(tmp_path):
+    """The two commands of the README, on a small folder: every stage runs, the audit closes."""
+    place = clone(tmp_path / "clone", "none")
+    images = folder(tmp_path / "photos")
+    (images / "best/broken.png").write_bytes(b"no picture")
+    ask = [sys.executable, "-m", "ambient"]
+    told = {"cwd": place, "env": os.environ | {"PYTHONPATH": str(place)}, "check": True, "timeout": 600}
+    subprocess.run([*ask, "new", "birds", "--images", images, "--good", images / "best",
+                    "--resolution", "16"], **told)
+    scale = place / "config/scales/birds.yaml"
+    text = scale.read_text()
+    for pattern, short in SHORT.items():
+        assert re.search(pattern, text), pattern
+        text = re.sub(pattern, short, text)
+    text += "detectors: {selfnet: {members: 1, features: 8, channels: 8, nimg: 256, batch: 64}}\n"
+    scale.write_text(text)
+    subprocess.run(["snakemake", "--cores", "2", "--quiet", "all", "--config", "scale=birds"], **told)
+    page = (place / "results/birds/report.html").read_text()
+    for words in ("Only Good", "Ambient-o", "birds-good</b>: 60 of 241 image files", "The other images",
+                  "good, held out", "1 damaged"):
+        assert words in page, words
+    table = pd.read_csv(place / "results/birds/birds.csv")
+    assert table["method"].tolist() == ["Only Good", "All data", "Ambient-o"] and table["value"].notna().all()
+    assert set(table["metric"]) == {"fd-selfnet"}
+    audited = subprocess.run([*ask, "audit", "results/birds", "--json"], **told, capture_output=True)
+    assert json.loads(audited.stdout)["artefacts"]["results/birds/birds.csv"]["level"] == 3
