@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from ambient.commands import score
 from ambient.data.submitted import Wanted, read
+from ambient.report import page
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph
 from ambient.specs.strict import SpecError
@@ -96,10 +97,15 @@ def test_rows_stand_there_as_long_as_their_files_do(theirs):
     assert list(pd.read_csv(COMPARED)["method"])[2:] == ["a", "b"]
     graph = Graph(Experiments("config", "away"))
     assert str(COMPARED) in graph.target("table2a") and graph.maker("results/away/outside/b.json")
+    png, report = COMPARED.with_suffix(".png"), graph.made("results/away/report.html")
+    assert graph.reads(report)["compared"] == [str(png)]
+    spec = graph.experiments.tables["table2a"]
+    shown = page.section(spec, TABLE, [png] * 4, [], [png], 3)["pictures"]
+    assert [one["title"] for one in shown][3:] == ["Noise classifiers", "With rows from outside"]
     for label in ("a", "b"):
         Path(f"config/outside/{label}.yaml").unlink()
     graph = Graph(Experiments("config", "away"))
-    assert str(COMPARED) not in graph.target("table2a")
+    assert str(COMPARED) not in graph.target("table2a") and "compared" not in graph.reads(report)
     with pytest.raises(SpecError, match="nothing stands beside the table table2a"):
         graph.asks(graph.maker(str(COMPARED)))
 

@@ -29,7 +29,7 @@ def run(graph: Graph, job: Node) -> None:
     for role, paths in files.items():
         line += [option(role), *([paths] if isinstance(paths, str) else paths)]
     try:
-        stage.begin(row, line).run(import_module(f"ambient.stages.{row.name}").main)
+        stage.begin(row, line).run(import_module(stage.module(row)).main)
     except SystemExit as left:
         if isinstance(left.code, str):
             raise ValueError(left.code.removeprefix(f"{row.recorded}: error: ")) from None

@@ -28,6 +28,8 @@ from ambient.report.findings import findings
 from ambient.report.template import PAGE
 from ambient.specs import ReportSpec, TableSpec
 
+OUTSIDE = ("The table's rows, with scores by its protocol of images made elsewhere (hollow marks). "
+           "Nobody here saw how those were made.")
 SUFFIXES = ("", "-grid", "-curves", "-classifiers")  # of a table's figures, in the order of the page
 # Columns of a table that hold numbers: column, heading, decimals.
 NUMBERS = (("value", "ours", 2), ("training_std", "± training seeds", 2),
@@ -117,8 +119,9 @@ def picture(path: Path, title: str, caption: str) -> dict:
             "data": base64.b64encode(path.read_bytes()).decode()}
 
 
-def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[Path], level: int) -> dict:
-    """A table, what it says, its figures, and what known images score."""
+def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[Path], compared: list[Path],
+            level: int) -> dict:
+    """A table, what it says, its figures, what known images score, and how others' images compare."""
     table = pd.read_csv(path)
     titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
     captions = of_table(spec, table)
@@ -128,8 +131,9 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[P
             "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
             "csv": path.name, "audit": f"{spec.name}-audit.html",
             "landmarks": landmarks_of(spec.landmarks, landmarks, path.parent),
-            "pictures": [picture(p, title, captions[suffix])
-                         for p, title, suffix in zip(pictures, titles, SUFFIXES, strict=True)]}
+            "pictures": [*(picture(p, title, captions[suffix])
+                           for p, title, suffix in zip(pictures, titles, SUFFIXES, strict=True)),
+                         *(picture(p, "With rows from outside", OUTSIDE) for p in compared)]}
 
 
 def origin(paths: list[Path]) -> dict:
@@ -143,16 +147,18 @@ def origin(paths: list[Path]) -> dict:
 
 
 def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int],
-         landmarks: Sequence[Path] = (), photos: Sequence[Path] = ()) -> str:
+         landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), compared: Sequence[Path] = ()) -> str:
     """The HTML. `levels` are the audit's of the tables.
 
     `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table. `landmarks` holds
     a file for each corruption that a table's specification names in its own `landmarks`, table by table.
-    `photos` are the prepared datasets of the owner's images.
+    `photos` are the prepared datasets of the owner's images. `compared` are the figures with rows from
+    outside, of the tables that have such.
     """
     count, known = len(SUFFIXES), iter(landmarks)
     sections = [section(one, path, pictures[i * count:(i + 1) * count],
-                        list(islice(known, len(one.landmarks))), level)
+                        list(islice(known, len(one.landmarks))),
+                        [other for other in compared if other.stem == f"{one.name}-with-outside"], level)
                 for i, (one, path, level) in enumerate(zip(spec.tables, tables, levels, strict=True))]
     others = [picture(path, one.title, caption(one.kind))
               for one, path in zip(spec.figures, pictures[len(tables) * count:], strict=True)]

@@ -216,6 +216,12 @@ class Files:
         names = [f"{table.name}{part}" for table in spec.tables for part in PICTURES]
         return [f"{folder(self.scale)}/{name}.png" for name in [*names, *(one.name for one in spec.figures)]]
 
+    def compared_of_page(self, page: str) -> list[str]:
+        """The figures with rows from outside, of the report's tables that have such."""
+        spec = self.experiments.report(page == "report-all")
+        return [self.path("comparison", table=table.name) for table in spec.tables
+                if self.experiments.outside.of_table(table.name)]
+
     def photos_of_page(self, page: str) -> list[str]:
         """The prepared datasets of photographs behind the tables: what was read of the owner's images."""
         spec, found = self.experiments.report(page == "report-all"), []

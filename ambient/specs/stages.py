@@ -285,7 +285,8 @@ _STAGES = (
           inputs={"tables*": lambda files, w: files.tables_of_page(w["page"]),
                   "pictures*": lambda files, w: files.pictures_of_page(w["page"]),
                   "landmarks*": lambda files, w: files.landmarks_of_page(w["page"]),
-                  "photos*": lambda files, w: files.photos_of_page(w["page"])}),
+                  "photos*": lambda files, w: files.photos_of_page(w["page"]),
+                  "compared*": lambda files, w: files.compared_of_page(w["page"])}),
 )
 STAGES = {stage.name: stage for stage in _STAGES}  # in the order of a whole run
 # A job that is no stage: the audit's page of a table, which has neither specification nor manifest.
