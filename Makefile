@@ -30,7 +30,7 @@ $(VENV)-crate/ready: Makefile
 	touch $@
 
 test: setup $(VENV)-crate/ready
-	python -m pytest
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 clean:
 	rm -rf $(VENV) $(VENV)-crate

@@ -50,14 +50,14 @@ def test_pinned_values_that_do_not_hold(changes, words, tmp_path):
 
 
 def test_mnist_with_other_columns(tmp_path):
-    (tmp_path / "m.csv.gz").write_bytes(gzip.compress(b"1,2,3\n4,5,6\n"))
+    (tmp_path / "m.csv.gz").write_bytes(gzip.compress(b"1,2,3\n4,5,6\n", mtime=0))
     refused(DatasetSpec("mnist", 28, 1), tmp_path / "m.csv.gz", tmp_path, "m.csv.gz", "3 columns")
 
 
 @pytest.mark.parametrize("content", [
-    gzip.compress(b"1,2\n" * 999)[:-20],
-    gzip.compress(",".join(["300"] * 784 + ["5\n"]).encode() * 2),
-    gzip.compress(b"a,b\n"), b"text"])
+    gzip.compress(b"1,2\n" * 999, mtime=0)[:-20],
+    gzip.compress(",".join(["300"] * 784 + ["5\n"]).encode() * 2, mtime=0),
+    gzip.compress(b"a,b\n", mtime=0), b"text"])
 def test_a_damaged_mnist_file_is_named(content, tmp_path):
     (tmp_path / "m.csv.gz").write_bytes(content)
     refused(DatasetSpec("mnist", 28, 1), tmp_path / "m.csv.gz", tmp_path, "m.csv.gz")
