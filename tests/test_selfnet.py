@@ -31,24 +31,19 @@ def digits(tmp_path_factory):
     return folder / "d", images[600:900]
 
 
-def test_views_change_place_and_grey_values_and_hide_a_part():
-    """On an even image the place shows nowhere: what is left is its grey, and a rectangle of zeros."""
-    images = torch.full((400, 1, 16, 16), 0.5)
-    found = selfnet.view(images, torch.Generator().manual_seed(0)).numpy()[:, 0]
-    greys, hidden = [], []
-    for one in found:
-        zeros = one == 0
-        rest = one[~zeros]
-        assert np.mean(abs(rest - np.median(rest)) < 0.06) > 0.9  # but for what resampling does at a border
-        rows, columns = zeros.any(axis=1), zeros.any(axis=0)
-        assert zeros.sum() == rows.sum() * columns.sum() and max(rows.sum(), columns.sum()) <= 9
-        greys.append(np.median(rest))
-        hidden.append(zeros.mean())
-    assert 0.28 < min(greys) < 0.33 and 0.67 < max(greys) < 0.72
-    assert max(hidden) > 0.2 and len({one.tobytes() for one in found}) == 400
-    two = selfnet.view(torch.tensor([-0.5, 0.5]).repeat(8)[None, None, None].expand(400, 1, 16, 16),
-                       torch.Generator().manual_seed(1))
-    assert len({one.numpy().tobytes() for one in two}) == 400  # neither in place nor in contrast alike
+def test_views_change_place_and_grey_values():
+    """On an even image the place shows nowhere: what is left is its grey."""
+    found = selfnet.view(torch.full((400, 1, 16, 16), 0.5), torch.Generator().manual_seed(0)).numpy()[:, 0]
+    greys = np.median(found, axis=(1, 2))
+    near = abs(found - greys[:, None, None]) < 0.06  # but for what resampling does at a border
+    assert near.mean() > 0.95
+    assert 0.28 < greys.min() < 0.33 and 0.67 < greys.max() < 0.72
+    stripes = torch.tensor([-0.5, 0.5]).repeat(8).expand(400, 1, 16, 16)
+    views = selfnet.view(stripes, torch.Generator().manual_seed(1)).numpy()
+    still = [one[0] for one in views if (one[0] == one[0, :1]).all()]  # neither turned nor stretched
+    assert len({one.tobytes() for one in views}) == 400 and 5 < len(still) < 100
+    contrasts = [np.ptp(one) for one in still]
+    assert 0.6 - 1e-6 < min(contrasts) < 0.8 and 1.2 < max(contrasts) < 1.4 + 1e-6
 
 
 @pytest.mark.parametrize(("side", "by"), [(16, 1), (32, 1), (37, 1), (48, 2), (63, 3), (64, 2), (256, 8)])

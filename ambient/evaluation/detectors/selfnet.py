@@ -33,7 +33,7 @@ TEMPERATURE = 0.2
 LEAST = 1e-4  # of a standard deviation that is divided by
 SMALLEST, LARGEST = 8, 32  # pixels of a side that the networks' first layer sees
 GEOMETRY = ("scale", "rotate", "aniso", "translate")
-CONTRAST, BRIGHTNESS, HIDDEN = 0.4, 0.2, 0.5  # factors of 1 +- 0.4, shifts of +- 0.2, up to half of a side
+CONTRAST, BRIGHTNESS = 0.4, 0.2  # of views: factors of 1 +- 0.4, shifts of +- 0.2
 
 
 @dataclass(frozen=True)
@@ -137,23 +137,19 @@ def matched(spec: DetectorSpec, network: SmallNets, images: np.ndarray) -> float
 
 def view(images: Tensor, generator: torch.Generator) -> Tensor:
     """Images (B, C, H, H) in [-1, 1], each changed at random: moved, turned and stretched
-    (`ambient.diffusion.augment`, each with probability 1/2), of another contrast and brightness, and with a
-    rectangle hidden in grey.
+    (`ambient.diffusion.augment`, each with probability 1/2), and of another contrast and brightness.
 
-    None of it blurs an image, adds noise or compresses it: to such changes the features should not be blind.
+    None of it blurs an image, adds noise, compresses it or hides a part: to such changes the features should
+    not be blind.
     """
     import torch
 
     from ambient.diffusion.augment import augment
 
-    batch, side = len(images), images.shape[-1]
     moved, _ = augment(images, generator, 0.5, GEOMETRY)
-    factors, shifts = 2 * torch.rand(2, batch, 1, 1, 1, generator=generator) - 1
+    factors, shifts = 2 * torch.rand(2, len(images), 1, 1, 1, generator=generator) - 1
     mean = moved.mean(dim=(1, 2, 3), keepdim=True)
-    changed = mean + (1 + CONTRAST * factors) * (moved - mean) + BRIGHTNESS * shifts
-    row, column, size = side * torch.rand(3, batch, 1, generator=generator)
-    near = [(torch.arange(side) - centre).abs() < HIDDEN / 2 * size for centre in (row, column)]
-    return changed.masked_fill((near[0][:, :, None] & near[1][:, None, :])[:, None], 0.0)
+    return mean + (1 + CONTRAST * factors) * (moved - mean) + BRIGHTNESS * shifts
 
 
 def factor(side: int) -> int:
