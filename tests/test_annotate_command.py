@@ -1,5 +1,6 @@
 """`python -m ambient annotate`: sigma_min of new images, equal to the workflow's for the same image."""
 
+import dataclasses
 import io
 import zipfile
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from ambient.commands.images import prepared
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
 from ambient.data.sources import mnist
-from ambient.specs import DatasetSpec
+from ambient.specs import DatasetSpec, SelectSpec
 from ambient.stages import prepare
 
 MIXTURE = "results/away/mixtures/controlled/blur-0.6/clean-0.2.safetensors"
@@ -100,7 +101,8 @@ def test_photographs_are_cropped_and_left_out_as_the_datasets(tmp_path):
     spec = DatasetSpec("photos", 16, 3, crop="pad")
     record = SimpleNamespace(facts={}, external=lambda *_: None)
     prepare.main(spec, record, raw=folder, out=tmp_path / "data.safetensors")
-    found = prepared(folder, spec)
+    chosen = dataclasses.replace(spec, select=SelectSpec(folders=("good",)))  # of the dataset's own folder
+    found = prepared(folder, chosen)
     np.testing.assert_array_equal(found.images, read(tmp_path / "data.safetensors").images)
     assert found.names == ["a.jpg", "b.png"] and found.left_out == {"smaller than 16 pixels": 1}
 

@@ -37,7 +37,9 @@ def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
     if not folder.exists():
         raise ValueError(f"{folder}: no such folder or zip")
     if spec.CONVERTS:
-        taken = readable(Raw(folder), spec)
+        # Which images the dataset takes of its own folder is no matter here.
+        every = dataclasses.replace(spec, select=None, rule=None)
+        taken = readable(Raw(folder), every)
         names = [taken.names[row] for row in taken.rows]
         return Prepared(names, taken.images, taken.converted, +taken.left_out)
     found = Images(Raw(folder), spec.channels, "none")
