@@ -114,7 +114,7 @@ def test_what_can_not_be_annotated_is_refused(away, tmp_path, capsys):
     (tmp_path / "notes.csv").write_text("file,rating\na.png,5\n")
     for changes, words in (
             (["--run", "only-clean"], "annotated by the method clean"),
-            (["--corruption", "jpeg-15"], "got jpeg-15, allowed for the run ambient-blur-0.6: blur-0.6"),
+            (["--corruption", "jpeg-15"], "jpeg-15, allowed for the run ambient-blur-0.6: one of blur-0.6"),
             (["--out", str(tmp_path / "notes.csv")], "is there and is no table of this command"),
             (["--images", str(tmp_path / "gone")], "no such folder or zip")):
         with pytest.raises(ValueError, match=words):

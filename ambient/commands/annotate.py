@@ -55,8 +55,8 @@ def part_of(run: Chosen, corruption: str | None) -> tuple[str, str]:
     parts = run.experiments.run(run.run).parts
     meant = [part for part in parts if corruption in (None, part[0])]
     if len(meant) != 1:
-        raise ValueError(f"--corruption: got {corruption}, allowed for the run {run.run}: "
-                         f"{', '.join(name for name, _ in parts)}, one of them")
+        raise ValueError(f"--corruption: got {corruption or 'none'}, allowed for the run {run.run}: one of "
+                         f"{', '.join(name for name, _ in parts)}")
     return meant[0]
 
 
