@@ -29,8 +29,9 @@ $(VENV)-crate/ready: Makefile
 	$(VENV)-crate/bin/pip install --quiet --disable-pip-version-check --no-deps rocrate==0.9.0
 	touch $@
 
+# In the order of their names: those on SLURM, which take longest, begin first.
 test: setup $(VENV)-crate/ready
-	python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) $(VENV)-crate
