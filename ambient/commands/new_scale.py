@@ -36,15 +36,18 @@ studies:
     clean_fraction: 1.0  # all of the good images are known to be good
     training_seeds: {seeds}  # each method is trained once a seed: [0, 1, 2] shows how far seeds scatter
     detector: {detector}
-    classifier:  # learns to tell good images from others at each noise level
-      network:
-        {{model_channels: 16, channel_mult: {classifier_levels}, num_blocks: 2, attn_resolutions: [],
-         dropout: 0.1}}
-      augment: {{p: 0.12, transforms: [xflip, scale, rotate, translate]}}
+    # Learns to tell good images from others at each noise level. Quality is told by texture: a network that
+    # sees a few pixels can't memorise few images. Nothing that resamples, and so blurs, for augmentation.
+    # Where the others show other things, give it more levels: channel_mult: {classifier_levels}.
+    classifier:
+      network: {{model_channels: 16, channel_mult: [1], num_blocks: 3, attn_resolutions: [], dropout: 0.0}}
+      augment: {{p: 0.5, transforms: [xflip, yflip, translate]}}
       optimiser:
-        {{nimg: {classifier_nimg}, batch: 64, lr: 1.0e-3, ramp_nimg: 6400, decay: cosine, clip: 1.0,
+        {{nimg: {classifier_nimg}, batch: 32, lr: 1.0e-3, ramp_nimg: 6400, decay: cosine, clip: 1.0,
          ema_halflife_nimg: 4000, ema_ramp: 0.1, precision: bfloat16}}
-      noise: {{P_mean: -1.0, P_std: 1.5}}
+      noise: {{P_mean: -1.5, P_std: 1.6}}
+      nuisances: [negate, transpose]
+      recalibrate: bias
       holdout: 0.2
       evaluations: 10
     annotation:  # sigma_min: the noise level from which the classifier can't tell an image from a good one

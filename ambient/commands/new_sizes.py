@@ -39,4 +39,4 @@ def sizes(side: int) -> Sizes:
         raise ValueError(f"--resolution: got {side}, allowed: {SMALLEST} to {LARGEST} pixels, a number that "
                          "can be halved to 64 or less, such as 32, 48, 64, 96 or 128")
     channels = 32 if side <= 16 else 16
-    return Sizes(factors, channels, nimg=64_000, classifier_nimg=48_000, batch=32)
+    return Sizes(factors, channels, nimg=64_000, classifier_nimg=32_000, batch=32)
