@@ -128,13 +128,13 @@ def main(written: list[str]) -> int:
                      at_least=given.at_least, measure=given.measure, share=given.share)
     for line in (f"{given.images}:", *new_look.described(photos), *new_look.kinds(parts)):
         print(line)
-    reasons = list(new_look.against(parts, given.resolution))
+    reasons = list(new_look.against(parts))
     if reasons:
         raise ValueError("; ".join(reasons))
     for line in new_look.warnings(photos, parts, given.resolution):
         print(f"  note: {line}")
     common = {"resolution": given.resolution, "channels": spec.channels, "crop": given.crop}
-    write_text(path, scale(given.name, parts, common, chosen_sizes, given.seeds, "selfnet"))
+    write_text(path, scale(given.name, parts, common, chosen_sizes, given.seeds))
     try:
         print(f"time: {told_time(given.name, folder)}")
     except BaseException:

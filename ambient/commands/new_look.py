@@ -12,7 +12,6 @@ from ambient.data.photos import Photos
 
 GOOD_LEAST, OTHER_LEAST, ALL_LEAST = 30, 30, 200  # images below which nothing can be learnt here
 ALIKE = 2.0  # grey levels: standard deviation between images below which they are all the same
-MANY = 20  # good images for each of which there should be another one in a hundred
 
 
 def counted(counts: Counter[str], examples: dict[str, str]) -> Iterator[str]:
@@ -42,7 +41,7 @@ def kinds(parts: Sequence[Part]) -> Iterator[str]:
         yield f"  {part.name + ':':14}{part.count:>7,} images: {part.by}"
 
 
-def against(parts: Sequence[Part], resolution: int) -> Iterator[str]:
+def against(parts: Sequence[Part]) -> Iterator[str]:
     """Why nothing can be made of these images; nothing where something can."""
     good, *others = parts
     total = sum(part.count for part in parts)

@@ -6,7 +6,6 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -55,30 +54,35 @@ def column_of(rule: Path, asked: str | None) -> str:
     return others[0]
 
 
-def rule_of(images: Path, good: Path | None, photos: Photos, column: str | None, at_least: float | None,
-            measure: str, share: float) -> tuple[SelectSpec, Path | None, str]:
-    """(selection, file, words) of the good images of a folder. Raises `ValueError` for what is unclear."""
-    if good is not None and good.is_dir():
+def rule_of(images: Path, good: Path | None, column: str | None, measure: str) -> tuple[SelectSpec, str]:
+    """(selection, words) of the good images of a folder. Raises `ValueError` for what is unclear.
+
+    A threshold is not in it yet: `at_least` is 0 where there are scores.
+    """
+    if good is None:
+        return SelectSpec(by="quality", measure=measure, at_least=0.0), f"the measure {measure}"
+    if good.is_dir():
         name = inside(good, images)
-        return SelectSpec(folders=(name,)), None, f"those in the folder {name}"
-    if good is not None and good.suffix.lower() not in (".csv", ".txt"):
-        raise ValueError(f"--good: got {good}, allowed: a folder, a list of names (.txt), or a table with a "
-                         "column of scores (.csv)")
-    if good is not None and good.suffix.lower() == ".txt":
-        return SelectSpec(by="list"), good, f"those that {good.name} lists"
-    if good is not None:
+        return SelectSpec(folders=(name,)), f"those in the folder {name}"
+    if good.suffix.lower() == ".txt":
+        return SelectSpec(by="list"), f"those that {good.name} lists"
+    if good.suffix.lower() == ".csv":
         select = SelectSpec(by="scores", column=column_of(good, column), at_least=0.0)
-        words = f"the column {select.column} of {good.name}"
-    else:
-        select = SelectSpec(by="quality", measure=measure, at_least=0.0)
-        words = f"the measure {measure}"
+        return select, f"the column {select.column} of {good.name}"
+    raise ValueError(f"--good: got {good}, allowed: a folder, a list of names (.txt), or a table with a "
+                     "column of scores (.csv)")
+
+
+def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: float | None,
+                   share: float) -> tuple[SelectSpec, str]:
+    """A selection by scores with its threshold: the one asked for, or what a share of the images reaches."""
+    if select.at_least is None:
+        return select, words
+    reached = ""
     if at_least is None:
-        scores = scores_by(select, photos, good)
-        at_least = float(np.quantile(scores, 1 - share, method="lower"))
-        at_least = float(f"{at_least:.4g}")
-        return replace(select, at_least=at_least), good, (
-            f"a score of at least {at_least:g} by {words}, which the best {share:.0%} reach")
-    return replace(select, at_least=at_least), good, f"a score of at least {at_least:g} by {words}"
+        at_least = float(f"{np.quantile(photos.scores, 1 - share, method='lower'):.4g}")
+        reached = f", which the best {share:.0%} reach"
+    return replace(select, at_least=at_least), f"a score of at least {at_least:g} by {words}{reached}"
 
 
 def separate(name: str, folder: Path, spec: DatasetSpec) -> Part:
@@ -89,37 +93,31 @@ def separate(name: str, folder: Path, spec: DatasetSpec) -> Part:
 
 
 def parts_of(images: Path, sha256: str, spec: DatasetSpec, photos: Photos, good: Path | None,
-             bad: Sequence[tuple[str, Path]], **rule: Any) -> list[Part]:
-    """The good images first, then each kind of others. `rule` is what `rule_of` takes beside.
+             bad: Sequence[tuple[str, Path]], *, column: str | None, measure: str, at_least: float | None,
+             share: float) -> list[Part]:
+    """The good images first, then each kind of others. Raises `ValueError` for what is empty or unclear."""
+    def part(name: str, select: SelectSpec, words: str) -> Part:
+        return Part(name, images, select, file, chosen(photos, select), words, sha256)
 
-    Raises `ValueError` naming what is empty or unclear.
-    """
+    file = None
     if good is not None and good.is_dir() and inside(good, images) is None:
-        first, rest, file = separate("good", good, spec), SelectSpec(), None
+        first, rest = separate("good", good, spec), SelectSpec()
     else:
-        select, file, words = rule_of(images, good, photos, **rule)
-        first = Part("good", images, select, file, chosen(photos, select, file), words, sha256)
+        select, words = rule_of(images, good, column, measure)
+        file = good if select.by in ("list", "scores") else None
+        photos = replace(photos, scores=scores_by(select, photos, file))  # once for all parts
+        select, words = with_threshold(select, words, photos, at_least, share)
+        first = part("good", select, words)
         rest = replace(select, good=False) if select.by else SelectSpec(without=select.folders)
     kinds = []
     for name, folder in bad:
         if (within := inside(folder, images)) is None:
             kinds.append(separate(name, folder, spec))
             continue
-        mine = replace(rest, folders=(within,))
-        words = f"those in the folder {within}"
-        kinds.append(Part(name, images, mine, file, chosen(photos, mine, file), words, sha256))
+        kinds.append(part(name, replace(rest, folders=(within,)), f"those in the folder {within}"))
         rest = replace(rest, without=(*rest.without, within))
-    if not left(photos, rest, file):
+    taken = sum(one.count for one in (first, *kinds) if one.path == images)
+    if taken == len(photos.rows):
         return [first, *kinds]
     words = "all others" if kinds or first.path == images else f"all in the folder {images}"
-    others = chosen(photos, rest, file)
-    return [first, *kinds, Part("other", images, rest, file, others, words, sha256)]
-
-
-def left(photos: Photos, select: SelectSpec, rule: Path | None) -> bool:
-    """Whether any image is left for a selection."""
-    try:
-        chosen(photos, select, rule)
-    except ValueError:
-        return False
-    return True
+    return [first, *kinds, part("other", rest, words)]

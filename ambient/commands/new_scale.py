@@ -35,7 +35,7 @@ studies:
     dataset: {name}-good
     clean_fraction: 1.0  # all of the good images are known to be good
     training_seeds: {seeds}  # each method is trained once a seed: [0, 1, 2] shows how far seeds scatter
-    detector: {detector}
+    detector: selfnet
     # Learns to tell good images from others at each noise level. Quality is told by texture: a network that
     # sees a few pixels can't memorise few images. Nothing that resamples, and so blurs, for augmentation.
     # Where the others show other things, give it more levels: channel_mult: {classifier_levels}.
@@ -122,16 +122,14 @@ def rows(parts: Sequence[Part]) -> str:
 
 def figures(name: str, parts: Sequence[Part]) -> dict[str, dict]:
     """Figures beside the table's own; where a score tells which images are good, one of the scores first."""
-    kinds = [f"plus-{part.name}" for part in parts[1:]]
-    scores = {"title": "Which images are good", "kind": "quality", "study": name, "corruptions": kinds[-1:]}
-    return ({f"{name}-scores": scores} if parts[0].photos.scores is not None and parts[0].select.at_least
-            is not None else {}) | {
+    below = [f"plus-{part.name}" for part in parts[1:] if part.select.at_least is not None]
+    scores = {"title": "Which images are good", "kind": "quality", "study": name, "corruptions": below[-1:]}
+    return ({f"{name}-scores": scores} if below else {}) | {
         f"{name}-sigma-min": {"title": "sigma_min of your images", "kind": "extremes", "run": "ambient"},
         f"{name}-use": {"title": "How many images each noise level uses", "kind": "donut", "run": "ambient"}}
 
 
-def scale(name: str, parts: Sequence[Part], settings: Mapping[str, Any], sizes: Sizes, seeds: int,
-          detector: str) -> str:
+def scale(name: str, parts: Sequence[Part], settings: Mapping[str, Any], sizes: Sizes, seeds: int) -> str:
     """The text of `config/scales/{name}.yaml`. `settings`: resolution, channels and crop of all images."""
     good, *others = parts
     shown = figures(name, parts)
@@ -142,7 +140,7 @@ def scale(name: str, parts: Sequence[Part], settings: Mapping[str, Any], sizes: 
         others="".join(dataset(f"{name}-{part.name}", part, settings, f"{part.name} images")
                        for part in others),
         corruptions="".join(f"  plus-{part.name}: {flow(added(name, good, part))}\n" for part in others),
-        seeds=list(range(seeds)), detector=detector, classifier_levels=list(sizes.levels[:3]),
+        seeds=list(range(seeds)), classifier_levels=list(sizes.levels[:3]),
         classifier_nimg=sizes.classifier_nimg, channels=sizes.channels, levels=list(sizes.levels),
         nimg=sizes.nimg, batch=sizes.batch, snapshots=[sizes.nimg // 4, sizes.nimg // 2, sizes.nimg],
         figures="".join(f"  {key}:\n    {flow(entry)}\n" for key, entry in shown.items()),

@@ -11,8 +11,7 @@ WARM, TIMED = 2, 4  # steps that are not timed, and that are
 
 
 def steps_tflops(experiments: Experiments, run: str) -> float:
-    """What one thread sustains in training steps of a run's network: 10^12 floating-point operations a
-    second.
+    """What one thread sustains in training steps of a run's network, Tflop/s.
 
     Counted as the estimate of costs counts them, so that the one divides the other.
     """

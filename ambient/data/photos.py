@@ -180,11 +180,13 @@ def scores_by(select: SelectSpec, photos: Photos, rule: Path | None) -> np.ndarr
     return np.array([by_name[photos.names[row]] for row in photos.rows])
 
 
-def chosen(photos: Photos, select: SelectSpec, rule: Path | None = None) -> Photos:
-    """The images that a selection means. Raises `ValueError` where there is none."""
-    here = in_folders(photos.names, select)[photos.rows]
-    scores = scores_by(select, photos, rule)
-    good = here if scores is None else scores >= (1.0 if select.by == "list" else select.at_least)
+def chosen(photos: Photos, select: SelectSpec) -> Photos:
+    """The images that a selection means, by the scores that they have from its rule.
+
+    Raises `ValueError` where there is none.
+    """
+    here, scores = in_folders(photos.names, select)[photos.rows], photos.scores
+    good = here if select.by is None else scores >= (1.0 if select.by == "list" else select.at_least)
     left_out = photos.left_out + Counter({
         ELSEWHERE: int((~here).sum()),
         f"images that are {'not ' * select.good}good by the rule": int((here & (good != select.good)).sum())})
@@ -199,7 +201,8 @@ def chosen(photos: Photos, select: SelectSpec, rule: Path | None = None) -> Phot
 
 def read(raw: Raw, spec: DatasetSpec, rule: Path | None = None) -> Photos:
     """The images that a specification takes of a folder or zip. `rule` is the file of `select.by`."""
-    return chosen(readable(raw, spec), spec.select or SelectSpec(), rule)
+    photos, select = readable(raw, spec), spec.select or SelectSpec()
+    return chosen(dataclasses.replace(photos, scores=scores_by(select, photos, rule)), select)
 
 
 def told(counts: Counter[str]) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
+from ambient.data import squares
 from ambient.data.datasets import joined
 from ambient.data.readers import Reading
 from ambient.diffusion import randomness
@@ -15,16 +16,12 @@ from ambient.specs import DatasetSpec
 
 
 def resized(image: np.ndarray, spec: DatasetSpec) -> np.ndarray:
-    """An image (C, H, H), padded by 0 on each side, then resized: area means where the resolution divides
-    the size, else Lanczos."""
+    """An image (C, H, H), padded by 0 on each side, then resized as `squares.resized` does."""
     pad, goal = spec.padding, spec.resolution
     image = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
-    side = image.shape[-1]
-    if side == goal:
+    if image.shape[-1] == goal:
         return image
-    planes = [Image.fromarray(plane) for plane in image]
-    return np.stack([plane.reduce(side // goal) if side % goal == 0 else
-                     plane.resize((goal, goal), Image.Resampling.LANCZOS) for plane in planes])
+    return np.stack([squares.resized(Image.fromarray(plane), goal) for plane in image])
 
 
 def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None,

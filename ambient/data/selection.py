@@ -73,8 +73,7 @@ def listed(path: Path, names: Sequence[str]) -> set[str]:
 
 
 def scored(path: Path, column: str, names: Sequence[str], every: Sequence[str]) -> dict[str, float]:
-    """Image -> score, from a column of a CSV table, which may score any of `every` and must score all of
-    `names`.
+    """Image -> score, from a column of a CSV table. It may score any of `every`, and must score all `names`.
 
     Raises `ValueError` naming the line of what is wrong.
     """
