@@ -5,7 +5,12 @@ import re
 import numpy as np
 import pytest
 
+from ambient.data import preparing
 from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
+from ambient.data.readers import Reading
+from ambient.diffusion import randomness
+from ambient.specs import DatasetSpec
+from ambient.specs.strict import SpecError, plain
 from ambient.storage.files import write_arrays
 from tests.raw_images import PIXELS
 
@@ -58,3 +63,37 @@ def test_a_foreign_file_is_named(tmp_path):
 def test_scaling():
     np.testing.assert_allclose(to_float(np.array([0, 51, 255], np.uint8)), [-1, -0.6, 1], atol=1e-7)
     np.testing.assert_array_equal(to_uint8(np.array([-1.5, -1, 0.2, 1, 7])), [0, 0, 153, 255, 255])
+
+
+def test_parts_of_a_source_share_no_image_and_leave_none_out():
+    labels, u = np.arange(500) % 7, randomness.uniform("part", 0, range(500))
+    low, high = (preparing.subset(labels, None, None, part=part) for part in ((0.0, 0.3), (0.3, 1.0)))
+    np.testing.assert_array_equal(low, np.flatnonzero(u < 0.3))
+    np.testing.assert_array_equal(np.sort(np.concatenate([low, high])), np.arange(500))
+    assert 100 < len(low) < 200
+    fives = preparing.subset(labels, (5,), 4, np.arange(100, 500), (0.3, 1.0))
+    assert len(fives) == 4 and set(fives) <= set(high[high >= 100]) and (labels[fives] == 5).all()
+
+
+def test_a_part_is_told_what_it_leaves_out():
+    spec = DatasetSpec("mnist", 16, 1, classes=(1, 2), part=(0.25, 1.0))
+    reading = Reading(np.arange(40) % 4, {}, "the source", 16, 1, images=None)
+    rows = preparing.subset(reading.labels, spec.classes, None, part=spec.part)
+    inside = int((randomness.uniform("part", 0, range(40)) >= 0.25).sum())
+    assert preparing.report(reading, rows, spec)["left_out"] == {
+        "images of another part of the source": 40 - inside, "images of other classes": inside - len(rows)}
+
+
+@pytest.mark.parametrize(("part", "words"), [
+    ((0.5, 0.5), "part: got (0.5, 0.5), allowed: [from, to] with 0 <= from < to <= 1"), ((0.2,), "part"),
+    ((-0.1, 0.5), "part"), ((0.0, 1.1), "part"), ((0.0, 0.5, 1.0), "part")])
+def test_what_is_no_part(part, words):
+    with pytest.raises(SpecError, match=re.escape(words)):
+        DatasetSpec("mnist", 16, 1, part=part)
+
+
+def test_a_drawn_source_has_no_parts_and_an_unused_part_is_not_recorded():
+    with pytest.raises(SpecError, match="part: got .*, allowed: null for source procedural"):
+        DatasetSpec("procedural", 16, 1, num_images=9, part=(0.0, 0.5))
+    assert "part" not in plain(DatasetSpec("mnist", 16, 1))
+    assert plain(DatasetSpec("mnist", 16, 1, part=(0, 0.5)))["part"] == [0, 0.5]

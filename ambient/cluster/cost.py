@@ -72,7 +72,9 @@ class Costs:
     def dataset(self, name: str) -> tuple[int, int, int]:
         """(images, channels, resolution) of a prepared dataset."""
         spec = self.experiments.dataset(name)
-        return spec.max_images or spec.num_images or 50_000, spec.channels, spec.resolution
+        low, high = spec.part or (0, 1)
+        images = spec.max_images or round((spec.num_images or 50_000) * (high - low))
+        return images, spec.channels, spec.resolution
 
     def data(self, study: str) -> tuple[int, int, int]:
         """(images, channels, resolution) of a study's dataset."""

@@ -25,16 +25,24 @@ def resized(image: np.ndarray, spec: DatasetSpec) -> np.ndarray:
 
 
 def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None,
-           allowed: np.ndarray | None = None) -> np.ndarray:
+           allowed: np.ndarray | None = None, part: tuple[float, ...] | None = None) -> np.ndarray:
     """The ids kept, rising: all of `classes`, or `most` drawn by id (raw data are often sorted by class).
 
-    `allowed`: the ids that may be kept; None: all. Subsets of one source are nested.
+    `allowed`: the ids that may be kept; None: all. Subsets of one source are nested. `part`: only ids with
+    from <= u(id) < to. The draw u is the id's own, so parts of a source that do not overlap share no image.
     """
     ids = np.arange(len(labels)) if allowed is None else allowed
+    ids = ids if part is None else in_part(ids, part)
     ids = ids if classes is None else ids[np.isin(np.asarray(labels)[ids], classes)]
     if most is None or most >= len(ids):
         return ids
     return np.sort(ids[np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most]])
+
+
+def in_part(ids: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
+    """Those of the ids whose draw u(id) in [0, 1) lies in [from, to)."""
+    u = randomness.uniform("part", 0, ids)
+    return ids[(part[0] <= u) & (u < part[1])]
 
 
 def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> np.ndarray:
@@ -54,10 +62,13 @@ def report(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> dict:
     """What was taken, from which classes, what was converted and what left out: for the manifest."""
     labels, every = reading.labels[rows], len(reading.labels)
     left = Counter(reading.left_out)
-    allowed = reading.labels if reading.rows is None else reading.labels[reading.rows]
+    allowed = np.arange(every) if reading.rows is None else reading.rows
+    if spec.part is not None:
+        left["images of another part of the source"] = len(allowed) - len(in_part(allowed, spec.part))
+        allowed = in_part(allowed, spec.part)
     chosen = len(allowed)
     if spec.classes is not None:
-        chosen = int(np.isin(allowed, spec.classes).sum())
+        chosen = int(np.isin(reading.labels[allowed], spec.classes).sum())
         left["images of other classes"] = len(allowed) - chosen
     left["images not drawn (max_images)"] = chosen - len(rows)
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)

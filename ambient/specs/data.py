@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import require, require_distinct, require_finite
+from ambient.specs.strict import later, require, require_distinct, require_finite
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class DatasetSpec(OfKinds):
     #: of image folders: none; folder that an image lies in; top, the first one of its path. None: from
     #: dataset.json, or what can be told without a guess
     labels: Literal["none", "folder", "top"] | None = None
+    #: [from, to): only the images whose draw u(id) lies there, so that two parts share no image; None: all
+    part: tuple[float, ...] | None = later(None)
 
     def __post_init__(self) -> None:
         require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
@@ -86,6 +88,10 @@ class DatasetSpec(OfKinds):
             require(len(self.classes) > 0 and min(self.classes) >= 0, "classes", self.classes,
                     "one or more classes, whole numbers >= 0; null: all")
             require_distinct(self.classes, "classes")
+        if self.part is not None:
+            rising = len(self.part) == 2 and 0 <= self.part[0] < self.part[1] <= 1
+            require(rising, "part", self.part, "[from, to] with 0 <= from < to <= 1, or null")
+            require(self.HAD != "drawn", "part", self.part, f"null for source {self.source}: it is drawn whole")
 
     def portable(self) -> DatasetSpec:
         """The same without local paths, which say nothing of the result."""

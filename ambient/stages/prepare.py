@@ -81,9 +81,10 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path |
         check_pin(spec, path, source.sums[path.name])
     reading = sources.KINDS[spec.source].read(spec, source, rule)
     check(spec, path, reading)
-    rows = preparing.subset(reading.labels, spec.classes, spec.max_images, reading.rows)
+    rows = preparing.subset(reading.labels, spec.classes, spec.max_images, reading.rows, spec.part)
     if not len(rows):
-        raise ValueError(f"{path}: no image has one of the classes {spec.classes}; there are "
+        here = "" if spec.part is None else f" in the part {list(spec.part)} of the source"
+        raise ValueError(f"{path}: no image{here} has one of the classes {spec.classes}; there are "
                          f"{sorted(set(reading.labels.tolist()))}")
     data = Dataset(preparing.take(reading, rows, spec), reading.labels[rows], rows,
                    **preparing.chosen_of(reading, rows))
