@@ -11,13 +11,16 @@ import pytest
 import results_tree
 
 from ambient.audit.rederive import Rederive
+from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
+from ambient.settings import Experiments
 from ambient.storage.files import digest, sha256
 
 if "AMBIENT_TEST_GPU" not in os.environ:  # the tests know what a CPU computes, bit by bit
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+ROOT = Path(__file__).parents[1]
 DRAWN: dict[str, dict[str, str]] = {}  # digests of figures, by the digest of all that they are drawn from
 
 
@@ -52,6 +55,21 @@ def mixture(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "mixture.safetensors"
     write(path, Dataset(images, np.arange(60) % 3, np.arange(100, 160), corrupted))
     return path
+
+
+@pytest.fixture(scope="module")
+def annotations(mixture):
+    """Annotations of these: of the clean ones 0, of the others rising levels."""
+    path = mixture.parent / "annotations.safetensors"
+    sigma_min = np.where(np.arange(60) < 20, 0.0, np.linspace(0.2, 2.0, 60))
+    Annotations(np.arange(100, 160), sigma_min, np.zeros(60)).write(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def paper():
+    """The experiments of the paper's scale."""
+    return Experiments(ROOT / "config", "paper")
 
 
 @pytest.fixture(scope="session")

@@ -1,44 +1,28 @@
-"""Figures and the summary: what is computed for them, and that each kind can be drawn."""
+"""Figures of a table: what they show, what they say, and that each can be drawn."""
 
 import dataclasses
-import io
 import json
 import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import results_tree
+from tables import by_the_strict_classifier, table_of, texts
 
-from ambient.annotation.statistics import crossing_of
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset, joined, write
-from ambient.data.patch_maps import PatchMaps
-from ambient.provenance import manifest
+from ambient.data.datasets import Dataset, write
 from ambient.report import (
     annotation_panels,
     captions,
     distance_panels,
     drawing,
     learning_curves,
-    noising,
-    published,
     sample_grid,
 )
-from ambient.report.figures import donut, extremes, gallery, locality, patches
-from ambient.report.figures import levels as levels_figure
 from ambient.settings import Experiments
-from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
-from ambient.specs.strict import plain
-from ambient.storage.files import read_json, write_arrays
+from ambient.storage.files import write_arrays
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def paper():
-    return Experiments(ROOT / "config", "paper")
 
 
 def test_sheets_place_images_row_by_row():
@@ -48,95 +32,10 @@ def test_sheets_place_images_row_by_row():
     assert found[::2, ::2, 0].tolist() == [[0, 1, 2], [3, 4, 255]]
 
 
-def test_crossing_is_linear_in_the_logarithm():
-    levels = pd.DataFrame({"sigma": [0.1, 1.0, 10.0], "p_clean_of_corrupted": [0.1, 0.3, 0.5]})
-    assert crossing_of(levels, 0.4) == pytest.approx(math.sqrt(10))
-    assert crossing_of(levels, 0.05) == pytest.approx(0.1)
-    assert crossing_of(levels, 0.6) is None
-
-
 def test_levels_are_told_from_other_rows(paper):
     found = {name: distance_panels.level_key(table) for name, table in paper.tables.items()}
     assert found == {"table2a": "sigma_px", "table2b": None, "table3": "quality", "table4": "sigma_px",
                      "table6": None, "table7": "sigma_px", "text_results": None}
-
-
-def table_of(spec, value=7.0):
-    """A table's CSV as the `tables` stage names its columns, with one value everywhere."""
-    rows = [{"method": r.method, "corruption": r.corruption or "none", **r.parameters, **r.settings,
-             "metric": "fd-x", "value": value, "value_std": 0.5, "value_best": value, "num_samples": 10,
-             "training_std": math.nan,
-             "num_seeds": 2, "num_training_seeds": 1, "nimg": 100, "sigma_min_mean": r.paper.get("sigma_min"),
-             "paper_value": r.paper.get("fid"), "paper_sigma_min_mean": r.paper.get("sigma_min"),
-             "run_id": r.run_id} for r in spec.rows]
-    return pd.DataFrame(rows)
-
-
-def by_the_strict_classifier(spec):
-    """A table of the paper's scale without the rows by the paper's protocol."""
-    return dataclasses.replace(spec, rows=[row for row in spec.rows if not row.run.startswith("leaky-")])
-
-
-def test_summary_has_every_published_number_and_the_notes(paper):
-    spec = paper.tables["table6"]
-    found = pd.DataFrame(published.rows_of("table6", spec.rows, table_of(spec)))
-    fids = found[found["quantity"] == "fd-x"]
-    printed = [5.49, 5.36, 5.35, 5.69, 5.40, 5.34]
-    assert list(fids["paper"].fillna(0)) == [*printed, 0, *printed]
-    assert list(fids["protocol"]) == 7 * ["strict balanced"] + 6 * ["leaky uniform (clean fraction 0.5)"]
-    assert (fids["paper_quantity"] == "fid").all() and (fids["ours"] == 7.0).all()
-    assert "5.56" in fids["note"].iloc[0] and "released code" in fids["note"].iloc[6]
-    assert "weight=none" in fids["parameters"].iloc[0]
-    assert list(found[found["quantity"] == "sigma_min_mean"]["paper"]) == [1.38, 1.38]
-    with pytest.raises(ValueError, match="table table6: its rows are not those of the configuration"):
-        published.rows_of("table6", spec.rows, table_of(spec).iloc[:-1])
-
-
-def timed_log(folder, name, images, begun, seconds):
-    """The log of a training whose last attempt began after `begun` images and took so many seconds."""
-    log = folder / name / "loss.jsonl"
-    log.parent.mkdir()
-    log.write_text("{}\n")
-    facts = {"images_seen": images, "attempts": [{"from_nimg": begun}]}
-    results_tree.record("train", {"log": log}, facts=facts)
-    results_tree.refit(log, execution=read_json(manifest.path_for(log))["execution"] | {"wall_sec": seconds})
-    return log
-
-
-def text(of, runs, paper, **more):
-    return TextSpec(of, of, runs, paper, more.get("protocol"), None, 0.45, more.get("note"))
-
-
-def test_numbers_of_the_running_text_stand_in_the_summary(tmp_path):
-    rows = tuple(RowSpec(run, f"runs/{run}", run, None, {}, {}, None) for run in ("plain", "weight"))
-    table = TableSpec("t", "demo", rows, (0,))
-    frame = table_of(table)
-    frame["value"] = [5.5, 5.2]
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    (tmp_path / "report.json").write_text(json.dumps({"levels": [
-        {"sigma": 0.1, "p_clean_of_corrupted": 0.05}, {"sigma": 10.0, "p_clean_of_corrupted": 0.85}]}))
-    # 3,000 images in 6 s; 1,000 in 4 s after a resumption; an attempt that found the work done says nothing.
-    logs = [timed_log(tmp_path, "a", 3000, 0, 6.0), timed_log(tmp_path, "b", 7200, 6200, 4.0)]
-    done = timed_log(tmp_path, "c", 3000, 3000, 1.0)
-    both = ("plain", "weight")
-    texts = (text("crossing", ("plain",), 1.64, protocol="strict balanced"), text("value", ("plain",), 5.56),
-             text("gain", both, 0.13), text("seconds_per_1000", both, 0.8, note="8 V100"),
-             text("hours", both, 4.4))
-    spec = SummarySpec((table,), texts)
-    report = tmp_path / "report.json"
-    made = published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], [*logs, *logs], [report],
-                           [1, 2, 3, 1, 2])
-    found = pd.read_csv(io.StringIO(made)).set_index("id").loc[[one.id for one in texts]]
-    assert list(found["ours"]) == pytest.approx([1.0, 5.5, 0.3, 3.0, (6.0 + 28.8) / 2 / 3600], rel=1e-5)
-    assert list(found["paper"]) == [1.64, 5.56, 0.13, 0.8, 4.4]
-    assert list(found["provenance_level"]) == [1, 2, 3, 1, 2] and found["table"].eq("running text").all()
-    assert found["quantity"].tolist() == ["crossing", "fd-x", "fd-x", "seconds_per_1000", "hours"]
-    assert "8 V100; ours: mean of 2 trainings" in found.loc["seconds_per_1000", "note"]
-    assert found.loc["crossing", "protocol"] == "strict balanced"
-    assert published.time_of(texts[3], [logs[0], done])[0] == 2.0
-    for wrong in (([*logs], [tmp_path / "report.json"]), ([*logs, *logs], [])):
-        with pytest.raises(ValueError, match="files for"):
-            published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], *wrong, [1, 2, 3, 1, 2])
 
 
 @pytest.mark.parametrize("name", ["table2b", "table3", "table6"])
@@ -195,97 +94,11 @@ def test_panels_of_crops_show_sigma_max_of_the_others(paper, tmp_path):
     assert not none.axes and "no row" in none.texts[0].get_text()
 
 
-def test_locality_and_donut_can_be_drawn(tmp_path):
-    sigma, context = np.repeat(np.geomspace(0.01, 3, 6), 4), np.tile([4, 8, 16, 32], 6)
-    loss = 0.05 * sigma * (1 + sigma * 4 / context)
-    crop = np.repeat([4, 4, 8, 16, 32, 32], 4)
-    table = pd.DataFrame({"sigma": sigma, "context_px": context, "loss": loss, "loss_stderr": 0.01 * loss,
-                          "crop_px": crop, "tolerance": 1e-3, "relative_tolerance": 0.05})
-    table.to_csv(tmp_path / "l.csv")
-    figure = locality.draw(
-        Experiments(ROOT / "config", "paper").figures["figure18"], tmp_path / "l.csv")
-    assert "within 0.001 and 5% of" in figure.axes[1].get_title()
-    drawing.save(figure, tmp_path / "l.png")
-    ids = np.r_[np.arange(100), (1 << 32) + np.arange(100)]
-    data = Dataset(np.zeros((200, 1, 4, 4), np.uint8), np.full(200, -1), ids,
-                   (np.arange(200) >= 10).astype(np.uint8))
-    draws = np.random.default_rng(0).lognormal(0, 0.4, 200)
-    cats = ids >= 1 << 32
-    Annotations(ids, np.where(cats, np.inf, np.where(data.corrupted == 1, draws, 0)),
-                np.where(cats, 0.1 * draws, 0)).write(tmp_path / "a.safetensors")
-    spec = Experiments(ROOT / "config", "paper").figures["figure15"]
-    write(tmp_path / "m.safetensors", data)
-    figure = donut.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
-    stacks = [area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[0].collections]
-    assert stacks[0] == 10 and max(stacks) <= 200  # clean ones are usable everywhere
-    drawing.save(figure, tmp_path / "d.png", tmp_path / "d.pdf")
-    assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_extremes_show_the_least_and_the_largest_sigma_min_with_their_files(tmp_path):
-    names = [f"photos/{i:03d}.png" for i in range(60)]
-    levels = np.r_[np.zeros(20), np.linspace(0.1, 3.0, 30), np.full(10, np.inf)]
-    write(tmp_path / "m.safetensors", Dataset(
-        np.zeros((60, 3, 8, 8), np.uint8), np.full(60, -1), np.arange(60),
-        (levels > 0).astype(np.uint8), joined(names)))
-    Annotations(np.arange(60), levels, np.zeros(60)).write(tmp_path / "a.safetensors")
-    spec = dataclasses.replace(Experiments(ROOT / "config", "paper").figures["figure15"], images=4)
-    figure = extremes.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
-    titles = [axis.get_title("left") for axis in figure.axes]
-    assert titles[:4] == ["020.png", "021.png", "022.png", "023.png"]  # below them their levels
-    assert titles[4] == r"$\sigma_{\min}$ = 0.1" and titles[20:24] == [r"$\sigma_{\min}$ = 2.7",
-        r"$\sigma_{\min}$ = 2.8", r"$\sigma_{\min}$ = 2.9", r"$\sigma_{\min}$ = 3"]
-    assert titles[16:20] == ["046.png", "047.png", "048.png", "049.png"]
-    assert titles[28:] == ["never"] * 4 and {int(name[:3]) for name in titles[24:28]} <= set(range(50, 60))
-
-
-def test_figure_3_noises_each_image_to_its_own_level(paper, tmp_path, monkeypatch):
-    spec = paper.figures["figure3"]
-    reports, tables = [], []
-    for k, _ in enumerate(spec.names):
-        mean = 2.0 + k % 3 + k / 10
-        reports.append(tmp_path / f"{k}.json")
-        reports[-1].write_text(json.dumps({"sigma_min_mean": mean, "sigma_min_quartiles":
-                                           [mean / 2, mean * 0.8, mean, mean * 1.3, mean * 2]}))
-        tables.append(tmp_path / f"{k}.safetensors")
-        levels = np.where(np.arange(20) < 5, 0.0, mean + np.arange(20) / 100)  # five stayed clean
-        Annotations(np.arange(20), levels, np.zeros(20)).write(tables[-1])
-    asked, noised = [], noising.noised
-    monkeypatch.setattr(noising, "noised", lambda images, sigma, seed: asked.append(sigma) or noised(
-        images, sigma, seed))
-    images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8), np.uint8)
-    write(tmp_path / "d", Dataset(images, np.zeros(20, int), np.arange(20)))
-    figure = levels_figure.draw(spec, tmp_path / "d", reports, tables)
-    chart = figure.axes[-1]
-    means = [line.get_xdata()[0] for line in chart.lines if line.get_marker() == "o"]
-    assert means == sorted(means) and len(means) == len(spec.names)
-    assert len(asked) == 2 * len(means) and (asked[0] == asked[1]).all()  # corrupted ones, clean ones
-    ids = (asked[0] - means[0]) * 100  # an image's own level is that far above the mean
-    assert ids.round() == pytest.approx(ids) and ids.round().min() >= 5
-    assert len(set(ids.round())) == spec.images
-    titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles[:2] == ["clean", "blur, 0.4 px"] and "noised to its" in titles[2]
-    drawing.save(figure, tmp_path / "f.png")
-
-
 @pytest.mark.parametrize("levels", [[0.02], [0.5, 1.0, 4.0], list(np.linspace(0.1, 3, 50))])
 def test_every_value_falls_into_a_bin_that_can_be_seen(levels):
     edges = annotation_panels.edges_of(np.array(levels))
     counts, _ = np.histogram(levels, edges)
     assert counts.sum() == len(levels) and (edges[1:] / edges[:-1]).min() > 1.1
-
-
-# --- what figures say ----------------------------------------------------------------------------------
-
-
-def texts(figure):
-    """All that can be read in a figure."""
-    found = [figure.get_suptitle(), figure.get_supxlabel()]
-    for axis in figure.axes:
-        found += [axis.get_title(), axis.get_title(loc="left"), axis.get_xlabel(), axis.get_ylabel()]
-        found += [label.get_text() for label in (*axis.get_yticklabels(), *axis.get_xticklabels())]
-        found += [text.get_text() for text in (axis.get_legend().get_texts() if axis.get_legend() else ())]
-    return "\n".join(found)
 
 
 @pytest.mark.parametrize(("scale", "name", "said", "unsaid"), [
@@ -386,34 +199,6 @@ def test_the_grid_shows_real_corrupted_and_nearest_images(paper, tmp_path):
     pictures = [axis.images[0].get_array() for axis in figure.axes]
     assert np.array_equal(pictures[4], drawing.sheet(images[12:24], 12).squeeze())  # the last snapshot's
     assert np.array_equal(pictures[4], pictures[5]) and not np.array_equal(pictures[2], pictures[3])
-
-
-def test_row_titles_of_a_gallery_do_not_meet_the_row_above(paper, tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (30, 3, 32, 32), np.uint8)
-    write(tmp_path / "d", Dataset(images, np.zeros(30, int), np.arange(30)))
-    figure = gallery.draw(paper.figures["figure11b"], tmp_path / "d")
-    figure.canvas.draw()
-    for above, axis in zip(figure.axes, figure.axes[1:], strict=False):
-        assert axis._left_title.get_window_extent().y1 <= above.images[0].get_window_extent().y0
-    assert [axis.get_title(loc="left") for axis in figure.axes][1] == "JPEG, quality 90"
-
-
-def test_figure_24_shows_the_target_with_the_probability_of_the_other(paper, tmp_path):
-    spec = dataclasses.replace(paper.figures["figure24"], images=2)
-    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), np.uint8)
-    maps = {size: np.full((2, 8, 8), p, np.float32) for size, p in ((16, 0.6), (4, 0.2))}
-    PatchMaps(images, np.array([7, 3]), maps).write(tmp_path / "p.safetensors")
-    figure = patches.draw(spec, tmp_path / "p.safetensors")
-    for column in (0, 1):  # under each image its maps, by rising crop size
-        axes = figure.axes[column:6:2]
-        assert axes[0].images[0].get_array().tolist() == images[column].transpose(1, 2, 0).tolist()
-        assert [float(axis.images[0].get_array()[0, 0]) for axis in axes[1:]] == pytest.approx([0.8, 0.4])
-        assert [axis.get_title() for axis in axes[1:]] == ["4 pixels: mean 0.80", "16 pixels: mean 0.40"]
-    assert figure.axes[-1].get_ylabel() == "P(patch is of wildlife)"
-    assert "Images: cats, 64x64" in texts(figure)
-    other = patches.draw(dataclasses.replace(spec, shown="other"), tmp_path / "p.safetensors")
-    assert float(other.axes[2].images[0].get_array()[0, 0]) == pytest.approx(0.2)
-    assert other.axes[-1].get_ylabel() == "P(patch is of cats, 64x64)"
 
 
 def test_captions_name_what_the_rows_hold(paper):

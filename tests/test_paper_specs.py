@@ -16,12 +16,6 @@ from ambient.training.build import build_network
 ROOT = Path(__file__).parents[1]
 PUBLISHED = Path(os.environ.get("AMBIENT_PAPER", Path(__file__).parents[2] / "shared/paper"))
 
-
-@pytest.fixture(scope="module")
-def paper():
-    return Experiments(ROOT / "config", "paper")
-
-
 # Learning rate, images seen, resolution, dataset and samples of each study's runs, and why where the paper
 # and the released code differ: see the comments in config/studies.yaml.
 STUDIES = {"controlled": (1e-3, 25_088_000, 32, 50_000, 50_000, True),

@@ -1,56 +1,28 @@
-"""Training, sampling, classifier: determinism, resume, who may read what."""
+"""Training: the parts of a step, its snapshots, and weights that are not finite."""
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import DRAWN, NETWORK, NOISE, RECORD, SAMPLING, TRAINING, kept, optimiser
+from tiny import NETWORK, NOISE, TRAINING, optimiser, run_training
 
 from ambient import specs
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset, read, write
+from ambient.data.datasets import read
 from ambient.diffusion.augment import flipped
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.randomness import normal, torch_generator, uniform
 from ambient.jobs import ranks
-from ambient.jobs.identity import Identity
-from ambient.jobs.state import State
 from ambient.specs import strict
-from ambient.stages import sample, train
-from ambient.storage.files import read_arrays, sha256
-from ambient.training import hardware, loading, shares
-from ambient.training.batches import AmbientBatches, check
+from ambient.storage.files import read_arrays
+from ambient.training import hardware, shares
+from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_network
 from ambient.training.loop import Fit, ema_beta, learning_rate
-from ambient.training.weights import read_description, read_weights, save_weights
-from tests import commands
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def annotations(mixture):
-    path = mixture.parent / "annotations.safetensors"
-    sigma_min = np.where(np.arange(60) < 20, 0.0, np.linspace(0.2, 2.0, 60))
-    Annotations(np.arange(100, 160), sigma_min, np.zeros(60)).write(path)
-    return path
-
-
-def run_training(mixture, annotations, folder, made=TRAINING):
-    train.main(made, RECORD, data=mixture, annotations=annotations, state=kept(folder / "state"),
-               out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
-    return folder / "denoiser.safetensors"
-
-
-# --- the parts of a step ------------------------------------------------------------------------------
+from ambient.training.weights import read_weights
 
 
 def batches(mixture, annotations, **loss):
@@ -204,9 +176,6 @@ def test_parts_are_rows_of_ranks(monkeypatch):
     assert shares.WHOLE.rows(12) == slice(6, 12)
 
 
-# --- resume -------------------------------------------------------------------------------------------
-
-
 def test_snapshots_hold_the_ema_at_their_marks(mixture, annotations, tmp_path):
     out = run_training(mixture, annotations, tmp_path)
     names = {name.split("/")[0] for name in read_arrays(out)}
@@ -215,60 +184,6 @@ def test_snapshots_hold_the_ema_at_their_marks(mixture, annotations, tmp_path):
     assert any(not torch.equal(early[name], late[name]) for name in late)
     lines = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
     assert lines[-1]["nimg"] == 160 and all(np.isfinite(line["loss"]) for line in lines)
-
-
-def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
-    """SIGKILL at five moments, resumed by the same command: equal digests, few steps done twice."""
-    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
-        "optimiser": strict.plain(optimiser(nimg=16 * 400)), "snapshots": [16 * 200, 16 * 400]}, "test")
-    inputs = {"data": mixture, "annotations": annotations}
-    environment = os.environ | {"AMBIENT_CHECKPOINT_SECONDS": "0.05", "OMP_NUM_THREADS": "1",
-                                "PYTHONPATH": str(ROOT)}
-
-    def command(name):
-        folder = tmp_path / name
-        return commands.stage("train", made, **inputs, state=folder / "state", out=folder / "d.safetensors",
-                              log=folder / "loss.jsonl")
-
-    subprocess.run(command("whole"), check=True, env=environment, capture_output=True)
-    state = tmp_path / "killed" / "state"
-    for kill in range(1, 6):
-        process = subprocess.Popen(command("killed"), env=environment,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        goal, deadline = 16 * 60 * kill + kill * 7, time.monotonic() + 120
-        while newest(state) < goal and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        assert process.poll() is None, "training ended before it could be killed"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    last = subprocess.run(command("killed"), check=True, env=environment,
-                          capture_output=True, text=True)
-    assert "resuming after" in last.stdout + last.stderr
-    for name in ("d.safetensors", "loss.jsonl"):
-        assert sha256(tmp_path / "whole" / name) == sha256(tmp_path / "killed" / name)
-
-
-def newest(state):
-    found = [int(path.stem.split("-")[1]) for path in state.glob("*/checkpoint-*.json")]
-    return max(found, default=0)
-
-
-def test_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, capsys):
-    state = State(tmp_path, Identity("job", {"a.py": "1"}))
-    for position in (10, 20, 30):
-        state.save(position, {"x": torch.full((4,), float(position))}, {})
-    assert state.checkpoints() == [30, 20]
-    path = state.folder / "checkpoint-30.safetensors"
-    path.write_bytes(path.read_bytes()[:-1])
-    assert state.newest() == 20 and state.get("checkpoint-20")[0]["x"][0] == 20
-    assert "checkpoint-30.safetensors" in capsys.readouterr().err
-
-
-def test_state_of_other_settings_is_kept_and_not_used(tmp_path, capsys):
-    State(tmp_path, Identity("a", {})).save(10, {"x": torch.zeros(1)}, {})
-    other = State(tmp_path, Identity("b", {}))
-    assert other.newest() == 0 and "kept, not used" in capsys.readouterr().err
-    assert State(tmp_path, Identity("a", {})).newest() == 10
 
 
 @pytest.mark.parametrize("able, expected", [({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16),
@@ -281,101 +196,6 @@ def test_bfloat16_only_where_the_processor_has_it(able, expected, monkeypatch, c
             assert torch.nn.functional.linear(torch.ones(1, 2), torch.ones(3, 2)).dtype == dtype
     assert ("float32 takes its place" in capsys.readouterr().err) == (not able)
     hardware.has_bfloat16.cache_clear()
-
-
-# --- sampling -----------------------------------------------------------------------------------------
-
-
-def test_a_sample_does_not_depend_on_its_batch(mixture, annotations, tmp_path, monkeypatch):
-    denoiser = run_training(mixture, annotations, tmp_path)
-    found = []
-    for size in (6, 4, 1):
-        monkeypatch.setitem(sample.BATCH, "cpu", size)
-        out = tmp_path / f"samples-{size}.safetensors"
-        sample.main(SAMPLING, RECORD, denoiser=denoiser, state=kept(tmp_path / "s"), out=out)
-        found.append(read_arrays(out)["160"].astype(int))
-    assert found[0].shape == (2, 6, 1, 8, 8)
-    for other in found[1:]:
-        assert abs(found[0] - other).max() <= 1  # of 255: rounding of another batch shape
-    assert not np.array_equal(found[0][0], found[0][1])
-
-
-def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations, tmp_path):
-    """The same samples as with all seeds, fewer of them."""
-    denoiser, found = run_training(mixture, annotations, tmp_path), []
-    for earlier in (None, 1):
-        out = tmp_path / f"samples-{earlier}.safetensors"
-        sample.main(dataclasses.replace(SAMPLING, earlier_seeds=earlier), RECORD, denoiser=denoiser,
-                    state=kept(tmp_path / "s"), out=out)
-        found.append(read_arrays(out))
-    assert found[1]["80"].shape == (1, 6, 1, 8, 8)
-    assert np.array_equal(found[0]["80"][:1], found[1]["80"])
-    assert np.array_equal(found[0]["160"], found[1]["160"])
-
-
-def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, monkeypatch):
-    denoiser = run_training(mixture, annotations, tmp_path)
-    drawn, whole = [], sample.Draw.images
-
-    def images(self, seed, ids):
-        drawn.append(seed)
-        if len(drawn) == 3:
-            raise KeyboardInterrupt
-        return whole(self, seed, ids)
-
-    monkeypatch.setattr(sample.Draw, "images", images)
-    files = {"denoiser": denoiser, "state": kept(tmp_path / "s"), "out": tmp_path / "o.safetensors"}
-    with pytest.raises(KeyboardInterrupt):
-        sample.main(SAMPLING, RECORD, **files)
-    sample.main(SAMPLING, RECORD, **files)
-    assert len(drawn) == 3 + 2  # of 4 shards: two were on disk
-
-
-def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path):
-    """The labels reach the network: other classes, other samples from the same latents."""
-    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
-        "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
-    denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
-                                           torch.device("cpu"))
-    assert about["num_classes"] == 3 and about["classes"] == [0, 1, 2]
-    torch.nn.init.normal_(denoiser.model.map_label.weight)
-    torch.nn.init.normal_(denoiser.model.dec["8x8_aux_conv"].weight)
-    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
-    with_classes = draw.images(0, range(6))
-    draw.classes = 0
-    assert not np.array_equal(draw.images(0, range(6)), with_classes)
-    data = read(mixture)
-    with pytest.raises(ValueError, match="images without a label"):
-        check(made, Dataset(data.images, np.full(60, -1), data.ids, data.corrupted))
-
-
-def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):
-    """Labels 3 and 8, and 5 on images that no level admits: the one-hot labels are 9 wide, two are drawn."""
-    data, table = read(mixture), tmp_path / "a.safetensors"
-    labels = np.r_[[3, 8] * 10, [3] * 20, [5] * 20]
-    write(tmp_path / "m.safetensors", Dataset(data.images, labels, data.ids, data.corrupted))
-    Annotations(data.ids, np.where(labels == 5, np.inf, 0.0), np.zeros(60)).write(table)
-    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
-        "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
-    file = run_training(tmp_path / "m.safetensors", table, tmp_path, made)
-    denoiser, about = loading.load_denoiser(file, 160, torch.device("cpu"))
-    assert about["num_classes"] == 9 and about["classes"] == [3, 8]
-    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
-    asked = []
-    draw.denoiser = lambda x, sigma, told: asked.append(told["classes"]) or denoiser(x, sigma, told)
-    draw.images(0, range(200))
-    expected = np.array([3, 8])[(uniform("class", 0, range(200)) * 2).astype(int)]
-    assert asked[0].argmax(1).tolist() == expected.tolist() and asked[0].shape == (200, 9)
-
-
-def test_with_all_classes_the_draw_is_the_plain_one():
-    about = {"spec": {"network": {"conditional": True}}, "num_classes": 10, "channels": 1, "resolution": 8}
-    for given in (about, about | {"classes": list(range(10))}):
-        trained = sample.Draw(None, given, *DRAWN, torch.device("cpu")).trained
-        assert trained.tolist() == list(range(10))
-
-
-# --- what is not finite -------------------------------------------------------------------------------
 
 
 def test_a_training_that_went_astray_names_its_last_good_checkpoint(mixture, annotations, tmp_path):
@@ -393,25 +213,3 @@ def test_a_training_that_went_astray_names_its_last_good_checkpoint(mixture, ann
     for saved, words in (([160, 80], "the last good checkpoint is after 160"), ([], "no checkpoint came")):
         with pytest.raises(FloatingPointError, match=f"after 320 images.*weights.weight; {words}.*0.002"):
             fitting.check(320, saved)
-
-
-def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, annotations, tmp_path):
-    path = run_training(mixture, annotations, tmp_path)
-    arrays, about = read_arrays(path), read_description(path)
-    name = next(n for n in arrays if n.startswith("160/"))
-    arrays[name].flat[0] = np.inf
-    save_weights(path, {n: torch.from_numpy(v) for n, v in arrays.items()}, about)
-    loading.load_denoiser(path, 80, torch.device("cpu"))  # another snapshot is as good as it was
-    with pytest.raises(ValueError, match=f"1 of .* not finite, the first is {name.removeprefix('160/')}"):
-        loading.load_denoiser(path, None, torch.device("cpu"))
-    with pytest.raises(ValueError, match="not finite"):
-        sample.main(SAMPLING, RECORD, denoiser=path, state=kept(tmp_path / "s"), out=tmp_path / "out")
-
-
-def test_samples_that_are_not_finite_are_no_black_images(mixture, annotations, tmp_path):
-    denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path), None,
-                                           torch.device("cpu"))
-    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
-    draw.denoiser = lambda x, sigma, condition: x * float("nan")
-    with pytest.raises(FloatingPointError, match="samples 2 to 4 of seed 1 are not finite"):
-        draw.images(1, range(2, 5))

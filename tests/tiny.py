@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from ambient import specs
 from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
+from ambient.stages import train
 
 RECORD = SimpleNamespace(facts={}, external=lambda *arguments: None)
 
@@ -23,9 +24,17 @@ TRAINING = specs.TrainingSpec(NETWORK, AUGMENT, optimiser(), NOISE,
 CLASSIFIER = specs.ClassifierSpec(NETWORK, AUGMENT, optimiser(), NOISE, "strict", None, "balanced", 0.25,
                                  2, "best", "none", 0)
 SAMPLING = specs.SamplingSpec(specs.SamplerSpec(4, 0.01, 20.0, 7.0), 6, (0, 1), "float32")
+DETECTOR = specs.DetectorSpec("classifier", features=6, channels=8, nimg=2560, batch=64, lr=3e-3)
 DRAWN = (SAMPLING.sampler, SAMPLING.precision)  # what `Draw` is told of it
 
 
 def kept(folder):
     """The state, in a folder, of a job that a test plays: one job a folder."""
     return State(folder, Identity("test", {"a.py": "1"}))
+
+
+def run_training(mixture, annotations, folder, made=TRAINING):
+    """The weights of a training in a folder, which goes on where it was stopped."""
+    train.main(made, RECORD, data=mixture, annotations=annotations, state=kept(folder / "state"),
+               out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
+    return folder / "denoiser.safetensors"

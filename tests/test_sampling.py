@@ -1,0 +1,130 @@
+"""Sampling: a sample depends on its seed and on trained weights alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tiny import DRAWN, NETWORK, RECORD, SAMPLING, TRAINING, kept, run_training
+
+from ambient import specs
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, read, write
+from ambient.diffusion.randomness import uniform
+from ambient.specs import strict
+from ambient.stages import sample
+from ambient.storage.files import read_arrays
+from ambient.training import loading
+from ambient.training.batches import check
+from ambient.training.weights import read_description, save_weights
+
+
+def test_a_sample_does_not_depend_on_its_batch(mixture, annotations, tmp_path, monkeypatch):
+    denoiser = run_training(mixture, annotations, tmp_path)
+    found = []
+    for size in (6, 4, 1):
+        monkeypatch.setitem(sample.BATCH, "cpu", size)
+        out = tmp_path / f"samples-{size}.safetensors"
+        sample.main(SAMPLING, RECORD, denoiser=denoiser, state=kept(tmp_path / "s"), out=out)
+        found.append(read_arrays(out)["160"].astype(int))
+    assert found[0].shape == (2, 6, 1, 8, 8)
+    for other in found[1:]:
+        assert abs(found[0] - other).max() <= 1  # of 255: rounding of another batch shape
+    assert not np.array_equal(found[0][0], found[0][1])
+
+
+def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations, tmp_path):
+    """The same samples as with all seeds, fewer of them."""
+    denoiser, found = run_training(mixture, annotations, tmp_path), []
+    for earlier in (None, 1):
+        out = tmp_path / f"samples-{earlier}.safetensors"
+        sample.main(dataclasses.replace(SAMPLING, earlier_seeds=earlier), RECORD, denoiser=denoiser,
+                    state=kept(tmp_path / "s"), out=out)
+        found.append(read_arrays(out))
+    assert found[1]["80"].shape == (1, 6, 1, 8, 8)
+    assert np.array_equal(found[0]["80"][:1], found[1]["80"])
+    assert np.array_equal(found[0]["160"], found[1]["160"])
+
+
+def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, monkeypatch):
+    denoiser = run_training(mixture, annotations, tmp_path)
+    drawn, whole = [], sample.Draw.images
+
+    def images(self, seed, ids):
+        drawn.append(seed)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return whole(self, seed, ids)
+
+    monkeypatch.setattr(sample.Draw, "images", images)
+    files = {"denoiser": denoiser, "state": kept(tmp_path / "s"), "out": tmp_path / "o.safetensors"}
+    with pytest.raises(KeyboardInterrupt):
+        sample.main(SAMPLING, RECORD, **files)
+    sample.main(SAMPLING, RECORD, **files)
+    assert len(drawn) == 3 + 2  # of 4 shards: two were on disk
+
+
+def test_class_conditional_training_and_sampling(mixture, annotations, tmp_path):
+    """The labels reach the network: other classes, other samples from the same latents."""
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
+        "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
+    denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path, made), 160,
+                                           torch.device("cpu"))
+    assert about["num_classes"] == 3 and about["classes"] == [0, 1, 2]
+    torch.nn.init.normal_(denoiser.model.map_label.weight)
+    torch.nn.init.normal_(denoiser.model.dec["8x8_aux_conv"].weight)
+    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
+    with_classes = draw.images(0, range(6))
+    draw.classes = 0
+    assert not np.array_equal(draw.images(0, range(6)), with_classes)
+    data = read(mixture)
+    with pytest.raises(ValueError, match="images without a label"):
+        check(made, Dataset(data.images, np.full(60, -1), data.ids, data.corrupted))
+
+
+def test_samples_are_of_classes_that_were_trained(mixture, tmp_path):
+    """Labels 3 and 8, and 5 on images that no level admits: the one-hot labels are 9 wide, two are drawn."""
+    data, table = read(mixture), tmp_path / "a.safetensors"
+    labels = np.r_[[3, 8] * 10, [3] * 20, [5] * 20]
+    write(tmp_path / "m.safetensors", Dataset(data.images, labels, data.ids, data.corrupted))
+    Annotations(data.ids, np.where(labels == 5, np.inf, 0.0), np.zeros(60)).write(table)
+    made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
+        "network": strict.plain(NETWORK) | {"conditional": True}}, "test")
+    file = run_training(tmp_path / "m.safetensors", table, tmp_path, made)
+    denoiser, about = loading.load_denoiser(file, 160, torch.device("cpu"))
+    assert about["num_classes"] == 9 and about["classes"] == [3, 8]
+    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
+    asked = []
+    draw.denoiser = lambda x, sigma, told: asked.append(told["classes"]) or denoiser(x, sigma, told)
+    draw.images(0, range(200))
+    expected = np.array([3, 8])[(uniform("class", 0, range(200)) * 2).astype(int)]
+    assert asked[0].argmax(1).tolist() == expected.tolist() and asked[0].shape == (200, 9)
+
+
+def test_with_all_classes_the_draw_is_the_plain_one():
+    about = {"spec": {"network": {"conditional": True}}, "num_classes": 10, "channels": 1, "resolution": 8}
+    for given in (about, about | {"classes": list(range(10))}):
+        trained = sample.Draw(None, given, *DRAWN, torch.device("cpu")).trained
+        assert trained.tolist() == list(range(10))
+
+
+def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, annotations, tmp_path):
+    path = run_training(mixture, annotations, tmp_path)
+    arrays, about = read_arrays(path), read_description(path)
+    name = next(n for n in arrays if n.startswith("160/"))
+    arrays[name].flat[0] = np.inf
+    save_weights(path, {n: torch.from_numpy(v) for n, v in arrays.items()}, about)
+    loading.load_denoiser(path, 80, torch.device("cpu"))  # another snapshot is as good as it was
+    with pytest.raises(ValueError, match=f"1 of .* not finite, the first is {name.removeprefix('160/')}"):
+        loading.load_denoiser(path, None, torch.device("cpu"))
+    with pytest.raises(ValueError, match="not finite"):
+        sample.main(SAMPLING, RECORD, denoiser=path, state=kept(tmp_path / "s"), out=tmp_path / "out")
+
+
+def test_samples_that_are_not_finite_are_no_black_images(mixture, annotations, tmp_path):
+    denoiser, about = loading.load_denoiser(run_training(mixture, annotations, tmp_path), None,
+                                           torch.device("cpu"))
+    draw = sample.Draw(denoiser, about, *DRAWN, torch.device("cpu"))
+    draw.denoiser = lambda x, sigma, condition: x * float("nan")
+    with pytest.raises(FloatingPointError, match="samples 2 to 4 of seed 1 are not finite"):
+        draw.images(1, range(2, 5))

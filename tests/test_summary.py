@@ -1,0 +1,88 @@
+"""The summary: every published number beside ours."""
+
+import io
+import json
+import math
+
+import pandas as pd
+import pytest
+import results_tree
+from tables import table_of
+
+from ambient.annotation.statistics import crossing_of
+from ambient.provenance import manifest
+from ambient.report import (
+    published,
+)
+from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
+from ambient.specs.strict import plain
+from ambient.storage.files import read_json
+
+
+def test_crossing_is_linear_in_the_logarithm():
+    levels = pd.DataFrame({"sigma": [0.1, 1.0, 10.0], "p_clean_of_corrupted": [0.1, 0.3, 0.5]})
+    assert crossing_of(levels, 0.4) == pytest.approx(math.sqrt(10))
+    assert crossing_of(levels, 0.05) == pytest.approx(0.1)
+    assert crossing_of(levels, 0.6) is None
+
+
+def test_summary_has_every_published_number_and_the_notes(paper):
+    spec = paper.tables["table6"]
+    found = pd.DataFrame(published.rows_of("table6", spec.rows, table_of(spec)))
+    fids = found[found["quantity"] == "fd-x"]
+    printed = [5.49, 5.36, 5.35, 5.69, 5.40, 5.34]
+    assert list(fids["paper"].fillna(0)) == [*printed, 0, *printed]
+    assert list(fids["protocol"]) == 7 * ["strict balanced"] + 6 * ["leaky uniform (clean fraction 0.5)"]
+    assert (fids["paper_quantity"] == "fid").all() and (fids["ours"] == 7.0).all()
+    assert "5.56" in fids["note"].iloc[0] and "released code" in fids["note"].iloc[6]
+    assert "weight=none" in fids["parameters"].iloc[0]
+    assert list(found[found["quantity"] == "sigma_min_mean"]["paper"]) == [1.38, 1.38]
+    with pytest.raises(ValueError, match="table table6: its rows are not those of the configuration"):
+        published.rows_of("table6", spec.rows, table_of(spec).iloc[:-1])
+
+
+def timed_log(folder, name, images, begun, seconds):
+    """The log of a training whose last attempt began after `begun` images and took so many seconds."""
+    log = folder / name / "loss.jsonl"
+    log.parent.mkdir()
+    log.write_text("{}\n")
+    facts = {"images_seen": images, "attempts": [{"from_nimg": begun}]}
+    results_tree.record("train", {"log": log}, facts=facts)
+    results_tree.refit(log, execution=read_json(manifest.path_for(log))["execution"] | {"wall_sec": seconds})
+    return log
+
+
+def text(of, runs, paper, **more):
+    return TextSpec(of, of, runs, paper, more.get("protocol"), None, 0.45, more.get("note"))
+
+
+def test_numbers_of_the_running_text_stand_in_the_summary(tmp_path):
+    rows = tuple(RowSpec(run, f"runs/{run}", run, None, {}, {}, None) for run in ("plain", "weight"))
+    table = TableSpec("t", "demo", rows, (0,))
+    frame = table_of(table)
+    frame["value"] = [5.5, 5.2]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "report.json").write_text(json.dumps({"levels": [
+        {"sigma": 0.1, "p_clean_of_corrupted": 0.05}, {"sigma": 10.0, "p_clean_of_corrupted": 0.85}]}))
+    # 3,000 images in 6 s; 1,000 in 4 s after a resumption; an attempt that found the work done says nothing.
+    logs = [timed_log(tmp_path, "a", 3000, 0, 6.0), timed_log(tmp_path, "b", 7200, 6200, 4.0)]
+    done = timed_log(tmp_path, "c", 3000, 3000, 1.0)
+    both = ("plain", "weight")
+    texts = (text("crossing", ("plain",), 1.64, protocol="strict balanced"), text("value", ("plain",), 5.56),
+             text("gain", both, 0.13), text("seconds_per_1000", both, 0.8, note="8 V100"),
+             text("hours", both, 4.4))
+    spec = SummarySpec((table,), texts)
+    report = tmp_path / "report.json"
+    made = published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], [*logs, *logs], [report],
+                           [1, 2, 3, 1, 2])
+    found = pd.read_csv(io.StringIO(made)).set_index("id").loc[[one.id for one in texts]]
+    assert list(found["ours"]) == pytest.approx([1.0, 5.5, 0.3, 3.0, (6.0 + 28.8) / 2 / 3600], rel=1e-5)
+    assert list(found["paper"]) == [1.64, 5.56, 0.13, 0.8, 4.4]
+    assert list(found["provenance_level"]) == [1, 2, 3, 1, 2] and found["table"].eq("running text").all()
+    assert found["quantity"].tolist() == ["crossing", "fd-x", "fd-x", "seconds_per_1000", "hours"]
+    assert "8 V100; ours: mean of 2 trainings" in found.loc["seconds_per_1000", "note"]
+    assert found.loc["crossing", "protocol"] == "strict balanced"
+    assert published.time_of(texts[3], [logs[0], done])[0] == 2.0
+    for wrong in (([*logs], [tmp_path / "report.json"]), ([*logs, *logs], [])):
+        with pytest.raises(ValueError, match="files for"):
+            published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], *wrong, [1, 2, 3, 1, 2])
