@@ -32,23 +32,27 @@ def opened(content: bytes) -> Image.Image:
     return image
 
 
-def plain(content: bytes, channels: int, side: int) -> tuple[Image.Image, list[str]]:
+def plain(content: bytes, channels: int, side: int | None,
+          upright: bool = True) -> tuple[Image.Image, list[str]]:
     """The picture of a file in the mode L (`channels` 1) or RGB (3), and what was done to it, in words.
 
     A JPEG that is far larger than `side` is decoded at an eighth, a quarter or half of its size: the decoder
-    averages as it goes, which takes a fraction of the time. Raises `Unreadable`.
+    averages as it goes, which takes a fraction of the time. `side` None: it is decoded as it is. `upright`:
+    turned as its EXIF orientation says. Raises `Unreadable`.
     """
     image, done = opened(content), []
     if getattr(image, "n_frames", 1) > 1:
         done.append("the first frame of an animation")
-    if image.format == "JPEG":
+    if image.format == "JPEG" and side is not None:
         image.draft(None, (DRAFT * side, DRAFT * side))
     try:
         image.load()
         turn = image.getexif().get(ORIENTATION, 1)
-        if turn in range(2, 9):
+        if turn in range(2, 9) and upright:
             image = ImageOps.exif_transpose(image)
             done.append("turned as their EXIF orientation says")
+        elif turn in range(2, 9):
+            done.append("not turned, though their EXIF orientation says so")
         if "icc_profile" in image.info:
             done.append("with a colour profile, taken as they are")
         image = eight_bits(image, done)

@@ -35,6 +35,12 @@ class Raw:
             raise ValueError(self.changed(name))
         return content
 
+    def in_parts(self, name: str) -> Path:
+        """The path of a file that is read in parts; its digest is taken before, for `close`."""
+        if name not in self.sums:
+            self.sums[name] = sha256(self.files[name])
+        return self.files[name]
+
     def changed(self, name: str) -> str:
         """What is said of a file that is not what it was."""
         return f"{self.path}: {name} changed while it was read: run the job again when nothing writes there"

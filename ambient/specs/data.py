@@ -60,7 +60,8 @@ class DatasetSpec(OfKinds):
     select: ClassVar[SelectSpec | None] = None  # which images are taken; None: all
     rule: ClassVar[str | None] = None  # path of a file by which they are selected
 
-    source: str  #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `images`, `photos`, `procedural`
+    #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`
+    source: str
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)
     #: local archive, EDM-format zip, or folder; None: the installed package or a download
