@@ -11,6 +11,7 @@ from pathlib import Path
 from ambient.commands import job
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph
+from tests.clones import configuration
 
 ROOT = Path(__file__).parents[1]
 SCALE = "away"
@@ -28,8 +29,7 @@ tables: {table2a: {title: Digits, rows: [only-clean, ambient-blur-0.6]}}
 
 def configure(folder: Path, overlay: str = OVERLAY) -> None:
     """Put the configuration of the scale `away` into a folder."""
-    ignored = shutil.ignore_patterns("local.yaml", "site.yaml")
-    shutil.copytree(ROOT / "config", folder / "config", ignore=ignored)
+    configuration(folder / "config")
     shutil.copy(ROOT / "tests/scales/tiny.yaml", folder / "config/scales")
     (folder / "config/scales" / f"{SCALE}.yaml").write_text(overlay)
 

@@ -1,16 +1,16 @@
 """Strict configuration: every slip is one line naming file, key, value and what is allowed."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ambient import specs
-from ambient.settings import Experiments, load, scales
+from ambient.settings import Experiments, load
 from ambient.specs import strict
 from ambient.specs.strict import SpecError
+from tests.clones import SHIPPED, configuration
 
 ROOT = Path(__file__).parents[1]
 TABLE_2A = "experiments/pixel/table2a.yaml"
@@ -18,9 +18,7 @@ TABLE_2A = "experiments/pixel/table2a.yaml"
 
 @pytest.fixture
 def config(tmp_path):
-    shutil.copytree(ROOT / "config", tmp_path / "config",
-                    ignore=shutil.ignore_patterns("local.yaml"))
-    return tmp_path / "config"
+    return configuration(tmp_path / "config")
 
 
 def edit(path, change):
@@ -37,7 +35,7 @@ def slip(*keys, value):
     return change
 
 
-@pytest.mark.parametrize("scale", scales(ROOT / "config"))
+@pytest.mark.parametrize("scale", SHIPPED)
 def test_every_scale_resolves(scale):
     found = Experiments(ROOT / "config", scale)
     assert found.needed()
@@ -81,7 +79,7 @@ def test_methods_differ_in_data_and_annotation_only():
     Rows of another target (`dataset`) or loss (`settings`) differ in that; numbers of the running text
     belong to several experiments.
     """
-    for scale in scales(ROOT / "config"):
+    for scale in SHIPPED:
         found = Experiments(ROOT / "config", scale)
         for name in set(found.tables) - {"text_results"}:
             rows = found.tables[name].rows
@@ -98,7 +96,7 @@ def test_methods_differ_in_data_and_annotation_only():
 def test_main_tables_and_everything():
     """A bare run makes Table 2a; every scale has all tables, and the figures of the paper scale."""
     paper = Experiments(ROOT / "config", "paper")
-    for scale in scales(ROOT / "config"):
+    for scale in SHIPPED:
         found = Experiments(ROOT / "config", scale)
         assert found.main == ["table2a"] and not found.main_figures
         assert list(found.tables) == list(paper.tables) and list(found.figures) == list(paper.figures)

@@ -1,7 +1,6 @@
 """What known images score: held-out good ones, bad ones, and both as they are mixed."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from ambient.specs import DetectorSpec, LandmarksSpec, ReportSpec, TableSpec
 from ambient.specs.strict import build
 from ambient.stages import landmarks as stage
 from ambient.storage.files import read_json
+from tests.clones import configuration
 
 ROOT = Path(__file__).parents[1]
 NET = DetectorSpec(kind="classifier", features=1, channels=8, nimg=8, batch=8, lr=0.1)
@@ -89,7 +89,7 @@ def test_landmarks_that_have_no_spread_are_refused(wrong):
 
 def graph(folder, table):
     """The jobs of a scale that is the demo but for one line on its main table."""
-    shutil.copytree(ROOT / "config", folder, ignore=shutil.ignore_patterns("local.yaml"))
+    configuration(folder)
     (folder / "scales/mine.yaml").write_text(f"{{extends: demo, tables: {{table2a: {table}}}}}")
     return Graph(Experiments(folder, "mine"))
 

@@ -15,6 +15,7 @@ from ambient import settings
 from ambient.cluster import site
 from ambient.settings.graph import Graph
 from ambient.specs.strict import SpecError
+from tests.clones import configuration
 
 ROOT = Path(__file__).parents[1]
 NUMBER = 30
@@ -77,8 +78,7 @@ def resolve(folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    ignored = shutil.ignore_patterns("local.yaml", "site.yaml")
-    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=ignored)
+    configuration(tmp_path / "config")
     shutil.copy(ROOT / "config/site.example.yaml", tmp_path / "config/site.yaml")
     return tmp_path / "config"
 

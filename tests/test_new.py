@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from clones import clone
+from clones import clone, configuration
 from raw_images import encoded, make_folder
 
 from ambient import __main__ as front_door
@@ -38,7 +37,7 @@ def folder(path, good=GOOD, other=OTHER, **options):
 
 @pytest.fixture
 def config(tmp_path):
-    return Path(shutil.copytree(ROOT / "config", tmp_path / "config"))
+    return configuration(tmp_path / "config")
 
 
 def new(config, *arguments):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
@@ -16,6 +13,7 @@ from ambient.settings import Experiments
 from ambient.settings.graph import Graph
 from ambient.specs.strict import SpecError
 from ambient.stages import crops_figures
+from tests.clones import configuration
 
 THRESHOLD = 0.5
 RULE = {"by": "quality", "measure": "sharpness", "at_least": THRESHOLD}
@@ -109,7 +107,7 @@ def test_parts_that_no_rule_or_another_rule_chose_are_refused():
 
 def scale(tmp_path, **changes):
     """The settings of a scale of one's own photographs."""
-    shutil.copytree(Path(__file__).parents[1] / "config", tmp_path / "config")
+    configuration(tmp_path / "config")
     (tmp_path / "config/scales/mine.yaml").write_text(yaml.safe_dump(SCALE | changes))
     return Experiments(tmp_path / "config", "mine")
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from ambient.jobs import launch
 from ambient.settings.graph import Node
 from ambient.specs.strict import SpecError
 from ambient.training.build import build_network
-from tests.clones import clone
+from tests.clones import clone, configuration
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -163,7 +162,7 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
     (kind, line), = doctor.commands()
     assert kind == doctor.MISSING and "sbatch" in line
-    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    configuration(tmp_path / "config")
     (tmp_path / "config/local.yaml").write_text(
         "datasets: {cifar10: {path: /nowhere.zip}}\ndetectors: {inception: {weights: /nowhere.pt}}\n")
     missing = [line for kind, line in doctor.raw_data(settings.Experiments(tmp_path / "config", "paper"))
@@ -245,7 +244,7 @@ def test_three_training_seeds_of_everything_resolve_and_the_plan_counts_the_same
 
 
 def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
-    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    configuration(tmp_path / "config")
     rows = {"once": "[only-clean]", "twice": "[only-clean, all-data-blur-0.8]", "more": "[single-blur-0.8]"}
     for name, listed in rows.items():  # table2a has the first two
         (tmp_path / f"config/scales/{name}.yaml").write_text(f"tables: {{table7: {{rows: {listed}}}}}\n")
@@ -258,7 +257,7 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
 
 def test_the_doctor_names_samples_and_data_that_are_too_few_for_their_detector(tmp_path):
     """Of the demo's 4 x 64 features."""
-    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    configuration(tmp_path / "config")
     for (samples, digits), named in {(257, 257): [], (256, 257): ["studies.controlled.sampling.num_samples"],
                                      (257, 256): ["datasets.digits"]}.items():
         (tmp_path / "config/scales/few.yaml").write_text(

@@ -1,7 +1,6 @@
 """Files of settings as people and editors leave them, and settings that do not fit together."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,15 +14,14 @@ from ambient.cluster.site import Site
 from ambient.settings import Experiments, load
 from ambient.settings.layers import LARGEST_TREE
 from ambient.specs.strict import SpecError
-from tests.clones import clone
+from tests.clones import clone, configuration
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def config(tmp_path):
-    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
-    return tmp_path / "config"
+    return configuration(tmp_path / "config")
 
 
 def refused(load_it, *words):

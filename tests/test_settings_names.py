@@ -1,7 +1,6 @@
 """Entries that are like others, rows of tables, and the names that a scale brings itself."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,14 @@ from ambient.settings import Experiments
 from ambient.settings.files import layers
 from ambient.specs import strict
 from ambient.specs.strict import SpecError
+from tests.clones import configuration
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def config(tmp_path):
-    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
-    return tmp_path / "config"
+    return configuration(tmp_path / "config")
 
 
 def scale(config, text, name="mine"):
@@ -38,9 +37,9 @@ def refused(config, text, *words):
         assert word in message, message
 
 
-def test_no_file_of_the_configuration_has_anchors_or_merge_keys():
+def test_no_file_of_the_configuration_has_anchors_or_merge_keys(config):
     """They have misled: what is not in an anchor's map can't be seen where it is used."""
-    paths = sorted((ROOT / "config").rglob("*.yaml"))
+    paths = sorted(config.rglob("*.yaml"))
     assert len(paths) > 15
     for path in paths:
         text = re.sub(r'#.*|"[^"]*"', "", path.read_text())

@@ -18,16 +18,16 @@ from ambient import specs
 from ambient.settings import Experiments
 from ambient.specs.strict import SpecError, plain
 from ambient.storage.files import canonical_json
+from tests.clones import SHIPPED, configuration
 
 ROOT = Path(__file__).parents[1]
 FROZEN = Path(__file__).with_name("specifications.json")
-SCALES = ("demo", "demo3", "small", "paper", "paper-bfloat16", "tiny", "crops")
+SCALES = (*SHIPPED, "tiny", "crops")
 
 
-def configuration(folder):
-    """A copy of the YAML files without this machine's paths, and with the scales of the tests."""
-    shutil.copytree(ROOT / "config", folder, ignore=shutil.ignore_patterns("local.yaml", "site.yaml"))
-    shutil.copytree(ROOT / "tests/scales", folder / "scales", dirs_exist_ok=True)
+def with_scales_of_tests(folder):
+    """A copy of the YAML files, and with the scales of the tests."""
+    shutil.copytree(ROOT / "tests/scales", configuration(folder) / "scales", dirs_exist_ok=True)
     return folder
 
 
@@ -118,7 +118,7 @@ def digests(folder, scale, fields):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return configuration(tmp_path_factory.mktemp("configuration") / "config")
+    return with_scales_of_tests(tmp_path_factory.mktemp("configuration") / "config")
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -151,4 +151,4 @@ def freeze(folder):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
-        FROZEN.write_text(freeze(configuration(Path(place, "config"))))
+        FROZEN.write_text(freeze(with_scales_of_tests(Path(place, "config"))))
