@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from ambient.data import corruptions
 from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
+from ambient.data.mixtures import is_clean
 from ambient.specs import MixtureSpec
 from ambient.stages import corrupt
 
@@ -248,10 +249,10 @@ def test_bytes_survive_the_round_trip_through_floats():
 
 def test_clean_sets_are_nested_and_of_the_fraction_told():
     ids = np.arange(20000)
-    clean = [corrupt.is_clean(MixtureSpec(f, 5), ids) for f in (0.1, 0.5, 0.9, 1.0)]
+    clean = [is_clean(MixtureSpec(f, 5), ids) for f in (0.1, 0.5, 0.9, 1.0)]
     assert all((b | ~a).all() for a, b in zip(clean, clean[1:], strict=False)) and clean[-1].all()
     assert [c.mean() for c in clean[:3]] == pytest.approx([0.1, 0.5, 0.9], abs=0.015)
-    assert not np.array_equal(clean[1], corrupt.is_clean(MixtureSpec(0.5, 6), ids))
+    assert not np.array_equal(clean[1], is_clean(MixtureSpec(0.5, 6), ids))
 
 
 @pytest.mark.parametrize(("op", "params"), [EXAMPLES[3], EXAMPLES[5], ("jpeg", {"quality": 20})])

@@ -15,6 +15,8 @@ from ambient.annotation.statistics import statistics
 from ambient.data import preparing, procedural
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, to_float
+from ambient.data.mixtures import is_clean
+from ambient.data.operations import add
 from ambient.data.patch_maps import PatchMaps
 from ambient.diffusion import crops
 from ambient.diffusion.eligible import Admission, EligibleSampler
@@ -194,11 +196,11 @@ def test_added_images_take_the_corrupted_ones_place():
     dogs, cats = images(100), images(30, seed=1)
     cats_spec = MixtureSpec(0.3, 0, "add", {"dataset": "cats"})
     mixed = corrupt.mix(cats_spec, dogs, cats)
-    clean = corrupt.is_clean(cats_spec, dogs.ids)
+    clean = is_clean(cats_spec, dogs.ids)
     np.testing.assert_array_equal(mixed.ids[mixed.corrupted == 0], dogs.ids[clean])
     np.testing.assert_array_equal(mixed.images[mixed.corrupted == 1], cats.images)
     assert (mixed.labels[mixed.corrupted == 1] == -1).all() and len(set(mixed.ids)) == len(mixed.ids)
-    assert corrupt.first_id("cats") != corrupt.first_id("procedural")
+    assert add.first_id("cats") != add.first_id("procedural")
     with pytest.raises(ValueError, match=r"the added images are \(1, 8, 8\)"):
         corrupt.mix(cats_spec, dogs, images(5, side=8))
     with pytest.raises(ValueError, match="--added"):

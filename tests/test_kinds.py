@@ -18,7 +18,8 @@ from tests.additions import ADDED
 
 FOLDERS = {"detectors": specs.DetectorSpec.KINDS, "sources": specs.DatasetSpec.KINDS,
            "methods": specs.AnnotationSpec.KINDS, "networks": specs.NetworkSpec.KINDS,
-           "figures": specs.FigureSpec.KINDS}
+           "figures": specs.FigureSpec.KINDS, "scorers": specs.ScorerSpec.KINDS,
+           "operations": specs.OperationSpec.KINDS}
 NET = {"kind": "classifier", "features": 8, "channels": 8, "nimg": 64, "batch": 32, "lr": 0.001}
 
 

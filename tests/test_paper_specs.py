@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ambient.data.mixtures import is_clean
 from ambient.settings import Experiments
 from ambient.specs import NetworkSpec
-from ambient.stages.corrupt import is_clean
 from ambient.training.build import build_network
 
 ROOT = Path(__file__).parents[1]

@@ -23,6 +23,7 @@ from ambient.specs import (
     TableSpec,
     TrainingSpec,
 )
+from ambient.specs.data import operation
 from ambient.specs.strict import build, plain
 
 Results = Mapping[Path, Result]
@@ -241,11 +242,15 @@ def check_beside(results: Results, run: Run, usable: Sequence[Result], beside: S
 def check_mixture(results: Results, mixture: Result, row: RowSpec) -> None:
     """Raise `Loose` unless a mixture is of the dataset and corruption that a row says."""
     op, params = setting(mixture, "op"), setting(mixture, "params")
-    if op == "add":
-        params = {"added": params.get("dataset")}
-        added = parent(results, mixture, "added", "prepare").key.stem
-        if added != params["added"]:
-            raise Loose(f"{added} is added to {mixture.path}, its specification says {params['added']}")
+    if done := operation(op, params, mixture.path):
+        for key, role, stage in ((done.ADDS, "added", "prepare"), (done.SCORED, "scores", "scores")):
+            name = key and parent(results, mixture, role, stage).key.stem
+            if name != (key and getattr(done, key)):
+                raise Loose(f"{name} is read for {mixture.path}, its specification says {getattr(done, key)}")
+        if done.SCORED and parent(results, parent(results, mixture, "scores", "scores"), "data", "prepare") \
+                is not parent(results, mixture, "data", "prepare"):
+            raise Loose(f"{mixture.path} is ranked by scores of other images")
+        params = plain(done.columns())
     if (op, params) != (row.corruption, plain(row.parameters)):
         raise Loose(f"{mixture.path} is of {op} {params}, its row says {row.corruption} {row.parameters}")
     name = parent(results, mixture, "data", "prepare").key.stem

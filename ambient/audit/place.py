@@ -9,7 +9,7 @@ from ambient.provenance import manifest
 from ambient.storage import regular
 
 DEPTH = 8  # folders looked upwards for the top of a tree
-FOLDERS = ("data", "mixtures", "classifiers", "annotations", "runs", "detectors")  # of one scale
+FOLDERS = ("data", "scores", "mixtures", "classifiers", "annotations", "runs", "detectors")  # of one scale
 
 
 class Tree:

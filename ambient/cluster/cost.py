@@ -93,6 +93,13 @@ class Costs:
                     memory_mb=1000 + 1.1 * (spec.max_images or images) * spec.channels
                     * spec.resolution**2 / 1e6)
 
+    def scores(self, dataset: str, scorer: str) -> Work:
+        """What the scorer's kind says that its images cost, and three copies of them."""
+        spec, (images, channels, resolution) = self.experiments.scorer(scorer), self.dataset(dataset)
+        return Work(flops=spec.flops(images), gpu=spec.flops(images) > 0, ranks=spec.PER_IMAGE,
+                    cpu_minutes=images / spec.RATE / 60,
+                    memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
+
     def corrupt(self, study: str) -> Work:
         images = self.data(study)[0]
         return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study))

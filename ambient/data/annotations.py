@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ambient.data.aligned import rows_of
 from ambient.storage.files import read_arrays, write_arrays
 
 
@@ -47,11 +48,5 @@ class Annotations:
 
     def of(self, ids: np.ndarray) -> Annotations:
         """The rows of the given samples, in their order. Raises `ValueError` naming a missing one."""
-        order = np.argsort(self.ids)
-        place = np.clip(np.searchsorted(self.ids, ids, sorter=order), 0, len(order) - 1)
-        rows = order[place]
-        missing = ids[self.ids[rows] != ids]
-        if len(missing):
-            raise ValueError(f"no annotation for sample {missing[0]} ({len(missing)} missing): "
-                             "the annotations were made for another dataset")
+        rows = rows_of(self.ids, ids, "annotation")
         return Annotations(ids, self.sigma_min[rows], self.sigma_max[rows])

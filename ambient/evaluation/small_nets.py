@@ -97,15 +97,39 @@ class ClassBatches:
         self.spec, self.network, self.processor = spec, network, device()
         self.images, self.labels = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
 
-    def __call__(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
+    def logits(self, nimg: int, share: shares.Share) -> tuple[Tensor, Tensor, Tensor]:
+        """(logits (M, B, classes) of a share of the batch that begins after `nimg` images, labels, rows)."""
         generator = randomness.torch_generator("cpu", "detector", self.spec.seed, nimg)
         rows = torch.randint(len(self.images), (self.spec.batch,), generator=generator)
         images, _ = augment(self.images[rows], generator, 0.5, AUGMENT)
         mine = share.rows(len(rows))
         with autocast("bfloat16", self.processor):
             logits = self.network(images[mine].to(self.processor)).float()
-        labels = self.labels[rows[mine]].to(self.processor)
+        return logits, self.labels[rows[mine]].to(self.processor), rows[mine]
+
+    def __call__(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
+        logits, labels, _ = self.logits(nimg, share)
         return len(logits) * cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
+
+
+class FoldBatches(ClassBatches):
+    """The same, where member k learns nothing from the images of fold k.
+
+    folds: int64 (N,) in [0, M), of each image. Each member's loss is a sum over the rows that it may see,
+    over the number of them that is expected: so it does not depend on how a batch is shared out.
+    """
+
+    def __init__(self, spec: DetectorSpec, network: SmallNets, images: np.ndarray, labels: np.ndarray,
+                 folds: np.ndarray) -> None:
+        super().__init__(spec, network, images, labels)
+        self.folds = torch.from_numpy(folds)
+
+    def __call__(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
+        logits, labels, rows = self.logits(nimg, share)
+        members, count, _ = logits.shape
+        losses = cross_entropy(logits.flatten(0, 1), labels.repeat(members), reduction="none")
+        seen = torch.arange(members)[:, None] != self.folds[rows]
+        return (losses.reshape(members, count) * seen.to(losses)).sum() / (count * (1 - 1 / members))
 
 
 def learn(spec: DetectorSpec, network: SmallNets, loss: LossOf, state: State) -> None:
@@ -125,6 +149,14 @@ def accuracy(network: SmallNets, images: np.ndarray, labels: np.ndarray) -> floa
         part = slice(first, first + 500)
         right += (network(x[part].to(device())).argmax(2).cpu() == known[part]).sum().item()
     return right / len(x) / len(network.members)
+
+
+@torch.no_grad()
+def log_probabilities(network: SmallNets, images: np.ndarray) -> np.ndarray:
+    """ln p (M, N, classes), float32, of each member for uint8 images (N, C, H, W), as they are."""
+    parts = [network(torch.from_numpy(to_float(images[first:first + 500])).to(device())).log_softmax(2).cpu()
+             for first in range(0, len(images), 500)]
+    return torch.cat(parts, dim=1).numpy()
 
 
 def save(path: Path, network: SmallNets) -> None:

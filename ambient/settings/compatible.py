@@ -107,11 +107,16 @@ def check_run(found: Experiments, name: str) -> None:
 
 
 def check_corruption(found: Experiments, study: str, corruption: str) -> None:
-    """An operation has the parameters that it needs; images that op `add` puts in have the study's size."""
+    """A corruption has the parameters that it needs. Images that are put in have the study's size, and those
+    that are ranked by a score can be scored."""
     from ambient.data import corruptions  # numpy and scipy: for who asks for a whole scale only
 
     added, spec = found.added_dataset(corruption), found.mixture(study, corruption, 1.0)
     if spec.op is None:
+        return
+    if (scorer := found.scorer_of(corruption)) is not None:
+        check_ranked(found, found.study(study).dataset, scorer, spec.operation.within,
+                     f"corruptions.{corruption}.within")
         return
     if added is None:
         try:
@@ -125,6 +130,18 @@ def check_corruption(found: Experiments, study: str, corruption: str) -> None:
     for key in ("channels", "resolution"):
         require(getattr(ours, key) == getattr(theirs, key), f"datasets.{added}.{key}", getattr(theirs, key),
                 f"{getattr(ours, key)}, as {own} has, to which corruptions.{corruption} adds it")
+
+
+def check_ranked(found: Experiments, dataset: str, scorer: str, within: str, where: str) -> None:
+    """The images of a dataset can be scored, and have classes where they are ranked within them."""
+    spec = found.dataset(dataset)
+    check_dataset(dataset, spec)
+    try:
+        found.scorer(scorer).check(spec)
+    except SpecError as error:
+        raise SpecError(f"scorers.{scorer}.{error}") from None
+    require(within == "all" or spec.HAS_CLASSES, where, within,
+            f"all: the images of {dataset} have no classes")
 
 
 def check_classifier(found: Experiments, study: str, name: str, resolution: int) -> None:

@@ -105,8 +105,7 @@ class Experiments(Scores):
         paper = dict(entry.paper or {})
         settings = {name: value for name, value in lines(entry.training or {}) if name}
         label = entry.label or annotation.get("label", found.annotation)
-        # Two datasets may be meant: the target, and the one that op `add` puts in.
-        parameters = mixture.params if mixture.op != "add" else {"added": mixture.params["dataset"]}
+        parameters = mixture.operation.columns() if mixture.operation else mixture.params
         crops = self.crop_classifiers(found.annotation)
         annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
         training, dataset = self.training(run, 0), self.study(found.study).dataset

@@ -33,9 +33,18 @@ class Files:
         return self.path("prepare", dataset=self.experiments.study(study).dataset)
 
     def added(self, corruption: str) -> str | None:
-        """The dataset that op `add` puts in the place of the corrupted images."""
+        """The dataset that an operation puts in the place of the corrupted images."""
         name = self.experiments.added_dataset(corruption)
         return name and self.path("prepare", dataset=name)
+
+    def scores(self, dataset: str, scorer: str) -> str:
+        """How good each image of a dataset is, by a scorer."""
+        return self.path("scores", dataset=dataset, scorer=scorer)
+
+    def scores_of_mixture(self, study: str, corruption: str) -> str | None:
+        """The scores by which an operation ranks a study's images."""
+        name = self.experiments.scorer_of(corruption)
+        return name and self.scores(self.experiments.study(study).dataset, name)
 
     def mixture(self, study: str, corruption: str, classifier: str | None = None) -> str:
         """A study's mixture; for a leaky classifier one with a clean fraction of its own."""

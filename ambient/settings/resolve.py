@@ -22,9 +22,12 @@ from ambient.specs import (
     DatasetSpec,
     LocalitySpec,
     MixtureSpec,
+    OperationSpec,
     SamplingSpec,
+    ScorerSpec,
     TrainingSpec,
 )
+from ambient.specs.data import operation
 from ambient.specs.strict import (
     SpecError,
     build,
@@ -144,26 +147,40 @@ class Stages:
         return found
 
     def words(self, corruption: str, entry: Mapping) -> str | None:
-        """A corruption in words: what op `add` adds, or the operation with its parameters."""
-        if entry.get("op") == "add":
-            return f"plus {self.label('datasets', self.added_dataset(corruption))}"
+        """A corruption in words: those of its operation, or the corruption with its parameters."""
+        if found := self.operation(corruption):
+            added = self.added_dataset(corruption)
+            return found.words(added and self.label("datasets", added))
         from ambient.data import corruptions  # numpy and scipy: for who asks for a whole scale only
 
         return corruptions.label(entry.get("op"), {k: v for k, v in entry.items() if k != "op"})
 
+    def operation(self, corruption: str) -> OperationSpec | None:
+        """The operation on a whole dataset that a corruption is; None where it corrupts pixels."""
+        entry = {} if corruption == "none" else dict(self.entry("corruptions", corruption, "corruptions"))
+        params = {key: value for key, value in entry.items() if key not in ("op", "label")}
+        return operation(entry.get("op"), params, f"corruptions.{corruption}")
+
     def added_dataset(self, corruption: str) -> str | None:
-        """The dataset that a corruption of op `add` puts in, or None."""
-        entry = {} if corruption == "none" else self.entry("corruptions", corruption, "corruptions")
-        if entry.get("op") != "add":
+        """The dataset whose images a corruption puts in, or None."""
+        return self.named_by(corruption, "ADDS", "datasets")
+
+    def scorer_of(self, corruption: str) -> str | None:
+        """The scorer by whose scores a corruption ranks images, or None."""
+        return self.named_by(corruption, "SCORED", "scorers")
+
+    def named_by(self, corruption: str, what: str, section: str) -> str | None:
+        """The entry of a section that a corruption's operation names. Raises `SpecError` for a wrong name."""
+        found = self.operation(corruption)
+        key = found and getattr(found, what)
+        if not key:
             return None
-        where = f"corruptions.{corruption}"
-        if set(entry) - {"label", "same_source"} != {"op", "dataset"}:
-            raise SpecError(f"{where}: got the keys {', '.join(entry)}, allowed for op add: op, dataset, "
-                            "same_source")
-        shared = entry.get("same_source", False)
-        require(isinstance(shared, bool), f"{where}.same_source", shared, "true or false")
-        self.entry("datasets", entry["dataset"], f"{where}.dataset")
-        return entry["dataset"]
+        self.entry(section, getattr(found, key), f"corruptions.{corruption}.{key}")
+        return getattr(found, key)
+
+    def scorer(self, name: str) -> ScorerSpec:
+        """The specification of the `scores` stage."""
+        return build(ScorerSpec, self.entry("scorers", name, "scorers"), f"scorers.{name}")
 
     def portable_dataset(self, name: str) -> DatasetSpec:
         """The same without local paths, which say nothing of the result."""

@@ -6,7 +6,7 @@ Standard library only, so that the workflow can validate everything without impo
 """
 
 from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
-from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec, SelectSpec
+from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec, OperationSpec, SelectSpec
 from ambient.specs.evaluation import (
     DetectorSpec,
     EvaluationSpec,
@@ -25,6 +25,7 @@ from ambient.specs.report import (
     TableSpec,
     TextSpec,
 )
+from ambient.specs.scores import BestSpec, ScorerSpec
 from ambient.specs.theory import TheorySpec
 from ambient.specs.training import (
     AugmentSpec,
@@ -37,10 +38,10 @@ from ambient.specs.training import (
 )
 
 __all__ = [
-    "AnnotationSpec", "AugmentSpec", "ClassifierSpec", "CombineSpec",
+    "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec",
     "ComparisonSpec", "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LandmarksSpec",
     "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec",
-    "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec",
-    "SelectSpec",
+    "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec",
+    "SamplingSpec", "ScorerSpec", "SelectSpec",
     "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

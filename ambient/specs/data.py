@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import later, require, require_distinct, require_finite
+from ambient.specs.strict import build, later, require, require_distinct, require_finite
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class DatasetSpec(OfKinds):
         if self.part is not None:
             rising = len(self.part) == 2 and 0 <= self.part[0] < self.part[1] <= 1
             require(rising, "part", self.part, "[from, to] with 0 <= from < to <= 1, or null")
-            require(self.HAD != "drawn", "part", self.part, f"null for source {self.source}: it is drawn whole")
+            require(self.HAD != "drawn", "part", self.part,
+                    f"null for source {self.source}, which is drawn whole")
 
     def portable(self) -> DatasetSpec:
         """The same without local paths, which say nothing of the result."""
@@ -100,20 +101,57 @@ class DatasetSpec(OfKinds):
 
 
 @dataclass(frozen=True)
+class OperationSpec(OfKinds):
+    """What is done to a whole dataset to make a mixture of it, in the place of a corruption of pixels.
+
+    Its settings are the parameters of a `MixtureSpec` of that op.
+    """
+
+    KINDS: ClassVar[Kinds] = Kinds("ambient.data.operations", tag="op")
+    ADDS: ClassVar[str | None] = None  # the parameter that names a dataset whose images it puts in
+    SCORED: ClassVar[str | None] = None  # the parameter that names a scorer whose scores it reads
+
+    op: str  #: a file of `ambient/data/operations/`: `add`, `rank`
+
+    def words(self, dataset: str | None) -> str:
+        """The operation in a reader's words; `dataset`: what a reader calls the one that it puts in."""
+        raise NotImplementedError
+
+    def columns(self) -> dict[str, Any]:
+        """What a table's row says of it, beside the name of the operation."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
 class MixtureSpec:
     """A dataset of which all but `clean_fraction` is corrupted.
 
-    op None leaves the others out; op `add` puts the images of another dataset in their place.
+    op None leaves the others out. An operation of `ambient/data/operations/` says itself what becomes of
+    them: `add` puts the images of another dataset in their place, `rank` keeps them as they are.
     """
 
     clean_fraction: float  #: of the images, in (0, 1], that stay clean
     seed: int  #: of the choice of clean images and of the corruption
-    #: a name in `ambient.data.corruptions.CORRUPTIONS`, or `add`; None: the others are left out
+    #: a name in `ambient.data.corruptions.CORRUPTIONS`, or in `ambient.data.operations`; None: they are left
+    #: out
     op: str | None = None
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #: parameters of the operation
 
     def __post_init__(self) -> None:
         require(0 < self.clean_fraction <= 1, "clean_fraction", self.clean_fraction, "(0, 1]")
+
+    @property
+    def operation(self) -> OperationSpec | None:
+        """The operation on the whole dataset; None where pixels are corrupted, or images are left out."""
+        return operation(self.op, self.params, f"op {self.op}")
+
+
+def operation(op: str | None, params: Mapping[str, Any], where: str) -> OperationSpec | None:
+    """The operation of a name with its parameters; None for a name that is none's.
+
+    Raises `SpecError` naming `where` for parameters that it does not have.
+    """
+    return build(OperationSpec, {"op": op, **params}, where) if op in OperationSpec.KINDS else None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpe
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, OutsideSpec, SamplingSpec
 from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
+from ambient.specs.scores import ScorerSpec
 from ambient.specs.theory import TheorySpec
 from ambient.specs.training import TrainingSpec
 
@@ -148,11 +149,18 @@ _STAGES = (
           outside={"raw?": lambda settings, w: settings.dataset(w["dataset"]).path,
                    "rule?": lambda settings, w: settings.dataset(w["dataset"]).rule},
           cost=("dataset",), prunes="arrays"),
+    Stage("scores", ScorerSpec,
+          {"out": "scores/{dataset}/{scorer}.safetensors", "table_out": "scores/{dataset}/{scorer}.csv"},
+          lambda settings, w: settings.scorer(w["scorer"]).portable(),
+          inputs={"data": same("prepare")},
+          outside={"given?": lambda settings, w: settings.scorer(w["scorer"]).path},
+          cost=("dataset", "scorer"), state="scores/{dataset}/{scorer}", prunes="arrays"),
     Stage("corrupt", MixtureSpec,
           {"out": "mixtures/{study}/{corruption}/clean-{fraction}.safetensors"},
           lambda settings, w: settings.mixture(w["study"], w["corruption"], float(w["fraction"])),
           inputs={"data": lambda files, w: files.images(w["study"]),
-                  "added?": lambda files, w: files.added(w["corruption"])},
+                  "added?": lambda files, w: files.added(w["corruption"]),
+                  "scores?": lambda files, w: files.scores_of_mixture(w["study"], w["corruption"])},
           cost=("study",), prunes="arrays"),
     Stage("classifier", ClassifierSpec,
           {"out": "classifiers/{study}/{corruption}/{classifier}.safetensors",

@@ -18,6 +18,27 @@ rule prepare:
         "{resources.run} prepare --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
+rule scores:
+    """How good each image of a dataset is, by a scorer."""
+    input:
+        unpack(reads("scores")),
+    output:
+        **writes("scores"),
+    log:
+        "results/{scale}/logs/scores/{dataset}-{scorer}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("scores"),
+    params:
+        **told("scores"),
+    message:
+        "score {wildcards.dataset} by {wildcards.scorer} ({wildcards.scale})"
+    shell:
+        "{resources.run} scores --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
 rule corrupt:
     """A mixture: all images but a clean fraction corrupted, once and for all."""
     input:

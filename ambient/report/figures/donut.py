@@ -13,7 +13,7 @@ from ambient.specs import FigureSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIRST_ADDED = 1 << 32  # ids from here on belong to added datasets (`ambient.stages.corrupt.first_id`)
+FIRST_ADDED = 1 << 32  # ids from here on belong to added datasets (`ambient.data.operations.add`)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,17 @@
+"""What gives images a score: one file a kind, called as `kind` says in the YAML of `scorers`.
+
+A file has
+- `Spec`, a `ScorerSpec`: settings of its own and their ranges, and what is known of the kind before a job
+  runs;
+- where `Spec.PER_IMAGE` is true, `scorer(spec, given)`: a function from uint8 images (N, C, H, W) to arrays
+  of N rows: `score`, and for sides of patches `patches/<side>` (N, rows, columns);
+- else `score(spec, data, given, state)`: the same arrays for all images of a dataset, with what a stop must
+  not lose saved in `state`. Every rank calls it; on all but the first it may return None.
+
+`given` is the file from outside that `Spec.GIVEN` is, checked against the specification's digest, or None.
+Settings are checked by these files, so they import torch inside of their functions.
+"""
+
+from ambient.specs import ScorerSpec
+
+KINDS = ScorerSpec.KINDS

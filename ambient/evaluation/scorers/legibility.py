@@ -1,0 +1,93 @@
+"""Scorer `legibility`: how surely small networks that have not seen an image tell its class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ambient.specs import DatasetSpec, DetectorSpec, ScorerSpec
+from ambient.specs.strict import require
+
+if TYPE_CHECKING:
+    from ambient.data.datasets import Dataset
+    from ambient.jobs.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(ScorerSpec):
+    """A network for each of `folds` parts of the images, which learns from all others."""
+
+    PER_IMAGE: ClassVar[bool] = False
+
+    folds: int = 4  #: parts of the images; each is scored by a network that has not seen it
+    features: int = 64  #: width of each network's last layer but one
+    channels: int = 16  #: width of its first block
+    nimg: int  #: images seen in training
+    batch: int  #: images of a step
+    lr: float  #: learning rate
+    seed: int = 0  #: of the parts, of initial weights and of batches
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.folds > 1, "folds", self.folds, ">= 2")
+        self.networks()
+
+    def networks(self) -> DetectorSpec:
+        """The networks, as small class classifiers are told elsewhere."""
+        return DetectorSpec("classifier", features=self.features, channels=self.channels, nimg=self.nimg,
+                            batch=self.batch, lr=self.lr, seed=self.seed, members=self.folds)
+
+    def check(self, dataset: DatasetSpec) -> None:
+        classes = dataset.HAS_CLASSES and len(dataset.classes or (0, 1)) > 1
+        require(classes, "kind", self.kind, "one for images without classes: legibility needs two or more")
+
+    def flops(self, images: int) -> float:
+        return 6e8 * self.nimg * self.folds
+
+
+def folds_of(spec: Spec, ids: np.ndarray) -> np.ndarray:
+    """The part floor(folds u(seed, id)) of each image, int64 (N,): a function of its id alone."""
+    from ambient.diffusion import randomness
+
+    return (spec.folds * randomness.uniform("fold", spec.seed, ids)).astype(np.int64)
+
+
+def score(spec: Spec, data: Dataset, given: Path | None, state: State) -> dict[str, np.ndarray] | None:
+    """ln p(label) - max over other classes of ln p, by the network that has not seen the image.
+
+    Above 0 where the class is told right; larger where it is told more surely. Raises `ValueError` for images
+    without two classes, or with one image of them that has none.
+    """
+    from ambient.evaluation import small_nets
+    from ambient.evaluation.scoring import in_shards
+    from ambient.jobs.stopping import say
+
+    labels = np.unique(data.labels)
+    if labels[0] < 0 or len(labels) < 2:
+        raise ValueError("legibility needs a dataset with classes, two or more, and a label for every image; "
+                         f"its labels begin with {labels[:4].tolist()}")
+    folds, networks = folds_of(spec, data.ids), spec.networks()
+    network = small_nets.build(networks, data.images.shape[1], data.num_classes)
+    small_nets.learn(networks, network, small_nets.FoldBatches(networks, network, data.images, data.labels,
+                                                               folds), state)
+
+    def of(part: slice) -> dict[str, np.ndarray]:
+        every = small_nets.log_probabilities(network, data.images[part])
+        return {"score": margins(every[folds[part], np.arange(every.shape[1])], data.labels[part])}
+
+    found = in_shards("scores", len(data.ids), of, state)
+    if found is not None:
+        say(f"scores: the networks tell {(found['score'] > 0).mean():.1%} of the images right, each of those "
+            "that it has not seen")
+    return found
+
+
+def margins(log_p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """ln p(label) - max over other classes of ln p, (N,), of log_p (N, classes)."""
+    rows = np.arange(len(labels))
+    others = log_p.copy()
+    others[rows, labels] = -np.inf
+    return log_p[rows, labels] - others.max(axis=1)

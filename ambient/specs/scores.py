@@ -1,0 +1,60 @@
+"""Specifications of scores: how good each image is, and which images are the best by it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ambient.specs.data import DatasetSpec
+from ambient.specs.kinds import Kinds, OfKinds
+from ambient.specs.strict import require
+
+Within = Literal["class", "all"]
+
+
+@dataclass(frozen=True)
+class ScorerSpec(OfKinds):
+    """What gives each image a score, higher for better ones: what is told of it, whatever its kind."""
+
+    KINDS: ClassVar[Kinds] = Kinds("ambient.evaluation.scorers")
+    PER_IMAGE: ClassVar[bool] = True  # a score follows from its image alone, so that samples have one, too
+    GIVEN: ClassVar[str | None] = None  # what `path` is, of a kind that reads a file from outside
+    FLOPS: ClassVar[float] = 0.0  # of an image, at the most
+    RATE: ClassVar[float] = 500.0  # images/s that one process scores, beside that
+
+    kind: str  #: a file of `ambient/evaluation/scorers/`: `measure`, `legibility`, `table`
+    path: str | None = None  #: a local file, for the kinds that read one
+    sha256: str | None = None  #: of that file; any other content is refused
+
+    def __post_init__(self) -> None:
+        for key in ("path", "sha256"):
+            require(self.GIVEN is not None or getattr(self, key) is None, key, getattr(self, key),
+                    f"null: kind {self.kind} reads no file")
+
+    def check(self, dataset: DatasetSpec) -> None:
+        """Raise `SpecError` for images that it can't score."""
+
+    def flops(self, images: int) -> float:
+        """Floating-point operations of scoring so many images."""
+        return images * self.FLOPS
+
+    def portable(self) -> ScorerSpec:
+        """The same without the local path, which says nothing of the result."""
+        return dataclasses.replace(self, path=None)
+
+
+@dataclass(frozen=True)
+class BestSpec:
+    """The best images of a dataset: the exact share with the highest scores."""
+
+    scorer: str  #: name in `scorers`
+    share: float  #: of the images, in (0, 1]
+    within: Within  #: the share is of each class, or of all images
+
+    def __post_init__(self) -> None:
+        require(0 < self.share <= 1, "share", self.share, "(0, 1]")
+
+    def words(self) -> str:
+        """Which images they are, in a table's words."""
+        return f"best {self.share:g} by {self.scorer}{' within each class' * (self.within == 'class')}"
