@@ -19,6 +19,7 @@ from ambient.evaluation.draw import Draw
 from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec
 from ambient.specs.strict import require
 from ambient.training import loading
+from ambient.training.encoding import Decoder
 
 TOGETHER = 32  # samples drawn at once: a matter of memory, not of results
 
@@ -54,16 +55,18 @@ def load_denoiser(path: Path | str, snapshot: int | None = None,
 
 @torch.no_grad()
 def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigma_min: float = 0.002,
-           sigma_max: float = 80.0, rho: float = 7.0) -> np.ndarray:
+           sigma_max: float = 80.0, rho: float = 7.0, encoder: Path | str | None = None) -> np.ndarray:
     """`count` images, uint8 (count, C, H, W), by the deterministic Heun sampler (Karras et al. 2022).
 
     Image i is a function of (seed, i): the first images of a larger count are the same. A class-conditional
-    denoiser draws classes from those that it was trained on, each equally often. Raises `ValueError` for a
-    number out of range.
+    denoiser draws classes from those that it was trained on, each equally often. `encoder`: of a denoiser of
+    latents, the file `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. Raises `ValueError` for a
+    number out of range, and for a denoiser of latents without its encoder.
     """
     require(count > 0, "count", count, ">= 1")
     sampler = SamplerSpec(steps, sigma_min, sigma_max, rho)
-    draw = Draw(trained.denoiser, trained.about, sampler, "float32", trained.device)
+    decoder = Decoder(Path(encoder), trained.device) if encoder else None
+    draw = Draw(trained.denoiser, trained.about, sampler, "float32", trained.device, decoder)
     parts = [range(first, min(first + TOGETHER, count)) for first in range(0, count, TOGETHER)]
     return np.concatenate([draw.images(seed, part) for part in parts])
 

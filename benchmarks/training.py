@@ -22,6 +22,7 @@ from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_network
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import Fit, ema_beta, learning_rate
+from ambient.training.points import Points
 from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, shares
 
@@ -71,7 +72,7 @@ def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMA
     network = build_network(spec.network, resolution, channels, 10, bool(spec.augment.transforms),
                          randomness.torch_generator("cpu", "init", 0))
     denoiser = Denoiser(network, spec.sigma_data).to(device()).train()
-    return AmbientBatches(spec, data, rows, denoiser, device())
+    return AmbientBatches(spec, data, Points(data), rows, denoiser, device())
 
 
 class PlainFit:

@@ -16,13 +16,14 @@ from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, to_float, write
 from ambient.specs import strict
 from ambient.stages import annotate, classifier, corrupt, prepare
+from ambient.training.points import Points
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_classifier_draws_are_balanced_and_never_held_out(mixture):
     data = read(mixture)
-    made = ClassifierBatches(CLASSIFIER, data, None, torch.device("cpu"))
+    made = ClassifierBatches(CLASSIFIER, data, Points(data), None, torch.device("cpu"))
     held = set(np.concatenate(made.split.held_out))
     assert [len(rows) for rows in made.split.held_out] == [5, 10]
     for nimg in range(0, 320, 16):
@@ -31,7 +32,7 @@ def test_classifier_draws_are_balanced_and_never_held_out(mixture):
         np.testing.assert_array_equal(data.corrupted[rows], labels)
     unbalanced = ClassifierBatches(
         strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
-        data, None, torch.device("cpu"))
+        data, Points(data), None, torch.device("cpu"))
     share = np.mean([unbalanced.draw(nimg)[1].mean() for nimg in range(0, 16_000, 16)])
     assert share == pytest.approx(30 / 45, abs=0.02)
 
@@ -46,8 +47,9 @@ def test_nuisances_are_made_to_what_the_network_trains_on(mixture):
 
     for names in ((), ("brightness",)):
         made = strict.plain(CLASSIFIER) | {"nuisances": list(names)}
-        batches = ClassifierBatches(strict.build(specs.ClassifierSpec, made, "t"), read(mixture),
-                                               network, torch.device("cpu"))
+        data = read(mixture)
+        batches = ClassifierBatches(strict.build(specs.ClassifierSpec, made, "t"), data, Points(data),
+                                    network, torch.device("cpu"))
         batches.loss(16)
     shift = seen[1] - seen[0]
     torch.testing.assert_close(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-5, rtol=1e-5)

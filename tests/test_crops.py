@@ -31,6 +31,7 @@ from ambient.specs import (
 )
 from ambient.stages import combine, corrupt, locality
 from ambient.training.build import build_network
+from ambient.training.points import Points
 
 
 def images(count, first_id=0, seed=0, corrupted=None, side=16):
@@ -85,14 +86,14 @@ def test_the_mask_reaches_the_classifier():
                                          encoder_only=True), torch.Generator())
     seen = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    batches = ClassifierBatches(spec(4), data, network, torch.device("cpu"))
+    batches = ClassifierBatches(spec(4), data, Points(data), network, torch.device("cpu"))
     batches.loss(0)
     batches.held_out_logits(1, 0.5)
     for x in seen:
         assert (x[:, 0] != 0).sum((1, 2)).eq(16).all()
         rows = [tuple(image[0].nonzero()[0].tolist()) for image in x]
         assert len(set(rows)) > 8  # not one position a batch
-    ClassifierBatches(spec(None), data, network, torch.device("cpu")).loss(0)
+    ClassifierBatches(spec(None), data, Points(data), network, torch.device("cpu")).loss(0)
     assert (seen[-1] != 0).all()
 
 
@@ -140,7 +141,7 @@ def test_patch_maps_are_of_the_other_dataset_or_of_images_that_no_classifier_saw
 
 def test_balanced_batches_have_as_many_of_each_class():
     data = images(100, corrupted=(np.arange(100) >= 10).astype(np.uint8))
-    batches = ClassifierBatches(spec(4), data, None, torch.device("cpu"))
+    batches = ClassifierBatches(spec(4), data, Points(data), None, torch.device("cpu"))
     rows, labels = batches.draw(0)
     assert labels.sum() == 32 and (data.corrupted[rows] == labels).all()
 

@@ -31,6 +31,7 @@ from ambient.training import hardware, loading, shares
 from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_network
 from ambient.training.loop import Fit
+from ambient.training.points import Points
 from ambient.training.weights import read_weights
 from tests import commands
 
@@ -158,8 +159,8 @@ def test_training_is_that_of_the_cpu(mixture, annotations):
             "augment": {"p": 0.0, "transforms": []}}, "test")
         data = read(mixture)
         built = build_network(made.network, 8, 1, 3, False, torch_generator("cpu", 0))
-        batches = AmbientBatches(made, data, Annotations.read(annotations), Denoiser(built).to(where),
-                                       where)
+        batches = AmbientBatches(made, data, Points(data), Annotations.read(annotations),
+                                 Denoiser(built).to(where), where)
         fitting = Fit(batches.denoiser, made.optimiser)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "randn", by_the_cpu)
@@ -177,8 +178,9 @@ def test_too_small_a_memory_cuts_the_batch_into_parts(mixture, annotations):
         "optimiser": strict.plain(optimiser(batch=4096, nimg=40960)), "snapshots": [40960]}, "test")
     for limited in (False, True):
         built = build_network(made.network, 8, 1, 3, True, torch_generator("cpu", 0))
-        batches = AmbientBatches(made, read(mixture), Annotations.read(annotations),
-                                       Denoiser(built).to(where).train(), where)
+        data = read(mixture)
+        batches = AmbientBatches(made, data, Points(data), Annotations.read(annotations),
+                                 Denoiser(built).to(where).train(), where)
         fitting = Fit(batches.denoiser, made.optimiser)
         torch.cuda.empty_cache()
         if limited:

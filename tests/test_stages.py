@@ -43,10 +43,11 @@ def test_a_row_has_the_arguments_of_its_stage(name):
 def test_what_the_table_says_of_stages():
     """The facts that other parts read from the table, in one place: a slip in a row is seen."""
     resumable = {name for name, row in STAGES.items() if row.resumable}
-    assert resumable == {"scores", "classifier", "annotate", "train", "sample", "detector"}
+    assert resumable == {"scores", "encoder", "encode", "classifier", "annotate", "train", "sample",
+                         "detector"}
     assert {name for name, row in STAGES.items() if row.prunes == "weights"} == {"classifier", "train"}
     assert {name for name, row in STAGES.items() if row.prunes == "arrays"} == {
-        "prepare", "scores", "corrupt", "sample", "evaluate"}
+        "prepare", "scores", "corrupt", "encode", "sample", "evaluate"}
     assert [name for name, row in STAGES.items() if row.rooted] == ["tables"]
     assert [name for name, row in STAGES.items() if not row.reads] == ["prepare", "theory"]
     assert list(STAGES["figures"].outputs) == [

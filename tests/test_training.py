@@ -22,6 +22,7 @@ from ambient.training import hardware, shares
 from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_network
 from ambient.training.loop import Fit, ema_beta, learning_rate
+from ambient.training.points import Points
 from ambient.training.weights import read_weights
 
 
@@ -30,7 +31,7 @@ def batches(mixture, annotations, **loss):
         "loss": strict.plain(TRAINING.loss) | loss}, "test")
     data = read(mixture)
     network = build_network(NETWORK, 8, 1, 3, True, torch_generator("cpu", 0))
-    return AmbientBatches(made, data, Annotations.read(annotations), Denoiser(network),
+    return AmbientBatches(made, data, Points(data), Annotations.read(annotations), Denoiser(network),
                                 torch.device("cpu"))
 
 
@@ -74,14 +75,15 @@ def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
     made = batches(mixture, annotations)
     made.spec = dataclasses.replace(made.spec, augment=specs.AugmentSpec(1.0, ("xflip", "yflip")))
     index, level = torch.arange(60).repeat(20), torch.full((1200,), 0.7, dtype=torch.float64)
-    x_tn, condition = made.views(index, level, torch_generator("cpu", "views"))
+    x_tn, condition = made.views(made.clean(index, 0), index, level,
+                                 torch_generator("cpu", "views"))
     labels = condition["augment"]
     assert len(labels[:, :2].unique(dim=0)) == 4
     back = flipped(x_tn, labels)
-    plain = made.images + 0.7 * made.fixed[made.place]
+    plain = made.points.mean + 0.7 * made.fixed[made.place]
     torch.testing.assert_close(back, plain[index])
-    assert torch.equal(made.views(index, 0 * level, torch_generator("cpu", "views"))[0],
-                       flipped(made.images[index], labels))
+    assert torch.equal(made.views(made.clean(index, 0), index, 0 * level, torch_generator("cpu", "views"))[0],
+                       flipped(made.points.mean[index], labels))
 
 
 def test_below_sigma_max_the_ordinary_objective_is_used(mixture, tmp_path):

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.nuisances import varied
-from ambient.data.datasets import Dataset, to_float
+from ambient.data.datasets import Dataset
 from ambient.diffusion import crops, randomness
 from ambient.diffusion.augment import augment
 from ambient.diffusion.network import rows_of
@@ -22,6 +22,7 @@ from ambient.diffusion.noise import lognormal
 from ambient.specs import ClassifierSpec
 from ambient.training import shares
 from ambient.training.hardware import autocast
+from ambient.training.points import Points
 
 LEVELS = 17  # noise levels of the calibration report
 HELD_OUT_DRAWS = 2048  # (image, noise) pairs of each class and level, at most
@@ -58,10 +59,9 @@ def split(data: Dataset, holdout: float, seed: int) -> Split:
 class ClassifierBatches:
     """The loss of each training step, and of the held-out images."""
 
-    def __init__(self, spec: ClassifierSpec, data: Dataset, network: NoiseClassifier,
+    def __init__(self, spec: ClassifierSpec, data: Dataset, points: Points, network: NoiseClassifier,
                  where: torch.device) -> None:
-        self.spec, self.network, self.where = spec, network, where
-        self.images = torch.from_numpy(to_float(data.images))
+        self.spec, self.points, self.network, self.where = spec, points, network, where
         self.split = split(data, spec.holdout, spec.seed)
 
     def draw(self, nimg: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +86,7 @@ class ClassifierBatches:
         levels = randomness.torch_generator("cpu", "classifier-sigma", spec.seed, nimg)
         sigma = lognormal(len(rows), spec.noise.P_mean, spec.noise.P_std, levels)
         generator = randomness.torch_generator(self.where, "classifier-noise", spec.seed, nimg)
-        images, condition = self.images[rows].to(self.where), {}
+        images, condition = self.points.visited(rows, "classifier", spec.seed, nimg).to(self.where), {}
         if spec.augment.transforms:
             images, condition["augment"] = augment(images, generator, spec.augment.p, spec.augment.transforms)
         if spec.nuisances:
@@ -140,8 +140,8 @@ class ClassifierBatches:
         rows = rows[:HELD_OUT_DRAWS // 4]
         rows = np.repeat(rows, max(1, min(16, HELD_OUT_DRAWS // 4 // len(rows))))
         generator = randomness.torch_generator("cpu", "held-out", self.spec.seed, kind, sigma)
-        x = self.images[rows] + sigma * torch.randn(
-            (len(rows), *self.images.shape[1:]), generator=generator)
+        x = self.points.fixed(rows, self.spec.seed) + sigma * torch.randn(
+            (len(rows), *self.points.shape), generator=generator)
         if self.spec.crop is not None:
             x = x * crops.random_squares(len(x), x.shape[-1], self.spec.crop, generator)
         with autocast(self.spec.optimiser.precision, self.where):

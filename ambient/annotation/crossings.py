@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from ambient.annotation.classifier import Classifier
-from ambient.annotation.levels import Levels
+from ambient.annotation.levels import Inputs, Levels
 from ambient.annotation.trajectories import CHUNK, PROTOCOLS, Dense
 from ambient.data.datasets import Dataset
 from ambient.jobs import ranks
@@ -15,11 +13,12 @@ from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.specs import AnnotationSpec
 from ambient.training.hardware import compile_for, device
+from ambient.training.points import Points
 
 PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 
 
-def classify(asked: Dense, data: Dataset, state: State) -> np.ndarray | None:
+def classify(asked: Dense, data: Dataset, points: Points, state: State) -> np.ndarray | None:
     """P(corrupted) of every corrupted image along the levels; None but on the first rank."""
     rows = np.flatnonzero(data.corrupted)
     step = CHUNK * min(max(PASSES // (CHUNK * asked.spec.num_sigmas * asked.spec.num_trials), 1), 16)
@@ -27,22 +26,23 @@ def classify(asked: Dense, data: Dataset, state: State) -> np.ndarray | None:
     compile_for(asked.classifier.network.model, len(rows) * asked.spec.num_sigmas // (CHUNK * ranks.size()))
     pieces = [(f"trajectories-{k * step}", len(part)) for k, part in enumerate(parts)]
     shards = collect("annotate", state, pieces,
-                     lambda k: {"p": asked.of(data.images[parts[k]], data.ids[parts[k]])})
+                     lambda k: {"p": asked.of(points.fixed(parts[k], asked.spec.seed).numpy(),
+                                              data.ids[parts[k]])})
     return None if shards is None else np.concatenate([shard["p"] for shard in shards])
 
 
-def crossings(spec: AnnotationSpec, mixture: Dataset, classifier: Path | None, state: State) -> Levels | None:
+def crossings(spec: AnnotationSpec, mixture: Dataset, inputs: Inputs, state: State) -> Levels | None:
     """sigma_min of each corrupted sample, or where `spec.OF_MEAN` that of their mean curve for all.
 
     None but on the first rank. Raises `ValueError` without a classifier.
     """
-    if classifier is None:
+    if inputs.classifier is None:
         raise ValueError(f"annotation method {spec.method} needs --classifier")
-    processor = device()
-    asked = PROTOCOLS[spec.protocol](spec, Classifier(classifier, processor), processor)
-    if (p := classify(asked, mixture, state)) is None:
+    processor, points = device(), Points(mixture, inputs.latents)
+    asked = PROTOCOLS[spec.protocol](spec, Classifier(inputs.classifier, processor), processor)
+    if (p := classify(asked, mixture, points, state)) is None:
         return None
-    corrupted = mixture.images[mixture.corrupted == 1]
+    corrupted = points.fixed(np.flatnonzero(mixture.corrupted), spec.seed).numpy()
     curves = asked.curves(p, corrupted)
     if spec.OF_MEAN:
         curves = curves.mean(axis=0, keepdims=True)

@@ -12,11 +12,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files beside the mixture: a noise classifier, classifiers of crops, the measured crop(sigma)."""
+    """Files beside the mixture: latents, noise classifier, classifiers of crops, the measured crop(sigma)."""
 
     classifier: Path | None = None
     crops: Sequence[Path] = ()
     locality: Path | None = None
+    latents: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)

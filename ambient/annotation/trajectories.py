@@ -79,6 +79,11 @@ def first_crossing(sigmas: np.ndarray, curves: np.ndarray, epsilon: float, never
     return np.where(below.any(axis=-1), found, sigmas[-1] if never_crosses == "last" else np.inf)
 
 
+def points(images: np.ndarray) -> torch.Tensor:
+    """x_0, float32, of uint8 images, or of what is x_0 already (`ambient.training.points`)."""
+    return torch.from_numpy(to_float(images) if images.dtype == np.uint8 else images)
+
+
 class Dense:
     """Noise of its own for each image, level and trial, drawn from (seed, level, id)."""
 
@@ -103,8 +108,8 @@ class Dense:
                                                   (self.spec.num_trials, *shape)))
 
     def of(self, images: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Mean P(corrupted) over trials, (N, num_sigmas) float32, for uint8 `images` (N, C, H, W)."""
-        x0 = torch.from_numpy(to_float(images)).to(self.where)
+        """Mean P(corrupted) over trials, (N, num_sigmas) float32. `images` (N, C, H, W): uint8, or x_0."""
+        x0 = points(images).to(self.where)
         p = np.empty((len(images), len(self.sigmas)), np.float32)
         for k in range(len(self.sigmas)):
             noise = self.draws(k, ids, images.shape[1:])
@@ -150,7 +155,7 @@ class SharedNoise(Dense):
             random = randomness.numpy_generator("annotation-reference", self.spec.seed, k)
             rows = random.integers(len(images), size=self.spec.reference_draws)
             z = torch.from_numpy(random.standard_normal((len(rows), 1, *images.shape[1:]), np.float32))
-            x0 = torch.from_numpy(to_float(images[rows])).to(self.where)
+            x0 = points(images[rows]).to(self.where)
             means[k] = np.concatenate([self.probability(x, k, noise) for x, noise in
                                        zip(x0.split(CHUNK), z.split(CHUNK), strict=True)]).mean(
                                            dtype=np.float64)

@@ -59,6 +59,15 @@ def parent(results: Results, result: Result, role: str, *stages: str) -> Result:
     return found
 
 
+def parents(results: Results, result: Result, role: str, stage: str) -> list[Result]:
+    """All files that a job read as `role`; none where it read none. Raises `Loose` as `parent` does."""
+    entries = result.manifest["inputs"].get(role, [])
+    found = [results.get(Path(os.path.normpath(result.key.parent / entry["path"]))) for entry in entries]
+    if any(one is None or one.stage != stage for one in found):
+        raise Loose(f"{result.path} was made from a {role} that is no output of {stage}")
+    return found
+
+
 def setting(result: Result, key: str) -> Any:
     """A setting of the job that made an artefact. Raises `Loose` where its specification has none."""
     try:
@@ -221,11 +230,27 @@ def check_images(results: Results, run: Run, row: RowSpec, summary: Result) -> N
             raise Loose(f"trained on {data.path} with the annotations of other images")
     elif parent(results, annotations, "data", "corrupt") is not data:
         raise Loose(f"trained on {data.path}, which {annotations.path} does not annotate")
+    check_latents(results, run, data)
     mixture = parent(results, annotations, "data", "corrupt")
     check_mixture(results, mixture, row)
     target = parent(results, parent(results, run.scores, "reference", "reference"), "data", "prepare")
     if parent(results, mixture, "data", "prepare") is not target:
         raise Loose(f"measured against {target.path}, which {mixture.path} was not made from")
+
+
+def check_latents(results: Results, run: Run, data: Result) -> None:
+    """Raise `Loose` unless a training's latents are of its own images, and its samples decoded as they were
+    encoded."""
+    mixtures = parents(results, data, "data", "corrupt") if data.stage == "combine" else [data]
+    encoded = parents(results, run.denoiser, "latents", "encode")
+    coders = parents(results, run.samples, "encoder", "encoder")
+    for one in encoded:
+        if parent(results, one, "data", "corrupt") not in mixtures:
+            raise Loose(f"trained on {one.path}, which are latents of other images than {data.path}")
+        if [parent(results, one, "encoder", "encoder")] != coders:
+            raise Loose(f"trained on {one.path}, of another encoder than {run.samples.path} was decoded by")
+    if coders and not encoded:
+        raise Loose(f"{run.samples.path} was decoded, and its denoiser was trained on pixels")
 
 
 def check_beside(results: Results, run: Run, usable: Sequence[Result], beside: Sequence[Result]) -> None:

@@ -80,6 +80,10 @@ class Costs:
         """(images, channels, resolution) of a study's dataset."""
         return self.dataset(self.experiments.study(study).dataset)
 
+    def points(self, study: str) -> tuple[int, int, int]:
+        """(images, channels, side) of what a study's denoisers see."""
+        return self.data(study)[0], *self.experiments.shape(study)
+
     def data_mb(self, study: str) -> float:
         """All images of a study as float32, MB."""
         images, channels, resolution = self.data(study)
@@ -104,6 +108,22 @@ class Costs:
         images = self.data(study)[0]
         return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study))
 
+    def encoder(self, dataset: str, encoder: str) -> Work:
+        """Three passes through both halves for each image of its training, and one half for each image."""
+        spec, (images, channels, resolution) = self.experiments.encoder(encoder), self.dataset(dataset)
+        seen, batch = spec.training()
+        passes = images + 6.0 * seen
+        return Work(flops=2 * spec.multiply_adds(resolution, channels) * passes, gpu=True, ranks=True,
+                    batch=batch,
+                    memory_mb=BASE_MB + 5 * images * channels * resolution**2 / 1e6)
+
+    def encode(self, study: str) -> Work:
+        images, channels, resolution = self.data(study)
+        spec = self.experiments.encoder(self.experiments.study(study).encoder)
+        wide, side = spec.latent(resolution)
+        return Work(flops=2 * spec.multiply_adds(resolution, channels) * images, gpu=True, ranks=True,
+                    memory_mb=BASE_MB + self.data_mb(study) + 16 * images * wide * side**2 / 1e6)
+
     def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, network: NetworkCost) -> Work:
         """Training: three forward passes an image, five copies of the weights twice over."""
         return Work(flops=6.0 * network.multiply_adds * spec.optimiser.nimg, gpu=True, ranks=True,
@@ -113,17 +133,17 @@ class Costs:
 
     def classifier(self, study: str, classifier: str) -> Work:
         spec = self.experiments.classifier(study, classifier)
-        _, channels, resolution = self.data(study)
+        _, channels, resolution = self.points(study)
         return self.fitting(spec, study, spec.network.cost(resolution, channels, encoder_only=True))
 
     def train(self, run: str) -> Work:
         study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
-        _, channels, resolution = self.data(study)
+        _, channels, resolution = self.points(study)
         return self.fitting(spec, study, spec.network.cost(resolution, channels))
 
     def annotate(self, study: str, annotation: str) -> Work:
         spec: AnnotationSpec = self.experiments.annotation(study, annotation)
-        images, channels, resolution = self.data(study)
+        images, channels, resolution = self.points(study)
         flops = 0.0
         for name in self.experiments.crop_classifiers(annotation) or [
                 self.experiments.classifier_of(annotation)]:
@@ -142,7 +162,7 @@ class Costs:
     def locality(self, study: str) -> Work:
         spec = self.experiments.locality(study)
         training = self.experiments.training(self.experiments.locality_run(study), 0)
-        _, channels, resolution = self.data(study)
+        _, channels, resolution = self.points(study)
         passes = spec.num_images * spec.num_sigmas * (len(spec.contexts) + 1)
         network = training.network.cost(resolution, channels)
         return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, memory_mb=2 * BASE_MB)
@@ -150,12 +170,13 @@ class Costs:
     def sample(self, run: str) -> Work:
         spec: SamplingSpec = self.experiments.sampling(run)
         training, study = self.experiments.training(run, 0), self.experiments.run(run).study
-        _, channels, resolution = self.data(study)
-        network = training.network.cost(resolution, channels)
+        _, channels, side = self.points(study)
+        network = training.network.cost(side, channels)
+        _, shown, resolution = self.data(study)
         images = spec.images(len(training.snapshots))
         passes = images * (2 * spec.sampler.num_steps - 1)
         return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,
-                    memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
+                    memory_mb=BASE_MB + 3 * images * shown * resolution**2 / 1e6)
 
     def features(self, images: int, detector: str) -> Work:
         """Features of images, what the detector's kind says that one costs."""

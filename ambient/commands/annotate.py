@@ -69,6 +69,9 @@ def asked_of(run: Chosen, corruption: str | None) -> Asked:
     if classifier is None:
         raise ValueError(f"--run: {run.run} is annotated by the method {spec.method}, allowed: a run that a "
                          "noise classifier annotated")
+    if (encoder := experiments.study(study).encoder) is not None:
+        raise ValueError(f"--run: {run.run} works on the latents of {encoder}, allowed: a run that works on "
+                         "pixels")
     added = experiments.added_dataset(corruption)
     data = existing(run.files.mixture(study, corruption))
     dataset = experiments.dataset(added or experiments.study(study).dataset)
@@ -120,13 +123,14 @@ def of_training(asked: Asked, protocol: Dense, mixture: Dataset) -> np.ndarray |
     from ambient.annotation.crossings import classify
     from ambient.jobs.identity import identity
     from ambient.jobs.state import State
+    from ambient.training.points import Points
 
     if asked.spec.protocol != "shared_noise":
         return None
     run, study = asked.run.experiments, asked.run.experiments.run(asked.run.run).study
     place = Path("results/.state", run.scale, "new-images", study, asked.corruption, asked.annotation)
     owner = identity("ambient.annotate", asked.spec, [sha256(asked.data), sha256(asked.classifier)])
-    return classify(protocol, mixture, State(place, owner))
+    return classify(protocol, mixture, Points(mixture), State(place, owner))
 
 
 def table_of(asked: Asked, pictures: Prepared) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from ambient.data.submitted import ABOUT, SHEET
 from ambient.jobs.progress import Progress
 from ambient.specs import SamplingSpec
 from ambient.specs.strict import plain, require
-from ambient.storage.files import digest, read_json, write_json
+from ambient.storage.files import digest, read_json, sha256, write_json
 from ambient.storage.text import printable
 
 SHOWN = 256  # images of the contact sheet
@@ -37,6 +38,12 @@ class Wanted:
     seed: int
     count: int
 
+    @cached_property
+    def encoder(self) -> Path | None:
+        """The encoder that decodes what is drawn, where the run works on latents."""
+        path = self.run.files.encoder_of_run(self.run.run)
+        return path and scales.existing(path)
+
     @property
     def sampling(self) -> SamplingSpec:
         """How the workflow samples the run."""
@@ -44,7 +51,8 @@ class Wanted:
 
     def settings(self) -> dict:
         """All that an image depends on but its number."""
-        return {"weights_sha256": self.weights.sha256, "snapshot": self.snapshot, "seed": self.seed,
+        own = {"encoder_sha256": sha256(self.encoder)} if self.encoder else {}
+        return own | {"weights_sha256": self.weights.sha256, "snapshot": self.snapshot, "seed": self.seed,
                 "sampler": plain(self.sampling.sampler), "precision": self.sampling.precision}
 
     def key(self, number: int) -> str:
@@ -86,16 +94,18 @@ def draw(wanted: Wanted, out: Path) -> None:
     """Write the samples that are not there yet, in the workflow's own batches."""
     from ambient.evaluation.draw import Draw
     from ambient.stages.sample import BATCH
+    from ambient.training.encoding import Decoder
     from ambient.training.hardware import device
     from ambient.training.loading import load_denoiser
 
     where, spec = device(), wanted.sampling
+    decoder = Decoder(wanted.encoder, where) if wanted.encoder else None
     drawer = Draw(*load_denoiser(wanted.run.denoiser, wanted.snapshot, where), spec.sampler, spec.precision,
-                  where)
+                  where, decoder)
     size, progress = BATCH[where.type], Progress("sample", wanted.count)
     for first in range(0, wanted.count, size):
         ids = range(first, min(first + size, wanted.count))
-        missing = [k for k in ids if sample_at(out / name(k), wanted.key(k), drawer.shape) is None]
+        missing = [k for k in ids if sample_at(out / name(k), wanted.key(k), drawer.image) is None]
         drawn = drawer.images(wanted.seed, ids) if missing else None
         for k in missing:
             write_png(out / name(k), drawn[k - first], wanted.key(k))

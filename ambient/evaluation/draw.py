@@ -11,6 +11,7 @@ from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.sampler import heun
 from ambient.specs import SamplerSpec
+from ambient.training.encoding import Decoder
 from ambient.training.hardware import autocast
 
 
@@ -18,13 +19,31 @@ class Draw:
     """Samples of one snapshot by index."""
 
     def __init__(self, denoiser: Denoiser, about: dict, sampler: SamplerSpec, precision: str,
-                 where: torch.device) -> None:
+                 where: torch.device, decoder: Decoder | None = None) -> None:
+        """`decoder`: of the encoder whose latents the denoiser works on; None: it works on pixels.
+
+        Raises `ValueError` where a denoiser of latents has none, or latents of another shape.
+        """
+        self.decoder = decoder
+        self.check(about)
         self.denoiser, self.sampler, self.precision, self.where = denoiser, sampler, precision, where
         self.shape = (about["channels"], about["resolution"], about["resolution"])
+        self.image = decoder.image(about["resolution"]) if decoder else self.shape  # of what is drawn
         conditional = about["spec"]["network"]["conditional"]
         self.classes = about["num_classes"] if conditional else 0  # width of the one-hot labels
         # Those that the denoiser was trained on: labels may leave out some below the largest.
         self.trained = np.array(about.get("classes", range(self.classes)), np.int64)
+
+    def check(self, about: dict) -> None:
+        """Refuse samples that would be no images."""
+        encoded = about.get("encoded", False)
+        if encoded != (self.decoder is not None):
+            raise ValueError("the denoiser works on "
+                             + ("latents: samples need the encoder that made them" if encoded else
+                                "pixels: its samples take no encoder"))
+        if self.decoder is not None and self.decoder.spec.channels != about["channels"]:
+            raise ValueError(f"{self.decoder.path}: has latents of {self.decoder.spec.channels} channels, "
+                             f"the denoiser works on {about['channels']}")
 
     def normal(self, stream: str, seed: int, ids: range) -> Tensor:
         draws = randomness.normal(stream, seed, ids, self.shape)
@@ -49,4 +68,6 @@ class Draw:
         if not torch.isfinite(samples).all():  # they would become black images
             raise FloatingPointError(f"samples {ids.start} to {ids.stop - 1} of seed {seed} are not finite: "
                                      "sampler.sigma_max or S_noise is too large, or so are the weights")
+        if self.decoder is not None:
+            return self.decoder.images(samples)
         return to_uint8(samples.clamp(-1, 1).float().cpu().numpy())

@@ -12,6 +12,7 @@ from ambient.specs.strict import SpecError, require
 if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
 
+NO_TRANSFORMS = "none in a study with an encoder: they change images, and it works on latents"
 SMALLEST_DETECTED = 8  # pixels: a detector that learns halves its images three times
 
 
@@ -88,10 +89,14 @@ def check_run(found: Experiments, name: str) -> None:
     """A run's network, samples and added images against the images of its study."""
     run = found.run(name)
     key, study = f"studies.{run.study}", found.study(run.study)
-    dataset = found.dataset(study.dataset)
     check_study(found, run.study)
     training, sampling = found.training(name, study.training_seeds[0]), found.sampling(name)
-    check_network(f"{key}.training", training.network, dataset.resolution)
+    _, side = found.shape(run.study)
+    check_network(f"{key}.training", training.network, side)
+    if study.encoder is not None:
+        check_encoder(found, run.study)
+        require(not training.augment.transforms, f"{key}.training.augment.transforms",
+                list(training.augment.transforms), NO_TRANSFORMS)
     for detector in found.detectors(run.study):
         spec = found.detector(detector)
         check_recorded(f"detectors.{detector}.weights", spec.weights)
@@ -103,7 +108,18 @@ def check_run(found: Experiments, name: str) -> None:
         check_corruption(found, run.study, corruption)
         names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]
         for classifier in filter(None, names):
-            check_classifier(found, run.study, classifier, dataset.resolution)
+            check_classifier(found, run.study, classifier, side)
+
+
+def check_encoder(found: Experiments, study: str) -> None:
+    """An encoder against the images of a study, and those that it is made on."""
+    entry, where = found.study(study), f"encoders.{found.study(study).encoder}"
+    name, other = entry.dataset, found.encoder_dataset(study)
+    for key in ("channels", "resolution"):
+        ours, its = (getattr(found.dataset(dataset), key) for dataset in (name, other))
+        require(ours == its, f"{where}.dataset", other, f"one with {key} {ours}, as {name} has")
+    found.encoding(study)
+    check_recorded(f"{where}.weights", found.encoder_weights(entry.encoder))
 
 
 def check_corruption(found: Experiments, study: str, corruption: str) -> None:
@@ -148,8 +164,11 @@ def check_classifier(found: Experiments, study: str, name: str, resolution: int)
     """A classifier's network and crop against the images."""
     spec = found.classifier(study, name)
     check_network(f"studies.{study}.classifier", spec.network, resolution)
+    if found.study(study).encoder is not None:
+        for key, values in (("augment.transforms", spec.augment.transforms), ("nuisances", spec.nuisances)):
+            require(not values, f"studies.{study}.classifier.{key}", list(values), NO_TRANSFORMS)
     require((spec.crop or 0) <= resolution, f"classifiers.{name}.crop", spec.crop,
-            f"at most the image's {resolution} pixels")
+            f"at most {resolution}, the side of what it sees")
 
 
 def check_locality(found: Experiments, study: str) -> None:
@@ -158,9 +177,9 @@ def check_locality(found: Experiments, study: str) -> None:
     where, training = f"studies.{study}.locality", found.training(run, 0)
     require(not training.network.conditional, f"{where}.run", run,
             "a run whose network is not conditional: crops have no class")
-    resolution = found.dataset(found.study(found.run(run).study).dataset).resolution
+    _, resolution = found.shape(found.run(run).study)
     step = training.network.step
     seen = [*(size for size in spec.contexts if size < resolution), resolution]
     wrong = [size for size in seen if size % step or (resolution - size) % 2 or (size - spec.patch) % 2]
     require(not wrong, f"{where}.contexts", wrong, f"multiples of {step}, which the network needs, of the "
-            f"parity of patch = {spec.patch} and of the image's {resolution}")
+            f"parity of patch = {spec.patch} and of the side of what it sees, {resolution}")

@@ -34,6 +34,8 @@ class StudyEntry:
     annotation: Mapping[str, Any]  #: what `AnnotationSpec` has
     training: Mapping[str, Any]  #: what `TrainingSpec` has
     sampling: Mapping[str, Any]  #: what `SamplingSpec` has
+    #: name in `encoders`: denoisers work on its latents; null: on the pixels
+    encoder: str | None = None
     locality: Mapping[str, Any] | None = None  #: what `LocalitySpec` has, and the run it is measured on
     paper: Published | None = None  #: what the study's published numbers are of
 

@@ -61,6 +61,34 @@ class Files:
         made = self.experiments.run(run)
         return self.path("combine", run=run) if made.also else self.mixture(made.study, made.corruption)
 
+    # --- latents --------------------------------------------------------------------------------------
+
+    def encoder(self, study: str) -> str | None:
+        """The encoder in whose latents a study's denoisers work, if they do."""
+        name = self.experiments.study(study).encoder
+        return name and self.path("encoder", dataset=self.experiments.encoder_dataset(study), encoder=name)
+
+    def encoder_of_run(self, run: str) -> str | None:
+        """The same by a run."""
+        return self.encoder(self.experiments.run(run).study)
+
+    def latents(self, study: str, corruption: str, classifier: str | None = None) -> list[str]:
+        """The latents of a mixture; none where a study works on pixels."""
+        if self.experiments.study(study).encoder is None:
+            return []
+        return [self.path("encode", study=study, corruption=corruption,
+                          fraction=str(self.experiments.fraction(study, classifier)))]
+
+    def latents_of_run(self, run: str) -> list[str]:
+        """The latents of each mixture that a run's data are made of."""
+        made = self.experiments.run(run)
+        return [path for corruption, _ in made.parts for path in self.latents(made.study, corruption)]
+
+    def locality_latents(self, study: str) -> list[str]:
+        """The latents of the images that crop(sigma) is measured on."""
+        run = self.experiments.run(self.experiments.locality_run(study))
+        return self.latents(run.study, run.corruption)
+
     # --- annotations and classifiers ------------------------------------------------------------------
 
     def annotations(self, run: str, role: str = "out") -> str:

@@ -20,6 +20,8 @@ from ambient.specs import (
     ClassifierSpec,
     CombineSpec,
     DatasetSpec,
+    EncoderSpec,
+    EncodingSpec,
     LocalitySpec,
     MixtureSpec,
     OperationSpec,
@@ -199,6 +201,44 @@ class Stages:
             "clean_fraction": clean_fraction, "seed": self.study(study).mixture_seed, "op": op,
             "params": entry}, f"corruptions.{corruption}")
 
+    def encoder(self, name: str) -> EncoderSpec:
+        """The specification of the `encoder` stage."""
+        entry = self.entry("encoders", name, "studies")
+        own = {key: value for key, value in entry.items() if key not in ("weights", "dataset")}
+        return build(EncoderSpec, own, f"encoders.{name}")
+
+    def encoder_weights(self, name: str) -> str | None:
+        """The local path of an encoder's weights, where they come from outside."""
+        where, weights = f"encoders.{name}.weights", self.entry("encoders", name, "studies").get("weights")
+        given = isinstance(weights, str) and not self.encoder(name).LEARNS
+        require(weights is None or given, where, weights,
+                "null for an encoder that learns in the workflow, else a path")
+        return weights
+
+    def encoder_dataset(self, study: str) -> str:
+        """The dataset that a study's encoder is made on: its own `dataset`, or the study's."""
+        name, own = self.study(study).encoder, self.study(study).dataset
+        dataset = self.entry("encoders", name, f"studies.{study}.encoder").get("dataset", own)
+        self.entry("datasets", dataset, f"encoders.{name}.dataset")
+        return dataset
+
+    def encoding(self, study: str) -> EncodingSpec:
+        """The specification of the `encode` stage."""
+        name = self.study(study).encoder
+        require(name is not None, f"studies.{study}.encoder", name, "a name in encoders, to have latents")
+        return EncodingSpec(self.encoder(name).kind)
+
+    def shape(self, study: str) -> tuple[int, int]:
+        """(channels, side) of what a study's denoisers see: of its images, or of their latents."""
+        entry = self.study(study)
+        dataset = self.dataset(entry.dataset)
+        if entry.encoder is None:
+            return dataset.channels, dataset.resolution
+        try:
+            return self.encoder(entry.encoder).latent(dataset.resolution)
+        except SpecError as error:
+            raise SpecError(f"studies.{study}.encoder: {error}") from None
+
     def fraction(self, study: str, classifier: str | None = None) -> float:
         """The clean fraction of a study's mixtures, or of the one that a leaky classifier reads."""
         own = self.study(study).clean_fraction
@@ -285,8 +325,10 @@ class Stages:
     def sampling(self, run: str) -> SamplingSpec:
         """The specification of the `sample` stage."""
         study = self.run(run).study
-        return evaluating(self.study_sampling(study), f"studies.{study}.sampling",
+        spec = evaluating(self.study_sampling(study), f"studies.{study}.sampling",
                           [self.training(run, 0).network.kind])
+        encoder = self.study(study).encoder
+        return dataclasses.replace(spec, encoder=encoder and self.encoder(encoder).kind)
 
     def study_sampling(self, study: str) -> SamplingSpec:
         """How all runs of a study are sampled."""

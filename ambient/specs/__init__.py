@@ -7,6 +7,7 @@ Standard library only, so that the workflow can validate everything without impo
 
 from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec, OperationSpec, SelectSpec
+from ambient.specs.encoding import EncoderSpec, EncodingSpec
 from ambient.specs.evaluation import (
     DetectorSpec,
     EvaluationSpec,
@@ -39,9 +40,9 @@ from ambient.specs.training import (
 
 __all__ = [
     "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec",
-    "ComparisonSpec", "DatasetSpec", "DetectorSpec", "EvaluationSpec", "FigureSpec", "LandmarksSpec",
-    "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec",
-    "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "ReportSpec", "RowSpec", "SamplerSpec",
-    "SamplingSpec", "ScorerSpec", "SelectSpec",
-    "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
+    "ComparisonSpec", "DatasetSpec", "DetectorSpec", "EncoderSpec", "EncodingSpec", "EvaluationSpec",
+    "FigureSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost",
+    "NetworkSpec", "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec",
+    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure",
+    "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

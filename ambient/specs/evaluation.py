@@ -51,6 +51,7 @@ class SamplingSpec:
     precision: Literal["float32", "bfloat16"]  #: of the network's arithmetic; the sampler's steps are float64
     earlier_seeds: int | None = None  #: how many of the seeds snapshots before the last get; None: all
     network: str = later("unet")  #: the run's kind of network, whose code the job is of; set by itself
+    encoder: str | None = later(None)  #: the same of its study's encoder, which decodes; null: pixels
 
     def __post_init__(self) -> None:
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")

@@ -170,6 +170,9 @@ class TrainingSpec:
     sigma_data: float  #: standard deviation of the data, of the preconditioning
     snapshots: tuple[int, ...]  #: images seen at each snapshot; the last is the end
     seed: int  #: of initial weights, batches and noise
+    #: of latents: visit: each visit of an image draws its latent anew, so that x_tn of an image is no fixed
+    #: point; fixed: each image has one latent
+    posterior: Literal["visit", "fixed"] = later("visit")
 
     def __post_init__(self) -> None:
         require_finite(self)

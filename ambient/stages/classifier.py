@@ -10,6 +10,7 @@ has a clean fraction of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -27,6 +28,7 @@ from ambient.storage.files import write_json
 from ambient.training.build import build_network
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import fit
+from ambient.training.points import Points
 from ambient.training.weights import save_weights
 
 WEAK_ACCURACY = 0.75  # balanced, held-out, at the best level
@@ -55,16 +57,17 @@ def verdict(report: dict) -> str:
 
 
 def main(spec: ClassifierSpec, record, *, data: Path, state: State, out: Path,
-         calibration: Path) -> None:
+         calibration: Path, latents: Sequence[Path] = ()) -> None:
     """Train; `out` gets the selected EMA weights, `calibration` the held-out report (JSON)."""
     mixture, where = read(data), device()
-    _, channels, resolution, _ = mixture.images.shape
+    points = Points(mixture, latents)
+    channels, resolution, _ = points.shape
     init = randomness.torch_generator("cpu", "init", spec.seed)
     encoder = build_network(spec.network, resolution, channels, 0, bool(spec.augment.transforms), init,
                          encoder_only=True)
     network = NoiseClassifier(encoder, init).to(where)
     compile_for(encoder, spec.optimiser.nimg // spec.optimiser.batch)
-    batches = ClassifierBatches(spec, mixture, network, where)
+    batches = ClassifierBatches(spec, mixture, points, network, where)
 
     def evaluate(nimg: int, weights: dict[str, Tensor]) -> None:
         levels = batches.calibration(weights)

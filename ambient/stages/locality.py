@@ -8,13 +8,14 @@ where one is given: at low noise the whole error is below any useful absolute to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ambient.data.datasets import read, to_float
+from ambient.data.datasets import read
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.jobs.progress import Progress
@@ -23,6 +24,7 @@ from ambient.specs.strict import build
 from ambient.storage.files import atomic, write_json
 from ambient.training.hardware import device
 from ambient.training.loading import load_denoiser, require_network
+from ambient.training.points import Points
 
 BATCH = 250
 
@@ -68,14 +70,16 @@ def needed(losses: np.ndarray, contexts: list[int], tolerance: float,
     return contexts[int(apart[-1]) + 1 if len(apart) else 0]
 
 
-def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, map_out: Path) -> None:
+def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, map_out: Path,
+         latents: Sequence[Path] = ()) -> None:
     """`out` gets the loss of each level and context (CSV), `map_out` crop(sigma) (JSON)."""
     where, dataset = device(), read(data)
     network, about = load_denoiser(denoiser, spec.nimg, where)
     require_network(denoiser, about, spec.network)
     if about["spec"]["network"]["conditional"]:
         raise ValueError(f"{denoiser}: is class-conditional; locality is measured on unconditional models")
-    side = dataset.images.shape[-1]
+    points = Points(dataset, latents)
+    side = points.shape[-1]
     contexts = [*(size for size in spec.contexts if size < side), side]
     check(contexts, side, spec.patch, build(NetworkSpec, about["spec"]["network"], str(denoiser)).step)
     every = np.arange(len(dataset.ids))
@@ -84,7 +88,7 @@ def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, m
     rows = clean[order[:spec.num_images]]
     sigmas = np.geomspace(spec.sigma_low, spec.sigma_high, spec.num_sigmas)
     progress, found, crop = Progress("locality", len(sigmas) * len(contexts)), [], []
-    x0 = torch.from_numpy(to_float(dataset.images[rows])).to(where)
+    x0 = points.fixed(rows, spec.seed).to(where)
     for k, sigma in enumerate(sigmas):
         z = randomness.normal(f"locality-{k}", spec.seed, dataset.ids[rows], x0.shape[1:])
         x = x0 + float(sigma) * torch.from_numpy(z).to(where)

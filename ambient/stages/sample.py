@@ -18,6 +18,7 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import SamplingSpec
 from ambient.storage.files import write_arrays
+from ambient.training.encoding import Decoder
 from ambient.training.hardware import compile_for, device
 from ambient.training.loading import load_denoiser, require_network
 from ambient.training.weights import read_description
@@ -26,7 +27,8 @@ BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, n
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
 
 
-def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path) -> None:
+def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
+         encoder: Path | None = None) -> None:
     """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
 
     The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them.
@@ -44,7 +46,8 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path)
 
     @lru_cache(1)
     def drawer(nimg: int) -> Draw:
-        draw = Draw(*load_denoiser(denoiser, nimg, where), spec.sampler, spec.precision, where)
+        decoder = Decoder(encoder, where) if encoder else None
+        draw = Draw(*load_denoiser(denoiser, nimg, where), spec.sampler, spec.precision, where, decoder)
         compile_for(draw.denoiser.model, nfe * total // (size * ranks.size()))
         return draw
 

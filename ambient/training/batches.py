@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset, to_float
+from ambient.data.datasets import Dataset
 from ambient.diffusion import randomness
 from ambient.diffusion.augment import augment, flipped
 from ambient.diffusion.denoiser import Denoiser, per_sample
@@ -23,18 +23,18 @@ from ambient.diffusion.objective import ambient_loss
 from ambient.specs import TrainingSpec
 from ambient.training import shares
 from ambient.training.hardware import autocast
+from ambient.training.points import Points
 
 
 class AmbientBatches:
     """The loss of each step of a run: `loss(nimg)` is a function of (specification, nimg) only."""
 
-    def __init__(self, spec: TrainingSpec, data: Dataset, annotations: Annotations,
+    def __init__(self, spec: TrainingSpec, data: Dataset, points: Points, annotations: Annotations,
                  denoiser: Denoiser, where: torch.device) -> None:
-        self.spec, self.denoiser, self.where = spec, denoiser, where
+        self.spec, self.points, self.denoiser, self.where = spec, points, denoiser, where
         rows = annotations.of(data.ids)
         self.admission = Admission(spec.loss.buffer, spec.loss.margin)
         self.eligible = EligibleSampler(rows.sigma_min, rows.sigma_max, self.admission)
-        self.images = torch.from_numpy(to_float(data.images))
         self.labels = torch.from_numpy(data.labels)
         self.classes = data.num_classes
         self.sigma_min = torch.from_numpy(rows.sigma_min)
@@ -42,9 +42,8 @@ class AmbientBatches:
         noised = np.flatnonzero((rows.sigma_min > 0) & np.isfinite(rows.sigma_min))
         self.place = torch.full((len(data.ids),), -1)
         self.place[noised] = torch.arange(len(noised))
-        shape = data.images.shape[1:]
-        fixed = randomness.normal("fixed-noise", spec.seed, data.ids[noised], shape)
-        self.fixed = torch.from_numpy(np.concatenate([fixed, np.zeros((1, *shape), np.float32)]))
+        fixed = randomness.normal("fixed-noise", spec.seed, data.ids[noised], points.shape)
+        self.fixed = torch.from_numpy(np.concatenate([fixed, np.zeros((1, *points.shape), np.float32)]))
 
     def draw(self, nimg: int) -> tuple[Tensor, Tensor, Tensor]:
         """(sigma, sample index, sigma_tn), each (batch,), levels float64, of the batch after `nimg`.
@@ -61,7 +60,13 @@ class AmbientBatches:
         noised = self.admission.above(sigma, level) & (self.spec.loss.sigma_tn == "sigma_min")
         return sigma, index, torch.where(noised, level, 0.0)
 
-    def views(self, index: Tensor, sigma_tn: Tensor,
+    def clean(self, index: Tensor, nimg: int) -> Tensor:
+        """x_0 of the images of a batch. A latent is drawn from its posterior, by `posterior` of the spec."""
+        if self.spec.posterior == "fixed":
+            return self.points.fixed(index.numpy(), self.spec.seed)
+        return self.points.visited(index, self.spec.seed, nimg)
+
+    def views(self, images: Tensor, index: Tensor, sigma_tn: Tensor,
               generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """(x_tn, condition): augmented images at their own level, A(x_i) + sigma_tn Z_i, and their condition.
 
@@ -71,7 +76,7 @@ class AmbientBatches:
         the loss takes it to be. There Z_i stays in place.
         """
         augmentation, fixed = self.spec.augment, self.fixed[self.place[index]].to(self.where)
-        images, condition = self.images[index].to(self.where), {}
+        images, condition = images.to(self.where), {}
         if augmentation.transforms:
             images, labels = augment(images, generator, augmentation.p, augmentation.transforms)
             fixed, condition["augment"] = flipped(fixed, labels), labels
@@ -84,7 +89,7 @@ class AmbientBatches:
         spec = self.spec
         sigma, index, sigma_tn = self.draw(nimg)
         generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
-        x_tn, condition = self.views(index, sigma_tn, generator)
+        x_tn, condition = self.views(self.clean(index, nimg), index, sigma_tn, generator)
         extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
         z = torch.randn(x_tn.shape, generator=generator, device=self.where)
         x_t = x_tn + per_sample(extra).to(x_tn) * z

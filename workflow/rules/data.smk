@@ -77,3 +77,47 @@ rule combine:
         "combine the data of {wildcards.run} ({wildcards.scale})"
     shell:
         "{resources.run} combine --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
+rule encoder:
+    """An encoder of images to latents, with its decoder."""
+    input:
+        unpack(reads("encoder")),
+    output:
+        **writes("encoder"),
+    log:
+        "results/{scale}/logs/encoder/{dataset}-{encoder}.log",
+    priority: 1  # what the longest chains begin with
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("encoder"),
+    params:
+        **told("encoder"),
+    message:
+        "make the encoder {wildcards.encoder} of {wildcards.dataset} ({wildcards.scale})"
+    shell:
+        "{resources.run} encoder --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
+rule encode:
+    """The latents of a mixture's images."""
+    input:
+        unpack(reads("encode")),
+    output:
+        **writes("encode"),
+    log:
+        "results/{scale}/logs/encode/{study}-{corruption}-{fraction}.log",
+    priority: 1
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("encode"),
+    params:
+        **told("encode"),
+    message:
+        "encode {wildcards.study}, {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
+    shell:
+        "{resources.run} encode --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

@@ -26,5 +26,5 @@ def annotate(spec: Spec, mixture, inputs: Inputs, state) -> Levels | None:
 
     if not inputs.crops:
         raise ValueError("annotation method crops needs --crops, a classifier for each size")
-    likeness = sigma_max(spec, mixture, inputs.crops, inputs.locality, state)
+    likeness = sigma_max(spec, mixture, inputs, state)
     return None if likeness is None else Levels(math.inf, *likeness)

@@ -20,4 +20,4 @@ def annotate(spec: AnnotationSpec, mixture, inputs: Inputs, state) -> Levels | N
     """sigma_min_i = inf { sigma : E[c(w_sigma, sigma) | w_i] > 0.5 - epsilon }."""
     from ambient.annotation.crossings import crossings
 
-    return crossings(spec, mixture, inputs.classifier, state)
+    return crossings(spec, mixture, inputs, state)

@@ -1,0 +1,66 @@
+"""Specifications of what turns images into latents, in which a denoiser works, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ambient.specs.kinds import Kinds, OfKinds
+from ambient.specs.strict import require, require_finite
+
+
+@dataclass(frozen=True)
+class EncoderSpec(OfKinds):
+    """An encoder with its decoder: what is told of it, whatever its kind.
+
+    A kind is a file of `ambient/training/encoders/`, with settings of its own. A study that names no encoder
+    works on the pixels themselves.
+    """
+
+    KINDS: ClassVar[Kinds] = Kinds("ambient.training.encoders")
+    LEARNS: ClassVar[bool] = False  # from images of the workflow; else its weights come from outside
+
+    kind: str  #: a file of `ambient/training/encoders/`
+    #: what is taken off each channel of a latent, and what it is then divided by, before it is halved; empty:
+    #: mean and standard deviation of the dataset's own latents, which the encoder's job measures
+    shift: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()  #: see shift
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        for key in ("shift", "scale"):
+            require(len(getattr(self, key)) in (0, self.channels), key, getattr(self, key),
+                    f"{self.channels} numbers, one for each channel of a latent, or none")
+        require(bool(self.shift) == bool(self.scale), "scale", self.scale, "given where shift is given")
+        require(all(value > 0 for value in self.scale), "scale", self.scale, "> 0")
+
+    @property
+    def channels(self) -> int:
+        """Channels of a latent."""
+        raise NotImplementedError
+
+    @property
+    def factor(self) -> int:
+        """How many times smaller the side of a latent is than an image's."""
+        raise NotImplementedError
+
+    def latent(self, resolution: int) -> tuple[int, int]:
+        """(channels, side) of the latent of an image of so many pixels. Raises `SpecError`."""
+        require(resolution % self.factor == 0, "kind", self.kind,
+                f"one for images of {resolution} pixels; this one takes multiples of {self.factor}")
+        return self.channels, resolution // self.factor
+
+    def training(self) -> tuple[int, int]:
+        """(images seen, images of a step) where it learns in the workflow, else (0, 0)."""
+        return 0, 0
+
+    def multiply_adds(self, resolution: int, channels: int) -> float:
+        """About how many there are in encoding, or decoding, one image."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class EncodingSpec:
+    """How the images of a mixture become latents: by which kind of encoder, whose code the job is of."""
+
+    kind: str  #: a file of `ambient/training/encoders/`; set by itself

@@ -1,0 +1,84 @@
+"""The training of a small autoencoder on the images of a dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ambient.data.datasets import Dataset, to_float
+from ambient.diffusion import randomness
+from ambient.diffusion.networks.autoencoder import Autoencoder, kl_divergence
+from ambient.jobs import ranks
+from ambient.jobs.state import State
+from ambient.training import shares
+from ambient.training.hardware import autocast, device
+from ambient.training.loop import fit
+
+if TYPE_CHECKING:
+    from ambient.training.encoders.autoencoder import Spec
+
+CHECKED = 10  # one image in so many is kept out of training, to report the error
+
+
+class ImageAutoencoder(Autoencoder):
+    """The network as an `ambient.training.encoding.Coder`."""
+
+    def encode(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents of uint8 images (N, C, H, H)."""
+        where = next(self.parameters()).device
+        mean, log_variance = self.posterior(torch.from_numpy(to_float(images)).to(where))
+        return mean, (log_variance / 2).exp()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images, about in [-1, 1], of latents."""
+        return self.decoded(z)
+
+
+class Batches:
+    """The loss of each step, a function of the images seen."""
+
+    def __init__(self, spec: Spec, network: Autoencoder, images: np.ndarray) -> None:
+        self.spec, self.network, self.where = spec, network, device()
+        self.images = torch.from_numpy(to_float(images))
+
+    def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
+        """The mean over images of |x - decoded(z)| + kl KL, both per pixel, with z = mean + std n."""
+        spec = self.spec
+        generator = randomness.torch_generator("cpu", "autoencoder", spec.seed, nimg)
+        rows = torch.randint(len(self.images), (spec.batch,), generator=generator)
+        mine = share.rows(len(rows))
+        x = self.images[rows[mine]].to(self.where)
+        with autocast(spec.precision, self.where):
+            mean, log_variance = self.network.posterior(x)
+            noise = torch.randn((len(rows), *mean.shape[1:]), generator=generator)[mine].to(mean)
+            decoded = self.network.decoded(mean + (log_variance / 2).exp() * noise)
+        divergence = kl_divergence(mean, log_variance).sum() / x.numel()
+        return (decoded - x).abs().mean() + spec.kl * divergence
+
+
+def trained(spec: Spec, record, network: ImageAutoencoder, data: Dataset, state: State) -> ImageAutoencoder:
+    """The network with the averaged weights of its training; the manifest gets its error on held-out ones."""
+    every = np.arange(len(data.images))
+    images, held_out = data.images[every % CHECKED != 0], data.images[every % CHECKED == 0]
+    network.to(device())
+    fit("encoder", network, spec.optimiser(), Batches(spec, network, images).loss, state, (spec.nimg,),
+        lambda nimg, weights: state.put(f"snapshot-{nimg}", weights))
+    ranks.barrier()  # the first one writes the snapshot
+    network.load_state_dict(state.get(f"snapshot-{spec.nimg}")[0])
+    network.eval()
+    record.facts |= {"images_seen": spec.nimg, "held_out_images": len(held_out),
+                     "held_out_rms": rms(network, held_out)}
+    return network
+
+
+@torch.no_grad()
+def rms(network: ImageAutoencoder, images: np.ndarray) -> float:
+    """The root mean square error of images encoded to their means and decoded, on [-1, 1]."""
+    x, total = torch.from_numpy(to_float(images)), 0.0
+    for part, shown in zip(x.split(64), torch.from_numpy(images).split(64), strict=True):
+        decoded = network.decode(network.encode(shown.numpy())[0]).cpu()
+        total += ((decoded - part) ** 2).sum(dtype=torch.float64).item()
+    return (total / x.numel()) ** 0.5

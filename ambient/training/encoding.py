@@ -1,0 +1,80 @@
+"""From images to latents and back, by an encoder of any kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ambient.data.datasets import to_uint8
+from ambient.specs import EncoderSpec
+from ambient.specs.strict import build
+from ambient.storage.files import naming
+from ambient.training import encoders
+from ambient.training.points import affine
+from ambient.training.weights import read_description, read_weights
+
+TOGETHER = 64  # images encoded or decoded at once
+
+
+class Coder(Protocol):
+    """An encoder with its decoder, a module of torch. It is called without gradients."""
+
+    def encode(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (N, C, h, h) of the latents z of uint8 images (N, C, H, H)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (N, C, H, H) float, about in [-1, 1], of latents z (N, C, h, h)."""
+
+
+@torch.no_grad()
+def posterior(coder: Coder, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the latents of uint8 images, float32 (N, C, h, h) each."""
+    parts = [coder.encode(images[first:first + TOGETHER]) for first in range(0, len(images), TOGETHER)]
+    mean, std = (torch.cat(one).float().cpu().numpy() for one in zip(*parts, strict=True))
+    return mean, std
+
+
+def spread(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of z = mean + std n in each channel, float64 (C,).
+
+    Var z = Var mean + E std^2, over all images and places.
+    """
+    axes = (0, 2, 3)
+    variance = mean.var(axis=axes, dtype=np.float64) + np.square(std, dtype=np.float64).mean(axis=axes)
+    return mean.mean(axis=axes, dtype=np.float64), np.sqrt(variance)
+
+
+class Decoder:
+    """A stored encoder: it gives latents, and images of what a denoiser made."""
+
+    def __init__(self, path: Path, where: torch.device) -> None:
+        """Raises `ValueError` naming a file that holds no encoder."""
+        about = read_description(path)
+        with naming(path):
+            self.spec = build(EncoderSpec, about["spec"], "the encoder's specification")
+            self.coder = encoders.KINDS[self.spec.kind].build(self.spec, about["channels"])
+            self.coder.load_state_dict(read_weights(path))
+            self.shift, self.scale = (torch.tensor(about[key], dtype=torch.float32, device=where)
+                                      for key in ("shift", "scale"))
+        self.path, self.channels = path, about["channels"]
+        self.coder.to(where).eval()
+
+    def image(self, side: int) -> tuple[int, int, int]:
+        """The shape of images whose latents have so many numbers along a side."""
+        return self.channels, side * self.spec.factor, side * self.spec.factor
+
+    def encode(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of z of uint8 images (N, C, H, H), float32 (N, C, h, h) each."""
+        return posterior(self.coder, images)
+
+    @torch.no_grad()
+    def images(self, x: Tensor) -> np.ndarray:
+        """uint8 images (N, C, H, H) of x_0 (N, C, h, h): z = (x_0 - bias) / gain, decoded and clipped."""
+        gain, bias = affine(self.shift, self.scale)
+        z = (x.float() - bias) / gain
+        parts = [self.coder.decode(part) for part in z.split(TOGETHER)]
+        return to_uint8(torch.cat(parts).clamp(-1, 1).float().cpu().numpy())
