@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from ambient.annotation.classifier import NoiseClassifier
 from ambient.diffusion.augment import LABELS, SYM6, augment, doubling, enlarging, reducing, rotation, warp
 from ambient.diffusion.denoiser import Denoiser
-from ambient.diffusion.networks.unet import Conv, HalfUNet, UNet, resized
+from ambient.diffusion.networks.operators import resized
+from ambient.diffusion.networks.unet import Conv, HalfUNet, UNet
 from ambient.training import shares
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))

@@ -5,12 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 # What a network is told of each image beside its noise level, by name; the first axis is the image.
 # `classes`: one-hot labels (B, classes). `augment`: the labels of the augmentation (B, 9), 0 for none.
 Condition = Mapping[str, Tensor]
 Draw = Callable[[tuple[int, ...], float], Tensor]  # (shape, p) -> True with probability p, of that shape
+
+
+class Constrained(nn.Module):
+    """A layer whose weights training brings back to a fixed magnitude before each step, outside the gradient.
+
+    The loop asks every network for such layers (`constrain`), so a network of any kind may have them.
+    """
+
+    weight: nn.Parameter
+
+    def magnitude(self) -> Tensor:
+        """What `weight` is to be divided by, of a shape that broadcasts over it."""
+        raise NotImplementedError
+
+
+def constrained(network: nn.Module) -> list[Constrained]:
+    """The layers of a network whose weights have a fixed magnitude, in their order."""
+    return [layer for layer in network.modules() if isinstance(layer, Constrained)]
+
+
+@torch.no_grad()
+def constrain(layers: Sequence[Constrained]) -> None:
+    """Divide the weights of layers by their magnitude, in place."""
+    if layers:
+        torch._foreach_div_([layer.weight for layer in layers], [layer.magnitude() for layer in layers])
 
 
 class Network(Protocol):
@@ -21,6 +47,7 @@ class Network(Protocol):
 
         Of the condition it takes what it knows, by name. A name that is missing means none of that, and one
         that it does not know changes nothing: samplers and the training loop hand on conditions unread.
+        Settings are refused that would have it told what it can't know (`NetworkSpec.KNOWS`).
         """
 
     def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:

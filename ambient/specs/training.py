@@ -31,6 +31,7 @@ class NetworkSpec(OfKinds):
 
     KINDS: ClassVar[Kinds] = Kinds("ambient.training.networks")
     ENCODES: ClassVar[bool] = False  # it has an encoder half, which noise classifiers are made of
+    KNOWS: ClassVar[tuple[str, ...]] = ("classes", "augment")  # names of conditions that it takes
 
     kind: str = later("unet", kw_only=True)  #: a file of `ambient/training/networks/`
     #: whether class labels are given to the network
@@ -177,6 +178,9 @@ class TrainingSpec:
     def __post_init__(self) -> None:
         require_finite(self)
         require(self.sigma_data > 0, "sigma_data", self.sigma_data, "> 0")
+        require("augment" in self.network.KNOWS or not self.augment.transforms, "augment.transforms",
+                self.augment.transforms, f"[]: network {self.network.kind} has no input for their labels, so "
+                "samples would be augmented, too")
         batch, last = self.optimiser.batch, self.optimiser.nimg
         rising = list(self.snapshots) == sorted(set(self.snapshots))
         require(bool(self.snapshots) and rising and self.snapshots[-1] == last

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ambient.diffusion import schedules
+from ambient.diffusion.network import constrain, constrained
 from ambient.jobs import launch, ranks, records, stopping
 from ambient.jobs.progress import Progress, named
 from ambient.jobs.state import State
@@ -54,6 +55,7 @@ class Fit:
         self.parts = 1  # of this rank's rows, one after the other; doubled when a GPU's memory is too small
         self.names = [name for name, _ in network.named_parameters()]
         self.weights = [parameter for _, parameter in network.named_parameters()]
+        self.constrained = constrained(network)
         self.ema = [weight.detach().clone() for weight in self.weights]
         self.adam = ALGORITHMS[spec.algorithm](self.weights, lr=spec.lr, betas=spec.betas, eps=spec.eps,
                                                weight_decay=spec.weight_decay, fused=True)
@@ -118,6 +120,7 @@ class Fit:
         spec = self.spec
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(spec, nimg)
+        constrain(self.constrained)
         while (loss := self.gradient(loss_of, nimg)) is None:
             self.parts *= 2
             stopping.say(f"out of GPU memory: a batch of {spec.batch} goes on in {self.parts} parts")

@@ -4,24 +4,21 @@ Source: Song et al. 2021 (arXiv:2011.13456, appendix), in the configuration of K
 (arXiv:2206.00364, appendix F). Written from those; names and shapes match so that public weights load.
 
 All randomness comes from the caller: a generator of the initial weights, and a function that draws dropout
-masks. Masks are drawn before an evaluation, which is then arithmetic alone.
-
-Tensors stay contiguous NCHW: on CPUs group norm is slow in any other layout. Pooling, upsampling and (in
-bfloat16) 1x1 convolutions are slow in NCHW, so on CPUs they are written as matrix products. On GPUs they are
-torch's own operators: a compiled network chooses its own layout, which matrix products would hinder.
+masks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ambient.diffusion.network import Condition, Draw
+from ambient.diffusion.networks.dropout import Dropping, drawn_masks
+from ambient.diffusion.networks.operators import convolution, resized
 
 SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
 FREQUENCIES_MAX_PERIOD = 10_000
@@ -38,35 +35,6 @@ def xavier_uniform(weight: Tensor, generator: torch.Generator, scale: float = 1.
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group norm with min(32, channels // 4) groups."""
     return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
-
-
-@cache
-def pooling(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
-    """(2 side, side / 2): takes two rows, one behind the other, to the means of their 2x2 squares."""
-    column = torch.arange(2 * side) % side // 2
-    return (F.one_hot(column, side // 2) / 4).to(where, dtype)
-
-
-@cache
-def repeating(side: int, dtype: torch.dtype, where: torch.device) -> Tensor:
-    """(side, 4 side): takes a row to two, one behind the other, in which each pixel is repeated."""
-    return 4 * pooling(2 * side, dtype, where).T.contiguous()
-
-
-def resized(x: Tensor, how: str) -> Tensor:
-    """(B, C, H, W) at half or twice the size by the 2x2 box filter: means ("down"), repetition ("up").
-
-    On CPUs a matrix product along the rows: torch's own operators give the same values to rounding, but are
-    slow there.
-    """
-    if x.is_cuda:
-        return F.avg_pool2d(x, 2) if how == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")
-    batch, channels, height, width = x.shape
-    if how == "down":
-        rows = x.reshape(-1, 2 * width) @ pooling(width, x.dtype, x.device)
-        return rows.reshape(batch, channels, height // 2, width // 2)
-    rows = x.reshape(-1, width) @ repeating(width, x.dtype, x.device)
-    return rows.reshape(batch, channels, 2 * height, 2 * width)
 
 
 class Conv(nn.Module):
@@ -89,13 +57,7 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.resample:
             x = resized(x, self.resample)
-        channels_out, _, kernel, _ = self.weight.shape
-        if kernel == 1 and x.dtype != torch.float32 and not x.is_cuda:
-            # One matrix product an image; the weight is cast before it is repeated, so once.
-            weight = self.weight[:, :, 0, 0].to(x.dtype).expand(len(x), -1, -1)
-            out = torch.bmm(weight, x.flatten(2)) + self.bias[:, None].to(x.dtype)
-            return out.reshape(len(x), channels_out, *x.shape[2:])
-        return F.conv2d(x, self.weight, self.bias, padding=kernel // 2)
+        return convolution(x, self.weight, self.bias)
 
 
 class Linear(nn.Module):
@@ -112,7 +74,7 @@ class Linear(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-class Block(nn.Module):
+class Block(Dropping):
     """Residual block: GN, SiLU, conv (resampling), + embedding, GN, SiLU, dropout, conv, + skip.
 
     The skip is a 1x1 convolution where the channels or the size change. With attention, one head over all
@@ -122,9 +84,8 @@ class Block(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, side: int, embedding: int, dropout: float,
                  generator: torch.Generator, attention: bool = False,
                  resample: str | None = None) -> None:
-        super().__init__()
-        self.channels_in, self.channels_out, self.side = channels_in, channels_out, side
-        self.dropout, self.attention = dropout, attention
+        super().__init__(channels_out, side, dropout)
+        self.channels_in, self.attention = channels_in, attention
         self.norm0 = group_norm(channels_in)
         self.conv0 = Conv(channels_in, channels_out, 3, generator, resample)
         self.affine = Linear(embedding, channels_out, generator)
@@ -146,10 +107,6 @@ class Block(nn.Module):
         h = self.conv1(self.dropped(h, keep))
         x = (h + (self.skip(x) if self.skip is not None else x)) * SKIP_SCALE
         return self.attended(x) if self.attention else x
-
-    def dropped(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        """Dropout by a mask of `Encoder.masks`, or none."""
-        return x if keep is None else x * keep * (1 / (1 - self.dropout))
 
     def attended(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
@@ -231,18 +188,8 @@ class Encoder(nn.Module):
         return F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
 
     def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:
-        """Dropout masks of `count` images, in the order of the blocks, as `drawn` gives them.
-
-        Empty where nothing is dropped: in evaluation mode, or with dropout 0.
-        """
-        if not self.training or self.dropout == 0:
-            return []
-        if drawn is None:
-            raise ValueError(f"dropout is {self.dropout} in training mode: say what draws its masks, or "
-                             "call eval()")
-        shapes = [(count, block.channels_out, block.side, block.side)
-                  for block in self.modules() if isinstance(block, Block)]
-        return [drawn(shape, 1 - self.dropout) for shape in shapes]
+        """Dropout masks of `count` images: see `drawn_masks`."""
+        return drawn_masks(self, self.dropout, count, drawn)
 
     def encode(self, x: Tensor, embedding: Tensor, masks: Iterator[Tensor]) -> list[Tensor]:
         """The output of every encoder layer, in order."""
