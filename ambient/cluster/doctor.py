@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from ambient.cluster import site as sites
@@ -206,8 +207,14 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
             yield OK, f"dataset {dataset}: {spec.path}"
     for detector in sorted({job.names["detector"] for job in needed if job.kind == "detector"}):
         spec = found.detector(detector)
+        for package in spec.PACKAGES:
+            if find_spec(package) is None:
+                yield MISSING, (f"detector {detector}: needs the package {package}, which is not installed "
+                                "here: pip install 'ambient[pretrained]'")
         if spec.LEARNS:
             yield OK, f"detector {detector}: trained in the workflow"
+        elif spec.weights is None and spec.ADVICE:
+            yield MISSING, f"detector {detector}: {spec.ADVICE}"
         elif spec.weights is None:
             yield NOTE, (f"detector {detector}: weights will be downloaded by its job; nodes without network "
                          f"need detectors.{detector}.weights in config/local.yaml")

@@ -103,7 +103,7 @@ def check_run(found: Experiments, name: str) -> None:
         require(not (spec.FULL_RANK and spec.too_few(sampling.num_samples)),
                 f"{key}.sampling.num_samples", sampling.num_samples,
                 f"more than the {spec.dimensions} features of {detector}: the covariance of fewer is "
-                "singular, and an FID of it no FID")
+                "singular, and a distance of it not that of the protocol")
     for corruption, annotation in run.parts:
         check_corruption(found, run.study, corruption)
         names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]

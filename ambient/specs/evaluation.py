@@ -83,11 +83,13 @@ class DetectorSpec(OfKinds):
     FLOPS: ClassVar[float] = 1e8  # of an image's features, at the most
     RATE: ClassVar[float] = math.inf  # images/s that one process prepares for it
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
+    PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
+    ADVICE: ClassVar[str | None] = None  # how its weights are had, where no job downloads them
     OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
 
-    kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `classifier`, `selfnet`
-    weights: str | None = None  #: inception: a local file; None: clean-fid's download
-    sha256: str | None = None  #: inception: of that file; None: the only one allowed
+    kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `dinov2`, `classifier`, `selfnet`
+    weights: str | None = None  #: a local file; None: inception: clean-fid's download
+    sha256: str | None = None  #: of that file; None: inception: the only one allowed, dinov2: any
     features: int = 2048  #: numbers for each image; where it learns: of each member
     channels: int = 0  #: where it learns: width of the first block
     nimg: int = 0  #: where it learns: images seen in training
