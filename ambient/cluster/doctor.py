@@ -207,10 +207,7 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
             yield OK, f"dataset {dataset}: {spec.path}"
     for detector in sorted({job.names["detector"] for job in needed if job.kind == "detector"}):
         spec = found.detector(detector)
-        for package in spec.PACKAGES:
-            if find_spec(package) is None:
-                yield MISSING, (f"detector {detector}: needs the package {package}, which is not installed "
-                                "here: pip install 'ambient[pretrained]'")
+        yield from packages(f"detector {detector}", spec.PACKAGES)
         if spec.LEARNS:
             yield OK, f"detector {detector}: trained in the workflow"
         elif spec.weights is None and spec.ADVICE:
@@ -222,6 +219,30 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
             yield MISSING, f"detector {detector}: no such file {spec.weights} (detectors.{detector}.weights)"
         else:
             yield OK, f"detector {detector}: {spec.weights}"
+    for encoder in sorted({job.names["encoder"] for job in needed if job.kind == "encoder"}):
+        yield from encoder_weights(found, encoder)
+
+
+def encoder_weights(found: Experiments, encoder: str) -> Iterator[Finding]:
+    """An encoder's packages and weights."""
+    spec, weights = found.encoder(encoder), found.encoder_weights(encoder)
+    yield from packages(f"encoder {encoder}", spec.PACKAGES)
+    if spec.LEARNS:
+        yield OK, f"encoder {encoder}: trained in the workflow"
+    elif weights is None:
+        yield MISSING, f"encoder {encoder}: {spec.ADVICE}"
+    elif not Path(weights).exists():
+        yield MISSING, f"encoder {encoder}: no such file or folder {weights} (encoders.{encoder}.weights)"
+    else:
+        yield OK, f"encoder {encoder}: {weights}"
+
+
+def packages(title: str, names: tuple[str, ...]) -> Iterator[Finding]:
+    """Packages of an extra that are missing here."""
+    for name in names:
+        if find_spec(name) is None:
+            yield MISSING, (f"{title}: needs the package {name}, which is not installed here: "
+                            "pip install 'ambient[pretrained]'")
 
 
 def few_images(found: Experiments, target: str | None = None) -> Iterator[Finding]:

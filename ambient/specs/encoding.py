@@ -19,6 +19,8 @@ class EncoderSpec(OfKinds):
 
     KINDS: ClassVar[Kinds] = Kinds("ambient.training.encoders")
     LEARNS: ClassVar[bool] = False  # from images of the workflow; else its weights come from outside
+    PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
+    ADVICE: ClassVar[str | None] = None  # how its weights are had, where they come from outside
 
     kind: str  #: a file of `ambient/training/encoders/`
     #: what is taken off each channel of a latent, and what it is then divided by, before it is halved; empty:

@@ -1,0 +1,154 @@
+"""The autoencoder of Stable Diffusion: diffusers' own numbers, EDM2's ranges, local weights alone."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from ambient import specs
+from ambient.data.datasets import Dataset, to_uint8, write
+from ambient.data.latents import read as read_latents
+from ambient.jobs.stage import Record
+from ambient.specs.strict import SpecError
+from ambient.stages import encode, encoder
+from ambient.storage.files import sha256_of_raw
+from ambient.training.encoding import Decoder
+from ambient.training.points import normalised
+
+REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
+SHIFT, SCALE = (5.81, 3.25, 0.12, -2.15), (4.17, 4.62, 3.71, 3.28)
+SPEC = specs.EncoderSpec("sd_vae", SHIFT, SCALE, widths=(32, 64), layers=1)
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), np.uint8)
+
+
+def test_the_published_autoencoder_is_meant_where_nothing_is_said():
+    usual = specs.EncoderSpec("sd_vae")
+    assert usual.latent(512) == (4, 64) and not usual.LEARNS
+    # Measured with torch's counter: decoding an image of 512 pixels takes 1.255e12 multiply-adds.
+    assert usual.multiply_adds(512, 3) == pytest.approx(1.255e12, rel=0.02)
+    for key, value in (("widths", (100,)), ("layers", 0), ("precision", "float16"), ("shift", (1.0,))):
+        with pytest.raises(SpecError, match=f"a.{key}: got"):
+            specs.strict.build(specs.EncoderSpec, {"kind": "sd_vae", key: value}, "a")
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    """A tiny autoencoder as diffusers saves one, and its folder."""
+    diffusers = pytest.importorskip("diffusers", reason="needs the extra `pretrained`")
+    torch.manual_seed(0)
+    made = diffusers.AutoencoderKL(block_out_channels=(32, 64), layers_per_block=1, latent_channels=4,
+                                   down_block_types=("DownEncoderBlock2D",) * 2,
+                                   up_block_types=("UpDecoderBlock2D",) * 2).eval()
+    folder = tmp_path_factory.mktemp("vae") / "sd-vae"
+    made.save_pretrained(folder)
+    return made, folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    write(tmp_path / "d.safetensors", Dataset(IMAGES, np.zeros(5, int), np.arange(5), np.zeros(5, np.uint8)))
+    return tmp_path / "d.safetensors"
+
+
+class Nothing:
+    """The state of a job that learns nothing."""
+
+    def history(self):
+        return {}
+
+
+def made(tmp_path, data, folder, spec=SPEC):
+    encoder.main(spec, Record(), data=data, weights=folder, state=Nothing(), out=tmp_path / "e.safetensors")
+    return Decoder(tmp_path / "e.safetensors", torch.device("cpu"))
+
+
+@torch.no_grad()
+def test_latents_and_images_are_diffusers_own_in_edm2s_ranges(tmp_path, data, vae):
+    network, folder = vae
+    decoder = made(tmp_path, data, folder)
+    latent = network.encode(torch.from_numpy(IMAGES).float() / 255).latent_dist
+    mean, std = decoder.encode(IMAGES)
+    np.testing.assert_allclose(mean, latent.mean, atol=1e-6)
+    np.testing.assert_allclose(std, latent.std, rtol=1e-5)
+    z = 3 * torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    gain = 0.5 / torch.tensor(SCALE).reshape(4, 1, 1)
+    x = (z - torch.tensor(SHIFT).reshape(4, 1, 1)) * gain
+    decoded = (network.decode(z).sample.clamp(0, 1) * 255)
+    away = (decoded - decoded.round()).abs() > 1e-3  # from a step of the cut, which rounding could miss
+    made_images = decoder.images(x)
+    assert away.float().mean() > 0.5
+    np.testing.assert_array_equal(made_images[away.numpy()], decoded.to(torch.uint8).numpy()[away.numpy()])
+
+
+def test_it_is_a_stage_like_any_other_encoder(tmp_path, data, vae, monkeypatch):
+    """Images are seen a few at a time; in bfloat16 latents differ by its rounding."""
+    from tiny import kept
+
+    from ambient.training import pretrained_vae
+
+    latents = {}
+    for precision, few in (("float32", False), ("float32", True), ("bfloat16", False)):
+        if few:
+            monkeypatch.setattr(pretrained_vae, "TOGETHER", 2 * 16**2)
+        spec = specs.EncoderSpec("sd_vae", SHIFT, SCALE, widths=(32, 64), layers=1, precision=precision)
+        made(tmp_path, data, vae[1], spec)
+        encode.main(specs.EncodingSpec("sd_vae"), Record(), data=data, encoder=tmp_path / "e.safetensors",
+                    state=kept(tmp_path / f"s-{precision}-{few}"), out=tmp_path / "l.safetensors")
+        latents[precision, few] = read_latents(tmp_path / "l.safetensors")
+    whole = latents["float32", False]
+    assert whole.mean.shape == (5, 4, 8, 8) and whole.shift.tolist() == np.float32(SHIFT).tolist()
+    np.testing.assert_allclose(latents["float32", True].mean, whole.mean, atol=1e-6)
+    rounded = np.abs(latents["bfloat16", False].mean - whole.mean).max()
+    assert 0 < rounded < 0.1 * np.abs(whole.mean).max()
+
+
+def test_the_scale_of_other_latents_is_measured(tmp_path, data, vae):
+    decoder = made(tmp_path, data, vae[1], specs.EncoderSpec("sd_vae", widths=(32, 64), layers=1))
+    mean, std = decoder.encode(IMAGES)
+    x, _ = normalised(torch.from_numpy(mean), torch.from_numpy(std), decoder.shift, decoder.scale)
+    np.testing.assert_allclose(x.mean((0, 2, 3)), 0, atol=1e-4)
+
+
+def test_other_networks_pickles_and_grey_images_are_refused(tmp_path, data, vae):
+    network, folder = vae
+    with pytest.raises(ValueError, match="weights: got None, allowed: a folder with .*; give the local"):
+        made(tmp_path, data, None)
+    with pytest.raises(ValueError, match="sha256 is .*, the configuration's sha256 is 0000"):
+        made(tmp_path, data, folder, specs.EncoderSpec("sd_vae", widths=(32, 64), layers=1, sha256="0" * 64))
+    made(tmp_path, data, folder, specs.EncoderSpec("sd_vae", widths=(32, 64), layers=1,
+                                                   sha256=sha256_of_raw(folder)[0]))
+    with pytest.raises(ValueError, match=r"has the shape .*, the specification's network"):
+        made(tmp_path, data, folder, specs.EncoderSpec("sd_vae", widths=(32, 64), layers=2))
+    other = tmp_path / "pickled"
+    network.save_pretrained(other, safe_serialization=False)
+    with pytest.raises(ValueError, match=f"weights: got {other}, allowed: a folder with .*.safetensors"):
+        made(tmp_path, data, other)
+    write(data, Dataset(IMAGES[:, :1], np.zeros(5, int), np.arange(5)))
+    with pytest.raises(ValueError, match=r"images have 1 channels, sd_vae takes 3 \(RGB\)"):
+        made(tmp_path, data, folder)
+
+
+def test_ranges_are_edm2s(vae):
+    """Final latents, what the decoder gets, and grey levels, against the reference vectors."""
+    from ambient.training.points import affine
+    from ambient.training.pretrained_vae import whole_levels
+
+    path = REFERENCE / "latent/vae_latents.safetensors"
+    if not path.exists():
+        pytest.skip("no reference vectors here")
+    with safe_open(path, "pt") as file:
+        vectors = {name: file.get_tensor(name) for name in file.keys()}
+    shift, scale = torch.tensor(SHIFT), torch.tensor(SCALE)
+    mean, std = normalised(vectors["posterior_mean"], vectors["posterior_std"], shift, scale)
+    for prefix, precision in (("out", 1e-6), ("out64", 1e-6)):
+        expected = vectors[f"{prefix}.latents"]
+        assert (mean + std * vectors["noise"] - expected).abs().max() <= precision * expected.abs().max()
+    gain, bias = affine(shift, scale)
+    expected = vectors["out64.decoder_input"]
+    found = (vectors["out.latents"] - bias) / gain
+    assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+    cut = to_uint8(whole_levels(vectors["decoder_output"]).numpy())
+    np.testing.assert_array_equal(cut, vectors["out.pixels_uint8"].numpy())
