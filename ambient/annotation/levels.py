@@ -12,12 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files beside the mixture: latents, noise classifier, classifiers of crops, the measured crop(sigma)."""
+    """Files beside the mixture: latents, classifiers, the measured crop(sigma), scores."""
 
     classifier: Path | None = None
     crops: Sequence[Path] = ()
     locality: Path | None = None
     latents: Sequence[Path] = ()
+    scores: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ specifications and places along the chain of a row are held against what the row
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ambient.audit.traces import Loose, Results, content, inputs_of, meaning, parent, parents, setting
 from ambient.audit.words import Result
 from ambient.specs import (
     ClassifierSpec,
@@ -25,12 +25,6 @@ from ambient.specs import (
 )
 from ambient.specs.data import operation
 from ambient.specs.strict import build, plain
-
-Results = Mapping[Path, Result]
-
-
-class Loose(Exception):
-    """A chain that does not lead where it should: the message says how."""
 
 
 @dataclass(frozen=True)
@@ -46,50 +40,6 @@ class Run:
 
     def __str__(self) -> str:
         return f"row {self.row + 1} ({self.run_id}), training seed {self.seed}"
-
-
-def parent(results: Results, result: Result, role: str, *stages: str) -> Result:
-    """The first file that a job read as `role`. Raises `Loose` unless one of `stages` made it."""
-    entries = result.manifest["inputs"].get(role)
-    if not entries:
-        raise Loose(f"{result.path} was made from no {role}")
-    found = results.get(Path(os.path.normpath(result.key.parent / entries[0]["path"])))
-    if found is None or found.stage not in stages:
-        raise Loose(f"{result.path} was made from a {role} that is no output of {' or '.join(stages)}")
-    return found
-
-
-def parents(results: Results, result: Result, role: str, stage: str) -> list[Result]:
-    """All files that a job read as `role`; none where it read none. Raises `Loose` as `parent` does."""
-    entries = result.manifest["inputs"].get(role, [])
-    found = [results.get(Path(os.path.normpath(result.key.parent / entry["path"]))) for entry in entries]
-    if any(one is None or one.stage != stage for one in found):
-        raise Loose(f"{result.path} was made from a {role} that is no output of {stage}")
-    return found
-
-
-def setting(result: Result, key: str) -> Any:
-    """A setting of the job that made an artefact. Raises `Loose` where its specification has none."""
-    try:
-        return result.manifest["spec"][key]
-    except (KeyError, TypeError):
-        raise Loose(f"the specification of {result.path} has no {key}") from None
-
-
-def content(result: Result) -> str:
-    """What makes an artefact the same: its arrays, or its bytes."""
-    return result.manifest.get("content_sha256", result.manifest["sha256"])
-
-
-def meaning(spec: Mapping, kind: type, **without: Any) -> dict:
-    """A specification with its defaults: one that was written before a setting existed means the same.
-
-    `without`: settings that don't count, with any allowed value. What `kind` does not take stays as it is.
-    """
-    try:
-        return plain(build(kind, {**spec, **without}, "spec"))
-    except ValueError:
-        return {**spec, **without}
 
 
 def scores(results: Results, result: Result) -> Iterator[str]:
@@ -113,8 +63,9 @@ def measured(results: Results, result: Result) -> Iterator[str]:
         if parent(results, reference, "detector", "detector") is not weights:
             yield f"{reference.path} was measured by another detector than {weights.path}"
         own = setting(result, "detector")
+        check_best(results, reference, own.get("best"))
         kind = DetectorSpec.KINDS.get(own.get("kind"))
-        lent = kind.Spec.APART_FROM_WEIGHTS if kind else {}  # one file of weights serves several detectors
+        lent = {"best": None} | (kind.Spec.APART_FROM_WEIGHTS if kind else {})  # one file serves several
         for other, without in ((weights, lent), (reference, {})):
             one, two = (meaning(spec, DetectorSpec, weights=None, **without)
                         for spec in (own, other.manifest["spec"]))
@@ -122,6 +73,18 @@ def measured(results: Results, result: Result) -> Iterator[str]:
                 yield f"{other.path} is of another detector than its own specification says"
     except Loose as error:
         yield str(error)
+
+
+def check_best(results: Results, reference: Result, best: Mapping | None) -> None:
+    """Raise `Loose` unless moments of the best images are chosen by the scores that a detector names."""
+    if best is None:
+        return
+    scores = parent(results, reference, "scores", "scores")
+    if scores.key.stem != best.get("scorer"):
+        raise Loose(f"{reference.path} is of the best by {scores.key.stem}, its specification says "
+                    f"{best.get('scorer')}")
+    if parent(results, scores, "data", "prepare") is not parent(results, reference, "data", "prepare"):
+        raise Loose(f"{reference.path} is of the best by scores of other images")
 
 
 def comparison(results: Results, result: Result) -> Iterator[str]:
@@ -136,12 +99,6 @@ def comparison(results: Results, result: Result) -> Iterator[str]:
                 yield f"{score.path} has another detector or reference than all rows of {table.path}"
     except Loose as error:
         yield str(error)
-
-
-def inputs_of(results: Results, result: Result, role: str) -> list[Result]:
-    """The files that a job read as `role`."""
-    entries = result.manifest["inputs"].get(role, ())
-    return [results[Path(os.path.normpath(result.key.parent / entry["path"]))] for entry in entries]
 
 
 def table(results: Results, result: Result) -> Iterator[str]:

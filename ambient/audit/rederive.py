@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ambient.audit import bind
+from ambient.audit import traces
 from ambient.audit.words import Result
 from ambient.provenance import manifest
 from ambient.specs.strict import build
@@ -130,7 +130,7 @@ class Rederive:
         kept = self.fellow(result, "moments_out")
         target = stored(read_arrays(reference), reference.name)
         compare({k: v for k, v in found.items() if k not in ("scores", "num_samples")},
-                {"metric": spec.metric, "reference_images": target.count} | spec.detector.protocol())
+                {"metric": spec.metric, "reference_images": target.count} | spec.detector.recorded())
         seeds: dict[int, list[int]] = {}
         for score in found["scores"]:
             seeds.setdefault(score["nimg"], []).append(score["seed"])
@@ -162,7 +162,7 @@ class Rederive:
         compare({k: v for k, v in found.items() if k != "value"}, {
             "name": result.key.stem, "label": spec.label, "metric": spec.metric,
             "num_samples": spec.num_samples, "reference_images": target.count,
-            "reference_dataset": spec.reference} | spec.detector.protocol())
+            "reference_dataset": spec.reference} | spec.detector.recorded())
         compare_distance(found["value"], stored(read_arrays(kept), kept.name), target, spec.name)
 
     def comparison(self, result: Result) -> None:
@@ -174,14 +174,14 @@ class Rederive:
 
     def protocol(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples and the snapshots against what sampling and training were told."""
-        samples = bind.parent(self.audit.results, result, "samples", "sample")
-        denoiser = bind.parent(self.audit.results, samples, "denoiser", "train")
-        if count != bind.setting(samples, "num_samples"):
+        samples = traces.parent(self.audit.results, result, "samples", "sample")
+        denoiser = traces.parent(self.audit.results, samples, "denoiser", "train")
+        if count != traces.setting(samples, "num_samples"):
             raise Differs(f"{count} samples, {samples.path} was told to hold "
-                          f"{bind.setting(samples, 'num_samples')}")
-        if sorted(seeds) != list(bind.setting(denoiser, "snapshots")):
+                          f"{traces.setting(samples, 'num_samples')}")
+        if sorted(seeds) != list(traces.setting(denoiser, "snapshots")):
             raise Differs(f"scores of the snapshots {sorted(seeds)}, {denoiser.path} was told to keep "
-                          f"{bind.setting(denoiser, 'snapshots')}")
+                          f"{traces.setting(denoiser, 'snapshots')}")
 
     def samples(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples, of seeds and of snapshots against the samples' shapes, if they are here."""

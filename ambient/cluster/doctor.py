@@ -259,7 +259,8 @@ def few_images(found: Experiments, target: str | None = None) -> Iterator[Findin
             spec = found.dataset(name)
             limits = [number for number in (spec.max_images, spec.num_images) if number is not None]
             if limits:  # of images of one's own nothing is known before they are read
-                asked[f"datasets.{name}", detector] = min(limits)
+                best = found.detector(detector).best
+                asked[f"datasets.{name}", detector] = int(min(limits) * (best.share if best else 1))
     for (key, detector), images in asked.items():
         if remark := found.detector(detector).remark(images):
             yield NOTE, f"detector {detector}: {key}: {remark}"

@@ -52,6 +52,12 @@ def ranks(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return found
 
 
+def best(scores: np.ndarray, labels: np.ndarray, share: float, within: str) -> np.ndarray:
+    """Whether each image (N,) is among the exact share with the highest scores, of all or of its class."""
+    groups = groups_of(labels, within)
+    return ranks(scores, groups) < counts(groups, share)
+
+
 def released_ranks(scores: np.ndarray) -> np.ndarray:
     """What the released code takes for the ranks: the sorting permutation itself, not its inverse.
 

@@ -49,6 +49,7 @@ USED = ("images_clean", "images_added", "images_used", "levels_used", "draws_use
 OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
             "reference_dataset", "weights_sha256", "protocol", "paper_protocol", *USED)
 PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
+SAID = ("reference_best",)  # of a score, where its distance is to the best images alone
 
 
 def protocol(spec: RowSpec, metrics: Sequence[dict]) -> dict:
@@ -57,7 +58,8 @@ def protocol(spec: RowSpec, metrics: Sequence[dict]) -> dict:
     Raises `ValueError` where training seeds differ in it, or where a score is named after Inception but was
     not measured as that name says.
     """
-    found = [{key: m.get(key) for key in ("metric", *PROTOCOL)} for m in metrics]
+    found = [{key: m.get(key) for key in ("metric", *PROTOCOL)} | {key: m[key] for key in SAID if key in m}
+             for m in metrics]
     for other in found[1:]:
         if other != found[0]:
             raise ValueError(f"run {spec.run}: training seeds were scored differently: {found[0]}, {other}")

@@ -67,6 +67,8 @@ def check_study(found: Experiments, study: str) -> None:
     for detector in found.detectors(study):
         if found.detector(detector).LEARNS:
             check_detector(found, study, detector)
+        if best := found.detector(detector).best:
+            check_ranked(found, name, best.scorer, best.within, f"detectors.{detector}.best.within")
 
 
 def check_detector(found: Experiments, study: str, detector: str) -> None:
@@ -158,6 +160,19 @@ def check_ranked(found: Experiments, dataset: str, scorer: str, within: str, whe
         raise SpecError(f"scorers.{scorer}.{error}") from None
     require(within == "all" or spec.HAS_CLASSES, where, within,
             f"all: the images of {dataset} have no classes")
+
+
+def check_scored(found: Experiments, study: str, corruption: str, annotation: str) -> None:
+    """An annotation by scores is of a mixture by rank, and ranks images in the same groups."""
+    spec, where = found.annotation(study, annotation), f"annotations.{annotation}"
+    found.entry("scorers", spec.scorer, f"{where}.scorer")
+    rule = found.operation(corruption)
+    if rule is None or not rule.SCORED:
+        raise SpecError(f"{where}: got corruption {corruption!r}, allowed for method {spec.method}: one of "
+                        "op rank")
+    check_ranked(found, found.study(study).dataset, spec.scorer, spec.within, f"{where}.within")
+    require(spec.within == rule.within, f"{where}.within", spec.within,
+            f"{rule.within}, as corruptions.{corruption} has")
 
 
 def check_classifier(found: Experiments, study: str, name: str, resolution: int) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ambient.settings.compatible import check_locality, check_run
+from ambient.settings.compatible import check_locality, check_run, check_scored
 from ambient.settings.entry_types import FigureEntry, TableEntry, TextEntry
 from ambient.settings.layers import lines
 from ambient.settings.outside import Outside
@@ -284,6 +284,8 @@ class Experiments(Scores):
                             "corruption is 'none'")
         if spec.reads_locality():
             check_locality(self, study)
+        if spec.SCORED:
+            check_scored(self, study, corruption, annotation)
         fractions = {self.classifier(study, name).crop and self.fraction(study, name)
                      for name in self.crop_classifiers(annotation)}
         if None in fractions:

@@ -46,6 +46,16 @@ class Files:
         name = self.experiments.scorer_of(corruption)
         return name and self.scores(self.experiments.study(study).dataset, name)
 
+    def scores_of_annotation(self, study: str, annotation: str) -> str | None:
+        """The scores by which a study's images are annotated, if they are."""
+        spec = self.experiments.annotation(study, annotation)
+        return self.scores(self.experiments.study(study).dataset, spec.scorer) if spec.SCORED else None
+
+    def scores_of_reference(self, dataset: str, detector: str) -> str | None:
+        """The scores by which the images are chosen that a detector's distances are to, if they are."""
+        best = self.experiments.detector(detector).best
+        return best and self.scores(dataset, best.scorer)
+
     def mixture(self, study: str, corruption: str, classifier: str | None = None) -> str:
         """A study's mixture; for a leaky classifier one with a clean fraction of its own."""
         return self.path("corrupt", study=study, corruption=corruption,

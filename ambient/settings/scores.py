@@ -32,11 +32,13 @@ class Scores(Stages):
             return name
         lender = self.entry("detectors", other, f"{where}.weights_of")
         ours, its = self.detector(name), self.detector(other)
-        require(ours.kind == its.kind and not its.LEARNS and "weights_of" not in lender,
-                f"{where}.weights_of", other,
-                "another detector of the same kind, with weights of its own that come from outside")
+        same = dataclasses.replace(ours, best=None) == its if its.LEARNS else ours.kind == its.kind
+        require(same and "weights_of" not in lender, f"{where}.weights_of", other,
+                "another detector of the same kind, with weights of its own; where it learns, with the same "
+                f"settings but for best (like: {other})")
         for key in ("weights", "dataset"):
-            require(key not in entry, f"{where}.{key}", entry.get(key), f"none: set detectors.{other}'s")
+            require(entry.get(key) in (None, lender.get(key)), f"{where}.{key}", entry.get(key),
+                    f"none: set detectors.{other}'s")
         return other
 
     def detector_dataset(self, study: str, name: str | None = None) -> str:

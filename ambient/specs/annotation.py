@@ -68,9 +68,11 @@ class AnnotationSpec(OfKinds):
     KINDS: ClassVar[Kinds] = Kinds("ambient.annotation.methods", tag="method")
     ASKS: ClassVar[Literal["noise", "crops"] | None] = None  # a noise classifier, classifiers of crops
     GIVEN: ClassVar[bool] = False  # sigma_min and sigma_max are settings
+    SCORED: ClassVar[bool] = False  # it reads scores of the study's images, by `scorer`
     OF_MEAN: ClassVar[bool] = False  # one sigma_min for all, of the mean of their curves
 
-    #: a file of `ambient/annotation/methods/`: `clean`, `fixed`, `population`, `per_sample`, `crops`
+    #: a file of `ambient/annotation/methods/`: `clean`, `fixed`, `population`, `per_sample`, `crops`,
+    #: `by_quality`
     method: str
     sigma_min: float | None  #: method fixed: the value that all get
     epsilon: float  #: threshold tau = 0.5 - epsilon on P(clean)
@@ -87,8 +89,9 @@ class AnnotationSpec(OfKinds):
     precision: Literal["float32", "bfloat16"]  #: of the classifier's arithmetic
     seed: int  #: of the noise draws
     sigma_max: float = 0.0  #: method fixed: the value that all get
-    #: from context size to sigma_max: measured by the study's own denoiser, or the released one
-    crop_map: Literal["measured", "released"] = "measured"
+    #: from context size to sigma_max: measured by the study's own denoiser, the released one, or (by_quality)
+    #: given
+    crop_map: Literal["measured", "released", "given"] = "measured"
     crop_threshold: float = 0.25  #: on the mean P(target) of an image's patches (the released value is 0.25)
     #: level that the crops classifier is told; the patches themselves are not noised
     crop_sigma: float = 0.001

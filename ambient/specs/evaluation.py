@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
+from ambient.specs.scores import BestSpec
 from ambient.specs.strict import later, require, require_finite, require_seeds
 
 
@@ -82,9 +83,9 @@ class DetectorSpec(OfKinds):
     FULL_RANK: ClassVar[bool] = False  # a distance takes more samples than there are features
     FLOPS: ClassVar[float] = 1e8  # of an image's features, at the most
     RATE: ClassVar[float] = math.inf  # images/s that one process prepares for it
-    APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str | None] = None  # how its weights are had, where no job downloads them
+    APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
     OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
 
     kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `dinov2`, `classifier`, `selfnet`
@@ -98,6 +99,7 @@ class DetectorSpec(OfKinds):
     seed: int = 0  #: where it learns: of initial weights and batches
     resize: Literal["legacy", "clean"] = "clean"  #: inception: who resizes images
     members: int = 1  #: where it learns: networks side by side, each with its own initial weights
+    best: BestSpec | None = later(None)  #: distances are to the best images of the dataset; None: to all
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -126,6 +128,10 @@ class DetectorSpec(OfKinds):
     def protocol(self) -> dict:
         """What a score in these features is recorded with: who resized, and whose weights they are."""
         return {"resize": "none"}
+
+    def recorded(self) -> dict:
+        """All that a score in these features is recorded with: the protocol, and to which images it is."""
+        return self.protocol() | ({"reference_best": self.best.words()} if self.best else {})
 
     @classmethod
     def protocol_of(cls, metric: str) -> Mapping:

@@ -24,12 +24,12 @@ from ambient.storage.files import write_json
 
 def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, state: State, out: Path,
          summary: Path, crops: Sequence[Path] = (), locality: Path | None = None,
-         latents: Sequence[Path] = ()) -> None:
+         latents: Sequence[Path] = (), scores: Path | None = None) -> None:
     """`out` gets the annotation table of the mixture (clean samples: 0), `summary` its statistics."""
     mixture = read(data)
     if mixture.corrupted is None:
         raise ValueError(f"{data}: not a mixture, it says of no image whether it is corrupted")
-    inputs = Inputs(classifier, crops, locality, latents)
+    inputs = Inputs(classifier, crops, locality, latents, scores)
     levels = methods.KINDS[spec.method].annotate(spec, mixture, inputs, state)
     if levels is None or not ranks.first():
         return

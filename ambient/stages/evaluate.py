@@ -34,4 +34,4 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
         print(f"evaluate: samples: {remark}", flush=True)
     write_arrays(moments_out, kept)
     write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
-                     "reference_images": target.count} | spec.detector.protocol())
+                     "reference_images": target.count} | spec.detector.recorded())

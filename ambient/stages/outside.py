@@ -35,5 +35,5 @@ def main(spec: OutsideSpec, record, *, samples: Path, detector: Path, reference:
     write_json(out, {"name": spec.name, "label": spec.label, "metric": spec.metric,
                      "value": frechet_distance(measured, target), "num_samples": measured.count,
                      "reference_images": target.count, "reference_dataset": spec.reference,
-                     **spec.detector.protocol()})
+                     **spec.detector.recorded()})
     record.facts |= {"images": found.of, "scored": measured.count}

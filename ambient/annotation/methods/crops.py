@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ambient.annotation.levels import Inputs, Levels
 from ambient.specs import AnnotationSpec
+from ambient.specs.strict import require
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,10 @@ class Spec(AnnotationSpec):
     """`crop_map`, `crop_threshold` and `crop_sigma` say how classifiers are asked; sigma_min = inf."""
 
     ASKS: ClassVar[str] = "crops"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.crop_map != "given", "crop_map", self.crop_map, "measured or released")
 
     def reads_locality(self) -> bool:
         return self.crop_map == "measured"

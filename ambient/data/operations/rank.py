@@ -67,9 +67,9 @@ def is_good(spec: MixtureSpec, data: Dataset, scores: Scores) -> np.ndarray:
     from ambient.diffusion import randomness
 
     rule = spec.operation
-    groups = ranking.groups_of(data.labels, rule.within)
     score = scores.of(data.ids).score
+    if rule.choice == "released":
+        return ranking.released_ranks(score) < ranking.count(len(score), spec.clean_fraction)
     if rule.choice == "random":
         score = randomness.uniform("rank", spec.seed, data.ids)
-    found = ranking.released_ranks(score) if rule.choice == "released" else ranking.ranks(score, groups)
-    return found < ranking.counts(groups, spec.clean_fraction)
+    return ranking.best(score, data.labels, spec.clean_fraction, rule.within)

@@ -1,0 +1,67 @@
+"""What lies behind an artefact, by its manifest: the files that its job read, and what the job was told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ambient.audit.words import Result
+from ambient.specs.strict import build, plain
+
+Results = Mapping[Path, Result]
+
+
+class Loose(Exception):
+    """A chain that does not lead where it should: the message says how."""
+
+
+def parent(results: Results, result: Result, role: str, *stages: str) -> Result:
+    """The first file that a job read as `role`. Raises `Loose` unless one of `stages` made it."""
+    entries = result.manifest["inputs"].get(role)
+    if not entries:
+        raise Loose(f"{result.path} was made from no {role}")
+    found = results.get(Path(os.path.normpath(result.key.parent / entries[0]["path"])))
+    if found is None or found.stage not in stages:
+        raise Loose(f"{result.path} was made from a {role} that is no output of {' or '.join(stages)}")
+    return found
+
+
+def parents(results: Results, result: Result, role: str, stage: str) -> list[Result]:
+    """All files that a job read as `role`; none where it read none. Raises `Loose` as `parent` does."""
+    entries = result.manifest["inputs"].get(role, [])
+    found = [results.get(Path(os.path.normpath(result.key.parent / entry["path"]))) for entry in entries]
+    if any(one is None or one.stage != stage for one in found):
+        raise Loose(f"{result.path} was made from a {role} that is no output of {stage}")
+    return found
+
+
+def setting(result: Result, key: str) -> Any:
+    """A setting of the job that made an artefact. Raises `Loose` where its specification has none."""
+    try:
+        return result.manifest["spec"][key]
+    except (KeyError, TypeError):
+        raise Loose(f"the specification of {result.path} has no {key}") from None
+
+
+def content(result: Result) -> str:
+    """What makes an artefact the same: its arrays, or its bytes."""
+    return result.manifest.get("content_sha256", result.manifest["sha256"])
+
+
+def meaning(spec: Mapping, kind: type, **without: Any) -> dict:
+    """A specification with its defaults: one that was written before a setting existed means the same.
+
+    `without`: settings that don't count, with any allowed value. What `kind` does not take stays as it is.
+    """
+    try:
+        return plain(build(kind, {**spec, **without}, "spec"))
+    except ValueError:
+        return {**spec, **without}
+
+
+def inputs_of(results: Results, result: Result, role: str) -> list[Result]:
+    """The files that a job read as `role`."""
+    entries = result.manifest["inputs"].get(role, ())
+    return [results[Path(os.path.normpath(result.key.parent / entry["path"]))] for entry in entries]
