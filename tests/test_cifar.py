@@ -10,6 +10,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from ambient.data.pickles import PlainUnpickler
 from ambient.data.raw import Raw
 from ambient.data.sources import cifar10
 from ambient.specs import DatasetSpec
@@ -77,7 +78,7 @@ def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(protocol, ci
 def test_no_other_name_is_looked_up(name):
     module, _, function = name.rpartition(".")
     with pytest.raises(ValueError, match=re.escape(name)):
-        cifar10.PlainUnpickler(io.BytesIO(b"")).find_class(module, function)
+        PlainUnpickler(io.BytesIO(b"")).find_class(module, function)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps([1]), pickle.dumps({b"data": 3}),

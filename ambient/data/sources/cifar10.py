@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import pickle
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from filelock import FileLock
 
+from ambient.data.pickles import PlainUnpickler
 from ambient.data.sources import images
 from ambient.specs import DatasetSpec
 from ambient.storage.files import atomic
@@ -69,22 +69,6 @@ def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
         # The published checksum is the archive's.
         return in_memory(batches(raw), dict(enumerate(CIFAR_CLASSES)), verified=not raw.is_folder)
     return images.read(spec, raw)
-
-
-class PlainUnpickler(pickle.Unpickler):
-    """CIFAR-10's original files are pickles. This reads plain containers and numpy arrays only.
-
-    A pickle from outside may name any function to be called while it is read; every name but those
-    that numpy arrays need is refused, so that nothing foreign ever runs.
-    """
-
-    ALLOWED = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-               ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self.ALLOWED:
-            raise ValueError(f"it asks for {module}.{name}, which CIFAR-10's files do not need")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def files_of(raw: Raw) -> Iterable[tuple[str, bytes]]:

@@ -1,0 +1,101 @@
+"""Tensors of networks that were published as pickles of whole objects, or as safetensors, by their names.
+
+A pickle of EDM or EDM2 holds the source of its classes, which would be run. Here `ambient.data.pickles` reads
+it: objects are data, and the tensors in them have the names that modules give them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ambient.data.pickles import Inert, InertUnpickler, read_inert
+from ambient.storage.files import naming
+
+RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
+NETWORK = "ema"  # the entry of the averaged weights in a published pickle
+
+
+class Held:
+    """A tensor of a pickle; an object of its own, so that a pickle can't change the tensor's."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def storage(content: bytes) -> torch.TypedStorage:
+    """The numbers of a tensor, by torch's reader of weights, which runs nothing either."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def tensor(numbers: Any, offset: int, size: tuple, stride: tuple, *others: Any) -> Held:
+    """A tensor of some numbers. Raises `ValueError` where they are too few for it."""
+    if not isinstance(numbers, torch.TypedStorage):
+        raise ValueError(f"a tensor of {type(numbers).__name__}")
+    flat = torch.empty(0, dtype=numbers.dtype).set_(numbers._untyped_storage)  # `untyped()` warns
+    view = flat.as_strided(size, stride, offset)
+    if view.numel() > flat.numel():
+        raise ValueError(f"a tensor of {view.numel():,} numbers from {flat.numel():,}")
+    return Held(view.clone())
+
+
+def parameter(held: Held, *others: Any) -> Held:
+    """A parameter is a tensor here."""
+    return held
+
+
+MADE = {("torch.storage", "_load_from_bytes"): storage, ("torch._utils", "_rebuild_tensor_v2"): tensor,
+        ("torch._utils", "_rebuild_parameter"): parameter, ("collections", "OrderedDict"): OrderedDict,
+        ("builtins", "set"): set, ("__builtin__", "set"): set}
+
+
+class NetworkUnpickler(InertUnpickler):
+    """Tensors too; all other objects are inert."""
+
+    made = InertUnpickler.made | MADE
+
+
+def attributes(module: Any) -> Mapping:
+    """The attributes of a module in a pickle; none for what is no module."""
+    state = module.state if isinstance(module, Inert) else None
+    if isinstance(module, Inert) and module.origin == RECONSTRUCT and module.arguments:
+        told = module.arguments[0]
+        state = told.get("state") if isinstance(told, Mapping) else None
+    return state if isinstance(state, Mapping) else {}
+
+
+def tensors_below(module: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of a module's state and of those in it, as torch's `state_dict` names them."""
+    own = attributes(module)
+    passing = own.get("_non_persistent_buffers_set") or ()
+    for kind in ("_parameters", "_buffers"):
+        for name, held in (own.get(kind) or {}).items():
+            if isinstance(held, Held) and name not in passing:
+                yield prefix + name, held.tensor
+    for name, inner in (own.get("_modules") or {}).items():
+        yield from tensors_below(inner, f"{prefix}{name}.")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a published network, in a safetensors file or a pickle.
+
+    Of a pickle with several networks the averaged one (`ema`) is meant. Nothing of a pickle is run. Raises
+    `ValueError` naming a file that is damaged or has no network.
+    """
+    with naming(path):
+        if path.suffix != ".pkl":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}
+        read = read_inert(path, NetworkUnpickler)
+        top = read[NETWORK] if isinstance(read, Mapping) and NETWORK in read else read
+        tensors = dict(tensors_below(top))
+        if not tensors:
+            raise ValueError("holds no network, or none in the format of EDM and EDM2")
+        return tensors
