@@ -171,6 +171,10 @@ def check_scored(found: Experiments, study: str, corruption: str, annotation: st
         raise SpecError(f"{where}: got corruption {corruption!r}, allowed for method {spec.method}: one of "
                         "op rank")
     check_ranked(found, found.study(study).dataset, spec.scorer, spec.within, f"{where}.within")
+    known = found.scorer(spec.scorer).mean_sides()
+    lacks = [side for side in spec.sides() if side not in known]
+    require(not lacks, f"{where}.scorer", spec.scorer, f"one with scores of patches of {lacks} pixels; it "
+            f"has {', '.join(map(str, known)) or 'none'}")
     require(spec.within == rule.within, f"{where}.within", spec.within,
             f"{rule.within}, as corruptions.{corruption} has")
 

@@ -247,7 +247,7 @@ class Experiments(Scores):
             "margin": training["loss"].get("margin", 0.0),
             "crop_sigma": annotation.get("crop_sigma", 0.001), "images": entry.images,
             "seed": 0, "shown": entry.shown, "target": self.target(study),
-            "title": entry.title} | own | kind.follows(self, where, entry)), where)
+            "title": entry.title} | own | kind.follows(self, where, entry, own)), where)
 
     def patch_maps(self, name: str) -> PatchMapsSpec:
         """What the patch maps of a figure are told: the part of its specification that they depend on."""

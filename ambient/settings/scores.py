@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ambient.settings.compatible import check_ranked
 from ambient.settings.resolve import Stages
 from ambient.specs import DetectorSpec, EvaluationSpec, LandmarksSpec
 from ambient.specs.strict import build, require
@@ -18,6 +19,11 @@ class Scores(Stages):
         for name in names:
             self.entry("detectors", name, f"studies.{study}.detector")
         return names
+
+    def check_scorer(self, dataset: str, scorer: str, where: str, within: str = "all") -> None:
+        """Refuse a scorer that is not there or can't score a dataset, and ranks in classes that has none."""
+        self.entry("scorers", scorer, where)
+        check_ranked(self, dataset, scorer, within, where)
 
     def detector(self, name: str) -> DetectorSpec:
         """The specification of the `detector` and `reference` stages."""

@@ -115,10 +115,11 @@ class FigureSpec(OfKinds):
         require_distinct(self.names, "names")
 
     @classmethod
-    def follows(cls, settings: Any, where: str, entry: Any) -> dict[str, Any]:
+    def follows(cls, settings: Any, where: str, entry: Any, own: Mapping[str, Any]) -> dict[str, Any]:
         """Settings of a kind's own that follow from others of the scale, of `ambient.settings.experiments`.
 
-        Raises `SpecError` naming `where` for an entry of `figures` of which they don't.
+        `own` are those of its own that the entry gives. Raises `SpecError` naming `where` for an entry of
+        `figures` of which they don't follow.
         """
         return {}
 

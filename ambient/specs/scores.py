@@ -35,6 +35,14 @@ class ScorerSpec(OfKinds):
     def check(self, dataset: DatasetSpec) -> None:
         """Raise `SpecError` for images that it can't score."""
 
+    def mean_sides(self) -> tuple[int, ...]:
+        """The sides of patches, pixels, whose mean score it gives for each image."""
+        return self.patch_sides()
+
+    def patch_sides(self) -> tuple[int, ...]:
+        """Those of which it gives the score of each patch, too."""
+        return ()
+
     def flops(self, images: int) -> float:
         """Floating-point operations of scoring so many images."""
         return images * self.FLOPS

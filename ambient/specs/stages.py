@@ -296,7 +296,7 @@ _STAGES = (
           picture("{figure}"),
           lambda settings, w: settings.figure(w["figure"]),
           inputs={key: of_figure("figure", bare(key))
-                  for key in ("data?", "added?", "annotations?", "patches?", "locality_table?")}),
+                  for key in ("data?", "added?", "annotations?", "patches?", "locality_table?", "scores?")}),
     Stage("theory", TheorySpec,
           {"out": "theory.csv", "crossings_out": "theory-crossings.csv",
            "contraction_out": "theory-contraction.csv"},

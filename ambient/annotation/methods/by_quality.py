@@ -46,6 +46,12 @@ class Spec(AnnotationSpec):
         require(self.pixel_factor > 0 and not any(side % self.pixel_factor for side in self.patch_px),
                 "pixel_factor", self.pixel_factor, ">= 1, a divisor of each of patch_px")
 
+    def sides(self) -> tuple[int, ...]:
+        """The sides of patches whose mean scores are read."""
+        from ambient.data.ranking import RELEASED
+
+        return tuple(RELEASED) if self.crop_map == "released" else self.patch_px
+
     def reads_locality(self) -> bool:
         return self.crop_map == "measured"
 

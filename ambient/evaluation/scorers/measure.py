@@ -36,6 +36,9 @@ class Spec(ScorerSpec):
         require(len(cover) == len(self.patches), "patches", self.patches,
                 f"sides that divide the images' {dataset.resolution} pixels")
 
+    def patch_sides(self) -> tuple[int, ...]:
+        return self.patches
+
 
 def scorer(spec: Spec, given: Path | None) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The score of each image, and of each of its patches."""

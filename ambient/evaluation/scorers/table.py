@@ -39,6 +39,9 @@ class Spec(ScorerSpec):
         require(self.patch_column is None or "{px}" in self.patch_column, "patch_column", self.patch_column,
                 "a title with {px} in it, which stands for the side")
 
+    def mean_sides(self) -> tuple[int, ...]:
+        return self.patches
+
     def portable(self) -> Spec:
         """The table goes by its digest."""
         known = self.path is not None and Path(self.path).is_file()

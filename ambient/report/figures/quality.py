@@ -33,7 +33,7 @@ class Spec(FigureSpec):
     at_least: float  #: the score from which an image is good
 
     @classmethod
-    def follows(cls, settings, where: str, entry) -> dict:
+    def follows(cls, settings, where: str, entry, own) -> dict:
         """The rule by which the two datasets are told from each other."""
         name, corruption = settings.study(entry.study).dataset, entry.corruptions[0]
         good, added = settings.dataset(name).select, settings.added_dataset(corruption)
