@@ -65,7 +65,8 @@ def measured(results: Results, result: Result) -> Iterator[str]:
         own = setting(result, "detector")
         check_best(results, reference, own.get("best"))
         kind = DetectorSpec.KINDS.get(own.get("kind"))
-        lent = {"best": None} | (kind.Spec.APART_FROM_WEIGHTS if kind else {})  # one file serves several
+        # One file of weights serves several detectors.
+        lent = {"best": None, "published": None} | (kind.Spec.APART_FROM_WEIGHTS if kind else {})
         for other, without in ((weights, lent), (reference, {})):
             one, two = (meaning(spec, DetectorSpec, weights=None, **without)
                         for spec in (own, other.manifest["spec"]))

@@ -265,7 +265,8 @@ class Audit:
                 return True
         elif not found["external"]:
             return True
-        pinned = found["spec"].get("sha256")
+        told = found["spec"].get("published") if stage == "reference" else found["spec"]
+        pinned = told.get("sha256") if isinstance(told, dict) else None
         known = bool(found["external"]) and (
             found["facts"].get("raw_checksum_verified") is True
             or all(e["sha256"] == pinned for e in found["external"]))

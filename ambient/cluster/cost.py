@@ -191,6 +191,8 @@ class Costs:
         return self.features(images, detector)
 
     def reference(self, dataset: str, detector: str) -> Work:
+        if self.experiments.detector(detector).published:
+            return LITTLE
         return self.features(self.experiments.dataset(dataset).num_images or 50_000, detector)
 
     def landmarks(self, study: str, detector: str) -> Work:

@@ -219,8 +219,21 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
             yield MISSING, f"detector {detector}: no such file {spec.weights} (detectors.{detector}.weights)"
         else:
             yield OK, f"detector {detector}: {spec.weights}"
+    for detector in sorted({job.names["detector"] for job in needed if job.kind == "reference"}):
+        if found.detector(detector).published:
+            yield published(detector, found.published_moments(detector))
     for encoder in sorted({job.names["encoder"] for job in needed if job.kind == "encoder"}):
         yield from encoder_weights(found, encoder)
+
+
+def published(detector: str, path: str | None) -> Finding:
+    """The file of published moments."""
+    key = f"detectors.{detector}.published.path"
+    if path is None:
+        return MISSING, f"detector {detector}: published moments are not downloaded: set {key}"
+    if not Path(path).is_file():
+        return MISSING, f"detector {detector}: no such file {path} ({key})"
+    return OK, f"detector {detector}: {path}"
 
 
 def encoder_weights(found: Experiments, encoder: str) -> Iterator[Finding]:

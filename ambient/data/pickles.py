@@ -33,7 +33,13 @@ def from_buffer(content: bytes, dtype: np.dtype, shape: tuple, order: str) -> np
     return np.frombuffer(content, dtype).reshape(shape, order=order)
 
 
-FUNCTIONS = {("_codecs", "encode"): latin_1, ("numpy.core.numeric", "_frombuffer"): from_buffer,
+def scalar(dtype: np.dtype, content: bytes) -> np.generic:
+    """A number that came out of an array."""
+    return np.frombuffer(content, dtype, count=1)[0]
+
+
+FUNCTIONS = {("numpy.core.multiarray", "scalar"): scalar, ("numpy._core.multiarray", "scalar"): scalar,
+             ("_codecs", "encode"): latin_1, ("numpy.core.numeric", "_frombuffer"): from_buffer,
              ("numpy._core.numeric", "_frombuffer"): from_buffer}
 
 

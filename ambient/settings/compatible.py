@@ -67,6 +67,11 @@ def check_study(found: Experiments, study: str) -> None:
     for detector in found.detectors(study):
         if found.detector(detector).LEARNS:
             check_detector(found, study, detector)
+        if published := found.detector(detector).published:
+            key = f"detectors.{detector}.published"
+            check_recorded(f"{key}.path", published.path)
+            require(published.dataset == name, f"{key}.dataset", published.dataset,
+                    f"{name}, which study {study} is of")
         if best := found.detector(detector).best:
             check_ranked(found, name, best.scorer, best.within, f"detectors.{detector}.best.within")
 

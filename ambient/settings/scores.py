@@ -63,7 +63,7 @@ class Scores(Stages):
         name = name or self.detectors(self.run(run).study)[0]
         detector, metric = self.detector(name), self.metric(name)
         sampling = self.sampling(run)
-        return EvaluationSpec(metric, dataclasses.replace(detector, weights=None), sampling.seeds,
+        return EvaluationSpec(metric, detector.portable(), sampling.seeds,
                               earlier_seeds=sampling.earlier_seeds)
 
     def landmarks(self, study: str, name: str) -> LandmarksSpec:
@@ -72,5 +72,10 @@ class Scores(Stages):
                              self.study_sampling(study).num_samples)
 
     def portable_detector(self, name: str) -> DetectorSpec:
-        """A detector without the local path of its weights."""
-        return dataclasses.replace(self.detector(name), weights=None)
+        """A detector without the local paths of its files."""
+        return self.detector(name).portable()
+
+    def published_moments(self, name: str) -> str | None:
+        """The local path of a detector's published moments, where it has some."""
+        published = self.detector(name).published
+        return published and published.path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,6 +71,16 @@ class SamplingSpec:
 
 
 @dataclass(frozen=True)
+class PublishedSpec:
+    """Moments of a dataset that others published, in the place of those that the workflow would measure."""
+
+    dataset: str  #: the dataset that they are of
+    entry: str  #: the name of these features in the file: `fid` or `fd_dinov2`
+    path: str | None = None  #: of the file
+    sha256: str | None = None  #: of the file; any other content is refused
+
+
+@dataclass(frozen=True)
 class DetectorSpec(OfKinds):
     """Features in which distances are measured: what detectors are told, whatever their kind.
 
@@ -100,14 +111,23 @@ class DetectorSpec(OfKinds):
     resize: Literal["legacy", "clean"] = "clean"  #: inception: who resizes images
     members: int = 1  #: where it learns: networks side by side, each with its own initial weights
     best: BestSpec | None = later(None)  #: distances are to the best images of the dataset; None: to all
+    #: distances are to published moments of the dataset; None: to measured ones
+    published: PublishedSpec | None = later(None)
 
     def __post_init__(self) -> None:
         require_finite(self)
+        require(self.published is None or not self.LEARNS and self.best is None, "published", self.published,
+                f"null for {'kind ' + self.kind if self.LEARNS else 'best'}: nobody published such moments")
         require(self.features > 0, "features", self.features, ">= 1")
 
     def metric(self, name: str) -> str:
         """What a distance in these features is called; `name` is the detector's in the configuration."""
         return f"fd-{name}"
+
+    def portable(self) -> DetectorSpec:
+        """The same without local paths, which say nothing of the result."""
+        published = self.published and dataclasses.replace(self.published, path=None)
+        return dataclasses.replace(self, weights=None, published=published)
 
     @property
     def dimensions(self) -> int:

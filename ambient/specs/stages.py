@@ -232,6 +232,7 @@ _STAGES = (
           inputs={"data": same("prepare"),
                   "detector": lambda files, w: files.weights_for(w["dataset"], w["detector"]),
                   "scores?": lambda files, w: files.scores_of_reference(w["dataset"], w["detector"])},
+          outside={"published?": lambda settings, w: settings.published_moments(w["detector"])},
           cost=("dataset", "detector")),
     Stage("landmarks", LandmarksSpec,
           {"out": "landmarks/{study}/{corruption}/{detector}.csv"},
