@@ -27,11 +27,11 @@ from ambient.training.points import Points, affine, normalised
 from ambient.training.weights import read_description, save_weights
 from tests import finished, tiny
 
-CODER = specs.EncoderSpec("autoencoder", latent_channels=2, widths=(8, 16), nimg=1600, batch=16,
+CODER = specs.EncoderSpec("autoencoder", latent_channels=2, widths=(16,), nimg=1600, batch=16,
                           precision="float32", lr=0.005)
 OVERLAY = """extends: tiny
 encoders:
-  little: {kind: autoencoder, latent_channels: 2, widths: [8, 16], nimg: 640, batch: 32, precision: float32}
+  little: {kind: autoencoder, latent_channels: 2, widths: [16], nimg: 640, batch: 32, precision: float32}
 studies:
   controlled:
     encoder: little
@@ -178,7 +178,7 @@ def test_an_autoencoder_learns_and_comes_back_from_its_file(tmp_path):
      r"controlled.training.augment.transforms: got \['scale'\], allowed: none in a study with an encoder"),
     ("classifier: {augment: {transforms: []}}", "classifier: {augment: {transforms: [xflip]}}",
      r"classifier.augment.transforms: got \['xflip'\], allowed: none in a study with an encoder"),
-    ("widths: [8, 16]", "widths: [8, 8, 8, 8, 8, 8]", "studies.controlled.encoder: kind: got 'autoencoder', "
+    ("widths: [16]", "widths: [8, 8, 8, 8, 8]", "studies.controlled.encoder: kind: got 'autoencoder', "
      "allowed: one for images of 16 pixels; this one takes multiples of 32"),
     ("latent_channels: 2,", "latent_channels: 2, weights: vae,",
      "encoders.little.weights: got 'vae', allowed: null"),

@@ -1,4 +1,4 @@
-"""A small variational autoencoder of images: convolutions and residual blocks, halving and doubling the side.
+"""A small variational autoencoder of images: convolutions and residual blocks.
 
 Source: Kingma and Welling 2014 (arXiv:1312.6114) for the objective; Rombach et al. 2022 (arXiv:2112.10752)
 for its use before a diffusion model.
@@ -34,22 +34,23 @@ def last(width: int, channels_out: int) -> list[nn.Module]:
 
 
 class Autoencoder(nn.Module):
-    """Images (B, C, H, H) to latents (B, latent_channels, h, h), h = H / 2^(levels - 1), and back.
+    """Images (B, C, H, H) to latents (B, latent_channels, h, h), h = H / 2^levels, and back.
 
-    widths: channels at each level. All weights are drawn by `generator`.
+    widths: channels at each level, each of half the side of the one before. At the image's own size there are
+    no layers but those that lead to it: they would cost most and add little. `generator` draws all weights.
     """
 
     def __init__(self, channels: int, latent_channels: int, widths: Sequence[int],
                  generator: torch.Generator) -> None:
         super().__init__()
-        encoder = [nn.Conv2d(channels, widths[0], 3, padding=1), Residual(widths[0])]
-        for wide, wider in zip(widths, widths[1:], strict=False):
-            encoder += [nn.Conv2d(wide, wider, 3, stride=2, padding=1), Residual(wider)]
+        encoder: list[nn.Module] = []
+        for wide, wider in zip([channels, *widths], widths, strict=False):
+            encoder += [nn.Conv2d(wide, wider, 4, stride=2, padding=1), Residual(wider)]
         self.encoder = nn.Sequential(*encoder, *last(widths[-1], 2 * latent_channels))
         decoder = [nn.Conv2d(latent_channels, widths[-1], 3, padding=1), Residual(widths[-1])]
         for wider, wide in zip(widths[::-1], widths[-2::-1], strict=False):
             decoder += [nn.Upsample(scale_factor=2), nn.Conv2d(wider, wide, 3, padding=1), Residual(wide)]
-        self.decoder = nn.Sequential(*decoder, *last(widths[0], channels))
+        self.decoder = nn.Sequential(*decoder, *last(widths[0], 4 * channels), nn.PixelShuffle(2))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, generator=generator)

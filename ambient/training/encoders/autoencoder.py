@@ -27,8 +27,7 @@ class Spec(EncoderSpec):
     LEARNS: ClassVar[bool] = True
 
     latent_channels: int = 4  #: channels of a latent
-    #: channels of the network at each level; each level but the first halves the side
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: tuple[int, ...] = (32, 64)  #: channels of the network at each level; each halves the side
     kl: float = 1.0e-4  #: weight of the divergence
     nimg: int = 64000  #: images seen in training
     batch: int = 32  #: images of a step
@@ -56,14 +55,14 @@ class Spec(EncoderSpec):
 
     @property
     def factor(self) -> int:
-        return 2 ** (len(self.widths) - 1)
+        return 2 ** len(self.widths)
 
     def training(self) -> tuple[int, int]:
         return self.nimg, self.batch
 
     def multiply_adds(self, resolution: int, channels: int) -> float:
         """Three convolutions of each level, and those between them."""
-        return sum(9 * 4 * width**2 * (resolution >> level) ** 2 for level, width in enumerate(self.widths))
+        return sum(9 * 4 * width**2 * (resolution >> level) ** 2 for level, width in enumerate(self.widths, 1))
 
 
 def build(spec: Spec, channels: int, generator: Generator | None = None) -> ImageAutoencoder:
