@@ -23,7 +23,7 @@ from tests.test_provenance import made as made_by_a_job
 ROOT = Path(__file__).parents[1]
 FEATURES = np.random.default_rng(0).normal(size=(40, 64))
 BEST = {"scorer": "s", "share": 0.1, "within": "all"}
-TOLD = specs.evaluation.PublishedSpec("d", "fd_dinov2")
+TOLD = specs.PublishedSpec("d", "fd_dinov2")
 PUBLISHED = specs.DetectorSpec("dinov2", features=64, published=TOLD)
 
 

@@ -13,6 +13,7 @@ from ambient.specs.evaluation import (
     EvaluationSpec,
     LandmarksSpec,
     OutsideSpec,
+    PublishedSpec,
     SamplerSpec,
     SamplingSpec,
 )
@@ -39,10 +40,10 @@ from ambient.specs.training import (
 )
 
 __all__ = [
-    "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec",
-    "ComparisonSpec", "DatasetSpec", "DetectorSpec", "EncoderSpec", "EncodingSpec", "EvaluationSpec",
-    "FigureSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost",
-    "NetworkSpec", "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec",
+    "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec", "ComparisonSpec",
+    "DatasetSpec", "DetectorSpec", "EncoderSpec", "EncodingSpec", "EvaluationSpec", "FigureSpec",
+    "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec",
+    "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "PublishedSpec",
     "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure",
     "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]
