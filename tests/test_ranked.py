@@ -15,8 +15,11 @@ from ambient.data import ranking
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read
 from ambient.data.scores import Scores
+from ambient.evaluation import small_nets
 from ambient.evaluation.features import extract
 from ambient.evaluation.frechet import moments
+from ambient.report.page import table_of
+from ambient.report.preferences import preference
 from ambient.settings import Experiments
 from ambient.specs import AnnotationSpec
 from ambient.specs.strict import SpecError
@@ -31,6 +34,7 @@ datasets:
 scorers:
   legibility: {kind: legibility, folds: 2, features: 8, channels: 8, nimg: 256, batch: 32, lr: 0.01}
   contrast: {kind: measure, measure: contrast, patches: [16]}
+  judged: {kind: margin, detector: judge}
 corruptions:
   best: {op: rank, scorer: legibility, within: class}
   best-alone: {op: rank, scorer: legibility, within: class, drop: true}
@@ -47,6 +51,7 @@ studies:
 tables:
   ranked:
     title: Digits by legibility
+    scorers: [judged]
     defaults: {study: controlled}
     rows:
       only-good: {corruption: best-alone, annotation: clean, label: Only Good}
@@ -118,6 +123,34 @@ def test_the_table_says_to_which_images_each_distance_is(made):
     assert table["sigma_max_mean"].notna().tolist() == [False, True]
 
 
+def test_samples_are_scored_by_who_did_not_annotate_and_compared_in_pairs(made):
+    table, scores = pd.read_csv(made / "ranked.csv"), []
+    network = small_nets.load(made / "detectors/judged/judge.weights")
+    for run in ("only-good", "with-crops"):
+        place = made / f"runs/{run}/seed-0"
+        images = read_arrays(place / "samples.safetensors")["128"]
+        log_p = small_nets.log_probabilities(network, images[0])[0]
+        expected = [np.subtract(*sorted(p.tolist())[:-3:-1]) for p in log_p]
+        scores.append(read_arrays(place / "scores-judged.safetensors")["score"])
+        assert scores[-1].shape == (1, 20)
+        np.testing.assert_allclose(scores[-1][0], expected, atol=1e-5)
+    np.testing.assert_allclose(table["judged_mean"], [one.mean() for one in scores], rtol=1e-5)
+    np.testing.assert_allclose(table["judged_median"], [np.median(one) for one in scores], rtol=1e-5)
+    rate = (scores[1] > scores[0]).mean()
+    assert np.isnan(table["judged_win_rate"][0]) and table["judged_win_rate"][1] == pytest.approx(rate)
+    shown = table_of(Experiments(made.parents[1] / "config", "away").table("ranked"), table)
+    assert f"{rate:.3f}" == shown["rows"][1]["cells"][shown["columns"].index("judged: win rate")]
+
+
+def test_a_win_rate_counts_ties_as_halves_and_has_a_standard_error():
+    one, other = np.array([[3.0, 1, 2, 5]]), np.array([[2.0, 1, 4, 1]])
+    assert preference(one, other) == {"win_rate": 0.625, "ties": 0.25,
+                                      "win_rate_se": (0.625 * 0.375 / 4) ** 0.5}
+    assert preference(other, one)["win_rate"] == 1 - 0.625
+    with pytest.raises(ValueError, match="samples of the shapes .1, 4. and .1, 3. are no pairs"):
+        preference(one, other[:, :3])
+
+
 def test_the_audit_derives_the_table_and_tells_scores_of_another_scorer(made, tmp_path):
     found = audit(made).results[made / "ranked.csv"]
     assert found.level == 3, found.problems
@@ -161,6 +194,9 @@ def detector_best_by_another(told):
     ("weights_of: judge,", "weights_of: judge, dataset: digits,", "judge-good.dataset: got 'digits', allow"),
     ("0.03], classes: [0, 1, 2]", "0.03], classes: [0]", "scorers.legibility.kind: got 'legibility', allow"),
     ("patches: [16]", "patches: [24]", "scorers.contrast.patches: .* divide the images' 32 pixels"),
+    ("scorers: [judged]", "scorers: [legibility]", "ranked.scorers: got 'legibility', .* image alone"),
+    ("scorers: [judged]", "scorers: [contrast]", "got 'contrast', allowed: one that has not told the good"),
+    ("margin, detector: judge", "margin, detector: jury", "judged.detector: no such name in detectors"),
     ("best, annotation: by", "none, annotation: by", "got corruption 'none', allowed for method by_qual")])
 def test_what_does_not_fit_together_is_refused(old, new, words, tmp_path):
     assert OVERLAY.count(old) == 1

@@ -34,8 +34,8 @@ def scored(spec, data, folder, given=None):
     """What the stage writes: the scores, and the text of the table."""
     folder.mkdir(exist_ok=True)
     write(folder / "data.safetensors", data)
-    stage.main(spec, record(), data=folder / "data.safetensors", given=given, state=kept(folder / "state"),
-               out=folder / "s.safetensors", table_out=folder / "s.csv")
+    stage.main(spec, record(), data=folder / "data.safetensors", detector=None, given=given,
+               state=kept(folder / "state"), out=folder / "s.safetensors", table_out=folder / "s.csv")
     return Scores.read(folder / "s.safetensors"), (folder / "s.csv").read_text()
 
 
@@ -160,7 +160,7 @@ def test_a_table_needs_ids_where_images_have_no_names_and_is_pinned(tmp_path):
         scored(named, DATA, tmp_path / "x", path)
     with pytest.raises(ValueError, match="needs --given, a table of scores"):
         scored(spec, DATA, tmp_path / "x")
-    with pytest.raises(ValueError, match="reads no file"):
+    with pytest.raises(ValueError, match="reads no such file"):
         scored(ScorerSpec(kind="measure", measure="noise"), DATA, tmp_path / "x", path)
 
 

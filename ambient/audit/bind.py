@@ -109,19 +109,19 @@ def table(results: Results, result: Result) -> Iterator[str]:
         spec = build(TableSpec, result.manifest["spec"], "spec")
     except ValueError:
         return
-    metrics, annotations, usable, beside = (
-        inputs_of(results, result, role) for role in ("metrics", "annotations", "usable", "beside"))
+    metrics, annotations, usable, beside, scored = (
+        inputs_of(results, result, role) for role in ("metrics", "annotations", "usable", "beside", "scored"))
     if len(metrics) != len(spec.rows) * len(spec.training_seeds) or len(annotations) != len(spec.rows):
         return
     runs = []
     asked = itertools.product(enumerate(spec.rows), spec.training_seeds)
-    for place, (((i, row), seed), scored) in enumerate(zip(asked, metrics, strict=True)):
+    for place, (((i, row), seed), score) in enumerate(zip(asked, metrics, strict=True)):
         try:
-            run = found_run(results, scored, i, row, seed)
+            run = found_run(results, score, i, row, seed)
             check_place(result.key, spec.scale, run)
             check_training(results, run, row, annotations[i])
             check_images(results, run, row, annotations[i])
-            check_beside(results, run, usable[i:i + 1], beside[place::len(metrics)])
+            check_beside(results, run, usable[i:i + 1], (beside + scored)[place::len(metrics)])
             runs.append(run)
         except Loose as error:
             yield f"row {i + 1} ({row.run_id}), training seed {seed}: {error}"

@@ -97,7 +97,7 @@ class Rederive:
         """Every cell of a table from raw scores and annotation summaries."""
         from ambient.report import tables
 
-        roles = ("metrics", "annotations", "usable", "beside")
+        roles = ("metrics", "annotations", "usable", "beside", "scored")
         text = tables.rebuild(result.manifest["spec"], self.inputs(result, *roles))
         compare_cells(result.key.read_text(), text)
 

@@ -104,6 +104,15 @@ class Costs:
                     cpu_minutes=images / spec.RATE / 60,
                     memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
 
+    def sample_scores(self, run: str, scorer: str) -> Work:
+        """The same for the samples of a run's last snapshot."""
+        spec, sampling = self.experiments.scorer(scorer), self.experiments.sampling(run)
+        images = sampling.num_samples * len(sampling.seeds)
+        _, channels, resolution = self.data(self.experiments.run(run).study)
+        return Work(flops=spec.flops(images), gpu=spec.flops(images) > 0, ranks=True,
+                    cpu_minutes=images / spec.RATE / 60,
+                    memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
+
     def corrupt(self, study: str) -> Work:
         images = self.data(study)[0]
         return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study))

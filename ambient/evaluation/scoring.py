@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from ambient.data.scores import EACH, MEAN, Scores, by_side, means
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
+from ambient.specs import ScorerSpec
 
 SHARD = 1000  # images that are saved together, and lost together
 Arrays = Mapping[str, np.ndarray]
+
+
+def noted(spec: ScorerSpec, given: Path | None, detector: Path | None, record) -> Path | None:
+    """The file that a scorer reads: of a detector, or from outside, which is noted.
+
+    Raises `ValueError` where it is missing, where the scorer reads none, or where it is another one.
+    """
+    if spec.path is not None:  # a specification is recorded, and a local path must not be
+        raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the file as --given")
+    for option, path, wanted in (("given", given, spec.GIVEN),
+                                 ("detector", detector, "the weights of a detector" if spec.ASKS else None)):
+        if path is None and wanted is not None:
+            raise ValueError(f"a scorer of kind {spec.kind} needs --{option}, {wanted}")
+        if path is not None and wanted is None:
+            raise ValueError(f"--{option}: got {path}, allowed: none, a scorer of kind {spec.kind} reads no "
+                             "such file")
+    if given is not None:
+        digest = record.external("given", given, spec.GIVEN)
+        if spec.sha256 not in (None, digest):
+            raise ValueError(f"{given}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}")
+    return given or detector
 
 
 def in_shards(name: str, count: int, score: Callable[[slice], Arrays], state: State) -> Arrays | None:

@@ -164,11 +164,16 @@ def save(path: Path, network: SmallNets) -> None:
     patiently(save_weights, path, network.state_dict(), dict(zip(SHAPE, network.shape, strict=True)))
 
 
-def features(path: Path) -> Callable[[np.ndarray], Tensor]:
-    """Features of uint8 images (N, C, H, W) by the networks of a file; it takes images as they are."""
+def load(path: Path) -> SmallNets:
+    """The networks of a file, on the device."""
     about = read_description(path)
     with naming(path):
         network = SmallNets(*(about[key] for key in SHAPE))
         network.load_state_dict(read_weights(path))
-    network.to(device()).eval()
+    return network.to(device()).eval()
+
+
+def features(path: Path) -> Callable[[np.ndarray], Tensor]:
+    """Features of uint8 images (N, C, H, W) by the networks of a file; it takes images as they are."""
+    network = load(path)
     return lambda images: network.features(torch.from_numpy(to_float(images)).to(device()))

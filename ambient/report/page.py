@@ -75,6 +75,8 @@ def protocol(row: pd.Series) -> str:
 def table_of(spec: TableSpec, table: pd.DataFrame) -> dict:
     """A table's heading and rows as text, columns without any value left out."""
     beside = [(name, name, 2) for name in spec.beside]
+    beside += [(f"{name}_{key}", f"{name}: {words}", 3) for name in spec.scorers
+               for key, words in (("mean", "mean"), ("win_rate", "win rate"), ("win_rate_se", "±"))]
     shown = [(name, title, decimals) for name, title, decimals in (*NUMBERS[:3], *beside, *NUMBERS[3:])
              if name in table and table[name].notna().any()]
     best = table["value"].idxmin()

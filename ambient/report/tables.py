@@ -11,6 +11,7 @@ import pandas as pd
 from ambient.data.usage import usage
 from ambient.diffusion.eligible import Admission
 from ambient.report.captions import tolerance
+from ambient.report.preferences import columns
 from ambient.specs import DetectorSpec, RowSpec, TableSpec
 from ambient.specs.strict import build
 from ambient.storage.files import read_arrays, read_json
@@ -121,11 +122,13 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path |
 
 
 def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
-          usable: Sequence[Path] = (), others: Sequence[Path] = ()) -> pd.DataFrame:
+          usable: Sequence[Path] = (), others: Sequence[Path] = (),
+          scored: Sequence[Path] = ()) -> pd.DataFrame:
     """The table. `metrics`: one file for each row and training seed; `annotations` (summaries): one a row.
 
     `usable`, the annotations themselves: one a row, or none at all. `others`: for each metric of
-    `spec.beside` as many as `metrics`. Raises `ValueError` for any other number of files.
+    `spec.beside` as many as `metrics`, and `scored` for each of `spec.scorers`. Raises `ValueError` for any
+    other number of files.
     """
     seeds, count = len(spec.training_seeds), len(spec.rows)
     if len(metrics) != seeds * count or len(annotations) != count or len(usable) not in (0, count):
@@ -135,14 +138,24 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
         raise ValueError(f"table {spec.name}: {len(others)} score files for {len(spec.beside)} other metrics "
                          f"x {count} rows x {seeds} training seeds")
 
+    if len(scored) != len(spec.scorers) * len(metrics):
+        raise ValueError(f"table {spec.name}: {len(scored)} files of samples' scores for {len(spec.scorers)} "
+                         f"scorers x {count} rows x {seeds} training seeds")
+
+    def of_row(files: Sequence[Path], i: int) -> Sequence[Path]:
+        return files[i * seeds:(i + 1) * seeds]
+
     def scores(files: Sequence[Path], i: int) -> list[dict]:
-        return [read_json(path) for path in files[i * seeds:(i + 1) * seeds]]
+        return [read_json(path) for path in of_row(files, i)]
 
     rows = []
     for i, one in enumerate(spec.rows):
         rows.append(row(one, scores(metrics, i), read_json(annotations[i]), usable[i] if usable else None))
         for k, metric in enumerate(spec.beside):
             rows[-1] |= other_metric(one, metric, scores(others[k * len(metrics):], i))
+        for k, scorer in enumerate(spec.scorers):
+            own = scored[k * len(metrics):]
+            rows[-1] |= columns(scorer, of_row(own, i), of_row(own, 0))
     keys = list(dict.fromkeys(key for one in spec.rows for key in (*one.parameters, *one.settings)))
     table = pd.DataFrame(rows)
     table = table.drop(columns=[name for name in OPTIONAL if table[name].isna().all()])
@@ -154,5 +167,6 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
 def rebuild(spec: Mapping, inputs: Mapping[str, Sequence[Path]]) -> str:
     """The CSV text of a table from the plain specification and inputs that its manifest holds."""
     found = build(TableSpec, spec, "table")
-    return frame(found, inputs["metrics"], inputs["annotations"], inputs.get("usable", ()),
-                 inputs.get("beside", ())).to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    given = [inputs.get(role, ()) for role in ("usable", "beside", "scored")]
+    table = frame(found, inputs["metrics"], inputs["annotations"], *given)
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.6g")

@@ -11,6 +11,7 @@ from ambient.specs.strict import SpecError, require
 
 if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
+    from ambient.settings.resolve import Run
 
 NO_TRANSFORMS = "none in a study with an encoder: they change images, and it works on latents"
 SMALLEST_DETECTED = 8  # pixels: a detector that learns halves its images three times
@@ -165,6 +166,21 @@ def check_ranked(found: Experiments, dataset: str, scorer: str, within: str, whe
         raise SpecError(f"scorers.{scorer}.{error}") from None
     require(within == "all" or spec.HAS_CLASSES, where, within,
             f"all: the images of {dataset} have no classes")
+
+
+def check_judge(found: Experiments, run: Run, scorer: str, where: str) -> None:
+    """A scorer can score samples, and has not chosen or annotated the images that they were learnt from."""
+    dataset, spec = found.study(run.study).dataset, found.scorer(scorer)
+    check_ranked(found, dataset, scorer, "all", where)
+    require(spec.PER_IMAGE, where, scorer, f"one that needs the image alone; kind {spec.kind} needs more")
+    told = {found.scorer_of(corruption) for corruption, _ in run.parts}
+    told |= {getattr(found.annotation(run.study, annotation), "scorer", None) for _, annotation in run.parts}
+    require(scorer not in told, where, scorer, f"one that has not told the good images of {run.name}: it "
+            "would judge itself")
+    if spec.ASKS:
+        found.entry("detectors", spec.detector, f"scorers.{scorer}.detector")
+        require(found.detector(spec.detector).kind == "classifier", f"scorers.{scorer}.detector",
+                spec.detector, "one of kind classifier")
 
 
 def check_scored(found: Experiments, study: str, corruption: str, annotation: str) -> None:

@@ -75,6 +75,7 @@ class TableEntry:
     rows: tuple[str, ...]  #: names of runs
     title: str | None = None  #: in a reader's words
     defaults: Mapping[str, Any] | None = None  #: of the rows that stand in this table
+    scorers: tuple[str, ...] = ()  #: names in `scorers`, by which the rows' samples are scored
     landmarks: bool = False  #: whether the page says what held-out and corrupted images themselves score
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ambient.settings.compatible import check_locality, check_run, check_scored
+from ambient.settings.compatible import check_judge, check_locality, check_run, check_scored
 from ambient.settings.entry_types import FigureEntry, TableEntry, TextEntry
 from ambient.settings.layers import lines
 from ambient.settings.outside import Outside
@@ -77,7 +77,8 @@ class Experiments(Scores):
                 "runs of studies with the same training_seeds: every row is trained with each")
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
                                  "training_seeds": seeds, "beside": self.metrics_beside(name, rows),
-                                 "title": entry.title, "landmarks": self.landmarks_of(entry)},
+                                 "title": entry.title, "landmarks": self.landmarks_of(entry),
+                                 "scorers": self.scorers_of(name, entry)},
                      f"tables.{name}")
 
     def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
@@ -96,6 +97,16 @@ class Experiments(Scores):
     def landmarks_of(self, table: TableEntry) -> list[str]:
         """These corruptions in a reader's words."""
         return [self.label("corruptions", corruption) for _, corruption in self.mixtures_of(table)]
+
+    def scorers_of(self, table: str, entry: TableEntry) -> tuple[str, ...]:
+        """The scorers of a table's samples. Raises `SpecError` for one that can't judge them fairly."""
+        where = f"tables.{table}.scorers"
+        require_distinct(entry.scorers, where)
+        for name in entry.scorers:
+            self.entry("scorers", name, where)
+            for run in map(self.run, entry.rows):
+                check_judge(self, run, name, where)
+        return entry.scorers
 
     def row(self, run: str, asked_by: str) -> RowSpec:
         """The table row of a run."""

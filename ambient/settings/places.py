@@ -46,6 +46,16 @@ class Files:
         name = self.experiments.scorer_of(corruption)
         return name and self.scores(self.experiments.study(study).dataset, name)
 
+    def weights_of_scorer(self, dataset: str, scorer: str) -> str | None:
+        """The weights of the detector that a scorer asks, if it asks one."""
+        spec = self.experiments.scorer(scorer)
+        return self.weights_for(dataset, spec.detector) if spec.ASKS else None
+
+    def weights_of_scorer_for(self, run: str, scorer: str) -> str | None:
+        """The same, for the samples of a run."""
+        study = self.experiments.study(self.experiments.run(run).study)
+        return self.weights_of_scorer(study.dataset, scorer)
+
     def scores_of_annotation(self, study: str, annotation: str) -> str | None:
         """The scores by which a study's images are annotated, if they are."""
         spec = self.experiments.annotation(study, annotation)
@@ -201,6 +211,11 @@ class Files:
         study = self.experiments.run(self.table(table).rows[0].run).study
         return [path for other in self.experiments.detectors(study)[1:]
                 for path in self.of_table(table, "evaluate", detector=other)]
+
+    def scores_of_samples(self, table: str) -> list[str]:
+        """The scores of each row's samples by each of a table's scorers, scorer by scorer."""
+        return [path for scorer in self.table(table).scorers
+                for path in self.of_table(table, "sample_scores", scorer=scorer)]
 
     def annotations_of_rows(self, table: str, role: str = "out") -> list[str]:
         """The annotations of each row, or (`summary`) their statistics."""

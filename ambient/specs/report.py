@@ -62,6 +62,7 @@ class TableSpec:
     title: str | None = None  #: in a reader's words
     #: corruptions, in a reader's words, for which the page has landmarks of the score
     landmarks: tuple[str, ...] = later(())
+    scorers: tuple[str, ...] = later(())  #: by which every row's samples are scored, several columns each
 
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")

@@ -19,11 +19,12 @@ class ScorerSpec(OfKinds):
 
     KINDS: ClassVar[Kinds] = Kinds("ambient.evaluation.scorers")
     PER_IMAGE: ClassVar[bool] = True  # a score follows from its image alone, so that samples have one, too
+    ASKS: ClassVar[bool] = False  # a detector of the workflow, by `detector`
     GIVEN: ClassVar[str | None] = None  # what `path` is, of a kind that reads a file from outside
     FLOPS: ClassVar[float] = 0.0  # of an image, at the most
     RATE: ClassVar[float] = 500.0  # images/s that one process scores, beside that
 
-    kind: str  #: a file of `ambient/evaluation/scorers/`: `measure`, `legibility`, `table`
+    kind: str  #: a file of `ambient/evaluation/scorers/`: `measure`, `legibility`, `margin`, `table`
     path: str | None = None  #: a local file, for the kinds that read one
     sha256: str | None = None  #: of that file; any other content is refused
 

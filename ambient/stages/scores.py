@@ -9,32 +9,17 @@ from pathlib import Path
 
 from ambient.data.datasets import read
 from ambient.evaluation import scorers
-from ambient.evaluation.scoring import in_shards, scores_of
+from ambient.evaluation.scoring import in_shards, noted, scores_of
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently, say
 from ambient.specs import ScorerSpec
 from ambient.storage.files import write_text
 
 
-def check_given(spec: ScorerSpec, given: Path | None, record) -> None:
-    """Note the file from outside. Raises `ValueError` where it is missing, not wanted, or another one."""
-    if spec.path is not None:  # a specification is recorded, and a local path must not be
-        raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the file as --given")
-    if given is None and spec.GIVEN is not None:
-        raise ValueError(f"a scorer of kind {spec.kind} needs --given, {spec.GIVEN}: set "
-                         "scorers.<name>.path")
-    if given is not None and spec.GIVEN is None:
-        raise ValueError(f"--given: got {given}, allowed: none, a scorer of kind {spec.kind} reads no file")
-    if given is not None:
-        digest = record.external("given", given, spec.GIVEN)
-        if spec.sha256 not in (None, digest):
-            raise ValueError(f"{given}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}")
-
-
-def main(spec: ScorerSpec, record, *, data: Path, given: Path | None, state: State, out: Path,
-         table_out: Path) -> None:
+def main(spec: ScorerSpec, record, *, data: Path, detector: Path | None, given: Path | None,
+         state: State, out: Path, table_out: Path) -> None:
     """`out` gets the scores, with those of each patch; `table_out` the same without them, as CSV."""
-    check_given(spec, given, record)
+    given = noted(spec, given, detector, record)
     dataset, kind = read(data), scorers.KINDS[spec.kind]
     if spec.PER_IMAGE:
         score = kind.scorer(spec, given)

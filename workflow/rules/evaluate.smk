@@ -19,6 +19,27 @@ rule sample:
         "{resources.run} sample --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
+rule sample_scores:
+    """How good each sample of a run is, by a scorer."""
+    input:
+        unpack(reads("sample_scores")),
+    output:
+        **writes("sample_scores"),
+    log:
+        "results/{scale}/logs/sample-scores/{run}-seed-{seed}-{scorer}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("sample_scores"),
+    params:
+        **told("sample_scores"),
+    message:
+        "score the samples of {wildcards.run}, seed {wildcards.seed}, by {wildcards.scorer} ({wildcards.scale})"
+    shell:
+        "{resources.run} sample_scores --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
 rule detector:
     """The network in whose features distances are measured."""
     input:
