@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from raw_images import make_folder, make_zip
+from scipy.io import savemat
 
 from ambient.data import datasets
 from ambient.data.raw import Raw
@@ -22,6 +23,19 @@ from ambient.stages import prepare
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 SPEC = DatasetSpec("imagenet", 16, 3, num_images=5)
 WORDS = b"n01440764 tench, Tinca tinca\nn02105855 Shetland sheepdog\nn01443537 goldfish\n"
+
+
+def matlab(**values):
+    buffer = io.BytesIO()
+    savemat(buffer, values)
+    return buffer.getvalue()
+
+
+# As in the development kit, whose order is its own.
+KIT = matlab(synsets=np.array(
+    [(1, "n02105855", "Shetland sheepdog"), (2, "n01440764", "tench, Tinca tinca"),
+     (3, "n01443537", "goldfish")],
+    dtype=[("ILSVRC2012_ID", object), ("WNID", object), ("words", object)]))
 
 
 def picture(seed, width=41, height=33):
@@ -101,12 +115,13 @@ def test_folders_and_tars_give_the_same_images_in_the_same_order(tmp_path, image
     ("LOC_val_solution.csv",
      "ImageId,PredictionString\nval_2,n01443537 1 2 3 4\nval_1,n02105855 5 6 n02 9\n", "a list of labels"),
     ("val.txt", "val_1.JPEG 2\nval_2.JPEG 1\n", "a list of labels"),
-    ("labels.txt", "n02105855\nn01443537\n", "a list of labels in the order of names")])
+    ("labels.txt", "n02105855\nn01443537\n", "a list of labels in the order of names"),
+    ("truth.txt", "1\n3\n", "a list of labels in the order of names")])
 def test_the_classes_of_the_validation_images_are_told_by_a_list(tmp_path, images, layout, name, text,
                                                                 origin):
     files = dict(zip(("val_1.JPEG", "val_2.JPEG"), images.values(), strict=False))
     files = {"val.tar": tar(files)} if layout == "tar" else {f"val/{one}": files[one] for one in files}
-    place = make_folder(tmp_path / "in", files | {name: text.encode(), "words.txt": WORDS})
+    place = make_folder(tmp_path / "in", files | {name: text.encode(), "words.txt": WORDS, "meta.mat": KIT})
     found, record = prepared(tmp_path, place, DatasetSpec("imagenet", 16, 3, num_images=2))
     # By numbers these are the places among all three classes, by WordNet ids among the two that there are.
     assert found.labels.tolist() == ([2, 1] if name == "val.txt" else [1, 0])
@@ -135,7 +150,9 @@ FIRST = "n01440764/n01440764_10.JPEG"
     ({"val/x.JPEG": b"x", "train/y.JPEG": b"x"}, "has images of train and val; give one of these"),
     ({"x.JPEG": b"x"}, "x.JPEG lies in no folder that is called as a WordNet id"),
     ({"a.xml": b"x"}, "a.xml is no image, no tar and no list"),
-    ({"a.txt": b"1\n2\n"}, r"a.txt, line 1: '1' is no label .* Numbers alone"),
+    ({"a.txt": b"? ?\n"}, r"a.txt, line 1: '\? \?' is no label"),
+    ({"a.mat": b"x"}, "a.mat: no meta.mat of ImageNet's development kit"),
+    ({"a.mat": matlab(other=np.ones(2))}, "a.mat: no meta.mat of ImageNet's development kit"),
     ({"a.txt": b""}, "a.txt: says nothing"),
     ({"a.txt": b"\xff"}, "a.txt: not a text file"),
     ({"a.txt": b"a.JPEG n01440764\nb.JPEG\n"}, "a.txt, line 2: 'b.JPEG' is no label"),
@@ -151,7 +168,9 @@ def test_what_cannot_be_meant_is_refused_by_name(tmp_path, images, change, said)
 @pytest.mark.parametrize(("text", "said"), [
     ({}, "no list says its class: put a list"),
     ({"a.txt": b"val_1 n01440764\n"}, "no list has a label for val_2.JPEG"),
-    ({"a.txt": b"n01440764\n"}, "a list has 1 WordNet ids for 2 images"),
+    ({"a.txt": b"n01440764\n"}, "a list has 1 classes for 2 images"),
+    ({"a.txt": b"1\n2\n"}, "the class 1 by its number alone.*put that file beside the list"),
+    ({"a.txt": b"1\n7\n", "meta.mat": KIT}, "the class 7 by its number alone.*it has no such number"),
     ({"a.txt": b"val_1 n01440764\nval_2 3\n"}, "some classes by WordNet ids and others by numbers"),
     ({"a.txt": b"val_1 1\nval_2 300000\n"}, "a label is 300000")])
 def test_labels_that_are_missing_are_refused(tmp_path, images, text, said):

@@ -21,7 +21,7 @@ from ambient.data.tars import Tar
 from ambient.data.wordnet import Lists, labels
 from ambient.specs import DatasetSpec
 
-TEXTS = (".txt", ".csv")
+LISTS = (".txt", ".csv", ".mat")
 PARTS = {"train", "val", "test", "validation"}  # folders of whom a dataset is one
 AHEAD = 64  # images that are read at once
 
@@ -51,7 +51,7 @@ class ImageNetFiles:
             return Folder(raw)
         others = []
         for name in raw.files:
-            if name.lower().endswith(TEXTS):
+            if name.lower().endswith(LISTS):
                 self.lists.read(f"{raw.path}: {name}", raw.read(name))
             elif name not in tars:
                 others.append(name)
@@ -73,11 +73,11 @@ class ImageNetFiles:
                 self.left_out["hidden files"] += 1
             elif path.suffix.lower() in FORMATS:
                 images.append(name)
-            elif path.suffix.lower() in TEXTS:
+            elif path.suffix.lower() in LISTS:
                 self.lists.read(f"{self.path}: {name}", self.files.read(name))
             elif path.name != LIST:
                 raise ValueError(f"{self.path}: {name} is no image, no tar and no list of labels "
-                                 f"({', '.join(TEXTS)}); take it out")
+                                 f"({', '.join(LISTS)}); take it out")
         parts = sorted({path for name in images for path in PurePosixPath(name).parts[:-1]} & PARTS)
         if len(parts) > 1:
             raise ValueError(f"{self.path}: has images of {' and '.join(parts)}; give one of these folders "

@@ -5,6 +5,7 @@ A class is a place among the sorted WordNet ids, as published networks number th
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,22 +23,29 @@ NUMBER = re.compile(r"\d+")
 
 @dataclass
 class Lists:
-    """What text files beside the images say.
+    """What files beside the images say.
 
     words: WordNet id -> the class in words. labels: image (its name without folders and suffix) -> WordNet id
-    or number. in_order: the WordNet ids of all images in the order of their names.
+    or number. in_order: the WordNet ids of all images in the order of their names. kit_numbers: the same as
+    numbers of the development kit, and kit: such a number -> WordNet id.
     """
 
     words: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     in_order: list[str] = field(default_factory=list)
+    kit_numbers: list[str] = field(default_factory=list)
+    kit: dict[str, str] = field(default_factory=dict)
 
     def read(self, title: str, content: bytes) -> None:
         """Take in one file, whose first line tells what it is. Raises `ValueError` naming the file and line.
 
         `n01440764 tench, ...`: words of classes. `NAME.JPEG 65` or `NAME,n01440764 ...`: labels, with or
-        without a line of titles. `n01440764` alone: WordNet ids of the images in the order of their names.
+        without a line of titles. `n01440764` alone: WordNet ids of the images in the order of their names;
+        `490` alone: numbers in this order, for which the development kit's `meta.mat` is needed.
         """
+        if title.endswith(".mat"):
+            self.read_kit(title, content)
+            return
         try:
             lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
         except UnicodeDecodeError:
@@ -58,6 +66,8 @@ class Lists:
         first, *rest = re.split(r"[,\s]+", line)
         if WNID.fullmatch(first):
             return self.add_words if rest else self.add_next
+        if NUMBER.fullmatch(first) and not rest:
+            return self.add_number
         labelled = rest and (WNID.fullmatch(rest[0]) or NUMBER.fullmatch(rest[0]))
         return self.add_label if labelled else None
 
@@ -69,6 +79,23 @@ class Lists:
     def add_next(self, where: str, line: str) -> None:
         self.in_order.append(line)
 
+    def add_number(self, where: str, line: str) -> None:
+        self.kit_numbers.append(line)
+
+    def read_kit(self, title: str, content: bytes) -> None:
+        """The development kit's `meta.mat`, a table of WordNet ids, their numbers and words."""
+        from scipy.io import loadmat
+
+        try:
+            table = loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
+            columns = (table[name] for name in ("ILSVRC2012_ID", "WNID", "words"))
+            for number, wnid, words in zip(*columns, strict=True):
+                self.kit[str(int(number))] = str(wnid)
+                self.add_words(title, f"{wnid} {words}")
+        except Exception as error:  # whatever a damaged file makes the library raise
+            what = " ".join(str(error).split())
+            raise ValueError(f"{title}: no meta.mat of ImageNet's development kit ({what})") from None
+
     def add_label(self, where: str, line: str) -> None:
         name, label = re.split(r"[,\s]+", line)[:2]
         if self.labels.setdefault(stem(name), label) != label:
@@ -77,8 +104,8 @@ class Lists:
 
 ALLOWED = ("is no label that is read here; allowed, in all lines alike: NAME.JPEG and a WordNet id or the "
            "class's number among the sorted ones; a WordNet id for each image, in the order of their names; "
-           "or a WordNet id and the class in words. Numbers alone, as in the development kit, have another "
-           "order")
+           "or a WordNet id and the class in words; or a number for each image, with the development kit's "
+           "meta.mat beside it")
 
 
 def stem(name: str) -> str:
@@ -107,12 +134,21 @@ def labels(names: Sequence[str], lists: Lists) -> Labels:
                 raise ValueError(f"no list has a label for {name} ({len(lists.labels):,} labels, "
                                  f"{len(names):,} images)")
         return numbered([lists.labels[stem(name)] for name in names], lists.words, "a list of labels")
-    if lists.in_order:
-        if len(lists.in_order) != len(names):
-            raise ValueError(f"a list has {len(lists.in_order):,} WordNet ids for {len(names):,} images")
-        return numbered(lists.in_order, lists.words, "a list of labels in the order of names")
+    if in_order := lists.in_order or [of_kit(number, lists.kit) for number in lists.kit_numbers]:
+        if len(in_order) != len(names):
+            raise ValueError(f"a list has {len(in_order):,} classes for {len(names):,} images")
+        return numbered(in_order, lists.words, "a list of labels in the order of names")
     raise ValueError(f"{names[0]} lies in no folder that is called as a WordNet id (n01440764), and no list "
                      "says its class: put a list of labels beside the images (docs/data.md)")
+
+
+def of_kit(number: str, kit: Mapping[str, str]) -> str:
+    """The WordNet id of a number of the development kit, which counts in an order of its own."""
+    if number not in kit:
+        raise ValueError(f"a list says the class {number} by its number alone, which the development kit's "
+                         "meta.mat explains: " + (
+                             "it has no such number" if kit else "put that file beside the list"))
+    return kit[number]
 
 
 def numbered(classes: Sequence[str], words: Mapping[str, str], origin: str) -> Labels:
