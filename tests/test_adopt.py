@@ -3,20 +3,26 @@
 import os
 import re
 import shutil
+import subprocess
 from base64 import urlsafe_b64encode
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from ambient.cluster.adopt import Judge, Told
 from ambient.provenance import manifest
+from ambient.specs import DatasetSpec, SelectSpec
 from ambient.storage.digests import Digests
 from ambient.storage.files import read_json, sha256, write_json
+from tests import commands
 from tests.clones import clone
 from tests.test_workflow import TINY, counted, jobs, snakemake
 
+ROOT = Path(__file__).parents[1]
 MIXTURE = "results/tiny/mixtures/controlled/blur-0.6/clean-0.2.safetensors"
 TARGET = "results/tiny/annotations/controlled/blur-0.6/all.json"
 WANTED = (*TINY, "--", TARGET)
@@ -150,6 +156,31 @@ def test_missing_raw_data_are_refused_before_anything_runs(faces):
     configure(folder, dataset | {"path": str(raw) + "gone"})
     done = snakemake(folder, "--", "results/small/data/cifar10.safetensors", check=False)
     assert done.returncode and "no such file or folder" in done.stderr and "Execute" not in done.stderr
+
+
+def test_every_file_from_outside_is_compared_with_what_was_read(tmp_path, monkeypatch):
+    """Photographs are read with a second file, the list of the good ones. The specification stays equal."""
+    monkeypatch.chdir(tmp_path)
+    photos, rule, out = (tmp_path / name for name in ("photos", "good.txt", "out.safetensors"))
+    photos.mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number}.png")
+    rule.write_text("0.png\n1.png\n")
+    spec = DatasetSpec("photos", 8, 3, crop="centre", select=SelectSpec(by="list"))
+    subprocess.run(commands.stage("prepare", spec, raw=photos, rule=rule, out=out), check=True,
+                   env=commands.environment(ROOT))
+    job = SimpleNamespace(output=[out], input=[])
+
+    def changed():
+        judge = Judge(lambda _: Told("prepare", spec, None, (photos, rule)))
+        return [one.key for _, one in judge.differences(job)]
+
+    assert changed() == []
+    rule.write_text("0.png\n2.png\n")
+    assert changed() == [f"raw data {rule}"]
+    (photos / "3.png").unlink()
+    assert changed() == [f"raw data {photos}", f"raw data {rule}"]
 
 
 def test_digests_are_kept_as_long_as_a_file_stands_still(tmp_path):

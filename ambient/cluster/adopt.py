@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ class Told:
     stage: str
     spec: Any
     code: Mapping[str, str] | None  # None: any code will do
-    outside: Path | None  # raw data, weights: from outside the tree
+    outside: tuple[Path, ...]  # what it reads from outside the tree: raw data or weights first, then a rule
 
 
 class Judge:
@@ -71,12 +71,15 @@ class Judge:
             yield Difference("sha256", found["sha256"], self.digests.of(output))
         yield from differences(found, told.stage, told.spec, told.code)
         yield from self.of_inputs(output, found, [Path(path) for path in job.input])
-        if told.outside and told.outside.exists():
-            when = datetime.fromisoformat(found["execution"]["started"])
-            for one in found["external"][:1]:  # the specification has the digest of a second one, a rule's
-                now = self.digests.of_raw(told.outside, one["sha256"], when)
-                if now != one["sha256"]:
-                    yield Difference(f"raw data {told.outside}", one["sha256"], now)
+        yield from self.of_outside(found, told.outside)
+
+    def of_outside(self, found: Mapping, paths: Sequence[Path]) -> Iterator[Difference]:
+        """Files and folders from outside that have changed: manifests have them in the order of options."""
+        when = datetime.fromisoformat(found["execution"]["started"])
+        for path, one in zip(paths, found["external"], strict=False):
+            now = self.digests.of_raw(path, one["sha256"], when) if path.exists() else one["sha256"]
+            if now != one["sha256"]:
+                yield Difference(f"raw data {path}", one["sha256"], now)
 
     def of_inputs(self, output: Path, found: Mapping, inputs: list[Path]) -> Iterator[Difference]:
         """Inputs that have other bytes than those which were read, or are others."""
@@ -180,16 +183,16 @@ class Adopting(DAG):
         """Refuse raw data and weights that are not there, or known not to be those that are pinned."""
         for job in self._needrun:
             told = self.judge.told(job)
-            if not told or not told.outside:
-                continue
-            if not told.outside.exists():
-                raise WorkflowError(f"{', '.join(job.output)}: no such file or folder {str(told.outside)!r}, "
-                                    "which the configuration names: correct the path there")
-            found = self.judge.digests.read_before(told.outside)
-            if found and told.spec.sha256 not in (None, found):
-                raise WorkflowError(
-                    printable(f"{told.outside}: sha256 is {found}, the configuration's sha256 is "
-                              f"{told.spec.sha256}: it has changed, or the wrong one is pinned"))
+            for path in told.outside if told else ():
+                if not path.exists():
+                    raise WorkflowError(f"{', '.join(job.output)}: no such file or folder {str(path)!r}, "
+                                        "which the configuration names: correct the path there")
+            for path in told.outside[:1] if told else ():  # `sha256` pins the first
+                found = self.judge.digests.read_before(path)
+                if found and told.spec.sha256 not in (None, found):
+                    raise WorkflowError(
+                        printable(f"{path}: sha256 is {found}, the configuration's sha256 is "
+                                  f"{told.spec.sha256}: it has changed, or the wrong one is pinned"))
 
     async def write_records(self, kept: set) -> None:
         """Give back to Snakemake the records that were lost."""

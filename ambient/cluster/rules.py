@@ -101,9 +101,9 @@ class Rules:
         kind = kind_of(job)
         if kind not in STAGES:
             return None
-        outside = next(iter(self.graph(job.wildcards).outside(node(kind, job.wildcards)).values()), None)
+        outside = self.graph(job.wildcards).outside(node(kind, job.wildcards)).values()
         return Told(kind, self.asks(kind, job.wildcards), self.code(kind, job.wildcards),
-                    Path(outside) if outside else None)
+                    tuple(map(Path, outside)))
 
     def share(self, job: Any) -> float:
         """A job's part of the whole work, as minutes of its estimate."""
