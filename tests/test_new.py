@@ -18,6 +18,7 @@ from ambient import __main__ as front_door
 from ambient.commands.new_sizes import levels, sizes
 from ambient.settings import Experiments
 from ambient.settings.compatible import check_network
+from ambient.settings.graph import Graph
 from ambient.specs import NetworkSpec
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +115,10 @@ def test_several_kinds_are_mixed_in_one_run(tmp_path, config):
     found = Experiments(config, "birds")
     ambient = found.run(found.tables["birds"].rows[2].run)
     assert ambient.parts == (("plus-dark", "per-sample"), ("plus-other", "per-sample"))
+    graph, place = Graph(found), "results/birds/classifiers/birds"
+    assert graph.reads(graph.maker("results/birds/report.html"))["classifiers"] == [
+        f"{place}/plus-dark/balanced.calibration.json", f"{place}/plus-other/balanced.calibration.json"]
+    assert found.tables["birds"].told_apart == ("dark images", "other images")
 
 
 @pytest.mark.parametrize("good, other, message", [
@@ -188,7 +193,7 @@ def test_from_a_folder_to_the_page(tmp_path):
     subprocess.run(["snakemake", "--cores", "2", "--quiet", "all", "--config", "scale=birds"], **told)
     page = (place / "results/birds/report.html").read_text()
     for words in ("Only Good", "Ambient-o", "birds-good</b>: 60 of 241 image files", "The other images",
-                  "good, held out", "1 damaged"):
+                  "good, held out", "1 damaged", "The noise classifier"):
         assert words in page, words
     table = pd.read_csv(place / "results/birds/birds.csv")
     assert table["method"].tolist() == ["Only Good", "All data", "Ambient-o"] and table["value"].notna().all()

@@ -14,6 +14,7 @@ import pytest
 from results_tree import audit
 
 from ambient import __main__ as command
+from ambient.annotation.statistics import WEAK_ACCURACY
 from ambient.audit import html
 from ambient.provenance import manifest
 from ambient.provenance.manifest import path_for
@@ -155,6 +156,31 @@ def test_a_sentence_says_whether_the_other_images_helped():
         "standard deviations.")
     assert findings.comparable(spec, table) == (
         "Measured by fd-x of 100 samples on digits, 8x8: only the rows of this table compare.")
+
+
+def held_out(*accuracies):
+    """What a classifier says of held-out images, at rising levels."""
+    return {"levels": [{"sigma": 0.1 * 2**k, "accuracy": one} for k, one in enumerate(accuracies)]}
+
+
+@pytest.mark.parametrize(("best", "told"), [(WEAK_ACCURACY - 0.01, False), (WEAK_ACCURACY, True)])
+def test_the_page_says_where_the_classifier_cant_tell_good_images_and_what_helps(original, best, told):
+    spec = build(TableSpec, read_json(path_for(original / "t.csv"))["spec"], "spec")
+    spec = dataclasses.replace(spec, told_apart=("blurred images", "dark images"))
+    pictures, files = [original / f"t{part}.png" for part in report.SUFFIXES], [Path("a"), Path("b")]
+    with mock.patch.object(report, "read_json", {files[0]: held_out(0.5, 0.99), files[1]: held_out(
+            0.6, 0.5, best, 0.5)}.get):
+        text = report.page(ReportSpec("tiny", (spec,), ()), [original / "t.csv"], pictures, [3],
+                           classifiers=files)
+    said = [text for *_, text in Page(text).all("li")]
+    assert ("The noise classifier tells good images from blurred images: 0.99 of held-out images right at "
+            "sigma 0.2, its best level.") in said
+    dark, = (text for text in said if "dark images" in text)
+    assert f"{best:.2f} of held-out images right at sigma 0.4, its best level" in dark
+    for words in ("can hardly tell", "sigma_min means little", "More good images help most"):
+        assert (words in dark) != told
+    with pytest.raises(ValueError, match="shorter"):
+        findings.findings(spec, pd.read_csv(original / "t.csv"), 3, [held_out(0.9)])
 
 
 def test_the_report_of_everything_names_all_figures():

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
+
+# Of a noise classifier: its balanced accuracy on held-out images, at the level where that is best. Guessing
+# gives 0.5. Below this value sigma_min is mostly noise.
+WEAK_ACCURACY = 0.75
 
 
 def statistics(sigma_min: np.ndarray, corrupted: np.ndarray, sigma_max: np.ndarray | None = None) -> dict:
@@ -20,6 +26,11 @@ def statistics(sigma_min: np.ndarray, corrupted: np.ndarray, sigma_max: np.ndarr
             found |= {f"{name}_mean": float(values.mean()),
                       f"{name}_quartiles": np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()}
     return found
+
+
+def best_level(levels: Sequence[Mapping]) -> Mapping:
+    """Of the levels of a classifier's held-out report the one at which it tells most images right."""
+    return max(levels, key=lambda level: level["accuracy"])
 
 
 def crossing_of(levels: pd.DataFrame, tau: float) -> float | None:

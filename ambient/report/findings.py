@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import pandas as pd
 
+from ambient.annotation.statistics import WEAK_ACCURACY, best_level
 from ambient.report.captions import (
     distinct,
     joined,
@@ -87,6 +88,20 @@ def helped(spec: TableSpec, table: pd.DataFrame) -> str | None:
     return f"The other images {verdict}: {names[1]} is {side} than {names[0]} by {size}{sure}."
 
 
+def told_apart(label: str, report: Mapping) -> str:
+    """How well a noise classifier tells some images from good ones, by its held-out report; where it can't,
+    what that means and what helps."""
+    best = best_level(report["levels"])
+    right = f"{best['accuracy']:.2f} of held-out images right at sigma {best['sigma']:.2g}, its best level"
+    if best["accuracy"] >= WEAK_ACCURACY:
+        return f"The noise classifier tells good images from {label}: {right}."
+    return (f"The noise classifier can hardly tell good images from {label}: {right}, where guessing gives "
+            f"0.5. Below {WEAK_ACCURACY} sigma_min means little: which images are used at which noise is "
+            "then chance. More good images help most. A larger resolution helps where the faults are too "
+            "fine for this one, and more levels of the classifier (channel_mult) where the others show other "
+            "things.")
+
+
 def comparable(spec: TableSpec, table: pd.DataFrame) -> str:
     """Whether ours and the paper's may be compared in size, where there are published values."""
     metrics, counts = distinct(table["metric"]), distinct(table["num_samples"])
@@ -98,8 +113,13 @@ def comparable(spec: TableSpec, table: pd.DataFrame) -> str:
     return f"Ours: {ours}; {published_title(spec.rows)}: {words}."
 
 
-def findings(spec: TableSpec, table: pd.DataFrame, level: int) -> Sequence[str]:
-    """At most six sentences on a table whose audit reached `level`. Lower is better throughout."""
+def findings(spec: TableSpec, table: pd.DataFrame, level: int,
+             classifiers: Sequence[Mapping] = ()) -> Sequence[str]:
+    """At most six sentences on a table whose audit reached `level`. Lower is better throughout.
+
+    One more for each of `classifiers`, the held-out reports of `spec.told_apart`.
+    """
     provenance = f"Provenance: level {level} of 4 when this page was made."
-    return [sentence for sentence in (best(spec, table), uncertain(table), helped(spec, table),
+    apart = [told_apart(*one) for one in zip(spec.told_apart, classifiers, strict=True)]
+    return [sentence for sentence in (best(spec, table), uncertain(table), helped(spec, table), *apart,
                                       order(spec, table), comparable(spec, table), provenance) if sentence]

@@ -27,6 +27,7 @@ from ambient.report.captions import (
 from ambient.report.findings import findings
 from ambient.report.template import PAGE
 from ambient.specs import ReportSpec, TableSpec
+from ambient.storage.files import read_json
 
 OUTSIDE = ("The table's rows, with scores by its protocol of images made elsewhere (hollow marks). "
            "Nobody here saw how those were made.")
@@ -121,15 +122,15 @@ def picture(path: Path, title: str, caption: str) -> dict:
             "data": base64.b64encode(path.read_bytes()).decode()}
 
 
-def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[Path], compared: list[Path],
-            level: int) -> dict:
+def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[Path],
+            classifiers: list[Path], compared: list[Path], level: int) -> dict:
     """A table, what it says, its figures, what known images score, and how others' images compare."""
     table = pd.read_csv(path)
     titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
     captions = of_table(spec, table)
     return {"name": spec.name, "title": spec.title or spec.name, "targets": targets(spec.rows),
             "paper": published(spec.rows) and published_title(spec.rows), "level": level,
-            "findings": findings(spec, table, level),
+            "findings": findings(spec, table, level, [read_json(one) for one in classifiers]),
             "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
             "csv": path.name, "audit": f"{spec.name}-audit.html",
             "landmarks": landmarks_of(spec.landmarks, landmarks, path.parent),
@@ -149,17 +150,20 @@ def origin(paths: list[Path]) -> dict:
 
 
 def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int],
-         landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), compared: Sequence[Path] = ()) -> str:
+         landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), classifiers: Sequence[Path] = (),
+         compared: Sequence[Path] = ()) -> str:
     """The HTML. `levels` are the audit's of the tables.
 
     `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table. `landmarks` holds
     a file for each corruption that a table's specification names in its own `landmarks`, table by table.
-    `photos` are the prepared datasets of the owner's images. `compared` are the figures with rows from
-    outside, of the tables that have such.
+    `photos` are the prepared datasets of the owner's images. `classifiers` holds the held-out report of each
+    noise classifier that a table's specification names in `told_apart`, table by table. `compared` are the
+    figures with rows from outside, of the tables that have such.
     """
-    count, known = len(SUFFIXES), iter(landmarks)
+    count, known, asked = len(SUFFIXES), iter(landmarks), iter(classifiers)
     sections = [section(one, path, pictures[i * count:(i + 1) * count],
                         list(islice(known, len(one.landmarks))),
+                        list(islice(asked, len(one.told_apart))),
                         [other for other in compared if other.stem == f"{one.name}-with-outside"], level)
                 for i, (one, path, level) in enumerate(zip(spec.tables, tables, levels, strict=True))]
     others = [picture(path, one.title, caption(one.kind))

@@ -78,7 +78,8 @@ class Experiments(Scores):
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
                                  "training_seeds": seeds, "beside": self.metrics_beside(name, rows),
                                  "title": entry.title, "landmarks": self.landmarks_of(entry),
-                                 "scorers": self.scorers_of(name, entry)},
+                                 "scorers": self.scorers_of(name, entry),
+                                 "told_apart": self.told_apart(entry)},
                      f"tables.{name}")
 
     def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
@@ -107,6 +108,21 @@ class Experiments(Scores):
             for run in map(self.run, entry.rows):
                 check_judge(self, run, name, where)
         return entry.scorers
+
+    def classifiers_of(self, table: TableEntry) -> list[tuple[str, str, str]]:
+        """(study, corruption, classifier) of each noise classifier of photographs that a table rests on."""
+        runs = [run for run in map(self.run, table.rows)
+                if self.dataset(self.study(run.study).dataset).CONVERTS]
+        asked = [(run.study, corruption, self.classifier_of(annotation)) for run in runs
+                 for corruption, annotation in run.parts]
+        return list(dict.fromkeys(one for one in asked if one[2]))
+
+    def told_apart(self, table: TableEntry) -> list[str]:
+        """What these classifiers tell from good images, in a reader's words."""
+        corruptions = [corruption for _, corruption, _ in self.classifiers_of(table)]
+        added = [self.added_dataset(corruption) for corruption in corruptions]
+        return [self.label("datasets", dataset) if dataset else self.label("corruptions", corruption)
+                for corruption, dataset in zip(corruptions, added, strict=True)]
 
     def row(self, run: str, asked_by: str) -> RowSpec:
         """The table row of a run."""

@@ -294,6 +294,13 @@ class Files:
         return [self.path("prepare", dataset=name) for name in dict.fromkeys(filter(None, found))
                 if self.experiments.dataset(name).CONVERTS]
 
+    def classifiers_of_page(self, page: str) -> list[str]:
+        """The held-out reports of the noise classifiers of photographs, table by table."""
+        spec = self.experiments.report(page == "report-all")
+        entries = [self.experiments.table_entry(table.name) for table in spec.tables]
+        return [self.path("classifier", "calibration", study=study, corruption=corruption, classifier=name)
+                for entry in entries for study, corruption, name in self.experiments.classifiers_of(entry)]
+
     def landmarks_of_page(self, page: str) -> list[str]:
         """What known images score, table by table, by the first detector of each mixture's study."""
         spec = self.experiments.report(page == "report-all")

@@ -63,6 +63,8 @@ class TableSpec:
     #: corruptions, in a reader's words, for which the page has landmarks of the score
     landmarks: tuple[str, ...] = later(())
     scorers: tuple[str, ...] = later(())  #: by which every row's samples are scored, several columns each
+    #: what noise classifiers tell from good photographs, in a reader's words: the page says how well
+    told_apart: tuple[str, ...] = later(())
 
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")

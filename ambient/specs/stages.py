@@ -323,6 +323,7 @@ _STAGES = (
                   "pictures*": lambda files, w: files.pictures_of_page(w["page"]),
                   "landmarks*": lambda files, w: files.landmarks_of_page(w["page"]),
                   "photos*": lambda files, w: files.photos_of_page(w["page"]),
+                  "classifiers*": lambda files, w: files.classifiers_of_page(w["page"]),
                   "compared*": lambda files, w: files.compared_of_page(w["page"])}),
 )
 STAGES = {stage.name: stage for stage in _STAGES}  # in the order of a whole run

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ambient.annotation.batches import ClassifierBatches
 from ambient.annotation.classifier import NoiseClassifier
+from ambient.annotation.statistics import WEAK_ACCURACY, best_level
 from ambient.data.datasets import read
 from ambient.diffusion import randomness
 from ambient.jobs import ranks
@@ -30,8 +31,6 @@ from ambient.training.hardware import compile_for, device
 from ambient.training.loop import fit
 from ambient.training.points import Points
 from ambient.training.weights import save_weights
-
-WEAK_ACCURACY = 0.75  # balanced, held-out, at the best level
 
 
 def marks(spec: ClassifierSpec) -> tuple[int, ...]:
@@ -47,7 +46,7 @@ def verdict(report: dict) -> str:
 
     A classifier that can't tell them apart at any level finds no sigma_min: what it gives is noise.
     """
-    best = max(report["levels"], key=lambda level: level["accuracy"])
+    best = best_level(report["levels"])
     line = (f"classifier: kept after {report['nimg']:,} images; held-out accuracy "
             f"{best['accuracy']:.2f} at sigma {best['sigma']:.2g}, the most of any level")
     if best["accuracy"] < WEAK_ACCURACY:

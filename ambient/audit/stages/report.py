@@ -15,9 +15,10 @@ from ambient.storage.files import write_text
 
 
 def main(spec: ReportSpec, record, *, tables: list[Path], pictures: list[Path], out: Path,
-         landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), compared: Sequence[Path] = ()) -> None:
+         landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), classifiers: Sequence[Path] = (),
+         compared: Sequence[Path] = ()) -> None:
     """`out` gets the page."""
     audit = Audit(tables[0])
     levels = [audit.artefact(path).level for path in tables]
-    write_text(out, page(spec, tables, pictures, levels, landmarks, photos, compared))
+    write_text(out, page(spec, tables, pictures, levels, landmarks, photos, classifiers, compared))
     record.facts |= {"tables": len(tables), "pictures": len(pictures)}
