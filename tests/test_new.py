@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,15 @@ def test_a_folder_of_its_own_for_the_good_ones(tmp_path, config):
         make_folder(tmp_path / "best", {f"{i}.png": encoded(picture(1000 + i)) for i in range(GOOD)}))
     assert written(config)["corruptions"] == {"plus-other": {"op": "add", "dataset": "birds-other"}}
     assert written(config)["datasets"]["birds-good"]["path"].endswith("best")
+
+
+def test_one_image_is_not_good_and_other(tmp_path, config, capsys):
+    """Good ones were copied elsewhere: the classifier would learn them as both."""
+    images = folder(tmp_path / "photos")
+    copies = shutil.copytree(images / "best", tmp_path / "best")
+    assert new(config, "--images", images, "--good", copies) == 2
+    said = capsys.readouterr().err
+    assert "60 images, such as 00" in said and "an image is one of them" in said
 
 
 def test_a_table_of_scores(tmp_path, config):

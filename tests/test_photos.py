@@ -149,7 +149,48 @@ def test_a_list_names_the_good_ones(tmp_path):
     assert len(others.rows) == 6
 
 
+def test_a_list_may_name_files_that_are_not_read(tmp_path):
+    """And names whose accents are written in two characters, as some systems do."""
+    rule, files = tmp_path / "good.txt", {"M\u00fcller.png": FILES["best/0.png"], "x.heic": b"heic"}
+    rule.write_text("x.heic\nMu\u0308ller.png\n", encoding="utf-8")
+    assert names(read(tmp_path / "in", files, select(by="list"), rule)) == ["M\u00fcller.png"]
+    rule.write_text("x.heic\n")
+    with pytest.raises(ValueError, match="names no image"):
+        photos.read(Raw(tmp_path / "in"), select(by="list"), rule)
+
+
+def test_copies_are_one_image_that_lies_in_the_folders_of_all(tmp_path):
+    """Good images are often copied into a folder of their own, whose name may come last."""
+    copied = {f"sharp/{i}.png": FILES[f"rest/{i}.png"] for i in range(2)}
+    make_folder(tmp_path / "in", FILES | copied)
+    good = photos.read(Raw(tmp_path / "in"), select(folders=("sharp",)))
+    rest = photos.read(Raw(tmp_path / "in"), select(without=("sharp",)))
+    assert names(good) == ["rest/0.png", "rest/1.png"] and len(rest.rows) == 6
+    np.testing.assert_array_equal(good.images, read(tmp_path / "other", FILES).images[4:6])
+    whole = photos.read(Raw(tmp_path / "in"), SPEC)
+    assert sorted([*good.rows, *rest.rows]) == whole.rows.tolist()
+    for part, selection in ((good, SelectSpec(folders=("sharp",))), (rest, SelectSpec(without=("sharp",)))):
+        assert photos.chosen(whole, selection).rows.tolist() == part.rows.tolist()
+    rule = tmp_path / "good.txt"
+    rule.write_text("sharp/1.png\n")
+    assert names(photos.read(Raw(tmp_path / "in"), select(by="list"), rule)) == ["rest/1.png"]
+    table(tmp_path, [(name, i) for i, name in enumerate([*FILES, *copied]) if name != "rest/0.png"])
+    scored = photos.read(Raw(tmp_path / "in"), select(by="scores", column="score", at_least=0.0),
+                         tmp_path / "scores.csv")
+    assert scored.scores.tolist() == [0, 1, 2, 3, 8, 5, 6, 7]  # a copy's, where it has none of its own
+
+
+def test_a_name_that_can_not_be_shown_is_left_out(tmp_path):
+    """Prepared data keep names in lines: one in two lines would give each image after it another's name."""
+    found = read(tmp_path / "in", {"a\nb.png": encoded(noisy(0)), "c.png": encoded(noisy(1))})
+    assert names(found) == ["c.png"] and found.rows.tolist() == [0]
+    reason, = found.left_out
+    assert reason.startswith("files whose names have characters that can't be shown")
+    assert found.examples[reason] == "a?b.png"
+
+
 @pytest.mark.parametrize("line, message", [
+    ("BEST/1.jpg", r"'BEST/1.jpg' is no image of the folder \(did you mean 'best/1.png'"),
     ("best/9.png", r"line 1: 'best/9.png' is no image of the folder \(did you mean 'best/"),
     ("0.png", "it may be any of best/0.png, rest/0.png"), ("", "names no image")])
 def test_a_list_that_can_not_be_meant_is_refused(tmp_path, line, message):
@@ -179,8 +220,33 @@ def test_scores_that_are_none_are_refused(tmp_path, rows, message):
         read(tmp_path / "in", FILES, select(by="scores", column="score", at_least=5.0), table(tmp_path, rows))
 
 
+@pytest.mark.parametrize("text", [
+    "file;score\n{0};0,25\n{1};1,5\n", "file\tscore\n{0}\t0.25\n{1}\t1.5\n",
+    "\ufeffpath , score\r\n{0},0.25\r\n{1}, 1.5\r\n",
+    "file,score\n{0},0.25\n{1},1.5\nelsewhere.jpg,9\n{1},1.5\n"])
+def test_tables_as_programs_write_them(tmp_path, text):
+    """Semicolons with decimal commas, tabs, spaces around titles, rows of other images, a row twice."""
+    rule = tmp_path / "scores.csv"
+    rule.write_text(text.format("best/0.png", "rest\\1.png"), newline="")
+    files = {name: FILES[name] for name in ("best/0.png", "rest/1.png")}
+    found = read(tmp_path / "in", files, select(by="scores", column="score", at_least=0.0), rule)
+    assert found.scores.tolist() == [0.25, 1.5]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("best/0.png,1\nbest/1.png,1\n", "its first line must have the columns' titles, one of them name, file"),
+    ("file,score\nbest/0.png,1\nbest/0.png,2\n", "line 3: best/0.png has another score than in a line"),
+    ("file,score\nbest/0.png,85%\n", "line 2: score is '85%', allowed: a finite number"),
+    ("file,score\nbest/0.png,\"0,5\"\n", "line 2: score is '0,5', allowed: a finite number")])
+def test_tables_that_can_not_be_meant_are_refused(tmp_path, text, message):
+    rule = tmp_path / "scores.csv"
+    rule.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "in", FILES, select(by="scores", column="score", at_least=0.0), rule)
+
+
 def test_a_missing_column_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"its columns are file, score; allowed: 'mark' and one of name"):
+    with pytest.raises(ValueError, match=r"has no column 'mark'; its columns are file, score"):
         read(tmp_path / "in", FILES, select(by="scores", column="mark", at_least=1.0), table(tmp_path, []))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 
 from ambient.commands.new_parts import Part
-from ambient.data.photos import Photos
+from ambient.data.photos import COPY, Photos
 
 GOOD_LEAST, OTHER_LEAST, ALL_LEAST = 30, 30, 200  # images below which nothing can be learnt here
 ALIKE = 2.0  # grey levels: standard deviation between images below which they are all the same
@@ -57,9 +58,21 @@ def against(parts: Sequence[Part]) -> Iterator[str]:
     if total < ALL_LEAST:
         yield (f"{total} images in all are too few to train a model that does more than repeat them: at "
                f"least {ALL_LEAST} are needed")
+    yield from both(parts)
     every = np.concatenate([part.photos.images for part in parts])
     if every.std(axis=0, dtype=np.float64).mean() < ALIKE:
         yield "all images look alike: they differ by less than two grey levels"
+
+
+def both(parts: Sequence[Part]) -> Iterator[str]:
+    """Kinds of two folders that share images."""
+    for one, other in combinations(parts, 2):
+        shared = set(one.photos.digests) & set(other.photos.digests)
+        if shared:
+            name = one.photos.names[one.photos.rows[one.photos.digests.index(min(shared))]]
+            yield (f"{len(shared)} images, such as {name}, are {one.name} by {one.path} and {other.name} by "
+                   f"{other.path}: an image is one of them. Put the one folder into the other, or name the "
+                   "good images in a list (--good good.txt)")
 
 
 def warnings(photos: Photos, parts: Sequence[Part], resolution: int) -> Iterator[str]:
@@ -71,7 +84,7 @@ def warnings(photos: Photos, parts: Sequence[Part], resolution: int) -> Iterator
     good, *others = parts
     if good.count > sum(part.count for part in others):
         yield "there are more good images than others: the others can add little"
-    duplicates = photos.left_out["of the same content as another"]
+    duplicates = photos.left_out[COPY]
     if duplicates:
-        yield (f"of {duplicates:,} files with the content of another the first by name is taken: it is good "
-               "or not by that name")
+        yield (f"{duplicates:,} files have the content of another: they are one image, good where any of "
+               "them is")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from ambient.data.photos import Photos, chosen, readable, scores_by
 from ambient.data.raw import Raw
-from ambient.data.selection import KEYS
+from ambient.data.selection import key_of, table_of
 from ambient.specs import DatasetSpec, SelectSpec
 
 SHARE = 0.2  # of the images that count as good where a score ranks them and no threshold is given
@@ -43,14 +42,14 @@ def inside(folder: Path, of: Path) -> str | None:
 
 def column_of(rule: Path, asked: str | None) -> str:
     """The column of scores of a table: the one asked for, or the only one beside the names."""
-    with open(rule, encoding="utf-8-sig", newline="") as file:
-        titles = next(csv.reader(file), [])
+    titles = table_of(rule).fieldnames or []
+    key = key_of(rule, titles)
     if asked is not None:
         return asked
-    others = [title for title in titles if title.strip().lower() not in KEYS]
+    others = [title for title in titles if title != key]
     if len(others) != 1:
-        raise ValueError(f"{rule}: its columns are {', '.join(titles) or 'none'}: say which holds the scores "
-                         "with --column")
+        raise ValueError(f"{rule}: its columns are {', '.join(titles)}: say which holds the scores with "
+                         "--column")
     return others[0]
 
 
@@ -97,7 +96,10 @@ def parts_of(images: Path, sha256: str, spec: DatasetSpec, photos: Photos, good:
              share: float) -> list[Part]:
     """The good images first, then each kind of others. Raises `ValueError` for what is empty or unclear."""
     def part(name: str, select: SelectSpec, words: str) -> Part:
-        return Part(name, images, select, file, chosen(photos, select), words, sha256)
+        try:
+            return Part(name, images, select, file, chosen(photos, select), words, sha256)
+        except ValueError as error:
+            raise ValueError(f"{name} images: {error}") from None
 
     file = None
     if good is not None and good.is_dir() and inside(good, images) is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,9 @@ from ambient.data.selection import in_folders, listed, scored
 from ambient.data.squares import CROPS
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec, SelectSpec
+from ambient.storage.text import printable
 
-ELSEWHERE = "images of other folders"
+ELSEWHERE, COPY = "images of other folders", "of the same content as another"
 AHEAD = 64  # images that are read at once: a large photograph decoded takes some 100 MB
 
 
@@ -37,8 +39,10 @@ class Photos:
 
     names: of all image files, sorted: an id is a place among them. rows: the ids of the images here, rising.
     images: uint8 (N, C, H, H) of these. sizes: (N, 2) width and height of their files, pixels. done: what
-    was done to each, in words. left_out: counts by the reason. scores: float64 (N,) by the rule that chose
-    them, or None. examples: for each reason and each thing done, an image's name.
+    was done to each, in words. left_out: counts by the reason. digests: SHA-256 of their files. copies: by
+    id, the names of other files with the same content. unread: files that are no images that are read here.
+    scores: float64 (N,) by the rule that chose them, or None. examples: for each reason and each thing done,
+    an image's name.
     """
 
     names: list[str]
@@ -47,6 +51,9 @@ class Photos:
     sizes: np.ndarray
     done: list[tuple[str, ...]]
     left_out: Counter[str]
+    digests: list[str]
+    copies: dict[int, list[str]]
+    unread: list[str]
     scores: np.ndarray | None = None
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -54,6 +61,11 @@ class Photos:
     def converted(self) -> Counter[str]:
         """Counts by what was done."""
         return Counter(what for done in self.done for what in done)
+
+    @property
+    def names_of_each(self) -> list[tuple[str, ...]]:
+        """All names of each image here: its own, and those of its copies."""
+        return [(self.names[row], *self.copies.get(row, ())) for row in self.rows.tolist()]
 
 
 @dataclass(frozen=True)
@@ -67,12 +79,15 @@ class Looked:
     reason: str | None = None
 
 
-def candidates(files: Folder | Archive, notes: Counter[str], examples: dict[str, str]) -> list[str]:
-    """The sorted names of the image files; other files are counted."""
-    images = []
+def candidates(files: Folder | Archive, notes: Counter[str],
+               examples: dict[str, str]) -> tuple[list[str], list[str]]:
+    """The sorted names of the image files, and of other files, which are counted."""
+    images, others = [], []
     for name in sorted(files.sizes):
         suffix = PurePosixPath(name).suffix.lower()
-        if any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts):
+        if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+            reason = "files whose names have characters that can't be shown: rename them"
+        elif any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts):
             reason = "hidden files"
         elif suffix in FORMATS:
             images.append(name)
@@ -81,9 +96,10 @@ def candidates(files: Folder | Archive, notes: Counter[str], examples: dict[str,
             reason = f"{suffix} files, which are not read here: save them as JPEG or PNG"
         else:
             reason = "files that are no images"
+        others.append(name)
         notes[reason] += 1
-        examples.setdefault(reason, name)
-    return images
+        examples.setdefault(reason, printable(name))
+    return images, others
 
 
 def look(content: bytes, spec: DatasetSpec, wanted: bool) -> Looked:
@@ -134,32 +150,38 @@ def looks(files: Folder | Archive, names: Sequence[str], here: np.ndarray,
 def readable(raw: Raw, spec: DatasetSpec) -> Photos:
     """The images of the selection's folders that can be used, at the specification's size.
 
-    Of files with the same content the first by name counts, whichever folder that is in. Raises `ValueError`
-    naming the folder where there is none.
+    Files with the same content are one image, with the first of their names. It lies in the folders of all of
+    them. Raises `ValueError` naming the folder where there is none.
     """
     files = Folder(raw) if raw.is_folder else Archive(raw)
     left_out, examples = Counter(+files.notes), {}
-    names = candidates(files, left_out, examples)
+    names, unread = candidates(files, left_out, examples)
     if not names:
         raise ValueError(f"{raw.path}: no images in it (allowed: {', '.join(FORMATS)})")
-    here = in_folders(names, spec.select or SelectSpec())
-    known: set[str] = set()
-    rows, taken = [], []
-    for row, (name, seen) in enumerate(looks(files, names, here, spec)):
-        reason = seen.reason or ("of the same content as another" if seen.digest in known else None)
-        known.add(seen.digest)
+    select = spec.select or SelectSpec()
+    first: dict[str, int] = {}
+    taken: dict[int, Looked] = {}
+    copies: dict[int, list[str]] = {}
+    for place, (name, seen) in enumerate(looks(files, names, in_folders(names, select), spec)):
+        row = first.setdefault(seen.digest, place)
+        if row != place:
+            copies.setdefault(row, []).append(name)
+        reason = seen.reason or (COPY if row in taken else None)
         for what in (reason,) if reason else seen.done:
             examples.setdefault(what, name)
         if reason:
             left_out[reason] += 1
         else:
-            rows.append(row)
-            taken.append(seen)
+            taken[row] = seen
+    here = in_folders(names, select, copies)
+    left_out[ELSEWHERE] += sum(not here[row] for row in taken)  # a copy lies in a folder that is left out
+    rows = [row for row in sorted(taken) if here[row]]
     if not rows:
         raise ValueError(f"{raw.path}: none of {len(names)} images can be used: {told(left_out)}")
-    return Photos(names, np.array(rows), np.stack([one.pixels for one in taken]),
-                  np.array([one.size for one in taken]), [one.done for one in taken], left_out,
-                  examples=examples)
+    looked = [taken[row] for row in rows]
+    return Photos(names, np.array(rows), np.stack([one.pixels for one in looked]),
+                  np.array([one.size for one in looked]), [one.done for one in looked], +left_out,
+                  [one.digest for one in looked], copies, unread, examples=examples)
 
 
 def scores_by(select: SelectSpec, photos: Photos, rule: Path | None) -> np.ndarray | None:
@@ -174,10 +196,9 @@ def scores_by(select: SelectSpec, photos: Photos, rule: Path | None) -> np.ndarr
     if rule is None:
         raise ValueError(f"select.by is {select.by}, which needs a file: give it as datasets.<name>.rule")
     if select.by == "list":
-        good = listed(rule, photos.names)
-        return np.array([float(photos.names[row] in good) for row in photos.rows])
-    by_name = scored(rule, select.column, [photos.names[row] for row in photos.rows], photos.names)
-    return np.array([by_name[photos.names[row]] for row in photos.rows])
+        good = listed(rule, photos.names, photos.unread)
+        return np.array([float(not good.isdisjoint(names)) for names in photos.names_of_each])
+    return np.array(scored(rule, select.column, photos.names_of_each, photos.names))
 
 
 def chosen(photos: Photos, select: SelectSpec) -> Photos:
@@ -185,7 +206,7 @@ def chosen(photos: Photos, select: SelectSpec) -> Photos:
 
     Raises `ValueError` where there is none.
     """
-    here, scores = in_folders(photos.names, select)[photos.rows], photos.scores
+    here, scores = in_folders(photos.names, select, photos.copies)[photos.rows], photos.scores
     good = here if select.by is None else scores >= (1.0 if select.by == "list" else select.at_least)
     left_out = photos.left_out + Counter({
         ELSEWHERE: int((~here).sum()),
@@ -195,7 +216,7 @@ def chosen(photos: Photos, select: SelectSpec) -> Photos:
         raise ValueError(f"none of {len(photos.rows)} images is taken: {told(left_out)}")
     return dataclasses.replace(
         photos, rows=photos.rows[taken], images=photos.images[taken], sizes=photos.sizes[taken],
-        done=[photos.done[i] for i in taken], left_out=left_out,
+        done=[photos.done[i] for i in taken], digests=[photos.digests[i] for i in taken], left_out=left_out,
         scores=None if scores is None else scores[taken])
 
 

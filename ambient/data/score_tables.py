@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +9,7 @@ import numpy as np
 
 from ambient.data.aligned import rows_of
 from ambient.data.datasets import Dataset
-from ambient.data.selection import KEYS, by_end, text_of
+from ambient.data.selection import KEYS, by_end, number, table_of
 
 
 def read_columns(path: Path, titles: Sequence[str], data: Dataset) -> dict[str, np.ndarray]:
@@ -23,9 +20,9 @@ def read_columns(path: Path, titles: Sequence[str], data: Dataset) -> dict[str, 
     of what is wrong: a column that is not there, two rows of one image, a value that is no finite number, an
     image without a row.
     """
-    rows = csv.DictReader(io.StringIO(text_of(path)))
+    rows = table_of(path)
     known = rows.fieldnames or []
-    key = next((title for title in known if title.strip().lower() in ("id", *KEYS)), None)
+    key = next((title for title in known if title.lower() in ("id", *KEYS)), None)
     absent = [title for title in titles if title not in known]
     if key is None or absent:
         wanted = ", ".join([*map(repr, titles), f"and one of id, {', '.join(KEYS)}"])
@@ -37,23 +34,12 @@ def read_columns(path: Path, titles: Sequence[str], data: Dataset) -> dict[str, 
         if name in places:
             raise ValueError(f"{where}: a second row of {name!r}; keep one of them")
         places[name] = len(values)
-        values.append([number(row[title], title, where) for title in titles])
+        values.append([number(rows, row, title, where) for title in titles])
     if not values:
         raise ValueError(f"{path}: has no rows")
-    ids = key.strip().lower() == "id"
+    ids = key.lower() == "id"
     own = by_id(path, list(places), data.ids) if ids else by_name(path, places, data)
     return dict(zip(titles, np.array(values)[own].T, strict=True))
-
-
-def number(written: str | None, title: str, where: str) -> float:
-    """A score as it is written."""
-    try:
-        value = float(written or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: {title} is {written!r}, allowed: a finite number")
-    return value
 
 
 def by_id(path: Path, written: Sequence[str], ids: np.ndarray) -> np.ndarray:

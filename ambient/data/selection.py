@@ -10,11 +10,13 @@ import csv
 import difflib
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ambient.data.image_labels import same
 from ambient.specs import SelectSpec
 
 KEYS = ("name", "file", "filename", "image", "path")  # titles of the column with the images' names
@@ -25,31 +27,56 @@ def below(name: str, folders: Sequence[str]) -> bool:
     return any(PurePosixPath(name).is_relative_to(folder) for folder in folders)
 
 
-def in_folders(names: Sequence[str], select: SelectSpec) -> np.ndarray:
-    """Whether each image lies in the folders that are asked for. Raises `ValueError` for an empty folder."""
+def in_folders(names: Sequence[str], select: SelectSpec,
+               copies: Mapping[int, Sequence[str]] | None = None) -> np.ndarray:
+    """Whether each image, or one of its copies by place, lies in the folders that are asked for.
+
+    `copies`: names of other files with its content. Raises `ValueError` for a folder without images.
+    """
     for folder in (*select.folders, *select.without):
         if not any(below(name, (folder,)) for name in names):
             raise ValueError(f"no image lies in the folder {folder!r}, which `select` names")
-    return np.array([(not select.folders or below(name, select.folders)) and not below(name, select.without)
-                     for name in names])
+    groups = [(name, *(copies or {}).get(i, ())) for i, name in enumerate(names)]
+    return np.array([(not select.folders or any(below(name, select.folders) for name in group))
+                     and not any(below(name, select.without) for name in group) for group in groups])
 
 
-def resolve(written: str, names: Collection[str], ends: Mapping[str, list[str]], where: str) -> str:
-    """The image that a list means: by its name from the folder on, or by the end of it where one is meant."""
-    name = written.replace("\\", "/").removeprefix("./")
-    if name in names:
-        return name
-    meant = [one for one in ends.get(PurePosixPath(name).name, []) if f"/{name}".endswith(f"/{one}")
-             or f"/{one}".endswith(f"/{name}")]
-    if len(meant) == 1:
-        return meant[0]
-    near = difflib.get_close_matches(name, names, n=1)
-    raise ValueError(f"{where}: {written!r} is no image of the folder" + (
-        f": it may be any of {', '.join(meant[:3])}; write the name from the folder on" if meant else
-        f" (did you mean {near[0]!r}?)" if near else ""))
+def composed(name: str) -> str:
+    """A name with /, whatever system wrote it, and with its accents composed."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
-def by_end(names: Collection[str]) -> dict[str, list[str]]:
+class Files:
+    """The files that a list or a table may mean."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = {composed(name): name for name in names}
+        self.ends = by_end(self.names)
+
+    def meant(self, written: str, where: str) -> str | None:
+        """The file that is meant: by its name from the folder on, or by the end of it; None: no file.
+
+        Raises `ValueError` naming `where` if it may be any of several.
+        """
+        name = composed(written)
+        if name in self.names:
+            return self.names[name]
+        meant = [one for one in self.ends.get(PurePosixPath(name).name, []) if f"/{name}".endswith(f"/{one}")
+                 or f"/{one}".endswith(f"/{name}")]
+        if len(meant) > 1:
+            raise ValueError(f"{where}: {written!r}: it may be any of {', '.join(meant[:3])}; write "
+                             "the name from the folder on")
+        return self.names[meant[0]] if meant else None
+
+    def near(self, written: str) -> str:
+        """A hint at the file that may be meant by a name that is none's."""
+        stem = same(PurePosixPath(composed(written)).stem)
+        near = [name for name in self.names if same(PurePosixPath(name).stem) == stem]
+        near = near or difflib.get_close_matches(composed(written), self.names, n=1)
+        return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def by_end(names: Iterable[str]) -> dict[str, list[str]]:
     """The images of each file name."""
     ends: dict[str, list[str]] = {}
     for name in names:
@@ -57,47 +84,80 @@ def by_end(names: Collection[str]) -> dict[str, list[str]]:
     return ends
 
 
-def listed(path: Path, names: Sequence[str]) -> set[str]:
+def listed(path: Path, names: Sequence[str], unread: Sequence[str] = ()) -> set[str]:
     """The images that a text file names, one a line; empty lines and those that begin with # say nothing.
 
-    Raises `ValueError` naming the line of what is no image of the folder.
+    It may name `unread` files too, which are no images that are read here. Raises `ValueError` naming the
+    line of what is no file of the folder.
     """
-    known, ends = set(names), by_end(names)
-    found = set()
+    files, found = Files([*names, *unread]), set()
     for number, line in enumerate(text_of(path).splitlines(), 1):
-        if line.strip() and not line.startswith("#"):
-            found.add(resolve(line.strip(), known, ends, f"{path}, line {number}"))
-    if not found:
+        written, where = line.strip(), f"{path}, line {number}"
+        if not written or line.startswith("#"):
+            continue
+        name = files.meant(written, where)
+        if name is None:
+            raise ValueError(f"{where}: {written!r} is no image of the folder{files.near(written)}")
+        found.add(name)
+    if found.isdisjoint(names):
         raise ValueError(f"{path}: names no image")
     return found
 
 
-def scored(path: Path, column: str, names: Sequence[str], every: Sequence[str]) -> dict[str, float]:
-    """Image -> score, from a column of a CSV table. It may score any of `every`, and must score all `names`.
+def key_of(path: Path, titles: Sequence[str]) -> str:
+    """The title of a table's column with the images' names. Raises `ValueError` where there is none."""
+    key = next((title for title in titles if title.lower() in KEYS), None)
+    if key is None:
+        raise ValueError(f"{path}: its first line must have the columns' titles, one of them "
+                         f"{', '.join(KEYS)}; it has {', '.join(titles) or 'none'}")
+    return key
 
-    Raises `ValueError` naming the line of what is wrong.
+
+def scored(path: Path, column: str, groups: Sequence[Sequence[str]], every: Sequence[str]) -> list[float]:
+    """The score of each image, from a column of a CSV table: of the first of its names that has one.
+
+    Rows of files that are none of `every` say nothing. Raises `ValueError` naming the line of what is wrong.
     """
-    rows = csv.DictReader(io.StringIO(text_of(path)))
+    rows = table_of(path)
     titles = rows.fieldnames or []
-    key = next((title for title in titles if title.strip().lower() in KEYS), None)
-    if key is None or column not in titles:
-        wanted = f"{column!r} and one of {', '.join(KEYS)}"
-        raise ValueError(f"{path}: its columns are {', '.join(titles) or 'none'}; allowed: {wanted}")
-    known, ends, scores = set(every), by_end(every), {}
+    key = key_of(path, titles)
+    if column not in titles:
+        raise ValueError(f"{path}: has no column {column!r}; its columns are {', '.join(titles)}")
+    files, scores = Files(every), {}
     for row in rows:
         where = f"{path}, line {rows.line_num}"
-        try:
-            value = float(row[column])
-        except (TypeError, ValueError):
-            value = math.nan
-        if not math.isfinite(value):
-            raise ValueError(f"{where}: {column} is {row[column]!r}, allowed: a finite number")
-        scores[resolve((row[key] or "").strip(), known, ends, where)] = value
-    missing = [name for name in names if name not in scores]
+        value, name = number(rows, row, column, where), files.meant((row[key] or "").strip(), where)
+        if name is not None and scores.setdefault(name, value) != value:
+            raise ValueError(f"{where}: {name} has another score than in a line before; keep one of them")
+    missing = [group[0] for group in groups if scores.keys().isdisjoint(group)]
     if missing:
         raise ValueError(f"{path}: has no score for {len(missing)} images, the first is {missing[0]}; take "
                          "them out of the folder, or give them one")
-    return scores
+    return [next(scores[name] for name in group if name in scores) for group in groups]
+
+
+def table_of(path: Path) -> csv.DictReader:
+    """The rows of a CSV table, its columns parted by what its titles are: commas, semicolons or tabs."""
+    text = text_of(path)
+    parted = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=parted)
+    rows.fieldnames = [title.strip() for title in rows.fieldnames or []]
+    return rows
+
+
+def number(rows: csv.DictReader, row: Mapping[str, str | None], title: str, where: str) -> float:
+    """A score as it is written, with a decimal comma where no commas part the columns.
+
+    Raises `ValueError` naming `where` for what is no finite number.
+    """
+    written = row[title] or ""
+    try:
+        value = float(written if rows.reader.dialect.delimiter == "," else written.replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: {title} is {row[title]!r}, allowed: a finite number")
+    return value
 
 
 def text_of(path: Path) -> str:
@@ -105,4 +165,4 @@ def text_of(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file (UTF-8)") from None
+        raise ValueError(f"{path}: not a text file in UTF-8; save it as one") from None
