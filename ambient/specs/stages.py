@@ -306,7 +306,8 @@ _STAGES = (
           picture("{figure}"),
           lambda settings, w: settings.figure(w["figure"]),
           inputs={key: of_figure("figure", bare(key))
-                  for key in ("data?", "added?", "annotations?", "patches?", "locality_table?", "scores?")}),
+                  for key in ("data?", "added?", "annotations?", "patches?", "locality_table?", "scores?",
+                              "table?")}),
     Stage("theory", TheorySpec,
           {"out": "theory.csv", "crossings_out": "theory-crossings.csv",
            "contraction_out": "theory-contraction.csv"},

@@ -62,7 +62,7 @@ class Spec(EncoderSpec):
 
     def multiply_adds(self, resolution: int, channels: int) -> float:
         """Three convolutions of each level, and those between them."""
-        return sum(9 * 4 * width**2 * (resolution >> level) ** 2 for level, width in enumerate(self.widths, 1))
+        return sum(36 * width**2 * (resolution >> level) ** 2 for level, width in enumerate(self.widths, 1))
 
 
 def build(spec: Spec, channels: int, generator: Generator | None = None) -> ImageAutoencoder:
