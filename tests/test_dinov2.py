@@ -28,9 +28,6 @@ REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] /
 ROOT = Path(__file__).parents[1]
 WIDTH, DEPTH = 128, 2
 SPEC = specs.DetectorSpec("dinov2", features=WIDTH)
-LINEAR = [*((f"attention.{name}", WIDTH, WIDTH) for name in
-            ("attention.query", "attention.key", "attention.value", "output.dense")),
-          ("mlp.fc1", 4 * WIDTH, WIDTH), ("mlp.fc2", WIDTH, 4 * WIDTH)]
 
 
 @pytest.mark.parametrize(("mode", "tolerance"), [("torch", 1e-4), ("pil", 1e-6)])
@@ -69,27 +66,34 @@ def test_settings_are_checked():
         detector.main(SPEC, Record(), data=Path("d"), weights=None, state=None, out=Path("o"))
 
 
-def public_weights(seed=0, side=37):
+def linear(width):
+    """(name, outputs, inputs) of the linear layers of a block."""
+    inside = ("attention.query", "attention.key", "attention.value", "output.dense")
+    return [*((f"attention.{name}", width, width) for name in inside), ("mlp.fc1", 4 * width, width),
+            ("mlp.fc2", width, 4 * width)]
+
+
+def public_weights(width=WIDTH, side=37):
     """Random weights under the names of the public file."""
-    normal, generator = torch.randn, torch.Generator().manual_seed(seed)
+    normal, generator = torch.randn, torch.Generator().manual_seed(0)
 
     def some(*shape, scale=1.0, mean=0.0):
         return mean + scale * normal(shape, generator=generator)
 
-    tensors = {"embeddings.cls_token": some(1, 1, WIDTH), "embeddings.mask_token": some(1, WIDTH),
-               "embeddings.position_embeddings": some(1, 1 + side * side, WIDTH),
-               "embeddings.patch_embeddings.projection.weight": some(WIDTH, 3, 14, 14, scale=0.04),
-               "embeddings.patch_embeddings.projection.bias": some(WIDTH),
-               "layernorm.weight": some(WIDTH, scale=0.2, mean=1), "layernorm.bias": some(WIDTH)}
+    tensors = {"embeddings.cls_token": some(1, 1, width), "embeddings.mask_token": some(1, width),
+               "embeddings.position_embeddings": some(1, 1 + side * side, width),
+               "embeddings.patch_embeddings.projection.weight": some(width, 3, 14, 14, scale=0.04),
+               "embeddings.patch_embeddings.projection.bias": some(width),
+               "layernorm.weight": some(width, scale=0.2, mean=1), "layernorm.bias": some(width)}
     for block in range(DEPTH):
-        for name, fan_out, fan_in in LINEAR:
+        for name, fan_out, fan_in in linear(width):
             tensors[f"encoder.layer.{block}.{name}.weight"] = some(fan_out, fan_in, scale=fan_in**-0.5)
             tensors[f"encoder.layer.{block}.{name}.bias"] = some(fan_out, scale=0.1)
         for name in ("norm1", "norm2"):
-            tensors[f"encoder.layer.{block}.{name}.weight"] = some(WIDTH, scale=0.2, mean=1)
-            tensors[f"encoder.layer.{block}.{name}.bias"] = some(WIDTH, scale=0.1)
+            tensors[f"encoder.layer.{block}.{name}.weight"] = some(width, scale=0.2, mean=1)
+            tensors[f"encoder.layer.{block}.{name}.bias"] = some(width, scale=0.1)
         for name in ("layer_scale1", "layer_scale2"):
-            tensors[f"encoder.layer.{block}.{name}.lambda1"] = some(WIDTH, scale=0.2, mean=0.5)
+            tensors[f"encoder.layer.{block}.{name}.lambda1"] = some(width, scale=0.2, mean=0.5)
     return tensors
 
 

@@ -1,22 +1,38 @@
-"""The autoencoder of Stable Diffusion: diffusers' own numbers, EDM2's ranges, local weights alone."""
+"""The autoencoder of Stable Diffusion: diffusers' own numbers, EDM2's ranges, local weights alone.
 
+And a scale of it: ImageNet's files in its latents, scored by DINOv2, from the tar to the audit.
+"""
+
+import io
 import os
+import pickle
+import shutil
+import tarfile
+from collections import Counter
 from pathlib import Path
 
+import finished
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ambient import specs
+from ambient.audit.cli import main as audit
 from ambient.data.datasets import Dataset, to_uint8, write
 from ambient.data.latents import read as read_latents
+from ambient.evaluation.frechet import Moments, frechet_distance, stored
 from ambient.jobs.stage import Record
+from ambient.provenance import manifest
 from ambient.specs.strict import SpecError
 from ambient.stages import encode, encoder
-from ambient.storage.files import sha256_of_raw
+from ambient.storage.files import read_arrays, read_json, sha256_of_raw
 from ambient.training.encoding import Decoder
 from ambient.training.points import normalised
+from tests.test_dinov2 import public_weights
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 SHIFT, SCALE = (5.81, 3.25, 0.12, -2.15), (4.17, 4.62, 3.71, 3.28)
@@ -152,3 +168,110 @@ def test_ranges_are_edm2s(vae):
     assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
     cut = to_uint8(whole_levels(vectors["decoder_output"]).numpy())
     np.testing.assert_array_equal(cut, vectors["out.pixels_uint8"].numpy())
+
+
+# --- a whole scale ------------------------------------------------------------------------------------
+
+WIDTH, COUNT, SAMPLES = 64, 40, 66  # a distance takes more samples than there are features
+OVERLAY = """extends: tiny
+datasets:
+  pictures:
+    {{source: imagenet, path: {folder}/train.tar, resolution: 16, channels: 3, num_images: {images},
+     sha256: {train}}}
+encoders:
+  vae:
+    {{kind: sd_vae, weights: {folder}/sd-vae, sha256: {vae}, widths: [32, 64], layers: 1,
+     shift: [0.1, 0.2, 0.3, 0.4], scale: [1.0, 2.0, 3.0, 4.0]}}
+detectors:
+  dino: {{kind: dinov2, features: {width}, weights: {folder}/model.safetensors, sha256: {model}}}
+  dino-published:
+    {{kind: dinov2, features: {width}, weights_of: dino,
+     published: {{dataset: pictures, entry: fd_dinov2, path: {folder}/img512.pkl, sha256: {moments}}}}}
+studies:
+  controlled:
+    dataset: pictures
+    encoder: vae
+    detector: [dino, dino-published]
+    classifier: {{augment: {{transforms: []}}}}
+    training:
+      network: {{kind: mp_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [],
+                channels_per_head: 8, dropout: 0.0, conditional: true}}
+      augment: {{transforms: []}}
+      snapshots: [256]
+    sampling: {{num_samples: {samples}, seeds: [0]}}
+tables: {{table2a: {{title: Pictures, rows: [only-clean]}}}}
+"""
+
+
+def tar(path):
+    """The official form: a tar of each class."""
+    random = np.random.default_rng(0)
+    with tarfile.open(path, "w") as outer:
+        for wnid in ("n01440764", "n01443537"):
+            inside = io.BytesIO()
+            with tarfile.open(fileobj=inside, mode="w") as inner:
+                for number in range(COUNT // 2):
+                    file = io.BytesIO()
+                    Image.fromarray(random.integers(0, 256, (20, 24, 3), np.uint8)).save(file, "JPEG")
+                    add(inner, f"{wnid}_{number}.JPEG", file.getvalue())
+            add(outer, f"{wnid}.tar", inside.getvalue())
+
+
+def pins(folder):
+    """The digests of all that comes from outside."""
+    names = {"train": "train.tar", "vae": "sd-vae", "model": "model.safetensors", "moments": "img512.pkl"}
+    return {key: sha256_of_raw(folder / name)[0] for key, name in names.items()}
+
+
+def add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory, vae):
+    """Its table, made once."""
+    pytest.importorskip("transformers", reason="needs the extra `pretrained`")
+    folder, patch = tmp_path_factory.mktemp("pretrained"), pytest.MonkeyPatch()
+    tar(folder / "train.tar")
+    save_file(public_weights(WIDTH), folder / "model.safetensors")
+    shutil.copytree(vae[1], folder / "sd-vae")
+    moments = {"mu": np.zeros(WIDTH), "sigma": np.eye(WIDTH)}
+    (folder / "img512.pkl").write_bytes(pickle.dumps({"fd_dinov2": moments, "num_images": COUNT}))
+    numbers = {"images": COUNT, "width": WIDTH, "samples": SAMPLES}
+    finished.configure(folder, OVERLAY.format(folder=folder, **numbers, **pins(folder)))
+    patch.chdir(folder)
+    finished.make(folder, "results/away/table2a.csv")
+    patch.undo()
+    return folder
+
+
+def test_a_table_has_the_distances_to_measured_and_to_published_moments(tree):
+    row, = pd.read_csv(tree / "results/away/table2a.csv").to_dict("records")
+    assert (row["metric"], row["num_samples"], row["reference_images"], row["resize"]) == (
+        "fd-dino", SAMPLES, COUNT, "torch")
+    run = tree / "results/away/runs/only-clean/seed-0"
+    of_samples = stored(read_arrays(run / "moments-dino-published.safetensors"), "moments", "256/0/", SAMPLES)
+    published = Moments(np.zeros(WIDTH), np.eye(WIDTH), COUNT)
+    assert row["fd-dino-published"] == pytest.approx(frechet_distance(of_samples, published), rel=1e-5)
+    measured = stored(read_arrays(tree / "results/away/detectors/pictures/dino-reference.safetensors"), "r")
+    assert row["value"] == pytest.approx(frechet_distance(of_samples, measured), rel=1e-5)
+
+
+def test_what_came_from_outside_is_recorded_without_its_place(tree):
+    outside = Counter()
+    for path in (tree / "results").rglob("*.manifest.json"):
+        assert str(tree) not in path.read_text(), path
+        outside.update(one["file"] for one in read_json(path)["external"])
+    assert outside.keys() == {"train.tar", "sd-vae", "model.safetensors", "img512.pkl"}
+    facts = manifest.read(manifest.path_for(tree / "results/away/data/pictures.safetensors"))["facts"]
+    assert facts["class_names"] == {"0": "n01440764", "1": "n01443537"}
+    samples = read_arrays(next((tree / "results").rglob("samples.safetensors")))
+    assert samples["256"].shape == (1, SAMPLES, 3, 16, 16)
+
+
+def test_the_audit_closes_every_artefact_over_the_pinned_files(tree, monkeypatch, capsys):
+    monkeypatch.chdir(tree)
+    assert audit(["results/away"]) == 0
+    assert "17 artefacts, level 3: 4, level 2: 13; 0 problems" in capsys.readouterr().out
