@@ -4,6 +4,7 @@
 #   results/{scale}/classifiers/{study}/{corruption}/{classifier}.safetensors           noise classifier
 #   results/{scale}/annotations/{study}/{corruption}/{annotation}.safetensors           sigma_min of each
 #   results/{scale}/runs/{run}/seed-{seed}/{denoiser,samples}.safetensors, metrics.json one model
+#   results/{scale}/runs/{run}/seed-{seed}/denoiser-ema-{ema_std}.safetensors           another average
 #   results/{scale}/{table}.csv, {table}.pdf, ...   (paper: results/{table}.csv, ...)   what is read
 
 

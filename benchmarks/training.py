@@ -13,13 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
 from ambient.diffusion import randomness
-from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.networks.unet import Block, Conv, UNet
 from ambient.settings import Experiments
 from ambient.specs import OptimiserSpec, TrainingSpec
 from ambient.specs.strict import build, plain
 from ambient.training.batches import AmbientBatches
-from ambient.training.build import build_network
+from ambient.training.build import build_denoiser, build_network
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import Fit, ema_beta, learning_rate
 from ambient.training.points import Points
@@ -69,9 +68,8 @@ def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMA
     ids = np.arange(count)
     data = Dataset(images, ids % 10, ids)
     rows = Annotations(ids, np.where(ids % 10 == 0, 0.0, 1.0), np.zeros(count))
-    network = build_network(spec.network, resolution, channels, 10, bool(spec.augment.transforms),
-                         randomness.torch_generator("cpu", "init", 0))
-    denoiser = Denoiser(network, spec.sigma_data).to(device()).train()
+    denoiser = build_denoiser(spec, resolution, channels, 10, randomness.torch_generator("cpu", "init", 0))
+    denoiser = denoiser.to(device()).train()
     return AmbientBatches(spec, data, Points(data), rows, denoiser, device())
 
 

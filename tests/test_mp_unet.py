@@ -2,13 +2,11 @@
 
 import json
 import math
-import os
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
-from safetensors import safe_open
+from edm2_vectors import REFERENCE, agree, needs_reference, of_reference, ours
 from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import specs
@@ -22,9 +20,6 @@ from ambient.training import shares
 from ambient.training.build import build_network
 from ambient.training.loop import Fit
 
-VECTORS = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
-REFERENCE = VECTORS / "latent"
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")
 PRESET = {"resolution": 64, "channels": 4, "channel_mult": (1, 2, 3, 4), "num_blocks": 3,
           "attn_resolutions": (16, 8), "channels_per_head": 64}
 SMALL = {"kind": "mp_unet", "model_channels": 16, "channel_mult": [1, 2], "num_blocks": 1, "dropout": 0.0,
@@ -43,28 +38,6 @@ def made(seed=0, classes=5, **changes):
     return build_network(small(conditional=True, **changes), 8, 4, classes, False, seeded(seed))
 
 
-def vectors(name):
-    with safe_open(REFERENCE / f"{name}.safetensors", framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
-
-
-def of_reference(name, dtype, **options):
-    """The denoiser of a file of vectors, in evaluation mode, and the file's tensors."""
-    tensors, about = vectors(name)
-    config = json.loads(about["config"])
-    network = MPUNet(resolution=config.pop("img_resolution"), channels=config.pop("img_channels"),
-                     generator=torch.Generator(), **{"dropout": 0.0} | config | options)
-    denoiser = Denoiser(network)
-    denoiser.load_state_dict({key.replace("weights.unet.", "model."): tensor
-                              for key, tensor in tensors.items() if key.startswith("weights.unet.")})
-    return denoiser.to(dtype).eval(), tensors
-
-
-def agree(value, tensors, name, tolerance):
-    expected = tensors[f"out64.{name}"]
-    assert (value.double() - expected).abs().max() < tolerance * expected.abs().max(), name
-
-
 PRECISIONS = [(torch.float32, 5e-6), (torch.float64, 1e-12)]
 
 
@@ -80,6 +53,8 @@ def test_outputs_are_those_of_the_reference(dtype, tolerance):
             D = denoiser(t["x"], t["sigma"], {"classes": t["class_labels"]} if told else {})
         assert D.dtype == dtype
         agree(D, t, output, tolerance)
+        if not options and output == "denoised":
+            agree(denoiser.log_variance(t["sigma"]), t, "logvar", tolerance)
 
 
 @needs_reference
@@ -89,16 +64,17 @@ def test_weights_are_forced_to_their_magnitude_as_in_the_reference(dtype, tolera
     layers, condition = constrained(denoiser.train()), {"classes": t["class_labels"]}
     constrain(layers)
     agree(denoiser(t["x"], t["sigma"], condition), t, "denoised_train", tolerance)
-    compared = [(name.replace("model.", "unet."), weight) for name, weight in denoiser.named_parameters()
-                if name.endswith("weight")]
-    assert len(compared) == len(layers) == len([key for key in t if key.startswith("after.unet.")])
-    for name, weight in compared:
-        torch.testing.assert_close(weight.float(), t[f"after.{name}"], atol=2e-6, rtol=0)
+    agree(denoiser.log_variance(t["sigma"]), t, "logvar_train", tolerance)
+    after = {ours(key.removeprefix("after.")): tensor for key, tensor in t.items()
+             if key.startswith("after.")}
+    weights = {name: weight for name, weight in denoiser.named_parameters() if name.endswith("weight")}
+    assert weights.keys() == after.keys() and len(after) == len(layers)
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight.float(), after[name], atol=2e-6, rtol=0)
     agree(denoiser.eval()(t["x"], t["sigma"], condition), t, "denoised_eval_after", tolerance)
     constrain(layers)
-    for name in ("enc.8x8_conv", "out_conv"):
-        weight = denoiser.model.get_submodule(name).weight
-        torch.testing.assert_close(weight.float(), t[f"after_two.unet.{name}.weight"], atol=2e-6, rtol=0)
+    for name in ("unet.enc.8x8_conv.weight", "unet.out_conv.weight", "logvar_linear.weight"):
+        torch.testing.assert_close(weights[ours(name)].float(), t[f"after_two.{name}"], atol=2e-6, rtol=0)
 
 
 @needs_reference
@@ -108,12 +84,13 @@ def test_presets_have_the_public_names_and_sizes(preset):
     with torch.device("meta"):
         network = MPUNet(**PRESET | {"channels": public["img_channels"]}, label_dim=public["label_dim"],
                          model_channels=public["model_channels"], dropout=public["dropout"], generator=None)
-    head = 128  # weights of the log-variance, and as many frequencies and phases
-    assert sum(p.numel() for p in network.parameters()) + head == public["parameters"]
-    assert sum(b.numel() for b in network.buffers()) + 2 * head == public["buffers"]
+        denoiser = Denoiser(network)
+        denoiser.logvar_fourier, denoiser.logvar_linear = Fourier(128, None), Weight(128, 1, 0, None)
+    assert sum(p.numel() for p in denoiser.parameters()) == public["parameters"]
+    assert sum(b.numel() for b in denoiser.buffers()) == public["buffers"]
     if "state_dict" in public:
-        shapes = {f"unet.{name}": list(tensor.shape) for name, tensor in network.state_dict().items()}
-        assert shapes == {k: v for k, v in public["state_dict"].items() if k.startswith("unet.")}
+        assert {name: list(tensor.shape) for name, tensor in denoiser.state_dict().items()} == {
+            ours(name): shape for name, shape in public["state_dict"].items()}
 
 
 def test_a_preset_has_the_published_number_of_parameters():
@@ -190,7 +167,7 @@ def test_training_forces_magnitudes_once_a_step_and_leaves_averages_alone():
         fitting.step(loss, 16 * step)
         torch.testing.assert_close(seen[step], torch.ones_like(seen[step]), atol=3e-4, rtol=0)
     assert (sizes() - 1).abs().max() > 0.01
-    averaged = fitting.ema[fitting.names.index("emb_noise.weight")]  # a quarter of it is the initial RMS 3
+    averaged = fitting.averages[0][fitting.names.index("emb_noise.weight")]  # a quarter are initial weights
     assert averaged.square().mean().sqrt() > 1.05
 
 

@@ -75,10 +75,11 @@ def test_the_average_of_a_training_is_the_one_that_its_settings_name():
     layer = torch.nn.Linear(1, 1, bias=False)
     fitting = Fit(layer, optimiser(ramp_nimg=0, decay="constant", ema_stds=[0.1]))
     for nimg in (0, 16, 32):
-        before = fitting.ema[0].item()
+        before = fitting.averages[0][0].item()
         fitting.step(lambda nimg, share: (layer.weight**2).sum(), nimg)
         beta = ema_beta(fitting.spec, nimg + 16)
-        assert fitting.ema[0].item() == pytest.approx(beta * before + (1 - beta) * layer.weight.item())
+        (average,) = fitting.averages[0]
+        assert average.item() == pytest.approx(beta * before + (1 - beta) * layer.weight.item())
     assert 0 < beta < 1
 
 
@@ -119,7 +120,8 @@ def test_steps_are_those_of_the_algorithm(algorithm):
     ({"decay": "inverse_sqrt"}, "decay_nimg: got None, allowed: > 0 if decay is inverse_sqrt"),
     ({"decay_nimg": 10}, "decay_nimg: got 10, allowed: .* else null"),
     ({"decay": "constant", "decay_to": 0.5}, "decay_to: got 0.5, allowed: .* if decay is cosine, else 0"),
-    ({"ema_stds": [0.3]}, r"ema_stds: got \[0.3\], allowed: no width, or one in \(0, 0.2887\)"),
+    ({"ema_stds": [0.3]}, r"ema_stds: got \[0.3\], allowed: widths in \(0, 0.2887\), or none"),
+    ({"ema_stds": [0.1, 0.1]}, "ema_stds: .* each value once; 0.1 is in it twice"),
     ({"lr": math.inf}, "lr: got inf"), ({"clip": 0.0}, "clip: got 0.0")])
 def test_settings_that_mean_nothing_are_refused(changes, said):
     with pytest.raises(strict.SpecError, match=said):

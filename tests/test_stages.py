@@ -45,7 +45,8 @@ def test_what_the_table_says_of_stages():
     resumable = {name for name, row in STAGES.items() if row.resumable}
     assert resumable == {"scores", "encoder", "encode", "classifier", "annotate", "train", "sample",
                          "sample_scores", "detector"}
-    assert {name for name, row in STAGES.items() if row.prunes == "weights"} == {"classifier", "train"}
+    assert {name for name, row in STAGES.items() if row.prunes == "weights"} == {
+        "classifier", "train", "reconstruct"}
     assert {name for name, row in STAGES.items() if row.prunes == "arrays"} == {
         "prepare", "scores", "corrupt", "encode", "sample", "evaluate"}
     assert [name for name, row in STAGES.items() if row.rooted] == ["tables"]

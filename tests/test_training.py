@@ -135,7 +135,7 @@ def test_step_is_adam_with_clipping():
     fitting.step(lambda nimg, share: (layer.weight**2).sum() * 100, 0)
     assert layer.weight.item() == pytest.approx(2.0 - 1e-3, rel=1e-5)
     beta = ema_beta(fitting.spec, 16)
-    assert fitting.ema[0].item() == pytest.approx(beta * 2 + (1 - beta) * (2 - 1e-3))
+    assert fitting.averages[0][0].item() == pytest.approx(beta * 2 + (1 - beta) * (2 - 1e-3))
     with pytest.raises(FloatingPointError, match="after 16 images"):
         fitting.step(lambda nimg, share: layer.weight.sum() * float("nan"), 16)
 

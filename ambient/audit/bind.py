@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ambient.audit.traces import Loose, Results, content, inputs_of, meaning, parent, parents, setting
+from ambient.audit.traces import (
+    Loose,
+    Results,
+    content,
+    inputs_of,
+    meaning,
+    parent,
+    parents,
+    setting,
+    trained,
+)
 from ambient.audit.words import Result
 from ambient.specs import (
     ClassifierSpec,
@@ -137,7 +147,7 @@ def found_run(results: Results, metrics: Result, number: int, row: RowSpec, seed
     if metrics.stage != "evaluate":
         raise Loose(f"{metrics.path} is no output of evaluate")
     samples = parent(results, metrics, "samples", "sample")
-    return Run(number, seed, row.run_id, metrics, samples, parent(results, samples, "denoiser", "train"))
+    return Run(number, seed, row.run_id, metrics, samples, trained(results, samples))
 
 
 def check_place(table_key: Path, scale: str, run: Run) -> None:

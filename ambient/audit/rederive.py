@@ -175,7 +175,7 @@ class Rederive:
     def protocol(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples and the snapshots against what sampling and training were told."""
         samples = traces.parent(self.audit.results, result, "samples", "sample")
-        denoiser = traces.parent(self.audit.results, samples, "denoiser", "train")
+        denoiser = traces.trained(self.audit.results, samples)
         if count != traces.setting(samples, "num_samples"):
             raise Differs(f"{count} samples, {samples.path} was told to hold "
                           f"{traces.setting(samples, 'num_samples')}")

@@ -65,3 +65,16 @@ def inputs_of(results: Results, result: Result, role: str) -> list[Result]:
     """The files that a job read as `role`."""
     entries = result.manifest["inputs"].get(role, ())
     return [results[Path(os.path.normpath(result.key.parent / entry["path"]))] for entry in entries]
+
+
+def trained(results: Results, samples: Result) -> Result:
+    """The training behind samples: its own weights, or an average of another width that is made of them.
+
+    Raises `Loose` where they were drawn from another width than they were told.
+    """
+    weights = parent(results, samples, "denoiser", "train", "reconstruct")
+    width = setting(weights, "ema_std") if weights.stage == "reconstruct" else None
+    if width != samples.manifest["spec"].get("ema_std"):
+        raise Loose(f"{samples.path} was told ema_std {samples.manifest['spec'].get('ema_std')}, "
+                    f"{weights.path} has {width}")
+    return weights if width is None else parent(results, weights, "denoiser", "train")

@@ -150,6 +150,14 @@ class Costs:
         _, channels, resolution = self.points(study)
         return self.fitting(spec, study, spec.network.cost(resolution, channels))
 
+    def reconstruct(self, run: str) -> Work:
+        """Each snapshot is a sum of all averages until it; one tensor is in memory at a time."""
+        study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
+        _, channels, resolution = self.points(study)
+        weights_mb = spec.network.cost(resolution, channels).parameters * 4 / 1e6
+        read = weights_mb * len(spec.optimiser.ema_stds) * len(spec.snapshots) ** 2 / 2
+        return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000 + weights_mb * (len(spec.snapshots) + 1))
+
     def annotate(self, study: str, annotation: str) -> Work:
         spec: AnnotationSpec = self.experiments.annotation(study, annotation)
         images, channels, resolution = self.points(study)

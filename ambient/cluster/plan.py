@@ -41,10 +41,18 @@ def disk_bytes(experiments: Experiments, target: str | None = None) -> int:
             given = costs.dataset(names["dataset"]) if kind == "prepare" else costs.data(names["study"])
             images, channels, side = given
             total += images * channels * side**2
-        elif kind in ("train", "sample"):
-            spec, sampling = experiments.training(names["run"], 0), experiments.sampling(names["run"])
-            _, channels, side = costs.data(experiments.run(names["run"]).study)
-            weights = 4 * spec.network.cost(side, channels).parameters
-            samples = sampling.images(len(spec.snapshots)) * channels * side**2
-            total += (2 * len(spec.snapshots) + 10) * weights if kind == "train" else 2 * samples
+        elif kind in ("train", "sample", "reconstruct"):
+            total += bytes_of_run(kind, names["run"], costs)
     return total
+
+
+def bytes_of_run(kind: str, run: str, costs: Costs) -> int:
+    """Bytes of a run's training with its checkpoints, of its samples, or of averages made after it."""
+    spec, sampling = costs.experiments.training(run, 0), costs.experiments.sampling(run)
+    study, snapshots = costs.experiments.run(run).study, len(spec.snapshots)
+    (_, seen, side), (_, channels, resolution) = costs.points(study), costs.data(study)
+    weights, widths = 4 * spec.network.cost(side, seen).parameters, max(len(spec.optimiser.ema_stds), 1)
+    if kind == "train":
+        return (2 * snapshots * widths + 2 * (4 + widths)) * weights
+    return snapshots * weights if kind == "reconstruct" else (
+        2 * sampling.images(snapshots) * channels * resolution**2)

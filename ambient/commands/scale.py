@@ -54,7 +54,7 @@ class Chosen:
     @property
     def denoiser(self) -> Path:
         """The run's weights. Raises `ValueError` where they are not there."""
-        return existing(self.files.path("train", run=self.run, seed=str(self.seed)))
+        return existing(self.files.denoiser(self.run, self.seed))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

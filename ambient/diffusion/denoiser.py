@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ambient.diffusion.network import Condition, Draw, Network
+from ambient.diffusion.networks.magnitude import Fourier, Weight
+
+HEAD_CHANNELS = 128  # Fourier features of the log-variance
 
 
 def per_sample(values: Tensor) -> Tensor:
@@ -53,8 +56,23 @@ class Denoiser(Preconditioned):
     """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), estimating x_0. Shapes as in `scaled`.
 
     c_skip = sigma_data^2 / (sigma^2 + sigma_data^2), c_out = sigma sigma_data / sqrt(sigma^2 +
-    sigma_data^2).
+    sigma_data^2). With `uncertainty`, which draws its initial weights, it has a head for the log-variance of
+    its error, too, which training alone uses. The head's names are those of the public EDM2 checkpoints.
     """
+
+    def __init__(self, model: Network, sigma_data: float = 0.5,
+                 uncertainty: torch.Generator | None = None) -> None:
+        super().__init__(model, sigma_data)
+        self.uncertain = uncertainty is not None
+        if self.uncertain:
+            self.logvar_fourier = Fourier(HEAD_CHANNELS, uncertainty)
+            self.logvar_linear = Weight(HEAD_CHANNELS, 1, 0, uncertainty)
+
+    def log_variance(self, sigma: Tensor) -> Tensor | None:
+        """u(sigma) = linear(Fourier(c_noise)), (B,), for sigma (B,); None without a head."""
+        if not self.uncertain:
+            return None
+        return self.logvar_linear(self.logvar_fourier(sigma.to(self.precision).log() / 4))[:, 0]
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None,
                 drawn: Draw | None = None) -> Tensor:

@@ -35,3 +35,14 @@ def ambient_loss(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sig
         weight = weight * (factor if clip is None else factor.clamp(max=clip))
     alpha, rest, root = (per_sample(v).to(denoised) for v in (alpha, 1 - alpha, weight.sqrt()))
     return (root * (alpha * denoised + rest * x_t - x_tn)) ** 2
+
+
+def uncertain(loss: Tensor, log_variance: Tensor) -> Tensor:
+    """loss / exp(u) + u per pixel, (B, C, H, W), for the log-variance u (B,) of each sample's error.
+
+    For a loss that does not depend on u its minimiser is u = ln E[loss], where the first term is 1: so every
+    noise level has the same part in the gradient. Source: Kendall et al. 2018 (arXiv:1705.07115); Karras et
+    al. 2024 (arXiv:2312.02696, section 2.2).
+    """
+    u = per_sample(log_variance)
+    return loss * (-u).exp() + u

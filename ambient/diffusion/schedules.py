@@ -50,6 +50,14 @@ def power_beta(nimg: int, batch: int, gamma: float) -> float:
     return (1 - batch / nimg) ** (gamma + 1)
 
 
+def power_std(gamma: float) -> float:
+    """sqrt((g + 1) / ((g + 2)^2 (g + 3))): the standard deviation of weights proportional to t^g on [0, 1].
+
+    Source: Karras et al. 2024, equation 123.
+    """
+    return math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
+
+
 def power_gamma(std: float) -> float:
     """The exponent whose weights have the standard deviation `std`, as a fraction of the training's length.
 

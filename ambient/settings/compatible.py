@@ -101,6 +101,9 @@ def check_run(found: Experiments, name: str) -> None:
     training, sampling = found.training(name, study.training_seeds[0]), found.sampling(name)
     _, side = found.shape(run.study)
     check_network(f"{key}.training", training.network, side)
+    require(sampling.ema_std is None or bool(training.optimiser.ema_stds), f"{key}.sampling.ema_std",
+            sampling.ema_std, "null: the training keeps no average by a power function, of which others are "
+            "made (training.optimiser.ema_stds)")
     if study.encoder is not None:
         check_encoder(found, run.study)
         require(not training.augment.transforms, f"{key}.training.augment.transforms",

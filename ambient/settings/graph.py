@@ -164,7 +164,7 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
              "patches": {name for name, one in figures.items() if one.PATCH_MAPS}}
     return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector",
                           "outside", "scorer", "encoder"),
-                         NAME) | {"fraction": r"[0-9.e-]+", "seed": r"\d+"} | {
+                         NAME) | {"fraction": r"[0-9.e-]+", "ema_std": r"[0-9.e-]+", "seed": r"\d+"} | {
         key: "|".join(map(re.escape, sorted(values))) or "none" for key, values in names.items()}
 
 

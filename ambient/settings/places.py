@@ -151,6 +151,13 @@ class Files:
         run = self.experiments.run(self.experiments.locality_run(study))
         return self.mixture(run.study, run.corruption)
 
+    def denoiser(self, run: str, seed: str | int) -> str:
+        """The weights that a run is sampled from: the training's own, or averages of another width."""
+        std = self.experiments.sampling(run).ema_std
+        if std is None:
+            return self.path("train", run=run, seed=seed)
+        return self.path("reconstruct", run=run, seed=seed, ema_std=str(std))
+
     # --- scores ---------------------------------------------------------------------------------------
 
     def weights(self, run: str, detector: str | None) -> str:

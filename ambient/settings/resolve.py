@@ -25,6 +25,7 @@ from ambient.specs import (
     LocalitySpec,
     MixtureSpec,
     OperationSpec,
+    ReconstructionSpec,
     SamplingSpec,
     ScorerSpec,
     TrainingSpec,
@@ -321,6 +322,10 @@ class Stages:
         found = self.run(run)
         values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
         return build(TrainingSpec, values, f"studies.{found.study}.training")
+
+    def reconstruction(self, run: str, ema_std: float) -> ReconstructionSpec:
+        """The specification of the `reconstruct` stage: at each snapshot of the run."""
+        return ReconstructionSpec(ema_std, self.training(run, 0).snapshots)
 
     def sampling(self, run: str) -> SamplingSpec:
         """The specification of the `sample` stage."""

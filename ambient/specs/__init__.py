@@ -36,6 +36,7 @@ from ambient.specs.training import (
     NetworkSpec,
     NoiseSpec,
     OptimiserSpec,
+    ReconstructionSpec,
     TrainingSpec,
 )
 
@@ -44,6 +45,6 @@ __all__ = [
     "DatasetSpec", "DetectorSpec", "EncoderSpec", "EncodingSpec", "EvaluationSpec", "FigureSpec",
     "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec",
     "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "PublishedSpec",
-    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure",
-    "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
+    "ReconstructionSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec",
+    "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
 ]

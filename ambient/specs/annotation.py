@@ -40,6 +40,8 @@ class ClassifierSpec:
     def __post_init__(self) -> None:
         require(self.network.ENCODES, "network.kind", self.network.kind, "one with an encoder half: "
                 + ", ".join(name for name, kind in NetworkSpec.KINDS.items() if kind.Spec.ENCODES))
+        require(len(self.optimiser.ema_stds) < 2, "optimiser.ema_stds", self.optimiser.ema_stds,
+                "one width, or none: a classifier has one average")
         unknown = [name for name in self.nuisances if name not in NUISANCES]
         require(not unknown, "nuisances", unknown, ", ".join(NUISANCES))
         require_distinct(self.nuisances, "nuisances")

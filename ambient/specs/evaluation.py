@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.scores import BestSpec
 from ambient.specs.strict import later, require, require_finite, require_seeds
+from ambient.specs.training import WIDEST
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,16 @@ class SamplingSpec:
     earlier_seeds: int | None = None  #: how many of the seeds snapshots before the last get; None: all
     network: str = later("unet")  #: the run's kind of network, whose code the job is of; set by itself
     encoder: str | None = later(None)  #: the same of its study's encoder, which decodes; null: pixels
+    #: width of the average of weights that is sampled, made of those that the training kept; null: its first
+    ema_std: float | None = later(None)
 
     def __post_init__(self) -> None:
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
         require_seeds(self.seeds, "seeds")
         require(self.earlier_seeds is None or 1 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
                 self.earlier_seeds, f"1 to {len(self.seeds)}, or null for all")
+        require(self.ema_std is None or 0 < self.ema_std < WIDEST, "ema_std", self.ema_std,
+                f"(0, {WIDEST:.4f}), or null")
 
     def seeds_at(self, last: bool) -> tuple[int, ...]:
         """The sampling seeds of the last snapshot, or of an earlier one."""

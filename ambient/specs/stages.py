@@ -21,7 +21,7 @@ from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec
 from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.scores import ScorerSpec
 from ambient.specs.theory import TheorySpec
-from ambient.specs.training import TrainingSpec
+from ambient.specs.training import ReconstructionSpec, TrainingSpec
 
 PREFIX = "ambient."  # of a stage's name in manifests: `ambient.train`
 Names = Mapping[str, str]  # a job's wildcards: {"run": "ambient-blur-0.6", "seed": "0"}
@@ -216,10 +216,16 @@ _STAGES = (
                   "latents*": lambda files, w: files.latents_of_run(w["run"]),
                   "annotations": lambda files, w: files.annotations(w["run"])},
           cost=("run",), state="runs/{run}/seed-{seed}/train", prunes="weights", counts_images=True),
+    Stage("reconstruct", ReconstructionSpec,
+          {"out": "runs/{run}/seed-{seed}/denoiser-ema-{ema_std}.safetensors"},
+          lambda settings, w: settings.reconstruction(w["run"], float(w["ema_std"])),
+          inputs={"denoiser": same("train")},
+          cost=("run",), prunes="weights"),
     Stage("sample", SamplingSpec,
           {"out": "runs/{run}/seed-{seed}/samples.safetensors"},
           lambda settings, w: settings.sampling(w["run"]),
-          inputs={"denoiser": same("train"), "encoder?": lambda files, w: files.encoder_of_run(w["run"])},
+          inputs={"denoiser": lambda files, w: files.denoiser(w["run"], w["seed"]),
+                  "encoder?": lambda files, w: files.encoder_of_run(w["run"])},
           cost=("run",), state="runs/{run}/seed-{seed}/sample", prunes="arrays", counts_images=True),
     Stage("detector", DetectorSpec,
           {"out": "detectors/{dataset}/{detector}.weights"},

@@ -92,7 +92,8 @@ class OptimiserSpec:
     eps: float = later(1e-8)  #: added to the root of the mean square
     decay_to: float = later(0.0)  #: cosine: the fraction of lr at the end
     decay_nimg: int | None = later(None)  #: inverse_sqrt: images seen until the rate begins to fall
-    #: widths of the average's weights as fractions of the training's length; empty: the half-life is used
+    #: widths of averages' weights as fractions of the training's length; samples are of the first average, or
+    #: of one that is made of all of them; empty: one average, by the half-life
     ema_stds: tuple[float, ...] = later(())
 
     def __post_init__(self) -> None:
@@ -107,8 +108,9 @@ class OptimiserSpec:
         require(self.clip > 0, "clip", self.clip, "> 0")
         require(self.ema_halflife_nimg > 0, "ema_halflife_nimg", self.ema_halflife_nimg, "> 0")
         require(0 < self.ema_ramp <= 1, "ema_ramp", self.ema_ramp, "(0, 1]")
-        require(len(self.ema_stds) <= 1 and all(0 < std < WIDEST for std in self.ema_stds), "ema_stds",
-                self.ema_stds, f"no width, or one in (0, {WIDEST:.4f})")
+        require(all(0 < std < WIDEST for std in self.ema_stds), "ema_stds", self.ema_stds,
+                f"widths in (0, {WIDEST:.4f}), or none")
+        require_distinct(self.ema_stds, "ema_stds")
 
     def check_rate(self) -> None:
         """Refuse what the optimiser and its rate can't be."""
@@ -150,6 +152,8 @@ class LossSpec:
     buffer: float | None
     sigma_tn: Literal["sigma_min", "zero"]  #: level of the fixed noise; zero: the released code's
     margin: float = later(0.0)  #: added to the level from which an image is used (text-to-image release)
+    #: weigh noise levels by a log-variance u(sigma), learnt beside the network: loss / exp(u) + u (EDM2)
+    uncertainty: bool = later(False)
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -186,3 +190,16 @@ class TrainingSpec:
         require(bool(self.snapshots) and rising and self.snapshots[-1] == last
                 and all(n > 0 and n % batch == 0 for n in self.snapshots), "snapshots",
                 self.snapshots, f"rising multiples of batch = {batch}, the last one nimg = {last}")
+
+
+@dataclass(frozen=True)
+class ReconstructionSpec:
+    """The averages of a training's weights that have another width than those it kept."""
+
+    ema_std: float  #: width of the average's weights as a fraction of the training's length until a snapshot
+    snapshots: tuple[int, ...]  #: images seen at each snapshot that is made, of those of the training
+
+    def __post_init__(self) -> None:
+        require(0 < self.ema_std < WIDEST, "ema_std", self.ema_std, f"(0, {WIDEST:.4f})")
+        require(bool(self.snapshots) and list(self.snapshots) == sorted(set(self.snapshots)), "snapshots",
+                self.snapshots, "one or more snapshots of the training, rising")

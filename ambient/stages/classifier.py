@@ -68,7 +68,8 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: State, out: Path,
     compile_for(encoder, spec.optimiser.nimg // spec.optimiser.batch)
     batches = ClassifierBatches(spec, mixture, points, network, where)
 
-    def evaluate(nimg: int, weights: dict[str, Tensor]) -> None:
+    def evaluate(nimg: int, averages: list[dict[str, Tensor]]) -> None:
+        (weights,) = averages
         levels = batches.calibration(weights)
         score = sum(level["weight"] * level["cross_entropy"] for level in levels)
         state.put(f"weights-{nimg}", weights, {"nimg": nimg, "cross_entropy": score, "levels": levels})

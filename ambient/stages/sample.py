@@ -20,7 +20,7 @@ from ambient.specs import SamplingSpec
 from ambient.storage.files import write_arrays
 from ambient.training.encoding import Decoder
 from ambient.training.hardware import compile_for, device
-from ambient.training.loading import load_denoiser, require_network
+from ambient.training.loading import load_denoiser, require_network, require_width
 from ambient.training.weights import read_description
 
 BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
@@ -36,6 +36,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     where = device()
     about = read_description(denoiser)
     require_network(denoiser, about, spec.network)
+    require_width(denoiser, about, spec.ema_std)
     snapshots = about["spec"]["snapshots"]
     seeds = {nimg: spec.seeds_at(last=nimg == snapshots[-1]) for nimg in snapshots}
     total = spec.images(len(snapshots))

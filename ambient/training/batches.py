@@ -19,7 +19,7 @@ from ambient.diffusion.denoiser import Denoiser, per_sample
 from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.network import rows_of
 from ambient.diffusion.noise import added_variance, lognormal
-from ambient.diffusion.objective import ambient_loss
+from ambient.diffusion.objective import ambient_loss, uncertain
 from ambient.specs import TrainingSpec
 from ambient.training import shares
 from ambient.training.hardware import autocast
@@ -100,6 +100,8 @@ class AmbientBatches:
             denoised = self.denoiser(x_t, sigma, rows_of(condition, mine), share.masks(generator))
         loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,
                             spec.loss.weight == "ambient", spec.loss.weight_clip)
+        if (log_variance := self.denoiser.log_variance(sigma)) is not None:
+            loss = uncertain(loss, log_variance)
         return loss.sum() / len(x_t)
 
 

@@ -1,11 +1,12 @@
-"""A network from its settings, of whichever kind it is."""
+"""A network from its settings, of whichever kind it is, and the denoiser around it."""
 
 from __future__ import annotations
 
 import torch
 
+from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.network import Network
-from ambient.specs import NetworkSpec
+from ambient.specs import NetworkSpec, TrainingSpec
 from ambient.training.networks import KINDS
 
 
@@ -16,3 +17,11 @@ def build_network(spec: NetworkSpec, resolution: int, channels: int, num_classes
     make = kind.encoder if encoder_only else kind.build
     return make(spec, resolution=resolution, channels=channels, generator=generator, augment=augment,
                 classes=num_classes if spec.conditional else 0)
+
+
+def build_denoiser(spec: TrainingSpec, resolution: int, channels: int, num_classes: int,
+                   generator: torch.Generator) -> Denoiser:
+    """The denoiser of a training; `generator` draws the initial weights."""
+    network = build_network(spec.network, resolution, channels, num_classes, bool(spec.augment.transforms),
+                            generator)
+    return Denoiser(network, spec.sigma_data, generator if spec.loss.uncertainty else None)

@@ -10,7 +10,7 @@ from ambient.diffusion.denoiser import Denoiser
 from ambient.specs import TrainingSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
-from ambient.training.build import build_network
+from ambient.training.build import build_denoiser
 from ambient.training.weights import read_description, read_weights
 
 
@@ -26,9 +26,8 @@ def load_denoiser(path: Path, nimg: int | None, where: torch.device) -> tuple[De
     if nimg not in spec.snapshots:
         raise ValueError(f"{path}: has no snapshot at nimg {nimg}, its snapshots are {spec.snapshots}")
     with naming(path):
-        network = build_network(spec.network, about["resolution"], about["channels"],
-                                about["num_classes"], bool(spec.augment.transforms), torch.Generator())
-        denoiser = Denoiser(network, spec.sigma_data)
+        denoiser = build_denoiser(spec, about["resolution"], about["channels"], about["num_classes"],
+                                  torch.Generator())
         denoiser.load_state_dict(read_weights(path, f"{nimg}/"))
     return denoiser.to(where).eval(), about
 
@@ -38,3 +37,11 @@ def require_network(path: Path, about: dict, kind: str) -> None:
     found = build(TrainingSpec, about["spec"], str(path)).network.kind
     if found != kind:
         raise ValueError(f"{path}: its network is of kind {found}, the specification's network is {kind}")
+
+
+def require_width(path: Path, about: dict, std: float | None) -> None:
+    """Raise `ValueError` where a denoiser is no average of the width that is to be sampled (None: of any)."""
+    widths = about["spec"]["optimiser"].get("ema_stds", [])[:1]
+    if std is not None and widths != [std]:
+        raise ValueError(f"{path}: its average has {f'the width {widths[0]}' if widths else 'no width'}, the "
+                         f"specification's ema_std is {std}")

@@ -40,15 +40,18 @@ def learning_rate(spec: OptimiserSpec, nimg: int) -> float:
     return schedules.ramped(spec.lr * DECAYS[spec.decay](spec, nimg), nimg, spec.ramp_nimg)
 
 
-def ema_beta(spec: OptimiserSpec, nimg: int) -> float:
-    """The weight of the old average in the step that ends at `nimg` images."""
+def ema_beta(spec: OptimiserSpec, nimg: int, width: int = 0) -> float:
+    """The weight of the old average in the step that ends at `nimg` images.
+
+    `width`: which average, by its place in `ema_stds`.
+    """
     if spec.ema_stds:
-        return schedules.power_beta(nimg, spec.batch, schedules.power_gamma(spec.ema_stds[0]))
+        return schedules.power_beta(nimg, spec.batch, schedules.power_gamma(spec.ema_stds[width]))
     return schedules.halflife_beta(nimg, spec.batch, spec.ema_halflife_nimg, spec.ema_ramp)
 
 
 class Fit:
-    """A network in training: its weights, the EMA of them, and Adam's moments."""
+    """A network in training: its weights, averages of them, and Adam's moments."""
 
     def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
         self.network, self.spec = network, spec
@@ -56,7 +59,9 @@ class Fit:
         self.names = [name for name, _ in network.named_parameters()]
         self.weights = [parameter for _, parameter in network.named_parameters()]
         self.constrained = constrained(network)
-        self.ema = [weight.detach().clone() for weight in self.weights]
+        # One for each of `ema_stds`, in their order, or the one by the half-life.
+        self.averages = [[weight.detach().clone() for weight in self.weights]
+                         for _ in spec.ema_stds or (None,)]
         self.adam = ALGORITHMS[spec.algorithm](self.weights, lr=spec.lr, betas=spec.betas, eps=spec.eps,
                                                weight_decay=spec.weight_decay, fused=True)
         for weight in self.weights:  # Adam makes its state in the first step; `restore` copies into it before
@@ -66,7 +71,8 @@ class Fit:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training needs to go on, by name."""
-        groups = {"weights": self.weights, "ema": self.ema}
+        names = ["ema", *(f"ema-{std}" for std in self.spec.ema_stds[1:])]
+        groups = {"weights": self.weights} | dict(zip(names, self.averages, strict=True))
         groups |= {key: [self.adam.state[w][key] for w in self.weights]
                    for key in ("step", "exp_avg", "exp_avg_sq")}
         return {f"{group}.{name}": tensor for group, tensors in groups.items()
@@ -78,10 +84,14 @@ class Fit:
         for name, tensor in self.tensors().items():
             tensor.copy_(saved[name])
 
-    def ema_weights(self) -> dict[str, Tensor]:
-        """The averaged network's state: the EMA of the parameters, the buffers as they are."""
-        averaged = dict(zip(self.names, self.ema, strict=True))
-        return {name: averaged.get(name, tensor) for name, tensor in self.network.state_dict().items()}
+    def averaged(self) -> list[dict[str, Tensor]]:
+        """The state of the network of each average: averaged parameters, and buffers as they are."""
+        found = []
+        for average in self.averages:
+            own = dict(zip(self.names, average, strict=True))
+            found.append({name: own[name] if name in own else buffer.clone()
+                          for name, buffer in self.network.state_dict().items()})
+        return found
 
     def check(self, nimg: int, saved: list[int]) -> None:
         """Raise `FloatingPointError` where weights, their average or Adam's moments are not finite.
@@ -98,7 +108,7 @@ class Fit:
 
         The rows are cut no smaller than one each: then the error passes.
         """
-        total = torch.zeros((), device=self.weights[0].device)
+        total = self.weights[0].new_zeros(())
         try:
             for number in range(self.parts):
                 loss = loss_of(nimg, shares.Share(number, self.parts)) / self.parts
@@ -132,8 +142,9 @@ class Fit:
                 "lower lr, or set loss.buffer so that no sigma comes too close to its sigma_min")
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
-        beta = ema_beta(spec, nimg + spec.batch)
-        torch._foreach_lerp_(self.ema, [w.detach() for w in self.weights], 1 - beta)
+        for width, average in enumerate(self.averages):
+            beta = ema_beta(spec, nimg + spec.batch, width)
+            torch._foreach_lerp_(average, [w.detach() for w in self.weights], 1 - beta)
         return loss.item()
 
 
@@ -176,16 +187,17 @@ class Run:
 
 
 def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, state: State,
-        marks: tuple[int, ...], at_mark: Callable[[int, dict[str, Tensor]], None],
+        marks: tuple[int, ...], at_mark: Callable[[int, list[dict[str, Tensor]]], None],
         piece: str = "snapshot") -> list[str]:
     """Train `network` to the end, from the newest sound checkpoint of `state` if there is one.
 
     `loss_of(nimg, share)` is the loss of a share of the batch that begins after `nimg` images.
-    `at_mark(nimg, ema)` is called with the averaged weights when the images seen reach each mark, before the
-    checkpoint of that mark, and puts `<piece>-<nimg>` into the state. After an interruption it may be called
-    again with the same arguments. Returns the lines of the log of mean losses (JSON). Of several ranks the
-    first writes everything. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with
-    status `stopping.RESUME`. The state holds the end of the training when it returns.
+    `at_mark(nimg, averages)` is called with the averaged weights, of each width, when the images seen reach
+    each mark, before the checkpoint of that mark, and puts `<piece>-<nimg>` into the state. After an
+    interruption it may be called again with the same arguments. Returns the lines of the log of mean losses
+    (JSON). Of several ranks the first writes everything. Told to stop (`stopping.reason`), it finishes the
+    step, saves and leaves with status `stopping.RESUME`. The state holds the end of the training when it
+    returns.
     """
     run = Run(named(name), Fit(network, spec), state)
     run.resume(launch.agreed(ranks.first() and state.newest(marks, piece)))
@@ -193,7 +205,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
     progress = Progress(name, spec.nimg, run.nimg)
     with logged(run) if ranks.first() else nullcontext(lambda line: None) as write:
         if ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None:
-            patiently(at_mark, run.nimg, run.fitting.ema_weights())
+            patiently(at_mark, run.nimg, run.fitting.averaged())
         while run.nimg < spec.nimg:
             if line := run.step(loss_of):
                 write(line)
@@ -205,7 +217,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
             if due:
                 run.fitting.check(run.nimg, state.checkpoints())
             if run.nimg in marks and ranks.first():
-                patiently(at_mark, run.nimg, run.fitting.ema_weights())
+                patiently(at_mark, run.nimg, run.fitting.averaged())
             if due and ranks.first():
                 run.save()
             if why and run.nimg < spec.nimg:

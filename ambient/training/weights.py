@@ -13,6 +13,11 @@ from torch import Tensor
 from ambient.storage.files import atomic, naming
 
 
+def snapshot(nimg: int, std: float | None = None) -> str:
+    """The prefix of a snapshot's tensors: `160/`; of an average of a further width `160-ema-0.1/`."""
+    return f"{nimg}/" if std is None else f"{nimg}-ema-{std}/"
+
+
 def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping) -> None:
     """Write tensors as safetensors with what is needed to rebuild the network, atomically.
 
