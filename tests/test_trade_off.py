@@ -23,7 +23,8 @@ FIGURE = "figures:\n  both: {title: Both, kind: trade_off, study: controlled, ta
 
 def test_each_row_is_a_point_and_the_line_joins_those_that_are_named(tmp_path):
     ROWS.to_csv(tmp_path / "t.csv", index=False)
-    figure = trade_off.draw(trade_off.Spec("trade_off", **GIVEN, curve=("good", "ambient")), tmp_path / "t.csv")
+    spec = trade_off.Spec("trade_off", **GIVEN, curve=("good", "ambient"))
+    figure = trade_off.draw(spec, tmp_path / "t.csv")
     axis, = figure.axes
     line, *points = axis.lines
     assert line.get_xydata().tolist() == [[12.0, 2.0], [5.0, 10.0]]
@@ -45,8 +46,8 @@ def test_a_row_that_the_table_has_not_is_refused():
     ("[digitnet, selfnet]", "fd-other", "got 'fd-other', allowed: .* own: fd-selfnet"),
     ("[digitnet, selfnet]", "fd-selfnet", None)])
 def test_the_metric_stands_beside_the_tables_own(tmp_path, beside, against, message):
-    finished.configure(tmp_path, finished.OVERLAY.replace("controlled:\n", f"controlled:\n    detector: {beside}\n")
-                       + FIGURE % against)
+    overlay = finished.OVERLAY.replace("controlled:\n", f"controlled:\n    detector: {beside}\n")
+    finished.configure(tmp_path, overlay + FIGURE % against)
     if message:
         with pytest.raises(SpecError, match=message):
             Experiments(tmp_path / "config", finished.SCALE)
