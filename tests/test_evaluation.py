@@ -128,8 +128,10 @@ def test_the_number_of_earlier_seeds_is_one_of_those_there_are():
     one = specs.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=1)
     assert one.images(1) == 30 and one.images(3) == 50
     assert specs.SamplingSpec(sampler, 10, (0, 1, 2), "float32").images(3) == 90
-    for wrong in (0, 4):
-        with pytest.raises(strict.SpecError, match=f"earlier_seeds: got {wrong}, allowed: 1 to 3"):
+    last = specs.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=0)
+    assert last.images(3) == 30 and last.seeds_at(last=False) == ()
+    for wrong in (-1, 4):
+        with pytest.raises(strict.SpecError, match=f"earlier_seeds: got {wrong}, allowed: 0 to 3"):
             specs.SamplingSpec(sampler, 10, (0, 1, 2), "float32", earlier_seeds=wrong)
 
 

@@ -36,7 +36,7 @@ def test_a_sample_does_not_depend_on_its_batch(mixture, annotations, tmp_path, m
 def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations, tmp_path):
     """The same samples as with all seeds, fewer of them."""
     denoiser, found = run_training(mixture, annotations, tmp_path), []
-    for earlier in (None, 1):
+    for earlier in (None, 1, 0):
         out = tmp_path / f"samples-{earlier}.safetensors"
         sample.main(dataclasses.replace(SAMPLING, earlier_seeds=earlier), RECORD, denoiser=denoiser,
                     state=kept(tmp_path / "s"), out=out)
@@ -44,6 +44,7 @@ def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations
     assert found[1]["80"].shape == (1, 6, 1, 8, 8)
     assert np.array_equal(found[0]["80"][:1], found[1]["80"])
     assert np.array_equal(found[0]["160"], found[1]["160"])
+    assert list(found[2]) == ["160"] and np.array_equal(found[0]["160"], found[2]["160"])
 
 
 def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, monkeypatch):

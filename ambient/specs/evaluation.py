@@ -52,7 +52,8 @@ class SamplingSpec:
     num_samples: int  #: images for each sampling seed
     seeds: tuple[int, ...]  #: sampling seeds
     precision: Literal["float32", "bfloat16"]  #: of the network's arithmetic; the sampler's steps are float64
-    earlier_seeds: int | None = None  #: how many of the seeds snapshots before the last get; None: all
+    #: how many of the seeds snapshots before the last get; None: all; 0: the last one alone is sampled
+    earlier_seeds: int | None = None
     network: str = later("unet")  #: the run's kind of network, whose code the job is of; set by itself
     encoder: str | None = later(None)  #: the same of its study's encoder, which decodes; null: pixels
     #: width of the average of weights that is sampled, made of those that the training kept; null: its first
@@ -61,8 +62,8 @@ class SamplingSpec:
     def __post_init__(self) -> None:
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
         require_seeds(self.seeds, "seeds")
-        require(self.earlier_seeds is None or 1 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
-                self.earlier_seeds, f"1 to {len(self.seeds)}, or null for all")
+        require(self.earlier_seeds is None or 0 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
+                self.earlier_seeds, f"0 to {len(self.seeds)}, or null for all")
         require(self.ema_std is None or 0 < self.ema_std < WIDEST, "ema_std", self.ema_std,
                 f"(0, {WIDEST:.4f}), or null")
 

@@ -31,18 +31,19 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
          encoder: Path | None = None) -> None:
     """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
 
-    The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them.
+    The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them. A snapshot of
+    which there are none is left out.
     """
     where = device()
     about = read_description(denoiser)
     require_network(denoiser, about, spec.network)
     require_width(denoiser, about, spec.ema_std)
     snapshots = about["spec"]["snapshots"]
-    seeds = {nimg: spec.seeds_at(last=nimg == snapshots[-1]) for nimg in snapshots}
+    seeds = {nimg: drawn for nimg in snapshots if (drawn := spec.seeds_at(last=nimg == snapshots[-1]))}
     total = spec.images(len(snapshots))
     step = SHARD[where.type]
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
-             for nimg in snapshots for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
+             for nimg in seeds for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
     size, nfe = BATCH[where.type], 2 * spec.sampler.num_steps - 1
 
     @lru_cache(1)
@@ -63,6 +64,6 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
         return
     arrays = {str(nimg): np.stack([np.concatenate([
         shard["images"] for (n, s, _), shard in zip(parts, found, strict=True) if (n, s) == (nimg, seed)])
-        for seed in seeds[nimg]]) for nimg in snapshots}
+        for seed in seeds[nimg]]) for nimg in seeds}
     patiently(write_arrays, out, arrays)
     record.facts |= {"samples": total, "nfe": nfe}
