@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from ambient import settings, specs
-from ambient.cluster import doctor
+from ambient.cluster import doctor, outside
 from ambient.data.datasets import Dataset, write
 from ambient.evaluation.detectors import dinov2
 from ambient.evaluation.features import extract
@@ -195,7 +195,7 @@ def test_the_doctor_says_what_is_missing(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "config", tmp_path / "config", ignore=others)
     local = tmp_path / "config/local.yaml"
     local.write_text("studies: {controlled: {detector: dinov2}}\n")
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(outside, "find_spec", lambda name: None)
     said = [line for kind, line in doctor.raw_data(settings.Experiments(tmp_path / "config", "demo"))
             if kind == doctor.MISSING]
     assert said[0].startswith("detector dinov2: needs the package transformers") and len(said) == 2

@@ -79,7 +79,7 @@ def test_a_measure_scores_images_and_each_of_their_patches(tmp_path):
 
 
 def test_a_kill_costs_the_shard_at_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("ambient.evaluation.scoring.SHARD", 8)
+    monkeypatch.setattr(ScorerSpec, "SHARD", 8)
     spec, calls = ScorerSpec(kind="measure", measure="exposure"), []
     whole, _ = scored(spec, DATA, tmp_path / "a")
     stage_scorer = stage.scorers.KINDS["measure"].scorer

@@ -17,10 +17,10 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from ambient.cluster import site as sites
+from ambient.cluster.outside import MISSING, NOTE, OK, Finding, raw_data
 from ambient.cluster.plan import disk_bytes, files, jobs, wanted
 from ambient.cluster.site import Site
 from ambient.provenance.source_code import ROOT
@@ -30,8 +30,6 @@ from ambient.specs.strict import SpecError, require
 COMMANDS = ("sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
 LOCAL_FILE_SYSTEMS = {"tmpfs", "overlay", "ext4", "ext3", "xfs", "btrfs", "zfs", "ramfs"}
 STATUS_SECONDS = 60  # three times the first status check of the profile: SLURM must remember a job so long
-Finding = tuple[str, str]  # ok, note or missing; one line
-OK, NOTE, MISSING = "ok", "note", "missing"
 
 
 def output(*command: str) -> str | None:
@@ -186,76 +184,6 @@ def probe(site: Site) -> Iterator[Finding]:
         yield MISSING, f"nodes: {sys.executable} in {ROOT} fails there: {last_line(done.stderr)}"
     else:
         yield OK, f"nodes: folder and environment seen from one (torch, snakemake: {done.stdout.strip()})"
-
-
-def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]:
-    """Dataset files and detector weights that a target, or all of the scale, reads."""
-    needed = wanted(found, target)
-    for dataset in sorted({job.names["dataset"] for job in needed if job.kind == "prepare"}):
-        spec = found.dataset(dataset)
-        if spec.HAD == "drawn" or spec.path is None and spec.HAD == "installed":
-            yield OK, f"dataset {dataset}: {spec.HAD_IN_WORDS}"
-        elif spec.path is None and spec.HAD == "path":
-            yield MISSING, (f"dataset {dataset}: has no download: give its folder or zip as "
-                            f"datasets.{dataset}.path in config/local.yaml (its origin: config/data.yaml)")
-        elif spec.path is None:
-            yield NOTE, (f"dataset {dataset}: will be downloaded by its job; nodes without network need "
-                         f"datasets.{dataset}.path in config/local.yaml")
-        elif not Path(spec.path).exists():
-            yield MISSING, f"dataset {dataset}: no such file {spec.path} (datasets.{dataset}.path)"
-        else:
-            yield OK, f"dataset {dataset}: {spec.path}"
-    for detector in sorted({job.names["detector"] for job in needed if job.kind == "detector"}):
-        spec = found.detector(detector)
-        yield from packages(f"detector {detector}", spec.PACKAGES)
-        if spec.LEARNS:
-            yield OK, f"detector {detector}: trained in the workflow"
-        elif spec.weights is None and spec.ADVICE:
-            yield MISSING, f"detector {detector}: {spec.ADVICE}"
-        elif spec.weights is None:
-            yield NOTE, (f"detector {detector}: weights will be downloaded by its job; nodes without network "
-                         f"need detectors.{detector}.weights in config/local.yaml")
-        elif not Path(spec.weights).is_file():
-            yield MISSING, f"detector {detector}: no such file {spec.weights} (detectors.{detector}.weights)"
-        else:
-            yield OK, f"detector {detector}: {spec.weights}"
-    for detector in sorted({job.names["detector"] for job in needed if job.kind == "reference"}):
-        if found.detector(detector).published:
-            yield published(detector, found.published_moments(detector))
-    for encoder in sorted({job.names["encoder"] for job in needed if job.kind == "encoder"}):
-        yield from encoder_weights(found, encoder)
-
-
-def published(detector: str, path: str | None) -> Finding:
-    """The file of published moments."""
-    key = f"detectors.{detector}.published.path"
-    if path is None:
-        return MISSING, f"detector {detector}: published moments are not downloaded: set {key}"
-    if not Path(path).is_file():
-        return MISSING, f"detector {detector}: no such file {path} ({key})"
-    return OK, f"detector {detector}: {path}"
-
-
-def encoder_weights(found: Experiments, encoder: str) -> Iterator[Finding]:
-    """An encoder's packages and weights."""
-    spec, weights = found.encoder(encoder), found.encoder_weights(encoder)
-    yield from packages(f"encoder {encoder}", spec.PACKAGES)
-    if spec.LEARNS:
-        yield OK, f"encoder {encoder}: trained in the workflow"
-    elif weights is None:
-        yield MISSING, f"encoder {encoder}: {spec.ADVICE}"
-    elif not Path(weights).exists():
-        yield MISSING, f"encoder {encoder}: no such file or folder {weights} (encoders.{encoder}.weights)"
-    else:
-        yield OK, f"encoder {encoder}: {weights}"
-
-
-def packages(title: str, names: tuple[str, ...]) -> Iterator[Finding]:
-    """Packages of an extra that are missing here."""
-    for name in names:
-        if find_spec(name) is None:
-            yield MISSING, (f"{title}: needs the package {name}, which is not installed here: "
-                            "pip install 'ambient[pretrained]'")
 
 
 def few_images(found: Experiments, target: str | None = None) -> Iterator[Finding]:

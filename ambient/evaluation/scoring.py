@@ -12,7 +12,6 @@ from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.specs import ScorerSpec
 
-SHARD = 1000  # images that are saved together, and lost together
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -37,9 +36,10 @@ def noted(spec: ScorerSpec, given: Path | None, detector: Path | None, record) -
     return given or detector
 
 
-def in_shards(name: str, count: int, score: Callable[[slice], Arrays], state: State) -> Arrays | None:
+def in_shards(spec: ScorerSpec, name: str, count: int, score: Callable[[slice], Arrays],
+              state: State) -> Arrays | None:
     """The arrays of `count` images, which `score` gives for a slice of them; None but on the first rank."""
-    parts = [slice(first, min(first + SHARD, count)) for first in range(0, count, SHARD)]
+    parts = [slice(first, min(first + spec.SHARD, count)) for first in range(0, count, spec.SHARD)]
     pieces = [(f"scores-{part.start}", part.stop - part.start) for part in parts]
     found = collect(name, state, pieces, lambda k: score(parts[k]))
     if found is None:

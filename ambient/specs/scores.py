@@ -21,10 +21,14 @@ class ScorerSpec(OfKinds):
     PER_IMAGE: ClassVar[bool] = True  # a score follows from its image alone, so that samples have one, too
     ASKS: ClassVar[bool] = False  # a detector of the workflow, by `detector`
     GIVEN: ClassVar[str | None] = None  # what `path` is, of a kind that reads a file from outside
+    PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
+    ADVICE: ClassVar[str] = "set scorers.<name>.path to a local file"  # how the file is had
     FLOPS: ClassVar[float] = 0.0  # of an image, at the most
+    SHARD: ClassVar[int] = 1000  # images that are saved together, and lost together
     RATE: ClassVar[float] = 500.0  # images/s that one process scores, beside that
 
-    kind: str  #: a file of `ambient/evaluation/scorers/`: `measure`, `legibility`, `margin`, `table`
+    kind: str  #: a file of `ambient/evaluation/scorers/`: `measure`, `clip_iqa`, `legibility`,
+    #: `margin`, `table`
     path: str | None = None  #: a local file, for the kinds that read one
     sha256: str | None = None  #: of that file; any other content is refused
 

@@ -18,7 +18,7 @@ def main(spec: ScorerSpec, record, *, samples: Path, detector: Path | None, give
     images = max(read_arrays(samples).items(), key=lambda item: int(item[0]))[1]
     flat = images.reshape(-1, *images.shape[2:])
     score = scorers.KINDS[spec.kind].scorer(spec, noted(spec, given, detector, record))
-    found = in_shards("score", len(flat), lambda part: {"score": score(flat[part])["score"]}, state)
+    found = in_shards(spec, "score", len(flat), lambda part: {"score": score(flat[part])["score"]}, state)
     if found is None:
         return
     patiently(write_arrays, out, {"score": found["score"].astype("float64").reshape(images.shape[:2])})

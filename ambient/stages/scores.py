@@ -23,7 +23,7 @@ def main(spec: ScorerSpec, record, *, data: Path, detector: Path | None, given: 
     dataset, kind = read(data), scorers.KINDS[spec.kind]
     if spec.PER_IMAGE:
         score = kind.scorer(spec, given)
-        found = in_shards("scores", len(dataset.ids), lambda part: score(dataset.images[part]), state)
+        found = in_shards(spec, "scores", len(dataset.ids), lambda part: score(dataset.images[part]), state)
     else:
         found = kind.score(spec, dataset, given, state)
     if found is None:

@@ -78,7 +78,7 @@ def score(spec: Spec, data: Dataset, given: Path | None, state: State) -> dict[s
         every = small_nets.log_probabilities(network, data.images[part])
         return {"score": margins(every[folds[part], np.arange(every.shape[1])], data.labels[part])}
 
-    found = in_shards("scores", len(data.ids), of, state)
+    found = in_shards(spec, "scores", len(data.ids), of, state)
     if found is not None:
         say(f"scores: the networks tell {(found['score'] > 0).mean():.1%} of the images right, each of those "
             "that it has not seen")
