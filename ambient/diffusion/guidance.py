@@ -1,0 +1,36 @@
+r"""Guidance of one denoiser by another: what the guide does worse is made better still.
+
+D = D_guide + g (D_main - D_guide). With g > 1 the main denoiser's difference from a guide, which is told no
+class, say, or was trained for a shorter time, is made larger. A sampler calls it as any other denoiser.
+
+Source: Ho and Salimans 2022 (arXiv:2207.12598), where one network is both; Karras et al. 2024
+(arXiv:2312.02696, arXiv:2406.02507), where the guide is a network of its own.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ambient.diffusion.denoiser import Denoiser
+from ambient.diffusion.network import Condition
+
+
+class Guided(nn.Module):
+    """D(x, sigma) = D_guide + g (D_main - D_guide), for g >= 1; at g = 1 the guide is not asked.
+
+    Both are told the same condition, of which each takes what it knows: an unconditional guide no class.
+    """
+
+    def __init__(self, main: Denoiser, guide: Denoiser, guidance: float) -> None:
+        """Raises `ValueError` for a `guidance` g below 1, which would lead towards the guide."""
+        super().__init__()
+        if not guidance >= 1:
+            raise ValueError(f"guidance: got {guidance}, allowed: >= 1")
+        self.main, self.guide, self.guidance = main, guide, guidance
+
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:
+        """Shapes as those of the two denoisers."""
+        D = self.main(x, sigma, condition)
+        if self.guidance == 1:
+            return D
+        return self.guide(x, sigma, condition).lerp(D, self.guidance)
