@@ -54,7 +54,7 @@ class Gaussian(torch.nn.Module):
 
 
 def test_of_two_gaussians_the_guided_one_lies_beyond_the_main_one():
-    """Denoisers of N(a, 1) and N(b, 1) differ by a constant at each level; guided: that of N(b + g (a - b), 1)."""
+    """The denoisers of N(a, 1) and N(b, 1), guided, are that of N(b + g (a - b), 1)."""
     main, guide, x = Gaussian(2.0), Gaussian(0.5), torch.randn(3, 1, 2, 2)
     sigma, told = torch.tensor([0.1, 1.0, 9.0]), {"classes": torch.eye(3)}
     torch.testing.assert_close(Guided(main, guide, 1.8)(x, sigma, told), Gaussian(0.5 + 1.8 * 1.5)(x, sigma))
