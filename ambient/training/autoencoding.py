@@ -65,7 +65,7 @@ def trained(spec: Spec, record, network: ImageAutoencoder, data: Dataset, state:
     images, held_out = data.images[every % CHECKED != 0], data.images[every % CHECKED == 0]
     network.to(device())
     fit("encoder", network, spec.optimiser(), Batches(spec, network, images).loss, state, (spec.nimg,),
-        lambda nimg, weights: state.put(f"snapshot-{nimg}", weights))
+        lambda nimg, averages: state.put(f"snapshot-{nimg}", averages[0]))
     ranks.barrier()  # the first one writes the snapshot
     network.load_state_dict(state.get(f"snapshot-{spec.nimg}")[0])
     network.eval()
