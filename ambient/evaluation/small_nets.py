@@ -137,7 +137,7 @@ def learn(spec: DetectorSpec, network: SmallNets, loss: LossOf, state: State) ->
     optimiser = OptimiserSpec(nimg=spec.nimg, batch=spec.batch, lr=spec.lr, ramp_nimg=0,
                               decay="cosine", clip=spec.members**0.5, ema_halflife_nimg=spec.batch,
                               ema_ramp=1.0, precision="bfloat16")
-    fit("detector", network, optimiser, loss, state, (), lambda nimg, weights: None)
+    fit("detector", network, optimiser, loss, state, (), lambda nimg, averages: None)
     network.eval()
 
 
