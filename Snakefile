@@ -60,6 +60,12 @@ rule demo_all:
         RULES.graphs["demo"].everything(),
 
 
+rule latent_demo:
+    input:
+        RULES.graphs["demo"].of_tables(["table1"]),
+        RULES.graphs["demo"].pictures_of(["figure4", "figure30", "trade-off"]),
+
+
 rule small_all:
     input:
         RULES.graphs["small"].everything(),

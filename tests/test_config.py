@@ -67,7 +67,8 @@ def test_papers_scale_in_bfloat16_differs_in_that_alone():
                      *(lambda found, a=annotation, s=run.study: found.annotation(s, a)
                        for _, annotation in run.parts)):
             one, other = strict.to_json(find(paper)), strict.to_json(find(low))
-            assert one.count('"float32"') == 1 and one.replace('"float32"', '"bfloat16"') == other
+            lower = run.study.startswith("edm2")  # EDM2's networks are in bfloat16 at both scales
+            assert one.count('"float32"') == (not lower) and one.replace('"float32"', '"bfloat16"') == other
     for study, classifier in (("controlled", "balanced"), ("dogs", "crops-8"), ("faces", "balanced")):
         one, other = (strict.to_json(found.classifier(study, classifier)) for found in (paper, low))
         assert one.replace('"float32"', '"bfloat16"') == other != one
@@ -76,15 +77,15 @@ def test_papers_scale_in_bfloat16_differs_in_that_alone():
 def test_methods_differ_in_data_and_annotation_only():
     """Same network, optimiser, images and evaluation for every row of a table, at every scale.
 
-    Rows of another target (`dataset`) or loss (`settings`) differ in that; numbers of the running text
+    Rows of another study or loss (`settings`) differ in that; numbers of the running text
     belong to several experiments.
     """
     for scale in SHIPPED:
         found = Experiments(ROOT / "config", scale)
         for name in set(found.tables) - {"text_results"}:
             rows = found.tables[name].rows
-            for dataset in {row.dataset for row in rows}:
-                runs = [row.run for row in rows if row.dataset == dataset]
+            for study in {found.run(row.run).study for row in rows}:
+                runs = [row.run for row in rows if found.run(row.run).study == study]
                 trainings = [found.training(run, 0) for run in runs]
                 same = [strict.to_json(dataclasses.replace(t, loss=trainings[0].loss)) for t in trainings]
                 assert len(set(same)) == 1, (scale, name)
@@ -99,7 +100,13 @@ def test_main_tables_and_everything():
     for scale in SHIPPED:
         found = Experiments(ROOT / "config", scale)
         assert found.main == ["table2a"] and not found.main_figures
-        assert list(found.tables) == list(paper.tables) and list(found.figures) == list(paper.figures)
+        # Where the images are few, quality is of digits; `small` has none of it.
+        absent = {"small": {"table1", "figure4", "figure5", "figure30"}}.get(scale, {"figure5"}) \
+            if scale not in ("paper", "paper-bfloat16") else set()
+        assert list(found.tables) == [name for name in paper.tables if name not in absent]
+        own = {"trade-off"} & set(found.figures)
+        assert [name for name in found.figures if name not in own] == [
+            name for name in paper.figures if name not in absent]
 
 
 @pytest.mark.parametrize(("file", "change", "words"), [

@@ -169,8 +169,12 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
                if kind == doctor.MISSING]
     # These need a form or a licence, wildlife as a source beside a study's own dataset too.
     licensed = [line.split(":")[0] for line in missing if "has no download" in line]
-    assert licensed == [f"dataset {name}" for name in ("cats", "dogs", "ffhq", "wildlife")]
-    assert [line for line in missing if "has no download" not in line] == [
+    assert licensed == [f"dataset {name}" for name in ("cats", "dogs", "ffhq", "imagenet-512",
+                                                          "wildlife")]
+    local = [line for line in missing if "has no download" not in line]
+    assert [line.split(":")[0] for line in local if "needs" in line or "give" in line] == [
+        "scorer clip-iqa", "detector dinov2", "encoder sd-vae"]
+    assert [line for line in local if "no such file" in line] == [
         "dataset cifar10: no such file /nowhere.zip (datasets.cifar10.path)",
         "detector inception: no such file /nowhere.pt (detectors.inception.weights)"]
     assert [doctor.minutes(text) for text in ("1-00:00:00", "2:30:00", "30:00", "infinite")] == [

@@ -118,10 +118,10 @@ class Costs:
         return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study))
 
     def encoder(self, dataset: str, encoder: str) -> Work:
-        """Three passes through both halves for each image of its training, and one half for each image."""
+        """Three passes through both halves for each image of its training; one half for each measured."""
         spec, (images, channels, resolution) = self.experiments.encoder(encoder), self.dataset(dataset)
         seen, batch = spec.training()
-        passes = images + 6.0 * seen
+        passes = 6.0 * seen + (0 if spec.shift else images)
         return Work(flops=2 * spec.multiply_adds(resolution, channels) * passes, gpu=True, ranks=True,
                     batch=batch,
                     memory_mb=BASE_MB + 5 * images * channels * resolution**2 / 1e6)

@@ -113,7 +113,7 @@ class Graph:
 
     def everything(self) -> list[str]:
         """All tables and figures of the scale, its summary, the theory, and a page with all of it."""
-        figures = [path for name in self.experiments.figures for path in self.pictures(name)]
+        figures = self.pictures_of(self.experiments.figures)
         whole = [f"{folder(self.scale)}/{name}" for name in ("summary.csv", "theory.png", "report-all.html")]
         return [*self.of_tables(self.experiments.tables), *figures, *whole]
 
@@ -121,6 +121,10 @@ class Graph:
         """Tables, their figures and their audit pages."""
         return [f"{folder(self.scale)}/{name}{suffix}" for name in names
                 for suffix in (*SUFFIXES, *(BESIDE if self.experiments.outside.of_table(name) else ()))]
+
+    def pictures_of(self, names: Iterable[str]) -> list[str]:
+        """Several figures, in both formats."""
+        return [path for name in names for path in self.pictures(name)]
 
     def pictures(self, name: str) -> list[str]:
         """A figure, in both formats."""

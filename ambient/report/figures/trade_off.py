@@ -81,4 +81,4 @@ def draw(spec: Spec, table: Path) -> Figure:
 def label(row: pd.Series) -> str:
     """A row's method, with its mean sigma_min where it has one."""
     level = row["sigma_min_mean"]
-    return row["method"] if not level == level else f"{row['method']} ({level:.2g})"
+    return f"{row['method']} ({level:.2g})" if level >= 0 else row["method"]  # NaN is not
