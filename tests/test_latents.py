@@ -14,6 +14,7 @@ import ambient
 from ambient import specs
 from ambient.audit.cli import main as audit
 from ambient.data import datasets, latents
+from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
 from ambient.data.latents import Latents
 from ambient.diffusion.networks.autoencoder import kl_divergence
@@ -22,6 +23,7 @@ from ambient.settings import Experiments
 from ambient.specs.strict import SpecError
 from ambient.storage.files import read_arrays
 from ambient.training import encoders
+from ambient.training.batches import AmbientBatches
 from ambient.training.encoding import Decoder, spread
 from ambient.training.points import Points, affine, normalised
 from ambient.training.weights import read_description, save_weights
@@ -108,6 +110,18 @@ def test_visits_differ_and_repeat_and_a_fixed_latent_is_of_its_image(stored):
     assert not torch.equal(one[1], one[2])
     alone, among = points.fixed(np.array([4]), 3), points.fixed(np.array([0, 4, 4]), 3)
     assert torch.equal(alone[0], among[1]) and torch.equal(among[1], among[2])
+
+
+@pytest.mark.parametrize("posterior", ["visit", "fixed"])
+def test_a_training_step_draws_latents_anew_or_once(stored, posterior):
+    data = dataclasses.replace(images(), corrupted=np.zeros(6, np.uint8))
+    spec = dataclasses.replace(tiny.TRAINING, posterior=posterior, augment=specs.AugmentSpec(0.0, ()))
+    rows = Annotations(data.ids, np.zeros(6), np.zeros(6))
+    batches = AmbientBatches(spec, data, Points(data, [stored]), rows, None, torch.device("cpu"))
+    index = torch.tensor([1, 5])
+    one, other = (batches.clean(index, nimg) for nimg in (0, 16))
+    assert torch.equal(one, batches.clean(index, 0)) and one.shape == (2, 2, 4, 4)
+    assert torch.equal(one, other) == (posterior == "fixed")
 
 
 def test_latents_of_several_files_are_found_by_id(tmp_path):
