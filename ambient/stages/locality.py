@@ -78,17 +78,18 @@ def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, m
     require_network(denoiser, about, spec.network)
     if about["spec"]["network"]["conditional"]:
         raise ValueError(f"{denoiser}: is class-conditional; locality is measured on unconditional models")
-    points = Points(dataset, latents)
-    side = points.shape[-1]
-    contexts = [*(size for size in spec.contexts if size < side), side]
-    check(contexts, side, spec.patch, build(NetworkSpec, about["spec"]["network"], str(denoiser)).step)
     every = np.arange(len(dataset.ids))
     clean = every if dataset.corrupted is None else every[dataset.corrupted == 0]
     order = np.argsort(randomness.uniform("locality", spec.seed, dataset.ids[clean]), kind="stable")
     rows = clean[order[:spec.num_images]]
+    shown = np.sort(rows)
+    points = Points(dataset.taken(shown), latents)
+    side = points.shape[-1]
+    contexts = [*(size for size in spec.contexts if size < side), side]
+    check(contexts, side, spec.patch, build(NetworkSpec, about["spec"]["network"], str(denoiser)).step)
     sigmas = np.geomspace(spec.sigma_low, spec.sigma_high, spec.num_sigmas)
     progress, found, crop = Progress("locality", len(sigmas) * len(contexts)), [], []
-    x0 = points.fixed(rows, spec.seed).to(where)
+    x0 = points.fixed(np.searchsorted(shown, rows), spec.seed).to(where)
     for k, sigma in enumerate(sigmas):
         z = randomness.normal(f"locality-{k}", spec.seed, dataset.ids[rows], x0.shape[1:])
         x = x0 + float(sigma) * torch.from_numpy(z).to(where)
