@@ -205,6 +205,13 @@ def test_what_does_not_fit_together_is_refused(old, new, words, tmp_path):
         Experiments(tmp_path / "config", "away")
 
 
+def test_a_score_judges_itself_where_its_table_says_so(tmp_path):
+    own = "scorers: [contrast]\n    own_judge: true"
+    finished.configure(tmp_path, OVERLAY.replace("scorers: [judged]", own))
+    found = Experiments(tmp_path / "config", "away")
+    assert found.table("ranked").scorers == ("contrast",)
+
+
 # --- the method by itself -------------------------------------------------------------------------
 
 

@@ -171,15 +171,16 @@ def check_ranked(found: Experiments, dataset: str, scorer: str, within: str, whe
             f"all: the images of {dataset} have no classes")
 
 
-def check_judge(found: Experiments, run: Run, scorer: str, where: str) -> None:
-    """A scorer can score samples, and has not chosen or annotated the images that they were learnt from."""
+def check_judge(found: Experiments, run: Run, scorer: str, where: str, own: bool) -> None:
+    """A scorer can score samples, and (unless `own`) has not chosen or annotated the images that they were
+    learnt from."""
     dataset, spec = found.study(run.study).dataset, found.scorer(scorer)
     check_ranked(found, dataset, scorer, "all", where)
     require(spec.PER_IMAGE, where, scorer, f"one that needs the image alone; kind {spec.kind} needs more")
     told = {found.scorer_of(corruption) for corruption, _ in run.parts}
     told |= {getattr(found.annotation(run.study, annotation), "scorer", None) for _, annotation in run.parts}
-    require(scorer not in told, where, scorer, f"one that has not told the good images of {run.name}: it "
-            "would judge itself")
+    require(own or scorer not in told, where, scorer, f"one that has not told the good images of {run.name}: "
+            "it would judge itself (own_judge: true lets it)")
     if spec.ASKS:
         found.entry("detectors", spec.detector, f"scorers.{scorer}.detector")
         require(found.detector(spec.detector).kind == "classifier", f"scorers.{scorer}.detector",

@@ -76,6 +76,8 @@ class TableEntry:
     title: str | None = None  #: in a reader's words
     defaults: Mapping[str, Any] | None = None  #: of the rows that stand in this table
     scorers: tuple[str, ...] = ()  #: names in `scorers`, by which the rows' samples are scored
+    #: whether a scorer may judge samples that has told which images are good to learn from, as in Table 5
+    own_judge: bool = False
     landmarks: bool = False  #: whether the page says what held-out and corrupted images themselves score
 
 

@@ -106,7 +106,7 @@ class Experiments(Scores):
         for name in entry.scorers:
             self.entry("scorers", name, where)
             for run in map(self.run, entry.rows):
-                check_judge(self, run, name, where)
+                check_judge(self, run, name, where, entry.own_judge)
         return entry.scorers
 
     def classifiers_of(self, table: TableEntry) -> list[tuple[str, str, str]]:
