@@ -211,8 +211,9 @@ def check_classifier(found: Experiments, study: str, name: str, resolution: int)
     if found.study(study).encoder is not None:
         for key, values in (("augment.transforms", spec.augment.transforms), ("nuisances", spec.nuisances)):
             require(not values, f"studies.{study}.classifier.{key}", list(values), NO_TRANSFORMS)
+    unit = "pixels" if found.study(study).encoder is None else "numbers"
     require((spec.crop or 0) <= resolution, f"classifiers.{name}.crop", spec.crop,
-            f"at most {resolution}, the side of what it sees")
+            f"at most {resolution} {unit}, the side of what it sees")
 
 
 def check_locality(found: Experiments, study: str) -> None:
