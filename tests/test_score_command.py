@@ -100,7 +100,7 @@ def test_rows_stand_there_as_long_as_their_files_do(theirs):
     png, report = COMPARED.with_suffix(".png"), graph.made("results/away/report.html")
     assert graph.reads(report)["compared"] == [str(png)]
     spec = graph.experiments.tables["table2a"]
-    shown = page.section(spec, TABLE, [png] * 4, [], [png], 3)["pictures"]
+    shown = page.section(spec, TABLE, [png] * 4, [], [], [png], 3)["pictures"]
     assert [one["title"] for one in shown][3:] == ["Noise classifiers", "With rows from outside"]
     for label in ("a", "b"):
         Path(f"config/outside/{label}.yaml").unlink()
