@@ -14,6 +14,7 @@ from ambient.storage.files import atomic
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+from matplotlib.axis import Axis  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
 # Okabe and Ito's colours, which the colour-blind tell apart; lines differ in their dashes as well.
@@ -51,9 +52,14 @@ def save(figure: plt.Figure, *outs: Path) -> None:
 def log_scale(axis: plt.Axes) -> None:
     """A logarithmic y axis labelled with plain numbers at 1, 2 and 5 of each decade."""
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(axis.yaxis)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def sigma_axis(axis: plt.Axes, label: str = f"noise level {SIGMA}") -> None:

@@ -46,9 +46,9 @@ def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]
     lines = [(f"real images, clean: {min(count, len(clean))} of {len(clean):,}", clean[:count])]
     if row.corruption_label and data.corrupted.any():
         other = data.images[data.corrupted == 1]
-        word = "other" if row.corruption == "add" else "corrupted"
-        shown = f"{min(count, len(other))} of {len(other):,}"
-        lines.append((f"real images, {word} ({row.corruption_label}): {shown}", other[:count]))
+        what = {"add": f"other ({row.corruption_label})", "rank": f"not among {row.corruption_label}"}.get(
+            row.corruption, f"corrupted ({row.corruption_label})")
+        lines.append((f"real images, {what}: {min(count, len(other))} of {len(other):,}", other[:count]))
     return lines
 
 

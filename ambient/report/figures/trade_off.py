@@ -58,7 +58,7 @@ def draw(spec: Spec, table: Path) -> Figure:
     import pandas as pd
 
     from ambient.report.captions import metric_axis, title_of, uncertainty
-    from ambient.report.drawing import heading, line_of, plt
+    from ambient.report.drawing import heading, line_of, plain_numbers, plt
 
     rows = pd.read_csv(table)
     methods = rows["method"].tolist()
@@ -72,6 +72,8 @@ def draw(spec: Spec, table: Path) -> Figure:
                       label=label(row))
     axis.set(xscale="log", yscale="log", xlabel=metric_axis(rows["metric"][0], rows["num_samples"].unique()),
              ylabel=f"{spec.against} (lower is better)")
+    plain_numbers(axis.xaxis)
+    plain_numbers(axis.yaxis)
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     seeds = uncertainty(int(rows["num_training_seeds"].max()), int(rows["num_seeds"].max()))
     heading(figure, title_of(spec), f"Lower is better along both axes. {seeds[0].upper()}{seeds[1:]}.")
