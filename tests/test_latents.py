@@ -231,6 +231,9 @@ def test_runs_on_latents_read_them_and_end_in_images(tree):
     annotated = manifest.read(manifest.path_for(
         tree / "results/away/annotations/controlled/blur-0.6/per-sample.safetensors"))["inputs"]
     assert len(annotated["latents"]) == 1
+    asks_none = manifest.read(manifest.path_for(
+        tree / "results/away/annotations/controlled/none/clean.safetensors"))["inputs"]
+    assert asks_none["latents"] == []
 
 
 def test_latents_have_a_standard_deviation_of_a_half(tree):

@@ -99,6 +99,10 @@ class Files:
         return [self.path("encode", study=study, corruption=corruption,
                           fraction=str(self.experiments.fraction(study, classifier)))]
 
+    def latents_of_annotation(self, study: str, corruption: str, annotation: str) -> list[str]:
+        """The latents that an annotation's classifiers are asked about; none where it asks none."""
+        return self.latents(study, corruption) if self.experiments.annotation(study, annotation).ASKS else []
+
     def latents_of_run(self, run: str) -> list[str]:
         """The latents of each mixture that a run's data are made of."""
         made = self.experiments.run(run)

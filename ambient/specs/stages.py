@@ -196,7 +196,7 @@ _STAGES = (
            "summary": "annotations/{study}/{corruption}/{annotation}.json"},
           lambda settings, w: settings.annotation(w["study"], w["annotation"]),
           inputs={"data": lambda files, w: files.mixture(w["study"], w["corruption"]),
-                  "latents*": lambda files, w: files.latents(w["study"], w["corruption"]),
+                  "latents*": lambda files, w: files.latents_of_annotation(*of_annotation(w)),
                   "classifier?": lambda files, w: files.classifier(*of_annotation(w)),
                   "crops*": lambda files, w: files.crops(*of_annotation(w)),
                   "locality?": lambda files, w: files.locality_map(w["study"], w["annotation"]),
