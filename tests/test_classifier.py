@@ -19,6 +19,7 @@ from ambient.stages import annotate, classifier, corrupt, prepare
 from ambient.training.points import Points
 
 ROOT = Path(__file__).parents[1]
+ALL = slice(0, 16)  # rows of a batch
 
 
 def test_classifier_draws_are_balanced_and_never_held_out(mixture):
@@ -27,13 +28,13 @@ def test_classifier_draws_are_balanced_and_never_held_out(mixture):
     held = set(np.concatenate(made.split.held_out))
     assert [len(rows) for rows in made.split.held_out] == [5, 10]
     for nimg in range(0, 320, 16):
-        rows, labels = made.draw(nimg)
+        rows, labels = made.draw(nimg, ALL)
         assert labels.sum() == 8 and not held & set(rows)
         np.testing.assert_array_equal(data.corrupted[rows], labels)
     unbalanced = ClassifierBatches(
         strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"sampling": "unbalanced"}, "t"),
         data, Points(data), None, torch.device("cpu"))
-    share = np.mean([unbalanced.draw(nimg)[1].mean() for nimg in range(0, 16_000, 16)])
+    share = np.mean([unbalanced.draw(nimg, ALL)[1].mean() for nimg in range(0, 16_000, 16)])
     assert share == pytest.approx(30 / 45, abs=0.02)
 
 

@@ -20,6 +20,7 @@ from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import Dense
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
+from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.randomness import torch_generator
 from ambient.evaluation import features, small_nets
@@ -27,7 +28,7 @@ from ambient.provenance import manifest
 from ambient.specs import strict
 from ambient.stages import classifier, detector, sample, train
 from ambient.storage.files import sha256
-from ambient.training import hardware, loading, shares
+from ambient.training import hardware, loading
 from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_network
 from ambient.training.loop import Fit
@@ -89,7 +90,7 @@ def evaluated(built, masks, where, precision="float32"):
 def test_network_and_gradient_are_those_of_the_cpu(compiled):
     where, reference = hardware.device(), network()
     ours = copy.deepcopy(reference).to(where)
-    masks = reference.masks(8, shares.WHOLE.masks(torch_generator("cpu", 2)))
+    masks = reference.masks(8, Blocks(slice(0, 8), "cpu", 2).bernoulli)
     assert len(masks) > 10
     if compiled:
         hardware.compile_for(ours, 10**9)
@@ -102,7 +103,7 @@ def test_network_and_gradient_are_those_of_the_cpu(compiled):
 
 def test_masks_are_a_function_of_the_generator():
     ours = network().to(hardware.device())
-    draws = [shares.WHOLE.masks(torch_generator("cuda", seed)) for seed in (1, 1, 2)]
+    draws = [Blocks(slice(0, 8), "cuda", seed).bernoulli for seed in (1, 1, 2)]
     one, same, other = (ours.masks(8, draw) for draw in draws)
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not torch.equal(one[0], other[0])

@@ -86,9 +86,10 @@ def test_a_latent_from_its_posterior_as_published():
 def test_pixels_are_points_as_they_are():
     data = images()
     points = Points(data)
-    np.testing.assert_array_equal(points.visited(torch.tensor([3, 1]), 0, 0),
+    np.testing.assert_array_equal(points.visited(torch.tensor([3, 1]), slice(0, 2), 0, 0),
                                   datasets.to_float(data.images[[3, 1]]))
-    np.testing.assert_array_equal(points.fixed(np.array([2]), 7), points.visited(torch.tensor([2]), 9))
+    np.testing.assert_array_equal(points.fixed(np.array([2]), 7),
+                                  points.visited(torch.tensor([2]), slice(0, 1), 9))
     assert not points.encoded and points.shape == (1, 8, 8)
 
 
@@ -96,7 +97,7 @@ def test_a_latent_is_drawn_from_its_posterior(stored):
     points, known = Points(images(), [stored]), encoded()
     assert points.encoded and points.shape == (2, 4, 4)
     rows = torch.full((4000,), 2)
-    x = points.visited(rows, 5, 64)
+    x = points.visited(rows, slice(0, 4000), 5, 64)
     mean = (known.mean[2] - known.shift[:, None, None]) / known.scale[:, None, None] * 0.5
     std = known.std[2] / known.scale[:, None, None] * 0.5
     np.testing.assert_allclose(x.mean(dim=0), mean, atol=float(5 * std.max() / 4000**0.5))
@@ -105,8 +106,11 @@ def test_a_latent_is_drawn_from_its_posterior(stored):
 
 def test_visits_differ_and_repeat_and_a_fixed_latent_is_of_its_image(stored):
     points, rows = Points(images(), [stored]), torch.tensor([0, 4, 4])
-    one = points.visited(rows, 1, 0)
-    assert torch.equal(one, points.visited(rows, 1, 0)) and not torch.equal(one, points.visited(rows, 1, 16))
+    place = slice(13, 16)
+    one = points.visited(rows, place, 1, 0)
+    assert torch.equal(one, points.visited(rows, place, 1, 0))
+    assert not torch.equal(one, points.visited(rows, place, 1, 16))
+    assert torch.equal(one[2:], points.visited(rows[2:], slice(15, 16), 1, 0))  # whoever takes that row
     assert not torch.equal(one[1], one[2])
     alone, among = points.fixed(np.array([4]), 3), points.fixed(np.array([0, 4, 4]), 3)
     assert torch.equal(alone[0], among[1]) and torch.equal(among[1], among[2])
@@ -119,8 +123,8 @@ def test_a_training_step_draws_latents_anew_or_once(stored, posterior):
     rows = Annotations(data.ids, np.zeros(6), np.zeros(6))
     batches = AmbientBatches(spec, data, Points(data, [stored]), rows, None, torch.device("cpu"))
     index = torch.tensor([1, 5])
-    one, other = (batches.clean(index, nimg) for nimg in (0, 16))
-    assert torch.equal(one, batches.clean(index, 0)) and one.shape == (2, 2, 4, 4)
+    one, other = (batches.clean(index, nimg, slice(0, 2)) for nimg in (0, 16))
+    assert torch.equal(one, batches.clean(index, 0, slice(0, 2))) and one.shape == (2, 2, 4, 4)
     assert torch.equal(one, other) == (posterior == "fixed")
 
 
@@ -238,7 +242,7 @@ def test_runs_on_latents_read_them_and_end_in_images(tree):
 
 def test_latents_have_a_standard_deviation_of_a_half(tree):
     points = Points(datasets.read(tree / MIXTURE), [tree / LATENTS])
-    x = points.visited(torch.arange(150), 0, 0)
+    x = points.visited(torch.arange(150), slice(0, 150), 0, 0)
     # Measured on the clean images; most of the mixture's are blurred.
     np.testing.assert_allclose(x.std(dim=(0, 2, 3)), 0.5, atol=0.12)
 

@@ -10,13 +10,13 @@ from edm2_vectors import REFERENCE, agree, needs_reference, of_reference, ours
 from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import specs
+from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.network import constrain, constrained
 from ambient.diffusion.networks import magnitude, mp_unet
 from ambient.diffusion.networks.magnitude import Fourier, Weight, mp_cat, mp_sum, normalised
 from ambient.diffusion.networks.mp_unet import MPUNet
 from ambient.specs.strict import SpecError, build
-from ambient.training import shares
 from ambient.training.build import build_network
 from ambient.training.loop import Fit
 
@@ -182,7 +182,7 @@ def test_evaluation_and_training_differ_by_nothing_but_dropout():
 def test_dropout_is_a_function_of_its_generator_and_needs_one():
     network, x, c = made(dropout=0.3).train(), torch.randn(2, 4, 8, 8, generator=seeded()), torch.zeros(2)
     torch.nn.init.ones_(network.out_gain)
-    draws = [shares.WHOLE.masks(seeded(seed)) for seed in (1, 1, 2)]
+    draws = [Blocks(slice(0, 2), "cpu", seed).bernoulli for seed in (1, 1, 2)]
     one, same, other = (network(x, c, masks=network.masks(2, draw)) for draw in draws)
     assert torch.equal(one, same) and not torch.equal(one, other)
     with pytest.raises(ValueError, match=r"dropout is 0\.3"):
@@ -219,7 +219,7 @@ def test_an_evaluation_is_one_graph():
     network, x = made(dropout=0.3, channel_mult=[1]).train(), torch.randn(2, 4, 8, 8, generator=seeded())
     c = torch.zeros(2)
     torch.nn.init.ones_(network.out_gain)
-    masks = network.masks(2, shares.WHOLE.masks(seeded(1)))
+    masks = network.masks(2, Blocks(slice(0, 2), "cpu", 1).bernoulli)
     eager = network(x, c, masks=masks)
     network.compile(backend="eager", fullgraph=True)
     torch.testing.assert_close(network(x, c, masks=masks), eager)

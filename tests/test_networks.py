@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from ambient.annotation.classifier import NoiseClassifier
 from ambient.diffusion.augment import LABELS, SYM6, augment, doubling, enlarging, reducing, rotation, warp
+from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.networks.operators import resized
 from ambient.diffusion.networks.unet import Conv, HalfUNet, UNet
-from ambient.training import shares
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")
@@ -97,7 +97,7 @@ def test_initial_denoiser_is_the_skip_connection():
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.87, 1 - 2**-16])
 def test_masks_keep_with_their_probability(p):
-    drawn = shares.WHOLE.bernoulli((7, 3, 101, 101), p, torch.Generator().manual_seed(1))
+    drawn = Blocks(slice(30, 37), "cpu", 1).bernoulli((7, 3, 101, 101), p)
     assert drawn.shape == (7, 3, 101, 101) and drawn.dtype == torch.bool
     deviation = (p * (1 - p) / drawn.numel()) ** 0.5
     assert abs(drawn.double().mean().item() - p) <= 4 * deviation + 2**-17
@@ -118,7 +118,7 @@ def awake():
 
 def test_dropout_is_a_function_of_its_generator_and_needs_one():
     network, x, c = awake().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
-    draws = [shares.WHOLE.masks(seeded(seed)) for seed in (1, 1, 2)]
+    draws = [Blocks(slice(0, 2), "cpu", seed).bernoulli for seed in (1, 1, 2)]
     one, same, other = (network(x, c, masks=network.masks(2, draw)) for draw in draws)
     assert torch.equal(one, same) and not torch.equal(one, other)
     with pytest.raises(ValueError, match=r"dropout is 0\.2"):
@@ -130,7 +130,7 @@ def test_dropout_is_a_function_of_its_generator_and_needs_one():
 def test_an_evaluation_is_one_graph():
     """Compiled for GPUs, it must not fall into pieces; traced without generating code, the same values."""
     network, x, c = awake().train(), torch.randn(2, 3, 8, 8, generator=seeded()), torch.zeros(2)
-    masks = network.masks(2, shares.WHOLE.masks(seeded(1)))
+    masks = network.masks(2, Blocks(slice(0, 2), "cpu", 1).bernoulli)
     eager = network(x, c, masks=masks)
     assert not torch.allclose(eager, network(x, c))
     network.compile(backend="aot_eager", fullgraph=True)

@@ -3,12 +3,17 @@
 import pytest
 import torch
 
-from ambient.annotation.nuisances import BRIGHTNESS_STD, CONTRAST_LOG2_STD, varied
+from ambient.annotation.nuisances import BRIGHTNESS_STD, CONTRAST_LOG2_STD, numbers
+from ambient.annotation.nuisances import varied as changed
 from ambient.specs import NUISANCES
 
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def varied(x, generator, names):
+    return changed(x, numbers(*x.shape[:2], generator), names)
 
 
 def neighbours(x):
@@ -23,8 +28,8 @@ def test_differences_of_neighbours_stay_and_the_image_does_not(names):
     x = torch.randn(32, 3, 8, 8, generator=seeded(0), dtype=torch.float64)
     out = varied(x, seeded(1), names)
     torch.testing.assert_close(neighbours(out), neighbours(x))
-    changed = (out != x).flatten(1).any(dim=1).float().mean()
-    assert changed == 1 if {"brightness", "contrast"} & set(names) else 0.2 < changed < 1
+    moved = (out != x).flatten(1).any(dim=1).float().mean()
+    assert moved == 1 if {"brightness", "contrast"} & set(names) else 0.2 < moved < 1
 
 
 def test_each_change_is_what_it_says():

@@ -12,6 +12,7 @@ from ambient import specs
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
 from ambient.diffusion.augment import flipped
+from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.randomness import normal, torch_generator, uniform
@@ -24,6 +25,8 @@ from ambient.training.build import build_network
 from ambient.training.loop import Fit, ema_beta, learning_rate
 from ambient.training.points import Points
 from ambient.training.weights import read_weights
+
+ALL = slice(0, 16)  # rows of a batch
 
 
 def batches(mixture, annotations, **loss):
@@ -38,13 +41,13 @@ def batches(mixture, annotations, **loss):
 def test_every_drawn_pair_is_admitted_and_sigma_tn_is_the_papers(mixture, annotations):
     made = batches(mixture, annotations)
     for nimg in range(0, 1600, 16):
-        sigma, index, sigma_tn = made.draw(nimg)
+        sigma, index, sigma_tn = made.draw(nimg, ALL)
         level = made.sigma_min[index]
         assert Admission(4.0).admits(sigma, level, torch.zeros_like(level)).all()
         assert torch.equal(sigma_tn, level)  # sigma_max = 0: every use is above sigma_min
     zero = batches(mixture, annotations, sigma_tn="zero")
-    again = zero.draw(16)
-    assert torch.equal(again[0], made.draw(16)[0]) and (again[2] == 0).all()
+    again = zero.draw(16, ALL)
+    assert torch.equal(again[0], made.draw(16, ALL)[0]) and (again[2] == 0).all()
 
 
 @pytest.mark.parametrize("beside", [np.float32, np.float64])
@@ -56,14 +59,14 @@ def test_levels_next_to_their_sigma_min_are_admitted_and_finite(mixture, tmp_pat
     free = {"buffer": None, "weight": "ambient"}
     table, ids = tmp_path / "a.safetensors", np.arange(100, 160)
     Annotations(ids, np.zeros(60), np.zeros(60)).write(table)
-    sigma = batches(mixture, table, **free).draw(0)[0].numpy().astype(beside).astype(float)
+    sigma = batches(mixture, table, **free).draw(0, ALL)[0].numpy().astype(beside).astype(float)
     below = np.nextafter(sigma.astype(beside), beside(0)).astype(float)
     for levels, admitted in ((below, True), (sigma, False)):
         sampler = EligibleSampler(levels, np.zeros(16), Admission())
         above, _ = sampler.count(sigma)
         assert (above == 1 + sigma.argsort().argsort() - (not admitted)).all()
     made = batches(mixture, table, **free)
-    made.draw = lambda nimg: (torch.from_numpy(sigma), torch.arange(16), torch.from_numpy(below))
+    made.draw = lambda nimg, rows: (torch.from_numpy(sigma), torch.arange(16), torch.from_numpy(below))
     loss = made.loss(0)
     loss.backward()
     assert torch.isfinite(loss)
@@ -75,27 +78,28 @@ def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
     made = batches(mixture, annotations)
     made.spec = dataclasses.replace(made.spec, augment=specs.AugmentSpec(1.0, ("xflip", "yflip")))
     index, level = torch.arange(60).repeat(20), torch.full((1200,), 0.7, dtype=torch.float64)
-    x_tn, condition = made.views(made.clean(index, 0), index, level,
-                                 torch_generator("cpu", "views"))
+    rows = slice(0, 1200)
+    clean = made.clean(index, 0, rows)
+    x_tn, condition = made.views(clean, index, level, Blocks(rows, "cpu", "views"))
     labels = condition["augment"]
     assert len(labels[:, :2].unique(dim=0)) == 4
     back = flipped(x_tn, labels)
     plain = made.points.mean + 0.7 * made.fixed[made.place]
     torch.testing.assert_close(back, plain[index])
-    assert torch.equal(made.views(made.clean(index, 0), index, 0 * level, torch_generator("cpu", "views"))[0],
+    assert torch.equal(made.views(clean, index, 0 * level, Blocks(rows, "cpu", "views"))[0],
                        flipped(made.points.mean[index], labels))
 
 
 def test_below_sigma_max_the_ordinary_objective_is_used(mixture, tmp_path):
     table = tmp_path / "a.safetensors"
     Annotations(np.arange(100, 160), np.full(60, np.inf), np.full(60, 50.0)).write(table)
-    sigma, _, sigma_tn = batches(mixture, table).draw(0)
+    sigma, _, sigma_tn = batches(mixture, table).draw(0, ALL)
     assert (sigma < 50).all() and (sigma_tn == 0).all()
 
 
 def test_sigma_keeps_its_density_under_sigma_first(mixture, annotations):
     made = batches(mixture, annotations)
-    sigma = torch.cat([made.draw(nimg)[0] for nimg in range(0, 16 * 600, 16)]).log()
+    sigma = torch.cat([made.draw(nimg, ALL)[0] for nimg in range(0, 16 * 600, 16)]).log()
     assert sigma.mean().item() == pytest.approx(NOISE.P_mean, abs=0.04)
     assert sigma.std().item() == pytest.approx(NOISE.P_std, abs=0.04)
 

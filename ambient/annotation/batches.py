@@ -6,18 +6,19 @@ With `crop` it sees a square at a random place of each image, zeros elsewhere (s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
+from ambient.annotation import nuisances
 from ambient.annotation.classifier import NoiseClassifier
-from ambient.annotation.nuisances import varied
 from ambient.data.datasets import Dataset
 from ambient.diffusion import crops, randomness
-from ambient.diffusion.augment import augment
-from ambient.diffusion.network import rows_of
+from ambient.diffusion.augment import augmented, numbers
+from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.noise import lognormal
 from ambient.specs import ClassifierSpec
 from ambient.training import shares
@@ -63,45 +64,48 @@ class ClassifierBatches:
                  where: torch.device) -> None:
         self.spec, self.points, self.network, self.where = spec, points, network, where
         self.split = split(data, spec.holdout, spec.seed)
+        self.learnt_from = np.concatenate(self.split.train)  # clean images first
 
-    def draw(self, nimg: int) -> tuple[np.ndarray, np.ndarray]:
-        """(row, label) of the batch after `nimg` images; label 1 is corrupted.
+    def draw(self, nimg: int, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """(image, label), (B,) each, of `rows` of the batch after `nimg` images; label 1 is corrupted.
 
-        Balanced: the first half clean, the second corrupted. Unbalanced: uniform over all.
+        Balanced: the first half of the batch clean, the second corrupted. Unbalanced: uniform over all.
         """
-        count = self.spec.optimiser.batch
-        random = randomness.numpy_generator("classifier-batch", self.spec.seed, nimg)
-        clean, corrupted = self.split.train
+        u = Blocks(rows, "cpu", "classifier-batch", self.spec.seed, nimg).uniform(dtype=torch.float64).numpy()
+        clean, corrupted = (len(images) for images in self.split.train)
+        first, count = np.zeros(len(u), np.int64), np.full(len(u), clean + corrupted)
         if self.spec.sampling == "balanced":
-            half = count // 2
-            rows = np.concatenate([random.choice(clean, half), random.choice(corrupted, count - half)])
-            return rows, (np.arange(count) >= half).astype(np.float32)
-        pick = random.integers(len(clean) + len(corrupted), size=count)
-        return np.concatenate([clean, corrupted])[pick], (pick >= len(clean)).astype(np.float32)
+            bad = np.arange(rows.start, rows.stop) >= self.spec.optimiser.batch // 2
+            first, count = np.where(bad, clean, 0), np.where(bad, corrupted, clean)
+        pick = first + np.minimum((u * count).astype(np.int64), count - 1)
+        return self.learnt_from[pick], (pick >= clean).astype(np.float32)
 
     def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """Mean cross-entropy of equation 3.1."""
         spec = self.spec
-        rows, labels = self.draw(nimg)
-        levels = randomness.torch_generator("cpu", "classifier-sigma", spec.seed, nimg)
-        sigma = lognormal(len(rows), spec.noise.P_mean, spec.noise.P_std, levels)
-        generator = randomness.torch_generator(self.where, "classifier-noise", spec.seed, nimg)
-        images, condition = self.points.visited(rows, "classifier", spec.seed, nimg).to(self.where), {}
+        rows = share.rows(spec.optimiser.batch)
+
+        def drawn(what: str, where: torch.device | str = self.where) -> Blocks:
+            return Blocks(rows, where, f"classifier-{what}", spec.seed, nimg)
+
+        index, labels = self.draw(nimg, rows)
+        sigma = drawn("sigma", "cpu").draw(
+            partial(lognormal, P_mean=spec.noise.P_mean, P_std=spec.noise.P_std))
+        images, condition = self.points.visited(index, rows, "classifier", spec.seed, nimg).to(self.where), {}
+        noise = drawn("noise")
         if spec.augment.transforms:
-            images, condition["augment"] = augment(images, generator, spec.augment.p, spec.augment.transforms)
+            images, condition["augment"] = augmented(images, noise.draw(numbers), spec.augment.p,
+                                                     spec.augment.transforms)
         if spec.nuisances:
-            images = varied(images, randomness.torch_generator(
-                self.where, "classifier-nuisance", spec.seed, nimg), spec.nuisances)
+            changes = drawn("nuisance").draw(partial(nuisances.numbers, channels=images.shape[1]))
+            images = nuisances.varied(images, changes, spec.nuisances)
         sigma = sigma.to(images)
-        z = torch.randn(images.shape, generator=generator, device=self.where)
-        x = images + sigma.reshape(-1, 1, 1, 1) * z
+        x = images + sigma.reshape(-1, 1, 1, 1) * noise.normal(*images.shape[1:])
         if spec.crop is not None:  # the classifier sees nothing else, of image or noise
-            positions = randomness.torch_generator(self.where, "classifier-crop", spec.seed, nimg)
-            x = x * crops.random_squares(len(x), x.shape[-1], spec.crop, positions)
-        mine = share.rows(len(x))
+            x = x * drawn("crop").draw(partial(crops.random_squares, side=x.shape[-1], crop=spec.crop))
         with autocast(spec.optimiser.precision, self.where):
-            logits = self.network(x[mine], sigma[mine], rows_of(condition, mine), share.masks(generator))
-        return cross_entropy(logits, torch.from_numpy(labels[mine]).to(logits))
+            logits = self.network(x, sigma, condition, noise.bernoulli)
+        return cross_entropy(logits, torch.from_numpy(labels).to(logits))
 
     @torch.no_grad()
     def calibration(self, weights: dict[str, Tensor]) -> list[dict]:

@@ -28,6 +28,14 @@ class Draws:
     shift: Tensor  # (B, C, 1, 1), standard normal
     gain: Tensor  # (B, 1, 1, 1), standard normal
 
+    @classmethod
+    def of(cls, numbers: Tensor) -> Draws:
+        """From the numbers (B, 2 C + 3) of `numbers`."""
+        channels = (numbers.shape[1] - 3) // 2
+        order, coins, shift, gain = numbers.split([channels, 2, channels, 1], dim=1)
+        return cls(order.argsort(dim=1), coins[:, :, None, None, None] < 0.5, shift[:, :, None, None],
+                   gain[:, :, None, None])
+
 
 def channels(images: Tensor, drawn: Draws) -> Tensor:
     """The channels in another order, uniform."""
@@ -58,17 +66,20 @@ CHANGES: dict[str, Callable[[Tensor, Draws], Tensor]] = {f.__name__: f for f in 
     channels, negate, brightness, contrast, transpose)}
 
 
-def varied(images: Tensor, generator: torch.Generator, names: Sequence[str]) -> Tensor:
-    """Images (B, C, H, H) with each change in `names`, in that order, drawn anew for each image; same shape.
+def numbers(batch: int, channels: int, generator: torch.Generator) -> Tensor:
+    """The random numbers of a batch, (B, 2 C + 3): C + 2 uniform on [0, 1), then C + 1 standard normal."""
+    where = generator.device
+    return torch.cat([torch.rand(batch, channels + 2, generator=generator, device=where),
+                      torch.randn(batch, channels + 1, generator=generator, device=where)], dim=1)
 
-    Those left out draw their random numbers all the same, so that the rest do not change.
+
+def varied(images: Tensor, drawn: Tensor, names: Sequence[str]) -> Tensor:
+    """Images (B, C, H, H) with each change in `names`, in that order, by the random numbers `drawn` of
+    `numbers`, each image's own; same shape.
+
+    Those left out have random numbers all the same, so that the rest do not change.
     """
-    batch, channels = images.shape[:2]
-    drawn = Draws(
-        torch.rand(batch, channels, generator=generator, device=images.device).argsort(dim=1),
-        torch.rand(batch, 2, 1, 1, 1, generator=generator, device=images.device) < 0.5,
-        torch.randn(batch, channels, 1, 1, generator=generator, device=images.device),
-        torch.randn(batch, 1, 1, 1, generator=generator, device=images.device))
+    draws = Draws.of(drawn)
     for name in names:
-        images = CHANGES[name](images, drawn)
+        images = CHANGES[name](images, draws)
     return images

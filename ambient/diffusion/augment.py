@@ -1,7 +1,7 @@
 """Non-leaky augmentation: geometric transforms of which the network is told, so that samples have none.
 
 Source: Karras et al. 2020 (arXiv:2006.06676) and 2022 (arXiv:2206.00364, appendix F.2). Every random number
-comes from the generator given; a batch is transformed at once.
+comes from the generator given, or is given; a batch is transformed at once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 LABELS = 9  # xflip, yflip, scale, cos - 1 and sin of the rotation, anisotropy (2), translation (2)
 LOG2_SCALE_STD = 0.2  # of the isotropic and of the anisotropic scale factor
 TRANSLATION_STD = 0.125  # of the image's side
+TRANSFORMS = ("xflip", "yflip", "scale", "rotate", "aniso", "translate")
 ANISOTROPY_ROTATED = 0.5  # probability that the anisotropic axis is not the image's own
 
 # Low-pass filter of the sym6 wavelet (Daubechies). Its even shifts are orthonormal, so that doubling by it
@@ -83,7 +84,7 @@ def warp(images: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, generator: torch.Generator, p: float = 0.12,
-            transforms: Sequence[str] = ("xflip", "yflip", "scale", "rotate", "aniso", "translate"),
+            transforms: Sequence[str] = TRANSFORMS,
             ) -> tuple[Tensor, Tensor]:
     """Transform images (B, C, H, H) and return them with their labels (B, 9), float32.
 
@@ -92,9 +93,20 @@ def augment(images: Tensor, generator: torch.Generator, p: float = 0.12,
     0.125 side (w_x, w_y), all w standard normal. Labels 0 mean an untouched image. `transforms` names
     those in use; the others draw their random numbers all the same, so that the rest do not change.
     """
-    batch, side, where = len(images), images.shape[-1], generator.device
-    uniform = torch.rand(batch, 10, generator=generator, device=where)
-    normal = torch.randn(batch, 4, generator=generator, device=where)
+    return augmented(images, numbers(len(images), generator), p, transforms)
+
+
+def numbers(batch: int, generator: torch.Generator) -> Tensor:
+    """The random numbers of a batch, (B, 14): 10 uniform on [0, 1), then 4 standard normal."""
+    where = generator.device
+    return torch.cat([torch.rand(batch, 10, generator=generator, device=where),
+                      torch.randn(batch, 4, generator=generator, device=where)], dim=1)
+
+
+def augmented(images: Tensor, drawn: Tensor, p: float, transforms: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """What `augment` gives for random numbers `drawn` (B, 14) of `numbers`."""
+    side, where = images.shape[-1], drawn.device
+    uniform, normal = drawn.split([10, 4], dim=1)
 
     def fired(column: int, name: str) -> Tensor:
         return ((uniform[:, column] < p) & (name in transforms)).float()

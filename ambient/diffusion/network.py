@@ -52,8 +52,3 @@ class Network(Protocol):
 
     def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:
         """Dropout masks of `count` images, as `drawn` gives them; empty where nothing is dropped."""
-
-
-def rows_of(condition: Condition, rows: slice) -> dict[str, Tensor]:
-    """The condition of some rows of a batch."""
-    return {name: values[rows] for name, values in condition.items()}

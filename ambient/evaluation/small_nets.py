@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from ambient.data.datasets import to_float
 from ambient.diffusion import randomness
-from ambient.diffusion.augment import augment
+from ambient.diffusion.augment import augmented, numbers
+from ambient.diffusion.blocks import Blocks
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import DetectorSpec, OptimiserSpec
@@ -98,14 +99,13 @@ class ClassBatches:
         self.images, self.labels = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
 
     def logits(self, nimg: int, share: shares.Share) -> tuple[Tensor, Tensor, Tensor]:
-        """(logits (M, B, classes) of a share of the batch that begins after `nimg` images, labels, rows)."""
-        generator = randomness.torch_generator("cpu", "detector", self.spec.seed, nimg)
-        rows = torch.randint(len(self.images), (self.spec.batch,), generator=generator)
-        images, _ = augment(self.images[rows], generator, 0.5, AUGMENT)
-        mine = share.rows(len(rows))
+        """(logits (M, B, classes) of a share of the batch that begins after `nimg` images, labels, index)."""
+        drawn = Blocks(share.rows(self.spec.batch), "cpu", "detector", self.spec.seed, nimg)
+        index = drawn.integers(len(self.images))
+        images, _ = augmented(self.images[index], drawn.draw(numbers), 0.5, AUGMENT)
         with autocast("bfloat16", self.processor):
-            logits = self.network(images[mine].to(self.processor)).float()
-        return logits, self.labels[rows[mine]].to(self.processor), rows[mine]
+            logits = self.network(images.to(self.processor)).float()
+        return logits, self.labels[index].to(self.processor), index
 
     def __call__(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         logits, labels, _ = self.logits(nimg, share)
@@ -125,10 +125,10 @@ class FoldBatches(ClassBatches):
         self.folds = torch.from_numpy(folds)
 
     def __call__(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
-        logits, labels, rows = self.logits(nimg, share)
+        logits, labels, index = self.logits(nimg, share)
         members, count, _ = logits.shape
         losses = cross_entropy(logits.flatten(0, 1), labels.repeat(members), reduction="none")
-        seen = torch.arange(members)[:, None] != self.folds[rows]
+        seen = torch.arange(members)[:, None] != self.folds[index]
         return (losses.reshape(members, count) * seen.to(losses)).sum() / (count * (1 - 1 / members))
 
 

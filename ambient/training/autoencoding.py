@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ambient.data.datasets import Dataset, to_float
-from ambient.diffusion import randomness
+from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.networks.autoencoder import Autoencoder, kl_divergence
 from ambient.jobs import ranks
 from ambient.jobs.state import State
@@ -47,13 +47,11 @@ class Batches:
     def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """The mean over images of |x - decoded(z)| + kl KL, both per pixel, with z = mean + std n."""
         spec = self.spec
-        generator = randomness.torch_generator("cpu", "autoencoder", spec.seed, nimg)
-        rows = torch.randint(len(self.images), (spec.batch,), generator=generator)
-        mine = share.rows(len(rows))
-        x = self.images[rows[mine]].to(self.where)
+        drawn = Blocks(share.rows(spec.batch), "cpu", "autoencoder", spec.seed, nimg)
+        x = self.images[drawn.integers(len(self.images))].to(self.where)
         with autocast(spec.precision, self.where):
             mean, log_variance = self.network.posterior(x)
-            noise = torch.randn((len(rows), *mean.shape[1:]), generator=generator)[mine].to(mean)
+            noise = drawn.normal(*mean.shape[1:]).to(mean)
             decoded = self.network.decoded(mean + (log_variance / 2).exp() * noise)
         divergence = kl_divergence(mean, log_variance).sum() / x.numel()
         return (decoded - x).abs().mean() + spec.kl * divergence

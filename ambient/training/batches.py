@@ -6,6 +6,8 @@ noised to its own sigma_min with its one fixed noise realisation Z_i, and from t
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,10 +16,10 @@ from torch.nn.functional import one_hot
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
 from ambient.diffusion import randomness
-from ambient.diffusion.augment import augment, flipped
+from ambient.diffusion.augment import augmented, flipped, numbers
+from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser, per_sample
 from ambient.diffusion.eligible import Admission, EligibleSampler
-from ambient.diffusion.network import rows_of
 from ambient.diffusion.noise import added_variance, lognormal
 from ambient.diffusion.objective import ambient_loss, uncertain
 from ambient.specs import TrainingSpec
@@ -45,29 +47,28 @@ class AmbientBatches:
         fixed = randomness.normal("fixed-noise", spec.seed, data.ids[noised], points.shape)
         self.fixed = torch.from_numpy(np.concatenate([fixed, np.zeros((1, *points.shape), np.float32)]))
 
-    def draw(self, nimg: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(sigma, sample index, sigma_tn), each (batch,), levels float64, of the batch after `nimg`.
+    def draw(self, nimg: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """(sigma, sample index, sigma_tn), each (B,), levels float64, of `rows` of the batch after `nimg`.
 
         sigma_tn = sigma_min where the sample is used above it; 0 where it is used below its
         sigma_max, with the ordinary objective (equation 3.4), or where `loss.sigma_tn` says zero.
         """
-        count, noise = self.spec.optimiser.batch, self.spec.noise
-        generator = randomness.torch_generator("cpu", "batch", self.spec.seed, nimg)
-        sigma = lognormal(count, noise.P_mean, noise.P_std, generator)
-        u = torch.rand(count, generator=generator, dtype=torch.float64)
+        noise, drawn = self.spec.noise, Blocks(rows, "cpu", "batch", self.spec.seed, nimg)
+        sigma = drawn.draw(partial(lognormal, P_mean=noise.P_mean, P_std=noise.P_std))
+        u = drawn.uniform(dtype=torch.float64)
         index = torch.from_numpy(self.eligible.draw(sigma.numpy(), u.numpy()))
         level = self.sigma_min[index]
         noised = self.admission.above(sigma, level) & (self.spec.loss.sigma_tn == "sigma_min")
         return sigma, index, torch.where(noised, level, 0.0)
 
-    def clean(self, index: Tensor, nimg: int) -> Tensor:
-        """x_0 of the images of a batch. A latent is drawn from its posterior, by `posterior` of the spec."""
+    def clean(self, index: Tensor, nimg: int, rows: slice) -> Tensor:
+        """x_0 of images at `rows` of a batch. A latent is drawn from its posterior."""
         if self.spec.posterior == "fixed":
             return self.points.fixed(index.numpy(), self.spec.seed)
-        return self.points.visited(index, self.spec.seed, nimg)
+        return self.points.visited(index, rows, self.spec.seed, nimg)
 
     def views(self, images: Tensor, index: Tensor, sigma_tn: Tensor,
-              generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+              drawn: Blocks) -> tuple[Tensor, dict[str, Tensor]]:
         """(x_tn, condition): augmented images at their own level, A(x_i) + sigma_tn Z_i, and their condition.
 
         Z_i is flipped with its image, so that all flips of a sample are of one noisy image: with noise in
@@ -78,7 +79,7 @@ class AmbientBatches:
         augmentation, fixed = self.spec.augment, self.fixed[self.place[index]].to(self.where)
         images, condition = images.to(self.where), {}
         if augmentation.transforms:
-            images, labels = augment(images, generator, augmentation.p, augmentation.transforms)
+            images, labels = augmented(images, drawn.draw(numbers), augmentation.p, augmentation.transforms)
             fixed, condition["augment"] = flipped(fixed, labels), labels
         if self.spec.network.conditional:
             condition["classes"] = one_hot(self.labels[index], self.classes).to(images)
@@ -87,17 +88,15 @@ class AmbientBatches:
     def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """The ambient loss, summed over pixels and divided by the number of samples, of some rows."""
         spec = self.spec
-        sigma, index, sigma_tn = self.draw(nimg)
-        generator = randomness.torch_generator(self.where, "noise", spec.seed, nimg)
-        x_tn, condition = self.views(self.clean(index, nimg), index, sigma_tn, generator)
+        rows = share.rows(spec.optimiser.batch)
+        sigma, index, sigma_tn = self.draw(nimg, rows)
+        drawn = Blocks(rows, self.where, "noise", spec.seed, nimg)
+        x_tn, condition = self.views(self.clean(index, nimg, rows), index, sigma_tn, drawn)
         extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
-        z = torch.randn(x_tn.shape, generator=generator, device=self.where)
-        x_t = x_tn + per_sample(extra).to(x_tn) * z
+        x_t = x_tn + per_sample(extra).to(x_tn) * drawn.normal(*x_tn.shape[1:])
         sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
-        mine = share.rows(len(x_t))
-        x_t, x_tn, sigma, sigma_tn = x_t[mine], x_tn[mine], sigma[mine], sigma_tn[mine]
         with autocast(spec.optimiser.precision, self.where):
-            denoised = self.denoiser(x_t, sigma, rows_of(condition, mine), share.masks(generator))
+            denoised = self.denoiser(x_t, sigma, condition, drawn.bernoulli)
         loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,
                             spec.loss.weight == "ambient", spec.loss.weight_clip)
         if (log_variance := self.denoiser.log_variance(sigma)) is not None:

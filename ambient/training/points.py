@@ -12,6 +12,7 @@ from torch import Tensor
 from ambient.data import latents
 from ambient.data.datasets import Dataset, to_float
 from ambient.diffusion import randomness
+from ambient.diffusion.blocks import Blocks
 
 POSTERIOR = "posterior"  # the stream of the noise by which a latent is drawn from its image's posterior
 
@@ -35,13 +36,12 @@ class Points:
             self.mean, self.std = encoded(data.ids, files)
         self.shape = tuple(self.mean.shape[1:])
 
-    def visited(self, rows: Tensor | np.ndarray, *visit: int | str) -> Tensor:
-        """x_0 of some rows (B,), with the noise n of a visit: a function of the visit's key and the place in
-        the batch."""
+    def visited(self, index: Tensor | np.ndarray, rows: slice, *visit: int | str) -> Tensor:
+        """x_0 of some images (B,), which stand at `rows` of a batch, with the noise n of a visit: a function
+        of the visit's key and the place in the batch."""
         if not self.encoded:
-            return self.mean[rows]
-        generator = randomness.torch_generator("cpu", POSTERIOR, *visit)
-        return self.drawn(rows, torch.randn((len(rows), *self.shape), generator=generator))
+            return self.mean[index]
+        return self.drawn(index, Blocks(rows, "cpu", POSTERIOR, *visit).normal(*self.shape))
 
     def fixed(self, rows: np.ndarray, seed: int) -> Tensor:
         """x_0 of some rows (B,), with the one noise n of each image: a function of (seed, id)."""

@@ -1,17 +1,15 @@
 """Several ranks at one job: each takes its rows of the same global batch, and gradients are averaged.
 
-Every random number is drawn for the whole batch on every rank and then sliced, so that a run does not
-depend on the number of ranks, but for the order in which floating-point sums are taken. With one rank (see
-`ambient.jobs.ranks`) nothing here changes a bit. A rank whose rows don't fit into its memory at once takes
-them in parts, in the same way.
+A rank reads and draws its own rows alone. Their random numbers are keyed by their places in the batch
+(`ambient.diffusion.blocks`), so that a run does not depend on the number of ranks, but for the order in which
+floating-point sums are taken. With one rank (see `ambient.jobs.ranks`) nothing here changes a bit. A rank
+whose rows don't fit into its memory at once takes them in parts, in the same way.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, distributed
@@ -40,22 +38,6 @@ class Share:
         each = batch // self.count
         first = (ranks.rank() * self.parts + self.number) * each
         return slice(first, first + each)
-
-    def bernoulli(self, shape: tuple[int, ...], p: float, generator: torch.Generator) -> Tensor:
-        """True with P = p, for these rows, of `shape`, of a batch: the rows of one draw for all of it.
-
-        p is rounded to a multiple of 2^-16: one draw of 64 bits makes four decisions, since torch's own
-        `bernoulli_`, with a draw each, took a tenth of a training step of the CIFAR-10 network.
-        """
-        count = self.count * math.prod(shape)
-        drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
-        drawn.random_(-(2**63), None, generator=generator)
-        decisions = drawn.view(torch.int16)[:count].reshape(self.count * shape[0], *shape[1:])
-        return decisions[self.rows(len(decisions))] < round(p * 2**16) - 2**15
-
-    def masks(self, generator: torch.Generator) -> Callable[[tuple[int, ...], float], Tensor]:
-        """`bernoulli` of these rows by one generator: what a network draws its dropout masks with."""
-        return partial(self.bernoulli, generator=generator)
 
 
 WHOLE = Share()  # all rows of this rank
