@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from ambient.diffusion.noise import lognormal
     from ambient.diffusion.objective import ambient_loss, edm_loss
     from ambient.diffusion.sampler import heun
+    from ambient.training.dit_weights import load_microdit
     from ambient.training.edm_weights import load_edm
 
 __all__ = ["Admission", "Annotations", "Denoiser", "EligibleSampler", "Trained", "Trajectories", "UNet",
-           "ambient_loss", "annotate", "edm_loss", "heun", "load_denoiser", "load_edm", "lognormal", "sample",
-           "trajectories"]
+           "ambient_loss", "annotate", "edm_loss", "heun", "load_denoiser", "load_edm", "load_microdit",
+           "lognormal", "sample", "trajectories"]
 _MODULES = {
     "api": ("Trained", "Trajectories", "annotate", "load_denoiser", "sample", "trajectories"),
     "data.annotations": ("Annotations",),
@@ -31,6 +32,7 @@ _MODULES = {
     "diffusion.noise": ("lognormal",),
     "diffusion.objective": ("ambient_loss", "edm_loss"),
     "diffusion.sampler": ("heun",),
+    "training.dit_weights": ("load_microdit",),
     "training.edm_weights": ("load_edm",)}
 
 

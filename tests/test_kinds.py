@@ -100,7 +100,7 @@ def test_a_network_says_its_kind_unless_it_is_the_usual_one():
     assert type(network) is specs.NetworkSpec.KINDS["unet"].Spec and network.kind == "unet"
     assert "kind" not in plain(network) and plain(network)["conditional"] is False
     assert build(specs.NetworkSpec, plain(network) | {"kind": "unet"}, "network") == network
-    with pytest.raises(SpecError, match="network.kind: got 'unett', allowed: mp_unet, unet"):
+    with pytest.raises(SpecError, match="network.kind: got 'unett', allowed: dit, mp_unet, unet"):
         build(specs.NetworkSpec, {"kind": "unett"}, "network")
 
 

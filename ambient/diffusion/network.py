@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 # What a network is told of each image beside its noise level, by name; the first axis is the image.
 # `classes`: one-hot labels (B, classes). `augment`: the labels of the augmentation (B, 9), 0 for none.
+# `text`: states of a caption (B, L, C), zeros for none. `patches`: places of the patches that stay (B, K).
 Condition = Mapping[str, Tensor]
 Draw = Callable[[tuple[int, ...], float], Tensor]  # (shape, p) -> True with probability p, of that shape
 

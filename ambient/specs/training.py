@@ -32,9 +32,10 @@ class NetworkSpec(OfKinds):
     KINDS: ClassVar[Kinds] = Kinds("ambient.training.networks")
     ENCODES: ClassVar[bool] = False  # it has an encoder half, which noise classifiers are made of
     KNOWS: ClassVar[tuple[str, ...]] = ("classes", "augment")  # names of conditions that it takes
+    TOLD: ClassVar[str] = "classes"  # the one of them that `conditional` means
 
     kind: str = later("unet", kw_only=True)  #: a file of `ambient/training/networks/`
-    #: whether class labels are given to the network
+    #: whether it is told what is in an image: class labels, or by `dit` captions
     conditional: bool = dataclasses.field(default=False, kw_only=True)
 
     @property
@@ -185,6 +186,9 @@ class TrainingSpec:
         require("augment" in self.network.KNOWS or not self.augment.transforms, "augment.transforms",
                 self.augment.transforms, f"[]: network {self.network.kind} has no input for their labels, so "
                 "samples would be augmented, too")
+        require(self.network.TOLD == "classes" or not self.network.conditional, "network.conditional",
+                self.network.conditional, f"false: network {self.network.kind} is told {self.network.TOLD}, "
+                "which no dataset has")
         batch, last = self.optimiser.batch, self.optimiser.nimg
         rising = list(self.snapshots) == sorted(set(self.snapshots))
         require(bool(self.snapshots) and rising and self.snapshots[-1] == last

@@ -16,7 +16,7 @@ from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.networks.mp_unet import MPUNet
 from ambient.diffusion.networks.unet import UNet
 from ambient.storage.files import naming
-from ambient.training.public_weights import read_tensors
+from ambient.training.public_weights import load_strictly, read_tensors
 
 BLOCK = re.compile(r"enc\.(\d+)x\1_block(\d+)\.conv1\.weight")
 QKV = re.compile(r"(?:enc|dec)\.(\d+)x\1_block\d+\.qkv\.weight")
@@ -86,12 +86,7 @@ def load_edm(path: Path | str, device: torch.device | str = "cpu", sigma_data: f
                if not name.startswith(TRAINING)}
     with naming(path):
         network = network_of(tensors, channels_per_head)
-        expected = network.state_dict()
-        for name in sorted(expected.keys() | tensors.keys()):
-            ours, theirs = (tuple(of[name].shape) if name in of else None for of in (expected, tensors))
-            if ours != theirs:
-                raise ValueError(f"{name}: has the shape {theirs}, allowed: {ours}")
-        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        load_strictly(network, tensors)
     return Denoiser(network, sigma_data).to(device).eval()
 
 

@@ -1,12 +1,14 @@
 """Tensors of networks that were published as pickles of whole objects, or as safetensors, by their names.
 
 A pickle of EDM or EDM2 holds the source of its classes, which would be run. Here `ambient.data.pickles` reads
-it: objects are data, and the tensors in them have the names that modules give them.
+it: objects are data, and the tensors in them have the names that modules give them. A file that `torch.save`
+wrote is read by torch's own reader of weights, which makes tensors and plain containers, and nothing else.
 """
 
 from __future__ import annotations
 
 import io
+import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from ambient.data.pickles import Inert, InertUnpickler, read_inert
 from ambient.storage.files import naming
@@ -83,13 +85,48 @@ def tensors_below(module: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]
         yield from tensors_below(inner, f"{prefix}{name}.")
 
 
+def read_saved(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of `torch.save`: a state by its names, or that of the model in a checkpoint.
+
+    Raises `ValueError` for a damaged file, for one with other objects in it, and for one without a state.
+    """
+    try:
+        read = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError("not a file of torch.save, or one with more in it than weights, which is not read: "
+                         f"{str(error).splitlines()[0]}") from None
+    for key in ("state", "model"):
+        if isinstance(read, Mapping) and isinstance(read.get(key), Mapping):
+            read = read[key]
+    state = {name: one for name, one in read.items() if isinstance(one, Tensor)} if isinstance(
+        read, Mapping) else {}
+    if not state or not all(isinstance(name, str) for name in state):
+        raise ValueError("holds no state of a network: names with tensors")
+    return state
+
+
+def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors of the same names and shapes into a network, as float32.
+
+    Raises `ValueError` naming the first tensor that is missing, unknown or misshapen.
+    """
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        ours, theirs = (tuple(of[name].shape) if name in of else None for of in (expected, tensors))
+        if ours != theirs:
+            raise ValueError(f"{name}: has the shape {theirs}, allowed: {ours}")
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a published network, in a safetensors file or a pickle.
+    """The tensors of a published network, in a safetensors file, a pickle (.pkl) or torch's own format (.pt).
 
     Of a pickle with several networks the averaged one (`ema`) is meant. Nothing of a pickle is run. Raises
     `ValueError` naming a file that is damaged or has no network.
     """
     with naming(path):
+        if path.suffix in (".pt", ".pth"):
+            return read_saved(path)
         if path.suffix != ".pkl":
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}
