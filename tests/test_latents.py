@@ -21,6 +21,7 @@ from ambient.diffusion.networks.autoencoder import kl_divergence
 from ambient.provenance import manifest
 from ambient.settings import Experiments
 from ambient.specs.strict import SpecError
+from ambient.storage import arrays
 from ambient.storage.files import read_arrays
 from ambient.training import encoders
 from ambient.training.batches import AmbientBatches
@@ -62,9 +63,13 @@ def encoded(count=6, seed=0, **changes):
     return Latents(**(found | changes))
 
 
+def written(path, found):
+    latents.write(path, found.ids, found.mean.shape[1:], found.shift, found.scale, [found])
+
+
 @pytest.fixture
 def stored(tmp_path):
-    latents.write(tmp_path / "latents.safetensors", encoded())
+    written(tmp_path / "latents.safetensors", encoded())
     return tmp_path / "latents.safetensors"
 
 
@@ -86,17 +91,17 @@ def test_a_latent_from_its_posterior_as_published():
 def test_pixels_are_points_as_they_are():
     data = images()
     points = Points(data)
-    np.testing.assert_array_equal(points.visited(torch.tensor([3, 1]), slice(0, 2), 0, 0),
+    np.testing.assert_array_equal(points.visited(np.array([3, 1]), slice(0, 2), 0, 0),
                                   datasets.to_float(data.images[[3, 1]]))
     np.testing.assert_array_equal(points.fixed(np.array([2]), 7),
-                                  points.visited(torch.tensor([2]), slice(0, 1), 9))
+                                  points.visited(np.array([2]), slice(0, 1), 9))
     assert not points.encoded and points.shape == (1, 8, 8)
 
 
 def test_a_latent_is_drawn_from_its_posterior(stored):
     points, known = Points(images(), [stored]), encoded()
     assert points.encoded and points.shape == (2, 4, 4)
-    rows = torch.full((4000,), 2)
+    rows = np.full(4000, 2)
     x = points.visited(rows, slice(0, 4000), 5, 64)
     mean = (known.mean[2] - known.shift[:, None, None]) / known.scale[:, None, None] * 0.5
     std = known.std[2] / known.scale[:, None, None] * 0.5
@@ -105,7 +110,7 @@ def test_a_latent_is_drawn_from_its_posterior(stored):
 
 
 def test_visits_differ_and_repeat_and_a_fixed_latent_is_of_its_image(stored):
-    points, rows = Points(images(), [stored]), torch.tensor([0, 4, 4])
+    points, rows = Points(images(), [stored]), np.array([0, 4, 4])
     place = slice(13, 16)
     one = points.visited(rows, place, 1, 0)
     assert torch.equal(one, points.visited(rows, place, 1, 0))
@@ -132,18 +137,19 @@ def test_latents_of_several_files_are_found_by_id(tmp_path):
     whole = encoded()
     for name, rows in (("a", [4, 5]), ("b", [0, 1, 2, 3, 4])):
         part = {key: getattr(whole, key)[rows] for key in ("mean", "std", "ids")}
-        latents.write(tmp_path / name, dataclasses.replace(whole, **part))
+        written(tmp_path / name, dataclasses.replace(whole, **part))
     points = Points(images(), [tmp_path / "a", tmp_path / "b"])
-    latents.write(tmp_path / "whole", whole)
-    assert torch.equal(points.mean, Points(images(), [tmp_path / "whole"]).mean)
+    written(tmp_path / "whole", whole)
+    alone, every = Points(images(), [tmp_path / "whole"]), np.arange(6)
+    assert torch.equal(points.fixed(every, 1), alone.fixed(every, 1))
 
 
 def test_latents_of_other_images_or_encoders_are_refused(tmp_path, stored):
     other = tmp_path / "other.safetensors"
-    latents.write(other, encoded(5))
+    written(other, encoded(5))
     with pytest.raises(ValueError, match=r"other.safetensors: has no latent of image 15, of 1 images in all"):
         Points(images(), [other])
-    latents.write(other, encoded(shift=np.array([1.0, 2.0], np.float32)))
+    written(other, encoded(shift=np.array([1.0, 2.0], np.float32)))
     with pytest.raises(ValueError, match="its latents are of another encoder than those of .*latents.safet"):
         Points(images(), [stored, other])
 
@@ -156,9 +162,18 @@ def test_a_latent_that_is_not_finite_names_its_image():
 
 
 def test_spread_is_that_of_drawn_latents():
-    known, draw = encoded(400), np.random.default_rng(1)
+    """However the images come in parts: of 1,024, 1,024 and 452 here."""
+    known, draw = encoded(2500), np.random.default_rng(1)
     z = known.mean + known.std * draw.normal(size=known.mean.shape)
-    shift, scale = spread(known.mean, known.std)
+
+    class Known:  # image k is its own number
+        def encode(self, numbers):
+            return torch.from_numpy(known.mean[numbers]), torch.from_numpy(known.std[numbers])
+
+    shift, scale = spread(Known(), np.arange(2500))
+    variance = known.mean.var(axis=(0, 2, 3), dtype=float) + np.square(known.std, dtype=float).mean((0, 2, 3))
+    np.testing.assert_allclose(shift, known.mean.mean(axis=(0, 2, 3), dtype=float), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(scale, np.sqrt(variance), rtol=1e-6)
     np.testing.assert_allclose(shift, z.mean(axis=(0, 2, 3)), atol=0.05)
     np.testing.assert_allclose(scale, z.std(axis=(0, 2, 3)), rtol=0.03)
 
@@ -240,9 +255,22 @@ def test_runs_on_latents_read_them_and_end_in_images(tree):
     assert asks_none["latents"] == []
 
 
+def test_files_larger_than_the_memory_give_the_same_bytes(tree, tmp_path, monkeypatch):
+    """Every array counts as large, and is written a few rows at a time."""
+    monkeypatch.setattr(arrays, "HELD", 0)
+    monkeypatch.setattr(arrays, "BLOCK", 5000)
+    finished.configure(tmp_path, OVERLAY)
+    monkeypatch.chdir(tmp_path)
+    finished.make(tmp_path, "results/away/table2a.csv")
+    written = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").rglob("*.*")
+                     if path.suffix in (".safetensors", ".csv") and ".state" not in str(path))
+    assert len(written) > 15
+    assert [path for path in written if (tmp_path / path).read_bytes() != (tree / path).read_bytes()] == []
+
+
 def test_latents_have_a_standard_deviation_of_a_half(tree):
     points = Points(datasets.read(tree / MIXTURE), [tree / LATENTS])
-    x = points.visited(torch.arange(150), slice(0, 150), 0, 0)
+    x = points.visited(np.arange(150), slice(0, 150), 0, 0)
     # Measured on the clean images; most of the mixture's are blurred.
     np.testing.assert_allclose(x.std(dim=(0, 2, 3)), 0.5, atol=0.12)
 

@@ -82,7 +82,7 @@ def test_a_file_without_parts_counts_whole():
     ("evaluate", {"detector": {"kind": "classifier"}}, "ambient/evaluation/detectors/classifier.py"),
     ("galleries", {"kind": "batch"}, "ambient/report/figures/batch.py"),
     ("crops_figures", {"kind": "donut"}, "ambient/report/figures/donut.py"),
-    ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,varied"),
+    ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,numbers,varied"),
     ("annotate", {"method": "per_sample", "protocol": "dense"},
      "ambient/annotation/trajectories.py:CHUNK,Dense")])
 def test_every_table_is_told_by_the_entries_in_use(stage, spec, entry):

@@ -84,10 +84,11 @@ def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
     labels = condition["augment"]
     assert len(labels[:, :2].unique(dim=0)) == 4
     back = flipped(x_tn, labels)
-    plain = made.points.mean + 0.7 * made.fixed[made.place]
+    every = made.points.pixels(np.arange(60))
+    plain = every + 0.7 * made.fixed[np.arange(60)]
     torch.testing.assert_close(back, plain[index])
     assert torch.equal(made.views(clean, index, 0 * level, Blocks(rows, "cpu", "views"))[0],
-                       flipped(made.points.mean[index], labels))
+                       flipped(every[index], labels))
 
 
 def test_below_sigma_max_the_ordinary_objective_is_used(mixture, tmp_path):

@@ -12,6 +12,7 @@ from ambient.jobs import ranks
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.specs import AnnotationSpec
+from ambient.storage.arrays import Computed
 from ambient.training.hardware import compile_for, device
 from ambient.training.points import Points
 
@@ -42,7 +43,9 @@ def crossings(spec: AnnotationSpec, mixture: Dataset, inputs: Inputs, state: Sta
     asked = PROTOCOLS[spec.protocol](spec, Classifier(inputs.classifier, processor), processor)
     if (p := classify(asked, mixture, points, state)) is None:
         return None
-    corrupted = points.fixed(np.flatnonzero(mixture.corrupted), spec.seed).numpy()
+    rows = np.flatnonzero(mixture.corrupted)
+    corrupted = Computed((len(rows), *points.shape), np.float32,
+                         lambda index: points.fixed(rows[index], spec.seed).numpy())
     curves = asked.curves(p, corrupted)
     if spec.OF_MEAN:
         curves = curves.mean(axis=0, keepdims=True)

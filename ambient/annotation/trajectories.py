@@ -21,6 +21,7 @@ from ambient.data.datasets import to_float
 from ambient.diffusion import randomness
 from ambient.diffusion.noise import lognormal
 from ambient.specs import AnnotationSpec
+from ambient.storage.arrays import Array
 from ambient.training.hardware import autocast
 
 CHUNK = 64  # images asked together
@@ -118,7 +119,7 @@ class Dense:
                 p[part, k] = self.probability(x0[part], k, noise[part])
         return p
 
-    def curves(self, p: np.ndarray, images: np.ndarray, of_all: np.ndarray | None = None) -> np.ndarray:
+    def curves(self, p: np.ndarray, images: Array, of_all: np.ndarray | None = None) -> np.ndarray:
         """What is compared with the threshold, from the `p` (N, num_sigmas) of all `images`.
 
         Where `p` is of other images, `of_all` is that of `images`.
@@ -148,7 +149,7 @@ class SharedNoise(Dense):
                                                (self.spec.num_trials // 2, *shape)))
         return torch.cat([z, -z], dim=1).expand(len(ids), *[-1] * (z.ndim - 1))
 
-    def reference(self, images: np.ndarray) -> np.ndarray:
+    def reference(self, images: Array) -> np.ndarray:
         """Mean P(corrupted) over images and noise, (num_sigmas,): `reference_draws` of both a level."""
         means = np.empty(len(self.sigmas))
         for k in range(len(self.sigmas)):
@@ -161,7 +162,7 @@ class SharedNoise(Dense):
                                            dtype=np.float64)
         return means
 
-    def curves(self, p: np.ndarray, images: np.ndarray, of_all: np.ndarray | None = None) -> np.ndarray:
+    def curves(self, p: np.ndarray, images: Array, of_all: np.ndarray | None = None) -> np.ndarray:
         """The reference, plus each image's difference from the mean, smoothed along ln sigma."""
         p, of_all = p.astype(np.float64), (p if of_all is None else of_all).astype(np.float64)
         apart = kernel_smooth(p - of_all.mean(axis=0), self.sigmas, self.spec.bandwidth)

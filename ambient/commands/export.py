@@ -64,11 +64,11 @@ def write_weights(run: Chosen, path: Path) -> dict:
 def write_sheet(run: Chosen, path: Path) -> None:
     """Write the first samples of the workflow."""
     from ambient.commands.pictures import contact_sheet
-    from ambient.storage.files import read_arrays
+    from ambient.storage.arrays import open_arrays, part
 
     samples = existing(run.files.path("sample", run=run.run, seed=str(run.seed)))
     last = str(run.experiments.training(run.run, run.seed).snapshots[-1])
-    contact_sheet(path, read_arrays(samples, (last,))[last][0][:SHOWN])
+    contact_sheet(path, part(open_arrays(samples, last)[last], 0)[:SHOWN])
 
 
 def snippet(sampler: SamplerSpec, about: Mapping) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ambient.storage.files import read_arrays, write_arrays
+from ambient.storage.arrays import Array, open_arrays, selected, write_by_rows
 
 MAX_CLASSES = 100_000  # networks are told a class by a vector of so many numbers
 
@@ -18,13 +18,13 @@ MAX_CLASSES = 100_000  # networks are told a class by a vector of so many number
 class Dataset:
     """Images with stable ids; a mixture says of each whether it is corrupted.
 
-    images: uint8 (N, C, H, W), H = W. labels: int64 (N,), -1 where there is none. ids: int64 (N,),
-    rising. corrupted: uint8 (N,), 1 or 0, or None for a dataset that is no mixture. Photographs have the
-    names of their files too, one a line (uint8, UTF-8), and scores, float64 (N,), where a rule that gives
-    scores chose them.
+    images: uint8 (N, C, H, W), H = W; where they are many, some are read when they are asked for. labels:
+    int64 (N,), -1 where there is none. ids: int64 (N,), rising. corrupted: uint8 (N,), 1 or 0, or None for a
+    dataset that is no mixture. Photographs have the names of their files too, one a line (uint8, UTF-8), and
+    scores, float64 (N,), where a rule that gives scores chose them.
     """
 
-    images: np.ndarray
+    images: Array
     labels: np.ndarray
     ids: np.ndarray
     corrupted: np.ndarray | None = None
@@ -65,7 +65,7 @@ class Dataset:
         """Some of its images: `rows` are their places, or says of each whether it is taken."""
         names = None if self.names is None else joined(np.array(self.file_names)[rows].tolist())
         arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Dataset(**{key: one if one is None else one[rows] for key, one in arrays.items()
+        return Dataset(**{key: one if one is None else selected(one, rows) for key, one in arrays.items()
                           if key != "names"}, names=names)
 
     @property
@@ -77,13 +77,13 @@ class Dataset:
 def read(path: Path) -> Dataset:
     """Read a prepared dataset or mixture. Raises `ValueError` naming the file."""
     try:
-        return Dataset(**read_arrays(path))
+        return Dataset(**open_arrays(path, "images"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a prepared dataset ({error})") from None
 
 
-def write(path: Path, data: Dataset) -> None:
-    """Write a dataset, atomically."""
+def write(path: Path, data: Dataset, check: Callable[[], None] = lambda: None) -> None:
+    """Write a dataset, atomically. `check` is called when all is written: what it raises leaves no file."""
     arrays = {"images": data.images, "labels": data.labels.astype(np.int64),
               "ids": data.ids.astype(np.int64)}
     if data.corrupted is not None:
@@ -92,7 +92,7 @@ def write(path: Path, data: Dataset) -> None:
         arrays["names"] = data.names
     if data.scores is not None:
         arrays["scores"] = data.scores.astype(np.float64)
-    write_arrays(path, arrays)
+    write_by_rows(path, arrays, check)
 
 
 def joined(names: Sequence[str]) -> np.ndarray:

@@ -13,6 +13,7 @@ from ambient.data.readers import Reading
 from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
+from ambient.storage.arrays import Computed
 
 
 def resized(image: np.ndarray, spec: DatasetSpec) -> np.ndarray:
@@ -45,17 +46,21 @@ def in_part(ids: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
     return ids[(part[0] <= u) & (u < part[1])]
 
 
-def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> np.ndarray:
-    """The images of these rows, prepared. Only they are held in memory, and one raw image at a time."""
+def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> Computed:
+    """The images of these rows, prepared when they are asked for: raw images are read one at a time."""
     side, progress = reading.side + 2 * spec.padding, Progress("prepare", len(rows))
-    prepared = np.empty((len(rows), spec.channels, spec.resolution, spec.resolution), np.uint8)
-    for place, image in enumerate(reading.images(rows)):
-        prepared[place] = resized(image, spec)
-        progress.update(place + 1)
     if side != spec.resolution:
         how = "enlarged, and blurred by that," if side < spec.resolution else "reduced"
         reading.converted[f"{how} from {side} to {spec.resolution} pixels"] = len(rows)
-    return prepared
+
+    def images(index: np.ndarray) -> np.ndarray:
+        made = np.empty((len(index), spec.channels, spec.resolution, spec.resolution), np.uint8)
+        for place, image in enumerate(reading.images(rows[index])):
+            made[place] = resized(image, spec)
+            progress.update(int(index[place]) + 1)
+        return made
+
+    return Computed((len(rows), spec.channels, spec.resolution, spec.resolution), np.uint8, images)
 
 
 def report(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> dict:

@@ -10,12 +10,13 @@ import torch
 from ambient.evaluation import detectors
 from ambient.jobs.progress import Progress
 from ambient.specs import DetectorSpec
+from ambient.storage.arrays import Array
 
 BATCH = 250
 
 
 @torch.no_grad()
-def extract(spec: DetectorSpec, path: Path, images: np.ndarray, name: str) -> np.ndarray:
+def extract(spec: DetectorSpec, path: Path, images: Array, name: str) -> np.ndarray:
     """Features (N, D) float32 of uint8 images (N, C, H, W)."""
     detector = detectors.KINDS[spec.kind].features(spec, path)
     progress, parts = Progress(name, len(images)), []

@@ -44,7 +44,8 @@ def in_shards(spec: ScorerSpec, name: str, count: int, score: Callable[[slice], 
     found = collect(name, state, pieces, lambda k: score(parts[k]))
     if found is None:
         return None
-    return {key: np.concatenate([shard[key] for shard in found]) for key in found[0]}
+    shards = list(found)
+    return {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}
 
 
 def scores_of(ids: np.ndarray, arrays: Arrays) -> Scores:

@@ -21,6 +21,7 @@ from ambient.diffusion.blocks import Blocks
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import DetectorSpec, OptimiserSpec
+from ambient.storage.arrays import Array
 from ambient.storage.files import naming
 from ambient.training import shares
 from ambient.training.hardware import autocast, device
@@ -93,16 +94,17 @@ class ClassBatches:
     Images are uint8 (N, C, H, W), labels int64 (N,).
     """
 
-    def __init__(self, spec: DetectorSpec, network: SmallNets, images: np.ndarray,
+    def __init__(self, spec: DetectorSpec, network: SmallNets, images: Array,
                  labels: np.ndarray) -> None:
         self.spec, self.network, self.processor = spec, network, device()
-        self.images, self.labels = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
+        self.images, self.labels = images, torch.from_numpy(labels)
 
     def logits(self, nimg: int, share: shares.Share) -> tuple[Tensor, Tensor, Tensor]:
         """(logits (M, B, classes) of a share of the batch that begins after `nimg` images, labels, index)."""
         drawn = Blocks(share.rows(self.spec.batch), "cpu", "detector", self.spec.seed, nimg)
         index = drawn.integers(len(self.images))
-        images, _ = augmented(self.images[index], drawn.draw(numbers), 0.5, AUGMENT)
+        x = torch.from_numpy(to_float(self.images[index.numpy()]))
+        images, _ = augmented(x, drawn.draw(numbers), 0.5, AUGMENT)
         with autocast("bfloat16", self.processor):
             logits = self.network(images.to(self.processor)).float()
         return logits, self.labels[index].to(self.processor), index
@@ -119,7 +121,7 @@ class FoldBatches(ClassBatches):
     over the number of them that is expected: so it does not depend on how a batch is shared out.
     """
 
-    def __init__(self, spec: DetectorSpec, network: SmallNets, images: np.ndarray, labels: np.ndarray,
+    def __init__(self, spec: DetectorSpec, network: SmallNets, images: Array, labels: np.ndarray,
                  folds: np.ndarray) -> None:
         super().__init__(spec, network, images, labels)
         self.folds = torch.from_numpy(folds)
@@ -142,13 +144,14 @@ def learn(spec: DetectorSpec, network: SmallNets, loss: LossOf, state: State) ->
 
 
 @torch.no_grad()
-def accuracy(network: SmallNets, images: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(network: SmallNets, images: Array, labels: np.ndarray) -> float:
     """Share of the images whose class is right, in the mean over members."""
-    x, known, right = torch.from_numpy(to_float(images)), torch.from_numpy(labels), 0
-    for first in range(0, len(x), 500):
+    known, right = torch.from_numpy(labels), 0
+    for first in range(0, len(images), 500):
         part = slice(first, first + 500)
-        right += (network(x[part].to(device())).argmax(2).cpu() == known[part]).sum().item()
-    return right / len(x) / len(network.members)
+        x = torch.from_numpy(to_float(images[part])).to(device())
+        right += (network(x).argmax(2).cpu() == known[part]).sum().item()
+    return right / len(images) / len(network.members)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ when told, and to go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from ambient.jobs.state import State
 
 
 def collect(name: str, keep: State, pieces: Sequence[tuple[str, int]],
-            make: Callable[[int], Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]] | None:
-    """The arrays of all pieces, in order, on the first rank; None on the others.
+            make: Callable[[int], Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]] | None:
+    """The arrays of all pieces, in order, each read when it is asked for; None but on the first rank.
 
     `pieces`: (name, images) of each; `make(k)` gives the arrays of piece k. Each round every rank takes one
     piece, and makes it unless a sound one is on disk. Told to stop, all leave after the same round, with
@@ -36,7 +36,7 @@ def collect(name: str, keep: State, pieces: Sequence[tuple[str, int]],
             stopping.patiently(keep.put, piece, as_tensors(make(mine)), {"images": count})
             progress.update(int(ends[mine]))
     ranks.barrier()
-    return [as_arrays(keep.get(piece)[0]) for piece, _ in pieces] if ranks.first() else None
+    return (as_arrays(keep.get(piece)[0]) for piece, _ in pieces) if ranks.first() else None
 
 
 def there(keep: State, piece: str, count: int) -> bool:

@@ -12,9 +12,9 @@ from ambient.data.datasets import Dataset, read, to_float
 from ambient.report.captions import distinct, label_of
 from ambient.report.drawing import plt, strips
 from ambient.specs import RowSpec, TableSpec
-from ambient.storage.files import read_arrays
+from ambient.storage.arrays import Array, open_arrays, part, selected
 
-CHUNK = 4096  # training images compared at once
+CHUNK, NUMBERS = 4096, 2**26  # training images compared at once, and their pixels
 
 
 def usable(data: Dataset, annotations: Path) -> np.ndarray:
@@ -23,15 +23,16 @@ def usable(data: Dataset, annotations: Path) -> np.ndarray:
     return np.flatnonzero(np.isfinite(found.sigma_min) | (found.sigma_max > 0))
 
 
-def nearest(samples: np.ndarray, training: np.ndarray) -> np.ndarray:
+def nearest(samples: np.ndarray, training: Array) -> np.ndarray:
     """For each uint8 sample (N, C, H, W) the row of the training image of least squared pixel distance, (N,).
 
     |a - b|^2 = |a|^2 - 2 a.b + |b|^2, of which |a|^2 is the same for all rows.
     """
     a = to_float(samples).reshape(len(samples), -1).astype(np.float64)
     least, found = np.full(len(a), np.inf), np.zeros(len(a), np.int64)
-    for first in range(0, len(training), CHUNK):
-        b = to_float(training[first:first + CHUNK]).reshape(-1, a.shape[1]).astype(np.float64)
+    step = max(min(CHUNK, NUMBERS // a.shape[1]), 1)
+    for first in range(0, len(training), step):
+        b = to_float(training[first:first + step]).reshape(-1, a.shape[1]).astype(np.float64)
         distance = (b**2).sum(axis=1) - 2 * a @ b.T
         k = distance.argmin(axis=1)
         closer = distance[np.arange(len(a)), k] < least
@@ -42,10 +43,10 @@ def nearest(samples: np.ndarray, training: np.ndarray) -> np.ndarray:
 
 def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]]:
     """The first clean images of a run's mixture, and the first corrupted ones where it has any."""
-    clean = data.images[data.corrupted == 0]
+    clean = selected(data.images, data.corrupted == 0)
     lines = [(f"real images, clean: {min(count, len(clean))} of {len(clean):,}", clean[:count])]
     if row.corruption_label and data.corrupted.any():
-        other = data.images[data.corrupted == 1]
+        other = selected(data.images, data.corrupted == 1)
         what = {"add": f"other ({row.corruption_label})", "rank": f"not among {row.corruption_label}"}.get(
             row.corruption, f"corrupted ({row.corruption_label})")
         lines.append((f"real images, {what}: {min(count, len(other))} of {len(other):,}", other[:count]))
@@ -58,11 +59,11 @@ def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], ann
     references: dict[str, np.ndarray] = {}
     lines = []
     for row, path, mixture, table in zip(spec.rows, samples, mixtures, annotations, strict=True):
-        arrays, data = read_arrays(path), read(mixture)
+        arrays, data = open_arrays(path), read(mixture)
         for name, images in real(row, data, columns):
             references.setdefault(f"{row.target or row.dataset}, {name}" if several(spec) else name, images)
-        drawn = arrays[max(arrays, key=int)][0][:columns]
-        trained = data.images[usable(data, table)]
+        drawn = part(arrays[max(arrays, key=int)], 0)[:columns]
+        trained = selected(data.images, usable(data, table))
         lines.append((f"samples: {label_of(row, spec.rows)}", drawn))
         lines.append((f"    nearest of its {len(trained):,} training images, by pixel distance",
                       trained[nearest(drawn, trained)]))

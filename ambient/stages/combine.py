@@ -14,7 +14,10 @@ from ambient.annotation.statistics import statistics
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, joined, read, write
 from ambient.specs import CombineSpec
+from ambient.storage.arrays import concatenated, selected
 from ambient.storage.files import write_json
+
+CHUNK = 1024  # samples compared at once
 
 
 def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotations]:
@@ -24,21 +27,23 @@ def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotati
     ids = ids[order]
     first = np.r_[True, ids[1:] != ids[:-1]]
     start = np.flatnonzero(first)
-    columns = {name: np.concatenate([getattr(data, name) for data, _ in parts])[order]
+    columns = {name: selected(concatenated([getattr(data, name) for data, _ in parts]), order)
                for name in ("images", "labels", "corrupted")}
-    source = start[np.cumsum(first) - 1]  # the row that each sample's first part has
+    again = np.flatnonzero(~first)  # rows of samples that a part before has, and there
+    source = start[np.cumsum(first) - 1][again]
     for name, values in columns.items():
-        differs = (values != values[source]).reshape(len(values), -1).any(axis=1)
-        if differs.any():
-            raise ValueError(f"sample {ids[differs][0]} has other {name} in another part: parts of one run "
-                             "must be mixtures of one dataset with equal clean fractions and seeds, and a "
-                             "sample may be corrupted in one way only")
+        for at in np.split(np.arange(len(again)), range(CHUNK, len(again), CHUNK)):
+            differs = (values[again[at]] != values[source[at]]).reshape(len(at), -1).any(axis=1)
+            if differs.any():
+                raise ValueError(f"sample {ids[again[at]][differs][0]} has other {name} in another part: "
+                                 "parts of one run must be mixtures of one dataset with equal clean "
+                                 "fractions and seeds, and a sample may be corrupted in one way only")
     every = [name for data, _ in parts for name in data.file_names]
     names = joined(np.array(every)[order][start].tolist()) if len(every) == len(ids) else None
     rows = [annotations.of(data.ids) for data, annotations in parts]
     sigma_min = np.concatenate([r.sigma_min for r in rows])[order]
     sigma_max = np.concatenate([r.sigma_max for r in rows])[order]
-    return (Dataset(columns["images"][start], columns["labels"][start], ids[start],
+    return (Dataset(selected(columns["images"], start), columns["labels"][start], ids[start],
                     columns["corrupted"][start], names),
             Annotations(ids[start], np.minimum.reduceat(sigma_min, start),
                         np.maximum.reduceat(sigma_max, start)))

@@ -19,6 +19,7 @@ from ambient.data.scores import Scores
 from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
 from ambient.specs import MixtureSpec
+from ambient.storage.arrays import Computed, held
 
 
 def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | Scores | None = None) -> Dataset:
@@ -33,14 +34,19 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | Scores | None = None
     clean = clean_images(spec, data.ids)
     if spec.op is None:
         return dataclasses.replace(data.taken(clean), corrupted=np.zeros(clean.sum(), np.uint8), scores=None)
-    images, rows = data.images.copy(), np.flatnonzero(~clean)
-    progress = Progress("corrupt", len(rows))
-    for done, row in enumerate(rows, 1):
-        rng = randomness.numpy_generator("corrupt", spec.seed, int(data.ids[row]))
-        image = corruptions.corrupt(to_float(images[row]), rng, spec.op, spec.params)
-        images[row] = to_uint8(image)
-        progress.update(done)
-    return Dataset(images, data.labels, data.ids, (~clean).astype(np.uint8), data.names)
+    progress, before = Progress("corrupt", int((~clean).sum())), np.cumsum(~clean)
+
+    def mixed(index: np.ndarray) -> np.ndarray:
+        images = data.images[index]
+        for place in np.flatnonzero(~clean[index]):
+            rng = randomness.numpy_generator("corrupt", spec.seed, int(data.ids[index[place]]))
+            image = corruptions.corrupt(to_float(images[place]), rng, spec.op, spec.params)
+            images[place] = to_uint8(image)
+            progress.update(int(before[index[place]]))
+        return images
+
+    images = Computed(data.images.shape, np.uint8, mixed)
+    return Dataset(held(images), data.labels, data.ids, (~clean).astype(np.uint8), data.names)
 
 
 def main(spec: MixtureSpec, record, *, data: Path, out: Path, added: Path | None = None,

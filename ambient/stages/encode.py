@@ -29,12 +29,13 @@ def main(spec: EncodingSpec, record, *, data: Path, encoder: Path, state: State,
     def make(number: int) -> dict[str, np.ndarray]:
         ids = mixture.ids[parts[number]]
         sound = latents.Latents(*decoder.encode(mixture.images[parts[number]]), ids, shift, scale)
-        return {"mean": sound.mean, "std": sound.std}
+        return {"mean": sound.mean, "std": sound.std, "ids": ids}
 
     pieces = [(f"latents-{part.start}", len(mixture.ids[part])) for part in parts]
     found = collect("encode", state, pieces, make)
     if found is None:
         return
-    mean, std = (np.concatenate([shard[name] for shard in found]) for name in ("mean", "std"))
-    patiently(latents.write, out, latents.Latents(mean, std, mixture.ids, shift, scale))
-    record.facts |= {"images": len(mixture.ids), "latent": list(mean.shape[1:])}
+    channels, side = decoder.spec.latent(mixture.images.shape[-1])
+    patiently(latents.write, out, mixture.ids, (channels, side, side), shift, scale,
+              (latents.Latents(**shard, shift=shift, scale=scale) for shard in found))
+    record.facts |= {"images": len(mixture.ids), "latent": [channels, side, side]}

@@ -11,7 +11,7 @@ from ambient.jobs.stopping import patiently
 from ambient.specs import EncoderSpec
 from ambient.specs.strict import plain
 from ambient.training import encoders
-from ambient.training.encoding import posterior, spread
+from ambient.training.encoding import spread
 from ambient.training.weights import save_weights
 
 
@@ -26,7 +26,7 @@ def main(spec: EncoderSpec, record, *, data: Path, weights: Path | None, state: 
         return
     shift, scale = spec.shift, spec.scale
     if not shift:
-        shift, scale = (values.tolist() for values in spread(*posterior(coder, dataset.images)))
+        shift, scale = (values.tolist() for values in spread(coder, dataset.images))
     patiently(save_weights, out, coder.state_dict(), {
         "spec": plain(spec), "channels": dataset.images.shape[1], "shift": list(shift), "scale": list(scale)})
     record.facts |= {"shift": list(shift), "scale": list(scale),

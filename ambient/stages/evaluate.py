@@ -7,6 +7,7 @@ from pathlib import Path
 from ambient.evaluation.features import extract
 from ambient.evaluation.frechet import frechet_distance, moments, stored
 from ambient.specs import EvaluationSpec
+from ambient.storage.arrays import open_arrays, part
 from ambient.storage.files import read_arrays, write_arrays, write_json
 
 
@@ -22,10 +23,11 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
     """
     target = stored(read_arrays(reference), str(reference))
     scores, kept, shape = [], {}, None
-    snapshots = sorted(read_arrays(samples).items(), key=lambda item: int(item[0]))
+    snapshots = sorted(open_arrays(samples).items(), key=lambda item: int(item[0]))
     for nimg, images in snapshots:
         shape = images.shape
-        for seed, drawn in zip(spec.seeds_at(last=nimg == snapshots[-1][0]), images, strict=True):
+        seeds = spec.seeds_at(last=nimg == snapshots[-1][0])
+        for seed, drawn in zip(seeds, [part(images, k) for k in range(len(images))], strict=True):
             found = moments(extract(spec.detector, detector, drawn, f"evaluate {nimg}"))
             kept[f"{nimg}/{seed}/mean"] = found.mean
             kept[f"{nimg}/{seed}/covariance"] = found.covariance

@@ -8,6 +8,7 @@ from ambient.data.datasets import read
 from ambient.evaluation.features import extract
 from ambient.evaluation.landmarks import rows
 from ambient.specs import LandmarksSpec
+from ambient.storage.arrays import selected
 from ambient.storage.files import write_text
 
 SMALLEST = 4  # good images: two to hold out, and two to compare them with
@@ -26,7 +27,8 @@ def main(spec: LandmarksSpec, record, *, data: Path, mixture: Path, detector: Pa
         raise ValueError(f"{data}: has {len(clean)} images, landmarks need {SMALLEST} or more: half of them "
                          "are held out")
     good = extract(spec.detector, detector, clean, "landmarks: good images")
-    bad = extract(spec.detector, detector, mixed.images[mixed.corrupted == 1], "landmarks: bad images")
+    others = selected(mixed.images, mixed.corrupted == 1)
+    bad = extract(spec.detector, detector, others, "landmarks: bad images")
     table = rows(spec, good, bad, float(mixed.corrupted.mean()))
     write_text(out, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     record.facts |= {"good_images": len(good), "bad_images": len(bad)}

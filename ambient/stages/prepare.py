@@ -88,11 +88,14 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path |
                          f"{sorted(set(reading.labels.tolist()))}")
     data = Dataset(preparing.take(reading, rows, spec), reading.labels[rows], rows,
                    **preparing.chosen_of(reading, rows))
-    seen = source.close()
-    check_pin(spec, path, seen[0])
-    record.external("raw", path, spec.source, seen)
-    check_rule(spec, rule, record)
-    write(out, data)
+
+    def close() -> None:  # when all was read, before the dataset takes its place
+        seen = source.close()
+        check_pin(spec, path, seen[0])
+        record.external("raw", path, spec.source, seen)
+        check_rule(spec, rule, record)
+
+    write(out, data, close)
     facts = preparing.report(reading, rows, spec)
     tell(path, facts)
     record.facts |= facts | {"raw_checksum_verified": reading.verified or bool(spec.sha256),

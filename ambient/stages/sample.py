@@ -7,6 +7,7 @@ the batch it is drawn in. Snapshots and methods with the same seeds start from t
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import SamplingSpec
-from ambient.storage.files import write_arrays
+from ambient.storage.arrays import writing
 from ambient.training.encoding import Decoder
 from ambient.training.hardware import compile_for, device
 from ambient.training.loading import load_denoiser, require_network, require_width
@@ -62,8 +63,16 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     found = collect("sample", state, pieces, make)
     if found is None:
         return
-    arrays = {str(nimg): np.stack([np.concatenate([
-        shard["images"] for (n, s, _), shard in zip(parts, found, strict=True) if (n, s) == (nimg, seed)])
-        for seed in seeds[nimg]]) for nimg in seeds}
-    patiently(write_arrays, out, arrays)
+
+    first = next(found)["images"]
+    shapes = {str(nimg): ((len(seeds[nimg]), spec.num_samples, *first.shape[1:]), first.dtype)
+              for nimg in seeds}
+    images = chain([first], (shard["images"] for shard in found))
+
+    def write() -> None:
+        with writing(out, shapes) as file:
+            for (nimg, seed, ids), drawn in zip(parts, images, strict=True):
+                file.put(str(nimg), list(seeds[nimg]).index(seed) * spec.num_samples + ids.start, drawn)
+
+    patiently(write)
     record.facts |= {"samples": total, "nfe": nfe}

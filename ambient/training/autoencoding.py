@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.networks.autoencoder import Autoencoder, kl_divergence
 from ambient.jobs import ranks
 from ambient.jobs.state import State
+from ambient.storage.arrays import Array, selected
 from ambient.training import shares
 from ambient.training.hardware import autocast, device
 from ambient.training.loop import fit
@@ -40,15 +42,14 @@ class ImageAutoencoder(Autoencoder):
 class Batches:
     """The loss of each step, a function of the images seen."""
 
-    def __init__(self, spec: Spec, network: Autoencoder, images: np.ndarray) -> None:
-        self.spec, self.network, self.where = spec, network, device()
-        self.images = torch.from_numpy(to_float(images))
+    def __init__(self, spec: Spec, network: Autoencoder, images: Array) -> None:
+        self.spec, self.network, self.where, self.images = spec, network, device(), images
 
     def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """The mean over images of |x - decoded(z)| + kl KL, both per pixel, with z = mean + std n."""
         spec = self.spec
         drawn = Blocks(share.rows(spec.batch), "cpu", "autoencoder", spec.seed, nimg)
-        x = self.images[drawn.integers(len(self.images))].to(self.where)
+        x = torch.from_numpy(to_float(self.images[drawn.integers(len(self.images)).numpy()])).to(self.where)
         with autocast(spec.precision, self.where):
             mean, log_variance = self.network.posterior(x)
             noise = drawn.normal(*mean.shape[1:]).to(mean)
@@ -60,7 +61,7 @@ class Batches:
 def trained(spec: Spec, record, network: ImageAutoencoder, data: Dataset, state: State) -> ImageAutoencoder:
     """The network with the averaged weights of its training; the manifest gets its error on held-out ones."""
     every = np.arange(len(data.images))
-    images, held_out = data.images[every % CHECKED != 0], data.images[every % CHECKED == 0]
+    images, held_out = (selected(data.images, (every % CHECKED == 0) == kept) for kept in (False, True))
     network.to(device())
     fit("encoder", network, spec.optimiser(), Batches(spec, network, images).loss, state, (spec.nimg,),
         lambda nimg, averages: state.put(f"snapshot-{nimg}", averages[0]))
@@ -73,10 +74,11 @@ def trained(spec: Spec, record, network: ImageAutoencoder, data: Dataset, state:
 
 
 @torch.no_grad()
-def rms(network: ImageAutoencoder, images: np.ndarray) -> float:
+def rms(network: ImageAutoencoder, images: Array) -> float:
     """The root mean square error of images encoded to their means and decoded, on [-1, 1]."""
-    x, total = torch.from_numpy(to_float(images)), 0.0
-    for part, shown in zip(x.split(64), torch.from_numpy(images).split(64), strict=True):
-        decoded = network.decode(network.encode(shown.numpy())[0]).cpu()
-        total += ((decoded - part) ** 2).sum(dtype=torch.float64).item()
-    return (total / x.numel()) ** 0.5
+    total = 0.0
+    for first in range(0, len(images), 64):
+        shown = images[first:first + 64]
+        decoded = network.decode(network.encode(shown)[0]).cpu()
+        total += ((decoded - torch.from_numpy(to_float(shown))) ** 2).sum(dtype=torch.float64).item()
+    return (total / math.prod(images.shape)) ** 0.5

@@ -15,7 +15,6 @@ from torch.nn.functional import one_hot
 
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
-from ambient.diffusion import randomness
 from ambient.diffusion.augment import augmented, flipped, numbers
 from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser, per_sample
@@ -25,7 +24,7 @@ from ambient.diffusion.objective import ambient_loss, uncertain
 from ambient.specs import TrainingSpec
 from ambient.training import shares
 from ambient.training.hardware import autocast
-from ambient.training.points import Points
+from ambient.training.points import FixedNoise, Points
 
 
 class AmbientBatches:
@@ -42,10 +41,7 @@ class AmbientBatches:
         self.sigma_min = torch.from_numpy(rows.sigma_min)
         # Z_i is needed only where a sample is noised to a positive, finite level of its own.
         noised = np.flatnonzero((rows.sigma_min > 0) & np.isfinite(rows.sigma_min))
-        self.place = torch.full((len(data.ids),), -1)
-        self.place[noised] = torch.arange(len(noised))
-        fixed = randomness.normal("fixed-noise", spec.seed, data.ids[noised], points.shape)
-        self.fixed = torch.from_numpy(np.concatenate([fixed, np.zeros((1, *points.shape), np.float32)]))
+        self.fixed = FixedNoise(spec.seed, data.ids, points.shape, noised)
 
     def draw(self, nimg: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """(sigma, sample index, sigma_tn), each (B,), levels float64, of `rows` of the batch after `nimg`.
@@ -65,7 +61,7 @@ class AmbientBatches:
         """x_0 of images at `rows` of a batch. A latent is drawn from its posterior."""
         if self.spec.posterior == "fixed":
             return self.points.fixed(index.numpy(), self.spec.seed)
-        return self.points.visited(index, rows, self.spec.seed, nimg)
+        return self.points.visited(index.numpy(), rows, self.spec.seed, nimg)
 
     def views(self, images: Tensor, index: Tensor, sigma_tn: Tensor,
               drawn: Blocks) -> tuple[Tensor, dict[str, Tensor]]:
@@ -76,7 +72,7 @@ class AmbientBatches:
         The other transforms resample: noise moved by them would be neither white nor of its level, which
         the loss takes it to be. There Z_i stays in place.
         """
-        augmentation, fixed = self.spec.augment, self.fixed[self.place[index]].to(self.where)
+        augmentation, fixed = self.spec.augment, self.fixed[index.numpy()].to(self.where)
         images, condition = images.to(self.where), {}
         if augmentation.transforms:
             images, labels = augmented(images, drawn.draw(numbers), augmentation.p, augmentation.transforms)

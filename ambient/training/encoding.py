@@ -12,12 +12,14 @@ from torch import Tensor
 from ambient.data.datasets import to_uint8
 from ambient.specs import EncoderSpec
 from ambient.specs.strict import build
+from ambient.storage.arrays import Array
 from ambient.storage.files import naming
 from ambient.training import encoders
 from ambient.training.points import affine
 from ambient.training.weights import read_description, read_weights
 
 TOGETHER = 64  # images encoded or decoded at once
+SPREAD = 16 * TOGETHER  # images whose latents are in memory at once where their spread is measured
 
 
 class Coder(Protocol):
@@ -38,14 +40,23 @@ def posterior(coder: Coder, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return mean, std
 
 
-def spread(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of z = mean + std n in each channel, float64 (C,).
+def spread(coder: Coder, images: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of z = mean + std n of images in each channel, float64 (C,).
 
-    Var z = Var mean + E std^2, over all images and places.
+    Var z = Var mean + E std^2, over all images and places. Parts of the images are joined by the rule of Chan
+    et al. 1979 for counts, means and squared deviations.
     """
-    axes = (0, 2, 3)
-    variance = mean.var(axis=axes, dtype=np.float64) + np.square(std, dtype=np.float64).mean(axis=axes)
-    return mean.mean(axis=axes, dtype=np.float64), np.sqrt(variance)
+    count, mean, deviations = 0, 0.0, 0.0
+    for first in range(0, len(images), SPREAD):
+        means, stds = posterior(coder, images[first:first + SPREAD])
+        own = means.mean(axis=(0, 2, 3), dtype=np.float64)
+        squares = np.square(means - own[:, None, None], dtype=np.float64) + np.square(stds, dtype=np.float64)
+        number = means[:, 0].size
+        deviations = (deviations + squares.sum(axis=(0, 2, 3))
+                      + (own - mean) ** 2 * count * number / (count + number))
+        mean = mean + (own - mean) * number / (count + number)
+        count += number
+    return mean, np.sqrt(deviations / count)
 
 
 class Decoder:

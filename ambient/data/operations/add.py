@@ -46,6 +46,7 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
     """
     from ambient.data.datasets import Dataset, joined
     from ambient.data.mixtures import clean_images
+    from ambient.storage.arrays import concatenated, selected
 
     added = beside
     if added is None:
@@ -65,7 +66,7 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
     kept = data.taken(clean_images(spec, data.ids))
     named = kept.names is not None and added.names is not None
     order = np.argsort(np.concatenate([kept.ids, ids]))
-    mixed = Dataset(*(np.concatenate(pair)[order] for pair in (
+    mixed = Dataset(*(selected(concatenated(pair), order) for pair in (
         (kept.images, added.images), (kept.labels, labels), (kept.ids, ids),
         (np.zeros(len(kept.ids), np.uint8), np.ones(len(ids), np.uint8)))))
     files = np.array([*kept.file_names, *added.file_names])[order].tolist() if named else None

@@ -43,6 +43,7 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
     """Train class classifiers on `data`. Raises `ValueError` for images without classes."""
     from ambient.data.datasets import read
     from ambient.evaluation import small_nets
+    from ambient.storage.arrays import selected
 
     dataset = read(data)
     labels = np.unique(dataset.labels)
@@ -52,10 +53,11 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
     network = small_nets.build(spec, dataset.images.shape[1], dataset.num_classes)
     every = np.arange(len(dataset.images))
     train, check = every[every % CHECKED != 0], every[every % CHECKED == 0]
-    batches = small_nets.ClassBatches(spec, network, dataset.images[train], dataset.labels[train])
+    batches = small_nets.ClassBatches(spec, network, selected(dataset.images, train), dataset.labels[train])
     small_nets.learn(spec, network, batches, state)
     record.facts |= {"images_seen": spec.nimg, "checked_images": len(check),
-                     "accuracy": small_nets.accuracy(network, dataset.images[check], dataset.labels[check])}
+                     "accuracy": small_nets.accuracy(network, selected(dataset.images, check),
+                                                     dataset.labels[check])}
     record.facts |= state.history()
     small_nets.save(out, network)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ambient.evaluation.small_nets import SmallNets
     from ambient.jobs.state import State
+    from ambient.storage.arrays import Array
     from ambient.training.loop import LossOf
 
 FEWEST = 20  # images: of these two are kept apart
@@ -51,13 +52,14 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
     """
     from ambient.data.datasets import read
     from ambient.evaluation import small_nets
+    from ambient.storage.arrays import selected
 
     images = read(data).images
     if len(images) < FEWEST:
         raise ValueError(f"{data}: has {len(images)} images, a detector of kind selfnet needs {FEWEST} or "
                          "more: it learns by comparing them")
     every = np.arange(len(images))
-    train, check = images[every % classifier.CHECKED != 0], images[every % classifier.CHECKED == 0]
+    train, check = (selected(images, (every % classifier.CHECKED == 0) == kept) for kept in (False, True))
     network = small_nets.build(spec, images.shape[1] * factor(images.shape[-1])**2, PROJECTED)
     small_nets.learn(spec, network, loss_of(spec, network, train), state)
     compared = check[:spec.batch]
@@ -67,7 +69,7 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
     small_nets.save(out, network)
 
 
-def loss_of(spec: DetectorSpec, network: SmallNets, images: np.ndarray) -> LossOf:
+def loss_of(spec: DetectorSpec, network: SmallNets, images: Array) -> LossOf:
     """The members' summed loss on views of images uint8 (N, C, H, H), a function of images seen.
 
     Each view is compared with all others of its batch. So every rank computes the whole batch.
@@ -78,12 +80,11 @@ def loss_of(spec: DetectorSpec, network: SmallNets, images: np.ndarray) -> LossO
     from ambient.diffusion import randomness
     from ambient.training.hardware import autocast, device
 
-    known = torch.from_numpy(to_float(images))
-
     def loss(nimg: int, share: object = None) -> Tensor:
         generator = randomness.torch_generator("cpu", "selfnet", spec.seed, nimg)
-        rows = torch.randperm(len(known), generator=generator)[:spec.batch]
-        views = torch.cat([view(known[rows], generator) for _ in range(2)])
+        rows = torch.randperm(len(images), generator=generator)[:spec.batch]
+        known = torch.from_numpy(to_float(images[rows.numpy()]))
+        views = torch.cat([view(known, generator) for _ in range(2)])
         with autocast("bfloat16", device()):
             projected = network(fold(views).to(device())).float()
         return contrastive(projected)
