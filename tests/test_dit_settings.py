@@ -23,6 +23,7 @@ from ambient.diffusion.networks.widths import BlockWidths, attention_width
 from ambient.settings import Experiments
 from ambient.specs.strict import SpecError, build, plain
 from ambient.training.build import build_network
+from ambient.training.loop import ema_beta
 
 ROOT = Path(__file__).parents[1]
 XL = {"kind": "dit", "model_channels": 1024, "depth": 28, "mixer_channels": 768, "mixer_depth": 6,
@@ -154,7 +155,8 @@ def test_the_studies_have_the_public_settings(tmp_path, study, settings):
     assert spec.network == build(specs.NetworkSpec, settings, "network")
     rate = spec.optimiser
     assert (rate.batch, rate.nimg // 2048, rate.ramp_nimg // 2048, rate.lr, rate.decay, rate.algorithm,
-            rate.weight_decay, rate.betas, rate.eps, rate.clip) == (
-        2048, 50_000, 500, 8e-5, "constant", "adamw", 0.1, (0.9, 0.999), 1e-8, 0.5)
+            rate.weight_decay, rate.betas, rate.eps, rate.clip, rate.ema_start_nimg // 2048) == (
+        2048, 50_000, 500, 8e-5, "constant", "adamw", 0.1, (0.9, 0.999), 1e-8, 0.5, 25_000)
+    assert ema_beta(rate, 2048 * 25_001) == pytest.approx(0.99975, abs=1e-10)
     assert (spec.noise.P_mean, spec.noise.P_std, spec.sigma_data, spec.loss.margin, spec.loss.buffer) == (
         0.0, 0.6, 0.9, 0.05, None)

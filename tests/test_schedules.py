@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from tiny import optimiser
 
 from ambient.diffusion import schedules
@@ -50,6 +51,9 @@ def test_learning_rates_are_those_of_the_reference():
     assert found == pytest.approx(text["phase1"]["lr"], rel=1e-12)
     constant = optimiser(batch=1, nimg=250_000, lr=8e-5, ramp_nimg=500, decay="constant")
     assert [learning_rate(constant, step) for step in text["steps"]] == pytest.approx(text["phase3"]["lr"])
+    unramped = optimiser(batch=1, nimg=250_000, lr=8e-5, ramp_nimg=0, decay="constant")
+    for phase in ("phase2", "phase4"):
+        assert [learning_rate(unramped, step) for step in text["steps"]] == text[phase]["lr"]
 
 
 def test_a_power_averages_weights_are_its_powers():
@@ -66,6 +70,31 @@ def test_a_power_averages_weights_are_its_powers():
         square = beta * square + (1 - beta) * (nimg / steps) ** 2
     assert mean == pytest.approx((gamma + 1) / (gamma + 2), rel=1e-3)
     assert math.sqrt(square - mean**2) == pytest.approx(std, rel=1e-3)
+
+
+@pytest.mark.parametrize("smoothing", ["0.99975", "0.9975"])
+def test_an_average_that_begins_late_is_that_of_the_reference(smoothing):
+    path = REFERENCE / "t2i/ema.safetensors"
+    if not path.is_file():
+        pytest.skip("no reference vectors")
+    with safe_open(path, "pt") as file:
+        t, start = {name: file.get_tensor(name) for name in file.keys()}, int(file.metadata()["start"])
+    made = optimiser(batch=1, nimg=40, ema_start_nimg=start, ramp_nimg=0,
+                     ema_halflife_nimg=math.log(0.5) / math.log(float(smoothing)))
+    for part in ("w", "b"):
+        average = torch.full_like(t[f"in.{part}"][0], 7.0)  # what came before the first step is forgotten
+        for step, weights in enumerate(t[f"in.{part}"], 1):
+            average = average.lerp(weights, 1 - ema_beta(made, step))
+            expected = t[f"out.{part}.{smoothing}"][step - 1]
+            assert (average - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
+def test_an_average_that_begins_late_is_a_copy_until_then():
+    made = optimiser(ema_start_nimg=48)  # a half-life of 50 images, 16 a step
+    assert [ema_beta(made, nimg) for nimg in (16, 48, 64, 160)] == [0, 0, 0.5**0.32, 0.5**0.32]
+    for changes in ({"ema_start_nimg": -1}, {"ema_start_nimg": 16, "ema_stds": (0.1,)}):
+        with pytest.raises(strict.SpecError, match="ema_start_nimg: got .*, allowed: >= 0 where ema_stds is"):
+            optimiser(**changes)
 
 
 def test_the_average_of_a_training_is_the_one_that_its_settings_name():

@@ -41,6 +41,15 @@ def halflife_beta(nimg: int, batch: int, halflife: float, ramp: float) -> float:
     return 0.5 ** (batch / max(min(halflife, ramp * nimg), 1e-8))
 
 
+def late_beta(nimg: int, batch: int, halflife: float, start: int) -> float:
+    """0 up to `start` images, where the average is the weights themselves; after that 0.5^(batch / halflife).
+
+    `nimg` counts the images seen with this step. Source: the public settings of Sehwag et al. 2024
+    (arXiv:2407.15811), whose s = 0.99975 of a step of 2048 images is a half-life of 5.68 million images.
+    """
+    return 0.0 if nimg <= start else 0.5 ** (batch / halflife)
+
+
 def power_beta(nimg: int, batch: int, gamma: float) -> float:
     """(1 - batch / nimg)^(gamma + 1): the average of theta(t) with weights proportional to t^gamma.
 

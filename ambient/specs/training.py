@@ -96,6 +96,9 @@ class OptimiserSpec:
     #: widths of averages' weights as fractions of the training's length; samples are of the first average, or
     #: of one that is made of all of them; empty: one average, by the half-life
     ema_stds: tuple[float, ...] = later(())
+    #: images seen until the average begins, as a copy of the weights; from there on by the half-life alone;
+    #: null: from the first step, by `ema_ramp` too
+    ema_start_nimg: int | None = later(None)
 
     def __post_init__(self) -> None:
         require_finite(self, "clip")
@@ -112,6 +115,8 @@ class OptimiserSpec:
         require(all(0 < std < WIDEST for std in self.ema_stds), "ema_stds", self.ema_stds,
                 f"widths in (0, {WIDEST:.4f}), or none")
         require_distinct(self.ema_stds, "ema_stds")
+        require(self.ema_start_nimg is None or (self.ema_start_nimg >= 0 and not self.ema_stds),
+                "ema_start_nimg", self.ema_start_nimg, ">= 0 where ema_stds is empty, or null")
 
     def check_rate(self) -> None:
         """Refuse what the optimiser and its rate can't be."""

@@ -47,6 +47,8 @@ def ema_beta(spec: OptimiserSpec, nimg: int, width: int = 0) -> float:
     """
     if spec.ema_stds:
         return schedules.power_beta(nimg, spec.batch, schedules.power_gamma(spec.ema_stds[width]))
+    if spec.ema_start_nimg is not None:
+        return schedules.late_beta(nimg, spec.batch, spec.ema_halflife_nimg, spec.ema_start_nimg)
     return schedules.halflife_beta(nimg, spec.batch, spec.ema_halflife_nimg, spec.ema_ramp)
 
 

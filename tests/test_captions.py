@@ -1,0 +1,34 @@
+"""Cleaning of captions from the web: cases of the reference, and what each step is for."""
+
+import pytest
+from t2i_vectors import needs_reference, read
+
+from ambient.data.captions import clean_caption, visible
+
+
+@needs_reference
+def test_captions_are_cleaned_as_in_the_reference():
+    cases = read("captions")["cases"]
+    assert [clean_caption(case["in"]) for case in cases] == [case["out"] for case in cases]
+    assert len(cases) >= 32
+
+
+@pytest.mark.parametrize(("text", "cleaned"), [
+    ("  A RED  Bicycle ", "a red bicycle"), ("a%20dog+runs", "a dog runs"), ("<PERSON> waves",
+    "person waves"), ("see https://www.example.com/a/b-c now", "see now"), ("by @some_one here", "by here"),
+    ("a <b>bold</b> hill<script>alert()</script>", "a bold hill"), ("\u6771\u4eac at night", "at night"),
+    ("fog \u2014 dawn", "fog - dawn"), ("\u201ctwo\u201d words", '"two" words'),
+    ("192.168.1.1 is it", "is it"), ("#12 and #12345 and 1234567", "and and"), ("dsc_0001.jpg", ""),
+    ("no... way", "no way"), ("a (b) [c] {d} | e", "a b c d e"), ("a-b-c-d-e", "a b c d e"),
+    ("a-b_c", "a-b_c"), ("\u00e2\u20ac\u0153dog", '"dog'), ("caf&eacute; &amp; tea", "caf\u00e9 tea"),
+    ("lamp jc6640", "lamp"), ("free shipping on hats", "on hats"), ("click for more", ""),
+    ("page 7 left", "left"), ("rug 12x34", "rug"), ("sent 3:05", "sent"), ("a,b", "a, b"),
+    ("'quoted'", "quoted"), (":colon+", "colon"), (".dotword", ""), ("", "")])
+def test_steps(text, cleaned):
+    assert clean_caption(text) == cleaned
+
+
+def test_what_is_clean_stays():
+    for text in ("a photo of three dogs left of a blue boat", "a street in paris, 1999"):
+        assert clean_caption(text) == text
+    assert visible("a < b & c") == "a < b & c"
