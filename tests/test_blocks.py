@@ -102,10 +102,10 @@ def wide(optimiser):
 def test_the_work_of_a_rank_falls_with_their_number_and_the_loss_stays(
         made, mixture, annotations, counted, monkeypatch):
     """1 to 8 ranks: images read and blocks drawn are a part of the whole; the mean loss is the same."""
-    batches, found = made(mixture, annotations), {}
+    batches, found = made(mixture, annotations), {}  # the last batch, after which none is read ahead
     for size in (1, 2, 4, 8):
         seen = []
-        for loss in of_ranks(monkeypatch, size, lambda: batches.loss(640, Share()).item()):
+        for loss in of_ranks(monkeypatch, size, lambda: batches.loss(1152, Share()).item()):
             seen.append((dict(counted), loss))
             counted.update(blocks=0, images=0)
         found[size] = seen

@@ -20,6 +20,7 @@ from ambient.jobs import ranks
 from ambient.specs import strict
 from ambient.storage.files import read_arrays
 from ambient.training import hardware, shares
+from ambient.training.ahead import Ahead
 from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_network
 from ambient.training.loop import Fit, ema_beta, learning_rate
@@ -73,6 +74,30 @@ def test_levels_next_to_their_sigma_min_are_admitted_and_finite(mixture, tmp_pat
     assert all(torch.isfinite(w.grad).all() for w in made.denoiser.parameters() if w.grad is not None)
 
 
+def test_losses_do_not_depend_on_what_was_made_ahead(mixture, annotations):
+    """Batches in their order, backwards, one twice, and each alone: the last has none to follow it."""
+    one = batches(mixture, annotations)
+    steps = range(0, 160, 16)
+    wanted = [one.loss(nimg).item() for nimg in steps]
+    assert one.ahead.next is None
+    assert [one.loss(nimg).item() for nimg in reversed(steps)] == wanted[::-1]
+    assert one.loss(32).item() == one.loss(32).item() == wanted[2]
+    assert [batches(mixture, annotations).loss(nimg).item() for nimg in (0, 64)] == [wanted[0], wanted[4]]
+
+
+def test_what_fails_ahead_fails_where_it_is_asked_for():
+    def make(key):
+        if key == (16, 0, 16):
+            raise ValueError("damaged")
+        return key
+
+    ahead = Ahead(make)
+    assert ahead((0, 0, 16), (16, 0, 16)) == (0, 0, 16)
+    with pytest.raises(ValueError, match="damaged"):
+        ahead((16, 0, 16), None)
+    assert ahead((32, 0, 16), None) == (32, 0, 16)
+
+
 def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
     """The mean over flipped views, flipped back, has all of the fixed noise: none of it cancels."""
     made = batches(mixture, annotations)
@@ -80,14 +105,15 @@ def test_flips_of_a_sample_are_flips_of_one_noisy_image(mixture, annotations):
     index, level = torch.arange(60).repeat(20), torch.full((1200,), 0.7, dtype=torch.float64)
     rows = slice(0, 1200)
     clean = made.clean(index, 0, rows)
-    x_tn, condition = made.views(clean, index, level, Blocks(rows, "cpu", "views"))
+    fixed = made.fixed[index.numpy()]
+    x_tn, condition = made.views(clean, fixed, index, level, Blocks(rows, "cpu", "views"))
     labels = condition["augment"]
     assert len(labels[:, :2].unique(dim=0)) == 4
     back = flipped(x_tn, labels)
     every = made.points.pixels(np.arange(60))
     plain = every + 0.7 * made.fixed[np.arange(60)]
     torch.testing.assert_close(back, plain[index])
-    assert torch.equal(made.views(clean, index, 0 * level, Blocks(rows, "cpu", "views"))[0],
+    assert torch.equal(made.views(clean, fixed, index, 0 * level, Blocks(rows, "cpu", "views"))[0],
                        flipped(every[index], labels))
 
 

@@ -26,6 +26,7 @@ from ambient.storage.files import canonical_json, digest, sha256
 
 FORMAT = 1
 SUFFIX = ".manifest.json"
+CHUNK = 2**20  # bytes that are hashed at once
 LARGEST = 16 * 2**20  # bytes of a manifest; a table of a thousand runs has a few hundred thousand
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "safetensors", "pandas", "matplotlib",
             "clean-fid", "mlxtend", "snakemake")
@@ -57,8 +58,11 @@ def content_sha256(path: Path) -> str:
             entry = header[name]
             begin, end = entry["data_offsets"]
             file.seek(8 + length + begin)
-            inner = hashlib.sha256(file.read(end - begin)).hexdigest()
-            total.update(f"{name}|{entry['dtype']}|{entry['shape']}|{inner}\n".encode())
+            inner, left = hashlib.sha256(), end - begin
+            while part := file.read(min(left, CHUNK)):
+                inner.update(part)
+                left -= len(part)
+            total.update(f"{name}|{entry['dtype']}|{entry['shape']}|{inner.hexdigest()}\n".encode())
     return total.hexdigest()
 
 

@@ -23,6 +23,7 @@ from ambient.diffusion.noise import added_variance, lognormal
 from ambient.diffusion.objective import ambient_loss, uncertain
 from ambient.specs import TrainingSpec
 from ambient.training import shares
+from ambient.training.ahead import Ahead, Key
 from ambient.training.hardware import autocast
 from ambient.training.points import FixedNoise, Points
 
@@ -42,6 +43,7 @@ class AmbientBatches:
         # Z_i is needed only where a sample is noised to a positive, finite level of its own.
         noised = np.flatnonzero((rows.sigma_min > 0) & np.isfinite(rows.sigma_min))
         self.fixed = FixedNoise(spec.seed, data.ids, points.shape, noised)
+        self.ahead = Ahead(self.read)
 
     def draw(self, nimg: int, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """(sigma, sample index, sigma_tn), each (B,), levels float64, of `rows` of the batch after `nimg`.
@@ -63,7 +65,21 @@ class AmbientBatches:
             return self.points.fixed(index.numpy(), self.spec.seed)
         return self.points.visited(index.numpy(), rows, self.spec.seed, nimg)
 
-    def views(self, images: Tensor, index: Tensor, sigma_tn: Tensor,
+    def read(self, key: Key) -> tuple[Tensor, ...]:
+        """(sigma, sample index, sigma_tn, x_0, Z) of some rows of a batch: what comes of no GPU."""
+        nimg, *rows = key
+        sigma, index, sigma_tn = self.draw(nimg, slice(*rows))
+        return sigma, index, sigma_tn, self.clean(index, nimg, slice(*rows)), self.fixed[index.numpy()]
+
+    def following(self, nimg: int, share: shares.Share) -> Key | None:
+        """The rows that this rank will want after a share of the batch after `nimg`; None: there are none."""
+        batch, more = self.spec.optimiser.batch, share.number + 1 < share.parts
+        if not more and nimg + batch >= self.spec.optimiser.nimg:
+            return None
+        rows = shares.Share(share.number + 1 if more else 0, share.parts).rows(batch)
+        return nimg if more else nimg + batch, rows.start, rows.stop
+
+    def views(self, images: Tensor, fixed: Tensor, index: Tensor, sigma_tn: Tensor,
               drawn: Blocks) -> tuple[Tensor, dict[str, Tensor]]:
         """(x_tn, condition): augmented images at their own level, A(x_i) + sigma_tn Z_i, and their condition.
 
@@ -72,8 +88,8 @@ class AmbientBatches:
         The other transforms resample: noise moved by them would be neither white nor of its level, which
         the loss takes it to be. There Z_i stays in place.
         """
-        augmentation, fixed = self.spec.augment, self.fixed[index.numpy()].to(self.where)
-        images, condition = images.to(self.where), {}
+        augmentation, condition = self.spec.augment, {}
+        images, fixed = images.to(self.where), fixed.to(self.where)
         if augmentation.transforms:
             images, labels = augmented(images, drawn.draw(numbers), augmentation.p, augmentation.transforms)
             fixed, condition["augment"] = flipped(fixed, labels), labels
@@ -85,9 +101,10 @@ class AmbientBatches:
         """The ambient loss, summed over pixels and divided by the number of samples, of some rows."""
         spec = self.spec
         rows = share.rows(spec.optimiser.batch)
-        sigma, index, sigma_tn = self.draw(nimg, rows)
+        sigma, index, sigma_tn, images, fixed = self.ahead(
+            (nimg, rows.start, rows.stop), self.following(nimg, share))
         drawn = Blocks(rows, self.where, "noise", spec.seed, nimg)
-        x_tn, condition = self.views(self.clean(index, nimg, rows), index, sigma_tn, drawn)
+        x_tn, condition = self.views(images, fixed, index, sigma_tn, drawn)
         extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
         x_t = x_tn + per_sample(extra).to(x_tn) * drawn.normal(*x_tn.shape[1:])
         sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
