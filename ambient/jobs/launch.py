@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # What a launcher tells a rank: its number, how many there are, its number on this node.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -98,11 +98,9 @@ def group() -> Iterator[None]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
                                    timeout=LONGEST)
     follow_launcher(signal.SIGTERM)
-    try:
-        yield
-        distributed.all_reduce(torch.zeros(1))
-    finally:
-        distributed.destroy_process_group()
+    yield
+    distributed.all_reduce(torch.zeros(1))
+    distributed.destroy_process_group()  # not by one that failed: others wait for it, and its end tells them
 
 
 @contextmanager
@@ -128,7 +126,7 @@ def departure(ranks: int) -> Iterator[None]:
         os._exit(status if isinstance(status, int) else int(status is not None))
 
 
-def agreed(value: bool) -> bool:
+def agreed(value: Any) -> Any:
     """The first rank's `value`, on every rank."""
     if size() == 1:
         return value

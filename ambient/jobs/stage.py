@@ -88,7 +88,7 @@ class Job:
         """An expected error ends the process with one line (AMBIENT_TRACEBACK: with the whole trace)."""
         try:
             yield
-        except (ValueError, OSError, ArithmeticError) as error:
+        except (ValueError, OSError, ArithmeticError, MemoryError) as error:
             if "AMBIENT_TRACEBACK" in os.environ:
                 raise
             raise SystemExit(f"{self.name}: error: {printable(error)}") from None

@@ -98,6 +98,24 @@ class State:
                 self.set_aside(name, f"damaged ({error})")
             return None
 
+    def told(self, name: str) -> dict:
+        """The facts of a piece that is known to be sound: its bytes are not looked at again."""
+        return records.read(self.folder / f"{name}.json")["facts"]
+
+    def note(self, name: str, facts: Mapping) -> None:
+        """Leave something for the next attempt, as JSON."""
+        records.write(self.folder / f"{name}.json", facts)
+
+    def noted(self, name: str) -> dict:
+        """What an attempt left; {} where none did, or nothing sound."""
+        path = self.folder / f"{name}.json"
+        try:
+            return records.read(path)
+        except (OSError, ValueError) as error:
+            if path.exists():
+                records.set_aside(path, f"damaged ({error})")
+            return {}
+
     def set_aside(self, name: str, why: str) -> None:
         """Take a piece out of use, and keep its files."""
         for suffix in (".json", ".safetensors"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -23,7 +23,8 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec
 from ambient.storage.files import sync_folder, write_text
-from ambient.training import shares
+from ambient.training import engine, parts, shares
+from ambient.training.parts import LossOf
 from ambient.training.weights import not_finite
 
 ALGORITHMS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -31,7 +32,6 @@ DECAYS = {"constant": lambda spec, nimg: 1.0,
           "cosine": lambda spec, nimg: schedules.cosine(nimg, spec.ramp_nimg, spec.nimg, spec.decay_to),
           "inverse_sqrt": lambda spec, nimg: schedules.inverse_sqrt(nimg, spec.decay_nimg)}
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
-LossOf = Callable[[int, shares.Share], Tensor]
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
 
@@ -55,9 +55,9 @@ def ema_beta(spec: OptimiserSpec, nimg: int, width: int = 0) -> float:
 class Fit:
     """A network in training: its weights, averages of them, and Adam's moments."""
 
-    def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
+    def __init__(self, network: nn.Module, spec: OptimiserSpec, number: int = 1) -> None:
         self.network, self.spec = network, spec
-        self.parts = 1  # of this rank's rows, one after the other; doubled when a GPU's memory is too small
+        self.parts = number  # of this rank's rows, one after the other; doubled when memory is too small
         self.names = [name for name, _ in network.named_parameters()]
         self.weights = [parameter for _, parameter in network.named_parameters()]
         self.constrained = constrained(network)
@@ -108,17 +108,12 @@ class Fit:
     def gradient(self, loss_of: LossOf, nimg: int) -> Tensor | None:
         """Loss and gradients of this rank's rows, summed over its parts; None where memory is too small.
 
-        The rows are cut no smaller than one each: then the error passes.
+        The rows are cut no smaller than one each: then the error passes. It passes on several ranks, too.
         """
-        total = self.weights[0].new_zeros(())
         try:
-            for number in range(self.parts):
-                loss = loss_of(nimg, shares.Share(number, self.parts)) / self.parts
-                loss.backward()
-                total += loss.detach()
-            return total
+            return parts.backward(loss_of, nimg, self.parts)
         except torch.OutOfMemoryError:
-            if self.spec.batch % (2 * self.parts * ranks.size()):
+            if ranks.size() > 1 or not parts.can_be_halved(self.parts, self.spec.batch):
                 raise
         self.adam.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
@@ -136,7 +131,7 @@ class Fit:
         while (loss := self.gradient(loss_of, nimg)) is None:
             self.parts *= 2
             stopping.say(f"out of GPU memory: a batch of {spec.batch} goes on in {self.parts} parts")
-        shares.average([loss, *(w.grad for w in self.weights if w.grad is not None)])
+        loss = shares.mean(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, spec.clip)
         if not torch.isfinite(norm):
             raise FloatingPointError(
@@ -160,25 +155,27 @@ class Run:
         self.every = max(self.spec.nimg // LOG_LINES // self.spec.batch, 1) * self.spec.batch
         self.saved = time.monotonic()
 
-    def resume(self, position: int) -> None:
-        """Go on from the checkpoint at a position (0: from the beginning)."""
+    def resume(self, position: int, facts: Mapping) -> None:
+        """Go on from the checkpoint at a position (0: from the beginning), which says `facts`."""
         if not position:
             return
-        tensors, facts = self.state.get(f"checkpoint-{position}")
-        self.nimg, self.lines, self.fitting.parts = position, facts["log"], facts["parts"]
+        self.nimg, self.lines = position, list(facts["log"])
         self.total, self.steps = facts["total"], facts["steps"]
-        self.fitting.restore(tensors)
+        self.fitting.restore(self.state.get(f"checkpoint-{position}")[0])
         print(f"{self.name}: resuming after {position:,} images", flush=True)
 
     def save(self) -> None:
         """Write a checkpoint. The log goes with it: a file of its own could be lost or altered alone."""
         patiently(self.state.save, self.nimg, self.fitting.tensors(), {
-            "total": self.total, "steps": self.steps, "parts": self.fitting.parts, "log": self.lines})
+            "total": self.total, "steps": self.steps, "parts": self.fitting.parts, "ranks": ranks.size(),
+            "log": self.lines})
         self.saved = time.monotonic()
 
     def step(self, loss_of: LossOf) -> str | None:
         """One step; returns the line of the log that it completes."""
-        self.total, self.steps = self.total + self.fitting.step(loss_of, self.nimg), self.steps + 1
+        with parts.noting(self.state, self.nimg, self.spec.batch, self.fitting.parts):
+            self.total += self.fitting.step(loss_of, self.nimg)
+        self.steps += 1
         self.nimg += self.spec.batch
         if self.nimg % self.every and self.nimg != self.spec.nimg:
             return None
@@ -186,6 +183,16 @@ class Run:
         self.lines.append(json.dumps({"nimg": self.nimg, "loss": mean,
                                       "lr": learning_rate(self.spec, self.nimg)}))
         return self.lines[-1]
+
+
+def before(state: State, marks: tuple[int, ...], piece: str) -> tuple[int, dict, int]:
+    """What the first rank finds in the state, for all: images seen, the facts of their checkpoint, parts."""
+    found = None
+    if ranks.first():
+        position = state.newest(marks, piece)
+        facts = state.told(f"checkpoint-{position}") if position else {}
+        found = position, facts, parts.of_earlier(state, facts)
+    return launch.agreed(found)
 
 
 def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, state: State,
@@ -201,9 +208,11 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
     step, saves and leaves with status `stopping.RESUME`. The state holds the end of the training when it
     returns.
     """
-    run = Run(named(name), Fit(network, spec), state)
-    run.resume(launch.agreed(ranks.first() and state.newest(marks, piece)))
     network.train()
+    position, facts, least = before(state, marks, piece)
+    loss_of, number = engine.spread(network, loss_of, spec, position, least)
+    run = Run(named(name), Fit(network, spec, number), state)
+    run.resume(position, facts)
     progress = Progress(name, spec.nimg, run.nimg)
     with logged(run) if ranks.first() else nullcontext(lambda line: None) as write:
         if ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None:

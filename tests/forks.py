@@ -1,0 +1,116 @@
+"""Ranks for tests: processes forked from one that has loaded torch, which takes each for seconds."""
+
+import multiprocessing
+import os
+import socket
+import sys
+
+LOADS = ["torch._dynamo", "torch.distributed.fsdp", "torch.distributed.checkpoint", "ambient.stages.train",
+         "tests.tiny"]
+
+
+def free_port():
+    """A port at which ranks may meet."""
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        return taken.getsockname()[1]
+
+
+def enter(rank, size, port, log, environment, work, arguments):
+    """Play a rank that torchrun started, at `work(*arguments)`. What it says goes to a log."""
+    os.environ.update(environment, TORCHELASTIC_RUN_ID="test", RANK=str(rank), WORLD_SIZE=str(size),
+                      LOCAL_RANK=str(rank), MASTER_ADDR="localhost", MASTER_PORT=str(port))
+    sys.stdout = sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115 (until the process ends)
+    import torch
+
+    from ambient.jobs import launch
+
+    torch.set_num_threads(1)
+    with launch.departure(size), launch.group():
+        work(*arguments)
+
+
+def train(limits, broken, *given):
+    """A training on ranks of which each has memory for so many rows at once.
+
+    `broken`: from which step on the last rank has memory for half as many.
+    """
+    import torch
+    from torch import distributed
+
+    from ambient.training.batches import AmbientBatches
+    from ambient.training.loop import Fit
+    from tests import tiny
+
+    limit, loss, step, steps = limits[distributed.get_rank()], AmbientBatches.loss, Fit.step, []
+
+    def limited(self, nimg, share):
+        rows, last = share.rows(self.spec.optimiser.batch), distributed.get_rank() == len(limits) - 1
+        if rows.stop - rows.start > (limit // 2 if last and broken and len(steps) >= broken else limit):
+            raise torch.OutOfMemoryError
+        return loss(self, nimg, share)
+
+    def counted(self, *rest):
+        steps.append(1)
+        return step(self, *rest)
+
+    AmbientBatches.loss, Fit.step = limited, counted
+    tiny.run_training(*given)
+
+
+def losses_with_an_unused_weight(path):
+    """Two steps of a network of which no loss uses one layer: (losses, weights), written to `path`."""
+    import torch
+    from safetensors.torch import save_file
+
+    from ambient.training import engine
+    from ambient.training.loop import Fit
+    from tests import tiny
+
+    network = torch.nn.ModuleDict({"used": torch.nn.Linear(3, 1), "unused": torch.nn.Linear(3, 1)})
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.fill_(0.5)
+    made = tiny.optimiser(ramp_nimg=0, decay="constant", algorithm="adamw", weight_decay=0.1)
+    x = torch.arange(48.0).reshape(16, 3).cos()
+
+    def loss(nimg, share):
+        return network["used"](x[share.rows(16)] * (1 + nimg)).square().mean()
+
+    used, parts = engine.spread(network, loss, made, 0, 1)
+    fitting = Fit(network, made, parts)
+    losses = [fitting.step(used, nimg) for nimg in (0, 16)]
+    save_file(network.state_dict() | {"losses": torch.tensor(losses)}, path)
+
+
+class Ranks:
+    """Some processes at one work."""
+
+    def __init__(self, size, folder, work, *arguments, environment=None):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LOADS)
+        folder.mkdir(exist_ok=True)
+        self.logs = [folder / f"rank-{rank}.log" for rank in range(size)]
+        given = (size, free_port())
+        self.processes = [context.Process(target=enter, args=(
+            rank, *given, str(self.logs[rank]), environment or {}, work, arguments)) for rank in range(size)]
+        for process in self.processes:
+            process.start()
+
+    def said(self):
+        """All that the ranks have said."""
+        return "\n".join(log.read_text() for log in self.logs if log.exists())
+
+    def done(self, status=0):
+        """Wait for the end, which is to have a status."""
+        for process in self.processes:
+            process.join(120)
+        assert [process.exitcode for process in self.processes] == [status] * len(self.processes), self.said()
+        return self.said()
+
+    def kill(self):
+        """SIGKILL, at once."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.join()

@@ -1,0 +1,83 @@
+"""Several ranks at one training: what they end in, however often they are killed or run out of memory."""
+
+import time
+
+import pytest
+from forks import Ranks, losses_with_an_unused_weight, train
+from safetensors.torch import load_file
+from tiny import run_training
+from torch.testing import assert_close
+
+from ambient.storage.files import sha256
+from ambient.training.weights import read_weights
+
+FREE = [16] * 4  # rows that a rank has memory for: all of a batch
+OFTEN = {"AMBIENT_CHECKPOINT_SECONDS": "0"}
+
+
+def training(folder, mixture, annotations, size, limits=FREE, broken=0, environment=None):
+    """Ranks that train in a folder, and go on where others were stopped."""
+    return Ranks(size, folder, train, limits[:size], broken, mixture, annotations, folder,
+                 environment=environment)
+
+
+def checkpoints(folder):
+    return sorted(int(path.stem.split("-")[1]) for path in folder.glob("state/*/checkpoint-*.json"))
+
+
+def wait(condition, process):
+    until = time.monotonic() + 60
+    while not condition():
+        assert process.is_alive() and time.monotonic() < until
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def alone(mixture, annotations, tmp_path_factory):
+    """The weights of one rank's training, which is undisturbed."""
+    return read_weights(run_training(mixture, annotations, tmp_path_factory.mktemp("alone")))
+
+
+@pytest.mark.parametrize(("size", "kills"), [(2, 1), (4, 5)])
+def test_killed_ranks_end_in_the_same_bytes(size, kills, mixture, annotations, alone, tmp_path):
+    """SIGKILL after checkpoints; an undisturbed training beside it, and that of one rank but for rounding.
+
+    Sums of four ranks show their order, which two ranks hide.
+    """
+    training(tmp_path / "whole", mixture, annotations, size).done()
+    folder = tmp_path / "killed"
+    for kill in range(1, kills + 1):
+        ranks = training(folder, mixture, annotations, size, environment=OFTEN)
+        wait(lambda goal=16 * kill: checkpoints(folder)[-1:] >= [goal], ranks.processes[0])
+        ranks.kill()
+    said = training(folder, mixture, annotations, size, environment=OFTEN).done()
+    assert "resuming after" in said
+    for name in ("denoiser.safetensors", "loss.jsonl"):
+        assert sha256(tmp_path / "whole" / name) == sha256(folder / name)
+    found = read_weights(folder / "denoiser.safetensors")
+    for name, tensor in alone.items():
+        assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_a_rank_with_less_memory_has_all_take_smaller_parts(mixture, annotations, alone, tmp_path):
+    """Found before a first step; when it is found later, the next attempt takes parts of half the size."""
+    ranks = training(tmp_path, mixture, annotations, 2, [8, 4], broken=3)
+    ranks.processes[1].join(60)
+    assert ranks.processes[1].exitcode == 1
+    ranks.kill()  # as a launcher does
+    assert "a batch of 16 goes on in 2 parts on each rank" in ranks.said()
+    assert ("out of GPU memory after 32 images, with a batch of 16 in 2 parts on each of 2 ranks; the same "
+            "command goes on from the last checkpoint, in 4 parts") in ranks.said()
+    training(tmp_path, mixture, annotations, 2, [2, 2]).done()
+    for name, tensor in read_weights(tmp_path / "denoiser.safetensors").items():
+        assert_close(tensor, alone[name], rtol=1e-3, atol=1e-5)
+
+
+def test_weights_that_no_loss_uses_stay_as_they_are(tmp_path):
+    """AdamW would make them smaller, were they given a gradient of zero."""
+    losses_with_an_unused_weight(tmp_path / "1")
+    Ranks(2, tmp_path, losses_with_an_unused_weight, tmp_path / "2").done()
+    one, two = load_file(tmp_path / "1"), load_file(tmp_path / "2")
+    assert (two["unused.weight"] == 0.5).all() and (two["used.weight"] != 0.5).all()
+    for name, tensor in one.items():
+        assert_close(two[name], tensor)
