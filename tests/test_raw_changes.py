@@ -18,7 +18,7 @@ from ambient.data.raw import Raw
 from ambient.data.sources import cifar10
 from ambient.jobs import guard
 from ambient.specs import DatasetSpec
-from ambient.storage.files import sha256_of_raw
+from ambient.storage.files import HELD, sha256_of_raw
 from tests.raw_images import IMAGES, PIXELS, encoded, files_of, make_folder, make_zip, prepared, refused
 
 CLASSES = {f"{name}/{i}.png": encoded(PIXELS[i]) for i, name in enumerate(("cat", "dog", "cat"))}
@@ -110,12 +110,12 @@ def test_memory_is_of_a_few_images_not_of_all(tmp_path):
     assert float(done.stdout) < 32
 
 
-def test_the_cost_model_asks_for_the_prepared_images_and_a_few_raw_ones():
+@pytest.mark.parametrize(("count", "prepared_mb"), [(50, 50 * 3 * 512**2 / 1e6), (5239, HELD / 1e6)])
+def test_the_cost_model_asks_for_prepared_images_that_are_in_memory_and_a_few_raw_ones(count, prepared_mb):
     class Afhq:
         @staticmethod
         def dataset(name):
-            return DatasetSpec("images", 512, 3, num_images=5239)
-    prepared_mb = 5239 * 3 * 512**2 / 1e6
+            return DatasetSpec("images", 512, 3, num_images=count)
     assert prepared_mb + 500 < Costs(Afhq).prepare("dogs").memory_mb < 1.2 * prepared_mb + 1000
 
 

@@ -18,10 +18,12 @@ from ambient.settings import Experiments
 from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkCost, SamplingSpec, TrainingSpec
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import require
+from ambient.storage.files import HELD
 
 OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
 STARTUP_MINUTES = 10
 BASE_MB = 4000  # libraries and the CUDA context
+ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
 
 
@@ -63,6 +65,11 @@ class Work:
 LITTLE = Work(cpu_minutes=2)  # of a job that draws or tabulates
 
 
+def in_memory_mb(size: float) -> float:
+    """Of an array of so many bytes what is in memory at once, MB: the rest is read when it is asked for."""
+    return min(size, HELD) / 1e6
+
+
 class Costs:
     """The work of each job of a scale. Dataset sizes are those of its configuration."""
 
@@ -85,24 +92,24 @@ class Costs:
         return self.data(study)[0], *self.experiments.shape(study)
 
     def data_mb(self, study: str) -> float:
-        """All images of a study as float32, MB."""
+        """The images of a study that are in memory at once, as float32, MB."""
         images, channels, resolution = self.data(study)
-        return images * channels * resolution**2 * 4 / 1e6
+        return 4 * in_memory_mb(images * channels * resolution**2)
 
     def prepare(self, dataset: str) -> Work:
-        """Libraries and a few raw images (or all of CIFAR-10's), and the images that are kept, prepared."""
+        """Libraries and a few raw images (or all of CIFAR-10's); photographs are prepared in memory."""
         spec = self.experiments.dataset(dataset)
         images = spec.num_images or 50_000
+        prepared = (spec.max_images or images) * spec.channels * spec.resolution**2
         return Work(cpu_minutes=images / 500 / 60,
-                    memory_mb=1000 + 1.1 * (spec.max_images or images) * spec.channels
-                    * spec.resolution**2 / 1e6)
+                    memory_mb=1000 + (1.1 * prepared / 1e6 if spec.CONVERTS else in_memory_mb(prepared)))
 
     def scores(self, dataset: str, scorer: str) -> Work:
-        """What the scorer's kind says that its images cost, and three copies of them."""
+        """What the scorer's kind says that its images cost; 3 kB an image for scores of its patches."""
         spec, (images, channels, resolution) = self.experiments.scorer(scorer), self.dataset(dataset)
         return Work(flops=spec.flops(images), gpu=spec.flops(images) > 0, ranks=spec.PER_IMAGE,
-                    cpu_minutes=images / spec.RATE / 60,
-                    memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
+                    cpu_minutes=images / spec.RATE / 60, memory_mb=BASE_MB + 3e-3 * images
+                    + 3 * in_memory_mb(images * channels * resolution**2))
 
     def sample_scores(self, run: str, scorer: str) -> Work:
         """The same for the samples of a run's last snapshot."""
@@ -111,7 +118,7 @@ class Costs:
         _, channels, resolution = self.data(self.experiments.run(run).study)
         return Work(flops=spec.flops(images), gpu=spec.flops(images) > 0, ranks=True,
                     cpu_minutes=images / spec.RATE / 60,
-                    memory_mb=BASE_MB + 3 * images * channels * resolution**2 / 1e6)
+                    memory_mb=BASE_MB + 3 * in_memory_mb(images * channels * resolution**2))
 
     def corrupt(self, study: str) -> Work:
         images = self.data(study)[0]
@@ -124,20 +131,22 @@ class Costs:
         passes = 6.0 * seen + (0 if spec.shift else images)
         return Work(flops=2 * spec.multiply_adds(resolution, channels) * passes, gpu=True, ranks=True,
                     batch=batch,
-                    memory_mb=BASE_MB + 5 * images * channels * resolution**2 / 1e6)
+                    memory_mb=BASE_MB + 5 * in_memory_mb(images * channels * resolution**2))
 
     def encode(self, study: str) -> Work:
         images, channels, resolution = self.data(study)
         spec = self.experiments.encoder(self.experiments.study(study).encoder)
         wide, side = spec.latent(resolution)
         return Work(flops=2 * spec.multiply_adds(resolution, channels) * images, gpu=True, ranks=True,
-                    memory_mb=BASE_MB + self.data_mb(study) + 16 * images * wide * side**2 / 1e6)
+                    memory_mb=BASE_MB + self.data_mb(study)
+                    + 16 * min(images, 1024) * wide * side**2 / 1e6)
 
     def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, network: NetworkCost) -> Work:
         """Training: three forward passes an image, five copies of the weights twice over."""
         return Work(flops=6.0 * network.multiply_adds * spec.optimiser.nimg, gpu=True, ranks=True,
                     batch=spec.optimiser.batch,
-                    memory_mb=BASE_MB + 4 * self.data_mb(study) + 40 * network.parameters / 1e6,
+                    memory_mb=BASE_MB + 4 * self.data_mb(study) + self.data(study)[0] * ROW_MB
+                    + 40 * network.parameters / 1e6,
                     activations_mb=spec.optimiser.batch * network.features * 4 * CPU_ACTIVATIONS / 1e6)
 
     def classifier(self, study: str, classifier: str) -> Work:
@@ -161,17 +170,18 @@ class Costs:
     def annotate(self, study: str, annotation: str) -> Work:
         spec: AnnotationSpec = self.experiments.annotation(study, annotation)
         images, channels, resolution = self.points(study)
-        flops = 0.0
+        flops = curves = 0.0
         for name in self.experiments.crop_classifiers(annotation) or [
                 self.experiments.classifier_of(annotation)]:
             if name is None:
                 return Work(cpu_minutes=1, memory_mb=2000 + 2 * self.data_mb(study))
             classifier = self.experiments.classifier(study, name)
             asked = spec.num_sigmas * spec.num_trials
+            curves = 16 * images * spec.num_sigmas / 1e6  # MB of P(corrupted), and of it smoothed
             if classifier.crop:
                 asked = (-(-resolution // classifier.crop)) ** 2
             flops += 2.0 * classifier.network.cost(resolution, channels, True).multiply_adds * images * asked
-        return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * self.data_mb(study))
+        return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * self.data_mb(study) + curves)
 
     def combine(self, run: str) -> Work:
         return Work(cpu_minutes=2, memory_mb=1000 + 8 * self.data_mb(self.experiments.run(run).study))
@@ -193,7 +203,7 @@ class Costs:
         images = spec.images(len(training.snapshots))
         passes = images * (2 * spec.sampler.num_steps - 1)
         return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,
-                    memory_mb=BASE_MB + 3 * images * shown * resolution**2 / 1e6)
+                    memory_mb=BASE_MB + 3 * min(images, 5000) * shown * resolution**2 / 1e6)
 
     def features(self, images: int, detector: str) -> Work:
         """Features of images, what the detector's kind says that one costs."""

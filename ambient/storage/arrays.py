@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient.storage.files import atomic
+from ambient.storage.files import HELD, atomic
 
-HELD = 2**28  # bytes: an array of no more is read at once
 BLOCK = 2**26  # bytes, about, that are written at once
 LARGEST_READ = 2**30  # bytes: systems read no more than 2^31 at once
 # Names of types in the file, in the order in which safetensors lays arrays out: the widest numbers first, so

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+HELD = 2**28  # bytes: an array of a file is read at once if it has no more (`ambient.storage.arrays`)
+
 
 def temporary_beside(path: Path) -> Path:
     """A new, empty file with a name of its own in the folder of `path`, which is made where it is missing.
