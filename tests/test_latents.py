@@ -33,8 +33,14 @@ from tests import finished, tiny
 CODER = specs.EncoderSpec("autoencoder", latent_channels=2, widths=(16,), nimg=1600, batch=16,
                           precision="float32", lr=0.005)
 OVERLAY = """extends: tiny
+datasets: {digits: {max_images: 150}}
 encoders:
   little: {kind: autoencoder, latent_channels: 2, widths: [16], nimg: 640, batch: 32, precision: float32}
+scorers: {contrast: {kind: measure, measure: contrast}}
+corruptions:
+  best: {op: rank, scorer: contrast}
+  best-alone: {op: rank, scorer: contrast, drop: true}
+annotations: {half: {method: fixed, sigma_min: 0.5, label: From sigma 0.5 on}}
 studies:
   controlled:
     encoder: little
@@ -42,10 +48,19 @@ studies:
     annotation: {num_sigmas: 6, epsilon: 0.02}
     training: {augment: {transforms: []}, snapshots: [256]}
     sampling: {num_samples: 40}
-datasets: {digits: {max_images: 150}}
-tables: {table2a: {title: Digits, rows: [only-clean, ambient-blur-0.6]}}
+  other: {like: controlled, training: {loss: {buffer: 6.0}}}
+tables:
+  table2a: {title: Digits, rows: [only-clean, ambient-blur-0.6]}
+  best:
+    title: Digits by contrast
+    defaults: {study: controlled}
+    rows:
+      best-alone: {corruption: best-alone, annotation: clean, label: Only good}
+      best-half: {corruption: best, annotation: half}
+      best-other: {study: other, corruption: best, annotation: half}
 """
 MIXTURE = "results/away/mixtures/controlled/blur-0.6/clean-0.2.safetensors"
+DATA = "results/away/data/digits.safetensors"
 LATENTS = MIXTURE.replace("mixtures", "latents")
 ENCODER = "results/away/encoders/digits/little.safetensors"
 
@@ -232,7 +247,7 @@ def tree(tmp_path_factory):
     folder, patch = tmp_path_factory.mktemp("encoded"), pytest.MonkeyPatch()
     finished.configure(folder, OVERLAY)
     patch.chdir(folder)
-    finished.make(folder, "results/away/table2a.csv")
+    finished.make(folder, "results/away/table2a.csv", "results/away/best.png")
     patch.undo()
     return folder
 
@@ -261,11 +276,39 @@ def test_files_larger_than_the_memory_give_the_same_bytes(tree, tmp_path, monkey
     monkeypatch.setattr(arrays, "BLOCK", 5000)
     finished.configure(tmp_path, OVERLAY)
     monkeypatch.chdir(tmp_path)
-    finished.make(tmp_path, "results/away/table2a.csv")
+    finished.make(tmp_path, "results/away/table2a.csv", "results/away/best.png")
     written = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").rglob("*.*")
                      if path.suffix in (".safetensors", ".csv") and ".state" not in str(path))
-    assert len(written) > 15
+    assert len(written) > 25
     assert [path for path in written if (tmp_path / path).read_bytes() != (tree / path).read_bytes()] == []
+
+
+def test_mixtures_of_a_datasets_own_images_share_its_latents(tree):
+    """They have no images, whichever of them are good, and whichever study it is."""
+    mixtures = sorted((tree / "results/away/mixtures").glob("*/best*/*.safetensors"))
+    assert [path.parts[-3:-1] for path in mixtures] == [
+        ("controlled", "best"), ("controlled", "best-alone"), ("other", "best")]
+    assert all(set(read_arrays(path)) == {"ids", "labels", "corrupted"} for path in mixtures)
+    whole = tree / "results/away/latents/controlled/none/clean-1.0.safetensors"
+    np.testing.assert_array_equal(latents.read(whole).ids, datasets.read(tree / DATA).ids)
+    every = list((tree / "results/away/latents").rglob("*.safetensors"))
+    assert len(every) == 3  # the others are of blur, and of its good images alone
+    for run in ("best-alone", "best-half", "best-other"):
+        read = manifest.read(manifest.path_for(tree / f"results/away/runs/{run}/seed-0/denoiser.safetensors"))
+        assert [entry["path"] for entry in read["inputs"]["latents"]] == [
+            "../../../latents/controlled/none/clean-1.0.safetensors"]
+
+
+def test_a_mixture_without_images_is_shown_by_its_dataset_alone(tree):
+    mixture = datasets.read(tree / "results/away/mixtures/controlled/best-alone/clean-0.2.safetensors")
+    data = datasets.read(tree / DATA)
+    shown = mixture.shown(data)
+    np.testing.assert_array_equal(shown.images, data.images[np.isin(data.ids, mixture.ids)])
+    assert len(mixture.ids) == 30 and shown.shown(data) is shown
+    with pytest.raises(ValueError, match="no image for sample"):
+        mixture.shown(data.taken(np.arange(5)))
+    with pytest.raises(ValueError, match="no images of its own, so that its latents are needed"):
+        Points(mixture)
 
 
 def test_latents_have_a_standard_deviation_of_a_half(tree):

@@ -213,12 +213,19 @@ def check_latents(results: Results, run: Run, data: Result) -> None:
     encoded = parents(results, run.denoiser, "latents", "encode")
     coders = parents(results, run.samples, "encoder", "encoder")
     for one in encoded:
-        if parent(results, one, "data", "corrupt") not in mixtures:
+        source = parent(results, one, "data", "corrupt", "prepare")
+        if source not in mixtures and not all(is_of(results, mixture, source) for mixture in mixtures):
             raise Loose(f"trained on {one.path}, which are latents of other images than {data.path}")
         if [parent(results, one, "encoder", "encoder")] != coders:
             raise Loose(f"trained on {one.path}, of another encoder than {run.samples.path} was decoded by")
     if coders and not encoded:
         raise Loose(f"{run.samples.path} was decoded, and its denoiser was trained on pixels")
+
+
+def is_of(results: Results, mixture: Result, dataset: Result) -> bool:
+    """Whether all images of a mixture are a dataset's own, as they are."""
+    done = operation(setting(mixture, "op"), setting(mixture, "params"), mixture.path)
+    return done is not None and done.KEEPS and parent(results, mixture, "data", "prepare") is dataset
 
 
 def check_beside(results: Results, run: Run, usable: Sequence[Result], beside: Sequence[Result]) -> None:

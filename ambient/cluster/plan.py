@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ambient.cluster.cost import Costs, Work
 from ambient.settings import Experiments
@@ -37,13 +37,21 @@ def disk_bytes(experiments: Experiments, target: str | None = None) -> int:
     """Bytes that arrays and weights take, with the checkpoints of all trainings at work at once."""
     costs, total = Costs(experiments), 0
     for kind, names in ((job.kind, job.names) for job in wanted(experiments, target)):
-        if kind in ("prepare", "corrupt"):
-            given = costs.dataset(names["dataset"]) if kind == "prepare" else costs.data(names["study"])
-            images, channels, side = given
-            total += images * channels * side**2
+        if kind in ("prepare", "corrupt", "encode"):
+            total += bytes_of_images(kind, names, costs)
         elif kind in ("train", "sample", "reconstruct"):
             total += bytes_of_run(kind, names["run"], costs)
     return total
+
+
+def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:
+    """Bytes of a dataset, of a mixture, which may have no images of its own, or of latents."""
+    if kind == "corrupt" and costs.experiments.shares_latents(names["study"], names["corruption"]):
+        return costs.data(names["study"])[0] * 17  # labels, ids, and which are corrupted
+    images, channels, side = costs.dataset(names["dataset"]) if kind == "prepare" else (
+        costs.points(names["study"]) if kind == "encode" else costs.data(names["study"]))
+    each = 2 * 4 if kind == "encode" else 1  # mean and standard deviation, float32
+    return images * channels * side**2 * each
 
 
 def bytes_of_run(kind: str, run: str, costs: Costs) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ambient.data.aligned import rows_of
 from ambient.storage.arrays import Array, open_arrays, selected, write_by_rows
 
 MAX_CLASSES = 100_000  # networks are told a class by a vector of so many numbers
@@ -18,13 +19,14 @@ MAX_CLASSES = 100_000  # networks are told a class by a vector of so many number
 class Dataset:
     """Images with stable ids; a mixture says of each whether it is corrupted.
 
-    images: uint8 (N, C, H, W), H = W; where they are many, some are read when they are asked for. labels:
-    int64 (N,), -1 where there is none. ids: int64 (N,), rising. corrupted: uint8 (N,), 1 or 0, or None for a
-    dataset that is no mixture. Photographs have the names of their files too, one a line (uint8, UTF-8), and
-    scores, float64 (N,), where a rule that gives scores chose them.
+    images: uint8 (N, C, H, W), H = W; where they are many, some are read when they are asked for. A mixture
+    of a dataset's own images may have None, if what learns from it reads latents. labels: int64 (N,), -1
+    where there is none. ids: int64 (N,), rising. corrupted: uint8 (N,), 1 or 0, or None for a dataset that is
+    no mixture. Photographs have the names of their files too, one a line (uint8, UTF-8), and scores, float64
+    (N,), where a rule that gives scores chose them.
     """
 
-    images: Array
+    images: Array | None
     labels: np.ndarray
     ids: np.ndarray
     corrupted: np.ndarray | None = None
@@ -32,11 +34,11 @@ class Dataset:
     scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        shape = self.images.shape
-        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] not in (1, 3) \
-                or shape[2] != shape[3]:
+        shape = self.ids.shape if self.images is None else self.images.shape
+        if self.images is not None and (self.images.dtype != np.uint8 or len(shape) != 4
+                                        or shape[1] not in (1, 3) or shape[2] != shape[3]):
             raise ValueError(f"images are {self.images.dtype} {shape}, allowed: uint8 (N, 1 or 3, H, H)")
-        if not len(self.images):
+        if not shape[0] or self.images is self.corrupted is None:
             raise ValueError("the dataset has no images")
         for name in ("labels", "ids", "corrupted", "scores"):
             values = getattr(self, name)
@@ -61,6 +63,13 @@ class Dataset:
         """The names of the images' files; none where they have none."""
         return [] if self.names is None else self.names.tobytes().decode().split("\n")
 
+    def shown(self, dataset: Dataset) -> Dataset:
+        """This one with its images, which a dataset has; as it is where it has them. Raises `ValueError`."""
+        if self.images is not None:
+            return self
+        rows = rows_of(dataset.ids, self.ids, "image")
+        return dataclasses.replace(self, images=selected(dataset.images, rows))
+
     def taken(self, rows: np.ndarray) -> Dataset:
         """Some of its images: `rows` are their places, or says of each whether it is taken."""
         names = None if self.names is None else joined(np.array(self.file_names)[rows].tolist())
@@ -77,15 +86,15 @@ class Dataset:
 def read(path: Path) -> Dataset:
     """Read a prepared dataset or mixture. Raises `ValueError` naming the file."""
     try:
-        return Dataset(**open_arrays(path, "images"))
+        return Dataset(**{"images": None} | open_arrays(path, "images"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a prepared dataset ({error})") from None
 
 
 def write(path: Path, data: Dataset, check: Callable[[], None] = lambda: None) -> None:
     """Write a dataset, atomically. `check` is called when all is written: what it raises leaves no file."""
-    arrays = {"images": data.images, "labels": data.labels.astype(np.int64),
-              "ids": data.ids.astype(np.int64)}
+    arrays = {} if data.images is None else {"images": data.images}
+    arrays |= {"labels": data.labels.astype(np.int64), "ids": data.ids.astype(np.int64)}
     if data.corrupted is not None:
         arrays["corrupted"] = data.corrupted.astype(np.uint8)
     if data.names is not None:

@@ -54,14 +54,18 @@ def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]
 
 
 def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], annotations: Sequence[Path],
-         columns: int = 12) -> plt.Figure:
-    """Real images, then for each run its first samples and the training image nearest to each of them."""
+         images: Sequence[Path] = (), columns: int = 12) -> plt.Figure:
+    """Real images, then for each run its first samples and the training image nearest to each of them.
+
+    `images`: the datasets of those mixtures that have no images, in the order of the rows.
+    """
     references: dict[str, np.ndarray] = {}
-    lines = []
+    lines, beside = [], iter(images)
     for row, path, mixture, table in zip(spec.rows, samples, mixtures, annotations, strict=True):
         arrays, data = open_arrays(path), read(mixture)
-        for name, images in real(row, data, columns):
-            references.setdefault(f"{row.target or row.dataset}, {name}" if several(spec) else name, images)
+        data = data if data.images is not None else data.shown(read(next(beside)))
+        for name, shown in real(row, data, columns):
+            references.setdefault(f"{row.target or row.dataset}, {name}" if several(spec) else name, shown)
         drawn = part(arrays[max(arrays, key=int)], 0)[:columns]
         trained = selected(data.images, usable(data, table))
         lines.append((f"samples: {label_of(row, spec.rows)}", drawn))

@@ -16,17 +16,19 @@ from ambient.specs import RowSpec, TableSpec
 
 
 def drawn(spec: TableSpec, *, table: Path, metrics: Sequence[Path], samples: Sequence[Path],
-          losses: Sequence[Path], mixtures: Sequence[Path], reports: Sequence[Path],
-          annotations: Sequence[Path], summaries: Sequence[Path]) -> Iterator[tuple[str, plt.Figure]]:
+          losses: Sequence[Path], mixtures: Sequence[Path], images: Sequence[Path],
+          reports: Sequence[Path], annotations: Sequence[Path],
+          summaries: Sequence[Path]) -> Iterator[tuple[str, plt.Figure]]:
     """(role of its PNG in the stage `figures`, figure) of all that belongs to a table.
 
     Of each row: `metrics` (one a training seed), `samples` and `losses` of the first training seed, its
-    `mixtures`, `annotations` and their `summaries`; of each annotated row `reports`, its classifiers'.
+    `mixtures`, `annotations` and their `summaries`; of each annotated row `reports`, its classifiers'; of
+    each whose mixture has no images `images`, the dataset.
     """
     yield "out", distances(spec, pd.read_csv(table))
     yield "out_curves", curves(spec, metrics, losses)
     yield "out_classifiers", classifiers(spec, annotated(spec, annotations, summaries), reports)
-    yield "out_grid", grid(spec, samples, mixtures, annotations)
+    yield "out_grid", grid(spec, samples, mixtures, annotations, images)
 
 
 def annotated(spec: TableSpec, *files: Sequence[Path]) -> list[tuple]:

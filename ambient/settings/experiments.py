@@ -286,6 +286,14 @@ class Experiments(Scores):
         """The runs that this scale's tables ask for, each once, in order."""
         return list(dict.fromkeys(row.run for table in self.tables.values() for row in table.rows))
 
+    def encoded_first(self, study: str) -> str:
+        """The first study of the tables' runs with a study's dataset and encoder, so with its latents."""
+        own = self.study(study)
+        for name in dict.fromkeys(self.run(run).study for run in self.needed()):
+            if (self.study(name).dataset, self.study(name).encoder) == (own.dataset, own.encoder):
+                return name
+        return study
+
     def validate(self, name: str) -> None:
         """Build every specification behind a run, and refuse protocols that contradict themselves."""
         run = self.run(name)

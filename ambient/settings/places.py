@@ -7,6 +7,7 @@ from ambient.specs import FigureSpec, TableSpec
 from ambient.specs.report import TIMES
 from ambient.specs.stages import JOBS
 
+WHOLE = "none", "1.0"  # corruption and clean fraction of a mixture that is the whole dataset
 PICTURES = ("", "-grid", "-curves", "-classifiers")  # of a table, in the order of the report
 
 
@@ -93,11 +94,26 @@ class Files:
         return self.encoder(self.experiments.run(run).study)
 
     def latents(self, study: str, corruption: str, classifier: str | None = None) -> list[str]:
-        """The latents of a mixture; none where a study works on pixels."""
+        """The latents of a mixture, or of the dataset whose images it has; none where a study works on
+        pixels."""
         if self.experiments.study(study).encoder is None:
             return []
-        return [self.path("encode", study=study, corruption=corruption,
-                          fraction=str(self.experiments.fraction(study, classifier)))]
+        fraction = str(self.experiments.fraction(study, classifier))
+        if self.experiments.shares_latents(study, corruption):
+            study, corruption, fraction = self.experiments.encoded_first(study), *WHOLE
+        return [self.path("encode", study=study, corruption=corruption, fraction=fraction)]
+
+    def encoded_images(self, study: str, corruption: str, fraction: str) -> str:
+        """The images that latents are of: of the whole dataset, or of a mixture."""
+        if (corruption, fraction) == WHOLE:
+            return self.images(study)
+        return self.path("corrupt", study=study, corruption=corruption, fraction=fraction)
+
+    def images_beside(self, run: str) -> str | None:
+        """The dataset that has the images of a run's data, where those have none."""
+        made = self.experiments.run(run)
+        none = [self.experiments.shares_latents(made.study, corruption) for corruption, _ in made.parts]
+        return self.images(made.study) if any(none) else None
 
     def latents_of_annotation(self, study: str, corruption: str, annotation: str) -> list[str]:
         """The latents that an annotation's classifiers are asked about; none where it asks none."""
@@ -235,6 +251,10 @@ class Files:
     def data_of_rows(self, table: str) -> list[str]:
         """What the run of each row is trained on."""
         return [self.training_data(row.run) for row in self.table(table).rows]
+
+    def images_of_rows(self, table: str) -> list[str]:
+        """The datasets that have the images of rows whose data have none, in row order."""
+        return [path for row in self.table(table).rows if (path := self.images_beside(row.run))]
 
     def reports_of_rows(self, table: str) -> list[str]:
         """What the classifiers of annotated rows say: the held-out report of a noise classifier, the

@@ -198,9 +198,18 @@ class Stages:
                 raise SpecError(f"corruptions.{corruption}: missing key 'op'")
         op = entry.pop("op")
         entry.pop("label", None)
-        return build(MixtureSpec, {
-            "clean_fraction": clean_fraction, "seed": self.study(study).mixture_seed, "op": op,
-            "params": entry}, f"corruptions.{corruption}")
+        made = {"clean_fraction": clean_fraction, "seed": self.study(study).mixture_seed, "op": op,
+                "params": entry, "images": not self.shares_latents(study, corruption)}
+        return build(MixtureSpec, made, f"corruptions.{corruption}")
+
+    def shares_latents(self, study: str, corruption: str) -> bool:
+        """Whether what learns from a mixture reads the latents of the study's whole dataset."""
+        if corruption == "none" or self.study(study).encoder is None:
+            return False
+        entry = dict(self.entry("corruptions", corruption, "corruptions"))
+        entry.pop("label", None)
+        done = operation(entry.pop("op", None), entry, f"corruptions.{corruption}")
+        return done is not None and done.KEEPS
 
     def encoder(self, name: str) -> EncoderSpec:
         """The specification of the `encoder` stage."""

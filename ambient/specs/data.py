@@ -110,6 +110,7 @@ class OperationSpec(OfKinds):
     KINDS: ClassVar[Kinds] = Kinds("ambient.data.operations", tag="op")
     ADDS: ClassVar[str | None] = None  # the parameter that names a dataset whose images it puts in
     SCORED: ClassVar[str | None] = None  # the parameter that names a scorer whose scores it reads
+    KEEPS: ClassVar[bool] = False  # all images of the mixture are the dataset's own, as they are
 
     op: str  #: a file of `ambient/data/operations/`: `add`, `rank`
 
@@ -136,9 +137,13 @@ class MixtureSpec:
     #: out
     op: str | None = None
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #: parameters of the operation
+    #: whether its file has the images; false where they are the dataset's own, and what learns reads latents
+    images: bool = later(True)
 
     def __post_init__(self) -> None:
         require(0 < self.clean_fraction <= 1, "clean_fraction", self.clean_fraction, "(0, 1]")
+        keeps = self.operation is not None and self.operation.KEEPS
+        require(self.images or keeps, "images", self.images, "true, but for an op that keeps all images")
 
     @property
     def operation(self) -> OperationSpec | None:

@@ -28,7 +28,8 @@ def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotati
     first = np.r_[True, ids[1:] != ids[:-1]]
     start = np.flatnonzero(first)
     columns = {name: selected(concatenated([getattr(data, name) for data, _ in parts]), order)
-               for name in ("images", "labels", "corrupted")}
+               for name in ("images", "labels", "corrupted")
+               if not any(getattr(data, name) is None for data, _ in parts)}
     again = np.flatnonzero(~first)  # rows of samples that a part before has, and there
     source = start[np.cumsum(first) - 1][again]
     for name, values in columns.items():
@@ -43,7 +44,8 @@ def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotati
     rows = [annotations.of(data.ids) for data, annotations in parts]
     sigma_min = np.concatenate([r.sigma_min for r in rows])[order]
     sigma_max = np.concatenate([r.sigma_max for r in rows])[order]
-    return (Dataset(selected(columns["images"], start), columns["labels"][start], ids[start],
+    images = selected(columns["images"], start) if "images" in columns else None
+    return (Dataset(images, columns["labels"][start], ids[start],
                     columns["corrupted"][start], names),
             Annotations(ids[start], np.minimum.reduceat(sigma_min, start),
                         np.maximum.reduceat(sigma_max, start)))

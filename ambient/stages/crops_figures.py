@@ -11,9 +11,10 @@ from ambient.specs import FigureSpec
 
 def main(spec: FigureSpec, record, *, data: Path | None, added: Path | None, annotations: Path | None,
          patches: Path | None, locality_table: Path | None, out: Path,
-         out_pdf: Path, scores: Path | None = None, table: Path | None = None) -> None:
+         out_pdf: Path, images: Path | None = None, scores: Path | None = None,
+         table: Path | None = None) -> None:
     """Draw what the specification's kind says, from the files that it needs."""
-    files = {"data": data, "added": added, "annotations": annotations, "patches": patches,
+    files = {"data": data, "images": images, "added": added, "annotations": annotations, "patches": patches,
              "locality_table": locality_table, "scores": scores, "table": table}
     with plt.rc_context(STYLE):
         given = {role: path for role, path in files.items() if path}

@@ -33,6 +33,8 @@ class Points:
         Raises `ValueError` for an image without a latent, and for latents of two encoders.
         """
         self.ids, self.encoded = data.ids, bool(files)
+        if not self.encoded and data.images is None:
+            raise ValueError("the mixture has no images of its own, so that its latents are needed")
         if not self.encoded:
             self.images, self.shape = data.images, tuple(data.images.shape[1:])
             return

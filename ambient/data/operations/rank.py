@@ -26,6 +26,7 @@ class Spec(OperationSpec):
     """The clean images are the exact share `clean_fraction` of all, or of each class."""
 
     SCORED: ClassVar[str] = "scorer"
+    KEEPS: ClassVar[bool] = True
 
     scorer: str  #: name in `scorers`
     within: Within = "all"  #: the share is of each class, or of all images
@@ -57,7 +58,8 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Scores | None) -> Dataset:
     if not good.any():
         raise ValueError(f"clean_fraction {spec.clean_fraction} leaves none of {len(good)} images clean: "
                          "raise it, or give more images" + " of each class" * (rule.within == "class"))
-    mixed = dataclasses.replace(data, corrupted=(~good).astype(np.uint8), scores=None)
+    mixed = dataclasses.replace(data, corrupted=(~good).astype(np.uint8), scores=None,
+                                images=data.images if spec.images else None)
     return mixed.taken(good) if rule.drop else mixed
 
 

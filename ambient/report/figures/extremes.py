@@ -30,11 +30,12 @@ class Spec(FigureSpec):
 
 
 def reads(files, name: str, entry) -> dict:
-    """What the run is trained on, and its annotations."""
-    return {"data": files.training_data(entry.run), "annotations": files.annotations(entry.run)}
+    """What the run is trained on, with the images that it may lack, and its annotations."""
+    return {"data": files.training_data(entry.run), "images": files.images_beside(entry.run),
+            "annotations": files.annotations(entry.run)}
 
 
-def draw(spec: FigureSpec, data: Path, annotations: Path) -> Figure:
+def draw(spec: FigureSpec, data: Path, annotations: Path, images: Path | None = None) -> Figure:
     """Two rows for each group of images: as they are, with their files' names, and noised to their level."""
     from ambient.data.annotations import Annotations
     from ambient.data.datasets import read
@@ -42,7 +43,7 @@ def draw(spec: FigureSpec, data: Path, annotations: Path) -> Figure:
     from ambient.report.drawing import SIGMA_MIN, heading, plt, show
     from ambient.report.noising import SCALED, noised
 
-    mixture = read(data)
+    mixture = read(data) if images is None else read(data).shown(read(images))
     own = Annotations.read(annotations).of(mixture.ids)
     shown = groups(spec, own)
     names = mixture.file_names or [f"image {i}" for i in mixture.ids.tolist()]
