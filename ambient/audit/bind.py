@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ambient.audit.drawn import OF_ROW, check_drawn, check_latents, drawn_as, target_of
 from ambient.audit.traces import (
     Loose,
     Results,
@@ -19,7 +20,6 @@ from ambient.audit.traces import (
     inputs_of,
     meaning,
     parent,
-    parents,
     setting,
     trained,
 )
@@ -123,12 +123,15 @@ def table(results: Results, result: Result) -> Iterator[str]:
         inputs_of(results, result, role) for role in ("metrics", "annotations", "usable", "beside", "scored"))
     if len(metrics) != len(spec.rows) * len(spec.training_seeds) or len(annotations) != len(spec.rows):
         return
+    yield from swept(results, result, spec)
+    home = result.key.parents[1 if result.stage == "sweep" else 0]  # the folder of its tree
     runs = []
     asked = itertools.product(enumerate(spec.rows), spec.training_seeds)
     for place, (((i, row), seed), score) in enumerate(zip(asked, metrics, strict=True)):
         try:
             run = found_run(results, score, i, row, seed)
-            check_place(result.key, spec.scale, run)
+            check_place(home, spec.scale, run, row)
+            check_drawn(results, run, row)
             check_training(results, run, row, annotations[i])
             check_images(results, run, row, annotations[i])
             check_beside(results, run, usable[i:i + 1], (beside + scored)[place::len(metrics)])
@@ -142,6 +145,14 @@ def table(results: Results, result: Result) -> Iterator[str]:
         yield str(error)
 
 
+def swept(results: Results, result: Result, spec: TableSpec) -> Iterator[str]:
+    """What is wrong with the sweeps whose least distances a table shows."""
+    files = inputs_of(results, result, "sweeps")
+    if [(one.stage, one.key.stem) for one in files] != [("sweep", name) for name in spec.sweeps]:
+        yield f"shows the least of {', '.join(one.path for one in files)}, its specification names " \
+              f"the sweeps {', '.join(spec.sweeps)}"
+
+
 def found_run(results: Results, metrics: Result, number: int, row: RowSpec, seed: int) -> Run:
     """The chain of a score file up to its weights. Raises `Loose`."""
     if metrics.stage != "evaluate":
@@ -150,11 +161,13 @@ def found_run(results: Results, metrics: Result, number: int, row: RowSpec, seed
     return Run(number, seed, row.run_id, metrics, samples, trained(results, samples))
 
 
-def check_place(table_key: Path, scale: str, run: Run) -> None:
-    """Raise `Loose` unless the files of a run lie in the folder of that run and training seed."""
-    own = PurePosixPath(run.run_id, f"seed-{run.seed}")
-    places = [(table_key.parent / folder / own).as_posix() for folder in ("", scale)]
-    for file in (run.scores, run.samples, run.denoiser):
+def check_place(home: Path, scale: str, run: Run, row: RowSpec) -> None:
+    """Raise `Loose` unless the files of a run lie in the folder of that run and training seed, and its
+    weights in that of the run whose training it has."""
+    files = ((run.scores, run.run_id), (run.samples, run.run_id), (run.denoiser, row.training_id))
+    for file, folder in files:
+        own = PurePosixPath(folder, f"seed-{run.seed}")
+        places = [(home / up / own).as_posix() for up in ("", scale)]
         if file.key.parent.as_posix() not in places:
             raise Loose(f"{file.path} does not lie in {own}")
 
@@ -198,34 +211,12 @@ def check_images(results: Results, run: Run, row: RowSpec, summary: Result) -> N
             raise Loose(f"trained on {data.path} with the annotations of other images")
     elif parent(results, annotations, "data", "corrupt") is not data:
         raise Loose(f"trained on {data.path}, which {annotations.path} does not annotate")
-    check_latents(results, run, data)
+    check_latents(results, run, run.denoiser, data)
     mixture = parent(results, annotations, "data", "corrupt")
     check_mixture(results, mixture, row)
-    target = parent(results, parent(results, run.scores, "reference", "reference"), "data", "prepare")
+    target = target_of(results, run)
     if parent(results, mixture, "data", "prepare") is not target:
         raise Loose(f"measured against {target.path}, which {mixture.path} was not made from")
-
-
-def check_latents(results: Results, run: Run, data: Result) -> None:
-    """Raise `Loose` unless a training's latents are of its own images, and its samples decoded as they were
-    encoded."""
-    mixtures = parents(results, data, "data", "corrupt") if data.stage == "combine" else [data]
-    encoded = parents(results, run.denoiser, "latents", "encode")
-    coders = parents(results, run.samples, "encoder", "encoder")
-    for one in encoded:
-        source = parent(results, one, "data", "corrupt", "prepare")
-        if source not in mixtures and not all(is_of(results, mixture, source) for mixture in mixtures):
-            raise Loose(f"trained on {one.path}, which are latents of other images than {data.path}")
-        if [parent(results, one, "encoder", "encoder")] != coders:
-            raise Loose(f"trained on {one.path}, of another encoder than {run.samples.path} was decoded by")
-    if coders and not encoded:
-        raise Loose(f"{run.samples.path} was decoded, and its denoiser was trained on pixels")
-
-
-def is_of(results: Results, mixture: Result, dataset: Result) -> bool:
-    """Whether all images of a mixture are a dataset's own, as they are."""
-    done = operation(setting(mixture, "op"), setting(mixture, "params"), mixture.path)
-    return done is not None and done.KEEPS and parent(results, mixture, "data", "prepare") is dataset
 
 
 def check_beside(results: Results, run: Run, usable: Sequence[Result], beside: Sequence[Result]) -> None:
@@ -268,7 +259,8 @@ def unequal(results: Results, runs: Sequence[Run], rows: Sequence[RowSpec]) -> I
         for what, kind, own, other in (
                 ("sampler, seeds or number of samples", SamplingSpec, run.samples, one.samples),
                 ("metric or detector", EvaluationSpec, run.scores, one.scores)):
-            if meaning(own.manifest["spec"], kind) != meaning(other.manifest["spec"], kind):
+            free = OF_ROW if kind is SamplingSpec and rows[run.row].drawn else {}
+            if meaning(own.manifest["spec"], kind, **free) != meaning(other.manifest["spec"], kind, **free):
                 yield f"{run} differs from {one} in {what}"
         for role in ("detector", "reference"):
             if parent(results, run.scores, role, role) is not parent(results, one.scores, role, role):
@@ -289,6 +281,8 @@ def copied(results: Results, runs: Sequence[Run]) -> Iterator[str]:
             yield f"{weights} and {run} have the same weights: one training, counted twice"
         elif samples is not run and content(samples.denoiser) != content(run.denoiser):
             yield f"{samples} and {run} have the same samples, of different weights"
+        elif samples is not run and drawn_as(samples.samples) != drawn_as(run.samples):
+            yield f"{samples} and {run} have the same samples, drawn in different ways"
         elif score is not run and content(score.samples) != content(run.samples):
             yield f"{score} and {run} have the same scores, of different samples"
 

@@ -28,8 +28,8 @@ TEXTS = (".csv", ".json", ".jsonl")
 LEAVES = {name for name, stage in STAGES.items() if not stage.reads}  # they read no file of the tree
 # JSON computed from what its job wrote beside it.
 SUMMARIES = {"ambient.evaluate", "ambient.annotate", "ambient.outside"}
-BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient.outside": bind.measured,
-         "ambient.comparison": bind.comparison}
+BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient.sweep": bind.table,
+         "ambient.outside": bind.measured, "ambient.comparison": bind.comparison}
 IGNORED = {"README.md", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
 

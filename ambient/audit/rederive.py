@@ -26,6 +26,7 @@ from ambient.storage.text import first_line
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
     from ambient.evaluation.frechet import Moments
+    from ambient.specs import EvaluationSpec
 
 # A distance is a difference of traces; the square roots of eigenvalues near 0 turn rounding errors of
 # 1e-16, which differ between libraries and numbers of threads, into 1e-8 each. Relative to the traces.
@@ -53,7 +54,7 @@ class Rederive:
         self.audit = audit
         self.drawn: dict[str, dict[str, str]] = {}
         self.stages: dict[str, Callable[[Result], None]] = {
-            "ambient.tables": self.table, "ambient.evaluate": self.metrics,
+            "ambient.tables": self.table, "ambient.sweep": self.table, "ambient.evaluate": self.metrics,
             "ambient.annotate": self.annotation, "ambient.figures": self.figures,
             "ambient.summary": self.summary, "ambient.outside": self.outside,
             "ambient.comparison": self.comparison}
@@ -97,7 +98,7 @@ class Rederive:
         """Every cell of a table from raw scores and annotation summaries."""
         from ambient.report import tables
 
-        roles = ("metrics", "annotations", "usable", "beside", "scored")
+        roles = ("metrics", "annotations", "usable", "beside", "scored", "sweeps")
         text = tables.rebuild(result.manifest["spec"], self.inputs(result, *roles))
         compare_cells(result.key.read_text(), text)
 
@@ -139,7 +140,7 @@ class Rederive:
             drawn = stored(arrays, kept.name, f"{at}/", found["num_samples"])
             compare_distance(score["value"], drawn, target,
                              f"snapshot {score['nimg']}, seed {score['seed']}")
-        self.protocol(result, found["num_samples"], seeds)
+        self.protocol(result, found["num_samples"], seeds, spec)
         self.samples(result, found["num_samples"], seeds)
         wrong = [nimg for nimg, got in seeds.items()
                  if got != list(spec.seeds_at(last=nimg == max(seeds)))]
@@ -172,16 +173,18 @@ class Rederive:
         compare_cells(result.key.read_text(), comparison.rebuild(
             result.manifest["spec"], self.inputs(result, "table", "outside")))
 
-    def protocol(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
+    def protocol(self, result: Result, count: int, seeds: dict[int, list[int]], spec: EvaluationSpec) -> None:
         """The number of samples and the snapshots against what sampling and training were told."""
         samples = traces.parent(self.audit.results, result, "samples", "sample")
         denoiser = traces.trained(self.audit.results, samples)
         if count != traces.setting(samples, "num_samples"):
             raise Differs(f"{count} samples, {samples.path} was told to hold "
                           f"{traces.setting(samples, 'num_samples')}")
-        if sorted(seeds) != list(traces.setting(denoiser, "snapshots")):
+        *earlier, last = traces.setting(denoiser, "snapshots")
+        if sorted(seeds) != [*(earlier if spec.seeds_at(last=False) else ()), last]:
             raise Differs(f"scores of the snapshots {sorted(seeds)}, {denoiser.path} was told to keep "
-                          f"{traces.setting(denoiser, 'snapshots')}")
+                          f"{[*earlier, last]}, of which those before the last have the sampling seeds "
+                          f"{list(spec.seeds_at(last=False))}")
 
     def samples(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples, of seeds and of snapshots against the samples' shapes, if they are here."""

@@ -68,13 +68,23 @@ def inputs_of(results: Results, result: Result, role: str) -> list[Result]:
 
 
 def trained(results: Results, samples: Result) -> Result:
-    """The training behind samples: its own weights, or an average of another width that is made of them.
+    """The training behind samples. Raises `Loose` where they are of another width than they were told."""
+    return averaged(results, samples, "denoiser", samples.manifest["spec"])
 
-    Raises `Loose` where they were drawn from another width than they were told.
-    """
-    weights = parent(results, samples, "denoiser", "train", "reconstruct")
+
+def guide_of(results: Results, samples: Result) -> Result | None:
+    """The training of what guided samples; None where nothing did. Raises `Loose` as `trained` does."""
+    told, given = samples.manifest["spec"].get("guide"), samples.manifest["inputs"].get("guide")
+    if bool(told) != bool(given):
+        raise Loose(f"{samples.path} was told the guide {told}, and read {'one' if given else 'none'}")
+    return averaged(results, samples, "guide", told) if told else None
+
+
+def averaged(results: Results, samples: Result, role: str, told: Mapping) -> Result:
+    """The training of what samples were drawn from as `role`: its own weights, or an average of another width
+    that is made of them. Raises `Loose` where that is not the width that they were told."""
+    weights = parent(results, samples, role, "train", "reconstruct")
     width = setting(weights, "ema_std") if weights.stage == "reconstruct" else None
-    if width != samples.manifest["spec"].get("ema_std"):
-        raise Loose(f"{samples.path} was told ema_std {samples.manifest['spec'].get('ema_std')}, "
-                    f"{weights.path} has {width}")
+    if width != told.get("ema_std"):
+        raise Loose(f"{samples.path} was told ema_std {told.get('ema_std')}, {weights.path} has {width}")
     return weights if width is None else parent(results, weights, "denoiser", "train")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # What of a stage's facts and specification a reader wants to see, in words.
 FACTS = {"images": "{:,} images", "samples": "{:,} samples", "nfe": "{} network calls each",
+         "guide_nfe": "{} of the guide",
          "images_seen": "{:,} training images", "parameters": "{:,} parameters",
          "corrupted": "{:,} corrupted", "clean": "{:,} clean", "accuracy": "accuracy {:.3f}", "codec": "{}"}
 

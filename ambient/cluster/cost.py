@@ -199,11 +199,15 @@ class Costs:
         training, study = self.experiments.training(run, 0), self.experiments.run(run).study
         _, channels, side = self.points(study)
         network = training.network.cost(side, channels)
+        flops, parameters = 2.0 * network.multiply_adds * spec.nfe, network.parameters
+        if guide := self.experiments.guiding(run):
+            other = self.experiments.training(guide, 0).network.cost(side, channels)
+            flops, parameters = (flops + 2.0 * other.multiply_adds * spec.guide_nfe,
+                                 parameters + other.parameters)
         _, shown, resolution = self.data(study)
         images = spec.images(len(training.snapshots))
-        passes = images * (2 * spec.sampler.num_steps - 1)
-        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,
-                    memory_mb=BASE_MB + 3 * min(images, 5000) * shown * resolution**2 / 1e6)
+        held = 3 * min(images, 5000) * shown * resolution**2 + 4 * parameters
+        return Work(flops=flops * images, gpu=True, ranks=True, memory_mb=BASE_MB + held / 1e6)
 
     def features(self, images: int, detector: str) -> Work:
         """Features of images, what the detector's kind says that one costs."""

@@ -194,7 +194,7 @@ def few_images(found: Experiments, target: str | None = None) -> Iterator[Findin
             run = job.names["run"]
             study = found.run(run).study
             detector = job.names.get("detector") or found.detectors(study)[0]
-            asked[f"studies.{study}.sampling.num_samples", detector] = found.sampling(run).num_samples
+            asked[f"{found.sampling_key(run)}.num_samples", detector] = found.sampling(run).num_samples
         elif job.kind == "reference":
             name, detector = job.names["dataset"], job.names["detector"]
             spec = found.dataset(name)

@@ -35,6 +35,13 @@ images = ambient.sample(trained, count=16, seed=0, steps={num_steps}, sigma_min=
 """
 
 
+def refuse_guided(run: Chosen) -> None:
+    """Raise `ValueError` for a run whose samples are of two networks: an export holds one."""
+    if run.experiments.sampling(run.run).guide is not None:
+        raise ValueError(f"--run: {run.run} is sampled with guidance by another network; allowed: a run that "
+                         "is not guided")
+
+
 def check_folder(out: Path, weights: Origin) -> bool:
     """Whether a folder holds an export of these weights already. Raises `ValueError` for anything else."""
     if not out.exists():
@@ -132,6 +139,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError("--push needs huggingface_hub: pip install 'ambient[hub]', or "
                          "pip install huggingface_hub; nothing was written or sent")
     run = scales.chosen(given)
+    refuse_guided(run)
     weights = origin(run.denoiser)
     there = check_folder(given.out, weights)
     if not there:

@@ -44,6 +44,12 @@ class Wanted:
         path = self.run.files.encoder_of_run(self.run.run)
         return path and scales.existing(path)
 
+    @cached_property
+    def guide(self) -> Path | None:
+        """The weights of the denoiser that guides, where the run is sampled with guidance."""
+        path = self.run.files.guide(self.run.run)
+        return path and scales.existing(path)
+
     @property
     def sampling(self) -> SamplingSpec:
         """How the workflow samples the run."""
@@ -52,6 +58,9 @@ class Wanted:
     def settings(self) -> dict:
         """All that an image depends on but its number."""
         own = {"encoder_sha256": sha256(self.encoder)} if self.encoder else {}
+        if self.guide:
+            own |= {"guidance": self.sampling.guidance, "guide": plain(self.sampling.guide),
+                    "guide_sha256": sha256(self.guide)}
         return own | {"weights_sha256": self.weights.sha256, "snapshot": self.snapshot, "seed": self.seed,
                 "sampler": plain(self.sampling.sampler), "precision": self.sampling.precision}
 
@@ -96,12 +105,12 @@ def draw(wanted: Wanted, out: Path) -> None:
     from ambient.stages.sample import BATCH
     from ambient.training.encoding import Decoder
     from ambient.training.hardware import device
-    from ambient.training.loading import load_denoiser
+    from ambient.training.loading import load_sampled
 
     where, spec = device(), wanted.sampling
     decoder = Decoder(wanted.encoder, where) if wanted.encoder else None
-    drawer = Draw(*load_denoiser(wanted.run.denoiser, wanted.snapshot, where), spec.sampler, spec.precision,
-                  where, decoder)
+    sampled = load_sampled(wanted.run.denoiser, wanted.snapshot, wanted.guide, spec, where)
+    drawer = Draw(*sampled, spec.sampler, spec.precision, where, decoder)
     size, progress = BATCH[where.type], Progress("sample", wanted.count)
     for first in range(0, wanted.count, size):
         ids = range(first, min(first + size, wanted.count))

@@ -9,6 +9,7 @@ from torch import Tensor
 from ambient.data.datasets import to_uint8
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
+from ambient.diffusion.guidance import Guided
 from ambient.diffusion.sampler import heun
 from ambient.specs import SamplerSpec
 from ambient.training.encoding import Decoder
@@ -18,9 +19,11 @@ from ambient.training.hardware import autocast
 class Draw:
     """Samples of one snapshot by index."""
 
-    def __init__(self, denoiser: Denoiser, about: dict, sampler: SamplerSpec, precision: str,
+    def __init__(self, denoiser: Denoiser | Guided, about: dict, sampler: SamplerSpec, precision: str,
                  where: torch.device, decoder: Decoder | None = None) -> None:
-        """`decoder`: of the encoder whose latents the denoiser works on; None: it works on pixels.
+        """`about` describes the denoiser, the main one where it is guided.
+
+        `decoder`: of the encoder whose latents the denoiser works on; None: it works on pixels.
 
         Raises `ValueError` where a denoiser of latents has none, or latents of another shape.
         """

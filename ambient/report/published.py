@@ -10,6 +10,7 @@ import pandas as pd
 from ambient.annotation.statistics import crossing_of
 from ambient.provenance import manifest
 from ambient.provenance.pace import rate_of
+from ambient.report.least import KINDS
 from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
 from ambient.specs.report import TIMES
 from ambient.specs.strict import build
@@ -22,7 +23,7 @@ QUANTITIES = {"value": "paper_value", "sigma_min_mean": "paper_sigma_min_mean",
 
 def key_of(row: RowSpec) -> str:
     """What tells a row from the others of its table: `key=value` of its parameters and settings."""
-    return "; ".join(f"{key}={value}" for key, value in (row.parameters | row.settings).items())
+    return "; ".join(f"{key}={value}" for key, value in row.told_apart_by.items())
 
 
 def rows_of(name: str, specs: tuple[RowSpec, ...], table: pd.DataFrame) -> list[dict]:
@@ -63,6 +64,19 @@ def beside(name: str, spec: TableSpec, table: pd.DataFrame) -> list[dict]:
              "num_training_seeds": row["num_training_seeds"], "nimg": row["nimg"], "run_id": one.run_id,
              "protocol": one.protocol, "paper_protocol": one.paper_protocol}
             for one, (_, row) in zip(spec.rows, table.iterrows(), strict=True) for metric in spec.beside]
+
+
+def swept(name: str, spec: TableSpec, table: pd.DataFrame) -> list[dict]:
+    """A row for the least distance of each training in its sweeps, of each metric and kind of sampling."""
+    kinds = [f"{metric}_{kind}" for metric in (*table["metric"].unique(), *spec.beside) for kind in KINDS]
+    return [{"table": name, "id": one.id, "dataset": one.dataset, "method": one.method,
+             "corruption": row["corruption"], "parameters": key_of(one), "quantity": quantity,
+             "ours": row[quantity], "num_samples": row["num_samples"],
+             "num_training_seeds": row["num_training_seeds"], "nimg": row["nimg"],
+             "paper_quantity": quantity, "paper": row.get(f"paper_{quantity}"), "note": row["sweep_rule"],
+             "run_id": one.run_id, "protocol": one.protocol, "paper_protocol": one.paper_protocol}
+            for one, (_, row) in zip(spec.rows, table.iterrows(), strict=True) for quantity in kinds
+            if pd.notna(row.get(quantity)) or pd.notna(row.get(f"paper_{quantity}"))]
 
 
 def time_of(spec: TextSpec, logs: Sequence[Path]) -> tuple[float | None, str]:
@@ -112,6 +126,7 @@ def rebuild(spec: Mapping, tables: Sequence[Path], levels: Sequence[int], logs: 
     for one, path, level in zip(found.tables, tables, levels, strict=True):
         table = pd.read_csv(path)
         made = rows_of(one.name, one.rows, table) + beside(one.name, one, table)
+        made += swept(one.name, one, table) if one.sweeps else []
         rows += [row | {"provenance_level": level} for row in made]
         by_run |= {row.run: values for row, (_, values) in zip(one.rows, table.iterrows(), strict=True)}
     for one, level, files in zip(found.texts, text_levels, files_of(found, logs, reports), strict=True):

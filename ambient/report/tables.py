@@ -10,6 +10,7 @@ import pandas as pd
 
 from ambient.data.usage import usage
 from ambient.diffusion.eligible import Admission
+from ambient.report import least
 from ambient.report.captions import tolerance
 from ambient.report.preferences import columns
 from ambient.specs import DetectorSpec, RowSpec, TableSpec
@@ -47,10 +48,14 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
 
 # Columns that are there only where they say something.
 USED = ("images_clean", "images_added", "images_used", "levels_used", "draws_used")
+DRAWN = ("ema_std", "guidance", "guide", "nfe")
 OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
-            "reference_dataset", "weights_sha256", "protocol", "paper_protocol", *USED)
+            "reference_dataset", "weights_sha256", "protocol", "paper_protocol", "training_id", *DRAWN, *USED)
 PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
 SAID = ("reference_best",)  # of a score, where its distance is to the best images alone
+
+
+OF_SWEEPS = tuple(f"_{kind}{end}" for kind in least.KINDS for end in least.ENDS)  # ends of columns' names
 
 
 def protocol(spec: RowSpec, metrics: Sequence[dict]) -> dict:
@@ -106,7 +111,8 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path |
     numbers = summarise([m["scores"] for m in metrics])
     return {
         "id": spec.id, "dataset": spec.dataset,
-        "method": spec.method, "corruption": spec.corruption or "none", **spec.parameters, **spec.settings,
+        "method": spec.method, "corruption": spec.corruption or "none", **spec.told_apart_by,
+        **{name: getattr(spec.drawn, name, None) for name in DRAWN},
         "metric": found.pop("metric"), "value": numbers.pop("value"), "value_std": numbers.pop("value_std"),
         "value_min": numbers.pop("value_min"), "value_best": numbers.pop("value_best"),
         **found, "reference_dataset": spec.reference, **numbers,
@@ -118,17 +124,17 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path |
         "paper_metric": "fid", "paper_value": spec.paper.get("fid"),
         "paper_sigma_min_mean": spec.paper.get("sigma_min"),
         "paper_sigma_max_mean": spec.paper.get("sigma_max"), "paper_protocol": spec.paper_protocol,
-        "run_id": spec.run_id}
+        "training_id": spec.trained and spec.training_id, "run_id": spec.run_id}
 
 
 def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
           usable: Sequence[Path] = (), others: Sequence[Path] = (),
-          scored: Sequence[Path] = ()) -> pd.DataFrame:
+          scored: Sequence[Path] = (), sweeps: Sequence[Path] = ()) -> pd.DataFrame:
     """The table. `metrics`: one file for each row and training seed; `annotations` (summaries): one a row.
 
     `usable`, the annotations themselves: one a row, or none at all. `others`: for each metric of
-    `spec.beside` as many as `metrics`, and `scored` for each of `spec.scorers`. Raises `ValueError` for any
-    other number of files.
+    `spec.beside` as many as `metrics`, and `scored` for each of `spec.scorers`. `sweeps`: the table of each
+    of `spec.sweeps`. Raises `ValueError` for any other number of files.
     """
     seeds, count = len(spec.training_seeds), len(spec.rows)
     if len(metrics) != seeds * count or len(annotations) != count or len(usable) not in (0, count):
@@ -141,6 +147,9 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
     if len(scored) != len(spec.scorers) * len(metrics):
         raise ValueError(f"table {spec.name}: {len(scored)} files of samples' scores for {len(spec.scorers)} "
                          f"scorers x {count} rows x {seeds} training seeds")
+    if len(sweeps) != len(spec.sweeps):
+        raise ValueError(f"table {spec.name}: {len(sweeps)} files of sweeps for {len(spec.sweeps)} sweeps")
+    points = least.read(sweeps) if sweeps else None
 
     def of_row(files: Sequence[Path], i: int) -> Sequence[Path]:
         return files[i * seeds:(i + 1) * seeds]
@@ -156,9 +165,12 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
         for k, scorer in enumerate(spec.scorers):
             own = scored[k * len(metrics):]
             rows[-1] |= columns(scorer, of_row(own, i), of_row(own, 0))
-    keys = list(dict.fromkeys(key for one in spec.rows for key in (*one.parameters, *one.settings)))
+        if points is not None:
+            rows[-1] |= least.columns(one, (rows[-1]["metric"], *spec.beside), points)
+    keys = list(dict.fromkeys(key for one in spec.rows for key in one.told_apart_by))
     table = pd.DataFrame(rows)
-    table = table.drop(columns=[name for name in OPTIONAL if table[name].isna().all()])
+    empty = [name for name in table if table[name].isna().all()]
+    table = table.drop(columns=[name for name in empty if name in OPTIONAL or name.endswith(OF_SWEEPS)])
     first = list(dict.fromkeys(name for name in ("id", "dataset", "method", "corruption", *keys)
                                if name in table))
     return table[[*first, *(column for column in table.columns if column not in first)]]
@@ -167,6 +179,6 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
 def rebuild(spec: Mapping, inputs: Mapping[str, Sequence[Path]]) -> str:
     """The CSV text of a table from the plain specification and inputs that its manifest holds."""
     found = build(TableSpec, spec, "table")
-    given = [inputs.get(role, ()) for role in ("usable", "beside", "scored")]
+    given = [inputs.get(role, ()) for role in ("usable", "beside", "scored", "sweeps")]
     table = frame(found, inputs["metrics"], inputs["annotations"], *given)
     return table.to_csv(index=False, lineterminator="\n", float_format="%.6g")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ambient.provenance import schema
-from ambient.specs import DatasetSpec, NetworkSpec
+from ambient.specs import DatasetSpec, NetworkSpec, TrainingSpec
 from ambient.specs.strict import SpecError, require
 
 if TYPE_CHECKING:
@@ -94,32 +94,63 @@ def check_detector(found: Experiments, study: str, detector: str) -> None:
 
 
 def check_run(found: Experiments, name: str) -> None:
-    """A run's network, samples and added images against the images of its study."""
+    """A run's training, samples and added images against the images of its study."""
     run = found.run(name)
-    key, study = f"studies.{run.study}", found.study(run.study)
+    key, study = found.sampling_key(name), found.study(run.study)
     check_study(found, run.study)
     training, sampling = found.training(name, study.training_seeds[0]), found.sampling(name)
-    _, side = found.shape(run.study)
-    check_network(f"{key}.training", training.network, side)
-    require(sampling.ema_std is None or bool(training.optimiser.ema_stds), f"{key}.sampling.ema_std",
-            sampling.ema_std, "null: the training keeps no average by a power function, of which others are "
-            "made (training.optimiser.ema_stds)")
-    if study.encoder is not None:
-        check_encoder(found, run.study)
-        require(not training.augment.transforms, f"{key}.training.augment.transforms",
-                list(training.augment.transforms), NO_TRANSFORMS)
+    check_width(f"{key}.ema_std", sampling.ema_std, training)
+    check_guide(found, name)
     for detector in found.detectors(run.study):
         spec = found.detector(detector)
         check_recorded(f"detectors.{detector}.weights", spec.weights)
         require(not (spec.FULL_RANK and spec.too_few(sampling.num_samples)),
-                f"{key}.sampling.num_samples", sampling.num_samples,
+                f"{key}.num_samples", sampling.num_samples,
                 f"more than the {spec.dimensions} features of {detector}: the covariance of fewer is "
                 "singular, and a distance of it not that of the protocol")
+
+
+def check_training(found: Experiments, name: str) -> None:
+    """A run's network and added images against the images of its study."""
+    run = found.run(name)
+    key, study = f"studies.{run.study}", found.study(run.study)
+    training, (_, side) = found.training(name, study.training_seeds[0]), found.shape(run.study)
+    check_network(f"{key}.training", training.network, side)
+    if study.encoder is not None:
+        check_encoder(found, run.study)
+        require(not training.augment.transforms, f"{key}.training.augment.transforms",
+                list(training.augment.transforms), NO_TRANSFORMS)
     for corruption, annotation in run.parts:
         check_corruption(found, run.study, corruption)
         names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]
         for classifier in filter(None, names):
             check_classifier(found, run.study, classifier, side)
+
+
+def check_width(where: str, ema_std: float | None, training: TrainingSpec) -> None:
+    """Averages of another width are made of those that a training kept."""
+    require(ema_std is None or bool(training.optimiser.ema_stds), where, ema_std,
+            "null: the training keeps no average by a power function, of which others are made "
+            "(training.optimiser.ema_stds)")
+
+
+def check_guide(found: Experiments, name: str) -> None:
+    """What guides a run is another denoiser of the same images, whose weights are kept."""
+    guide, sampling, where = found.guiding(name), found.sampling(name), f"{found.sampling_key(name)}.guide"
+    if guide is None:
+        return
+    ours, its = found.study(found.run(name).study), found.study(found.run(guide).study)
+    for key in ("dataset", "encoder"):
+        one, other = getattr(ours, key), getattr(its, key)
+        require(one == other, f"{where}.run", guide, f"a run with {key} {one}, as {name} has; its is {other}")
+    training, spec = found.training(guide, its.training_seeds[0]), sampling.guide
+    check_width(f"{where}.ema_std", spec.ema_std, training)
+    require(spec.nimg is None or spec.nimg in training.snapshots, f"{where}.nimg", spec.nimg,
+            f"null (the last), or a snapshot of {guide}: {', '.join(map(str, training.snapshots))}")
+    last = spec.nimg in (None, training.snapshots[-1])
+    itself = last and guide == found.run(name).trained and spec.ema_std == sampling.ema_std
+    require(not itself, f"{where}.run", guide, "another run, or another snapshot (nimg) or width (ema_std) "
+            "of this one: a denoiser that guides itself changes nothing")
 
 
 def check_encoder(found: Experiments, study: str) -> None:

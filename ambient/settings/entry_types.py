@@ -5,7 +5,8 @@ Other entries are the specification of a stage with a key or two beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,6 +63,9 @@ class RunEntry:
     annotation: str  #: name in `annotations`
     also: tuple[PartEntry, ...] | None = None  #: further data of the same study
     training: Mapping[str, Any] | None = None  #: settings laid over the study's
+    sampling: Mapping[str, Any] | None = None  #: settings laid over the study's
+    #: name in `runs`: the run has that one's data and training, and is sampled otherwise
+    samples_of: str | None = None
     paper: Mapping[str, float] | None = None  #: published numbers: the metric, mean sigma_min or sigma_max
     label: str | None = None  #: of the method; None: the annotation's
     note: str | None = None  #: what the paper says of this number elsewhere
@@ -78,7 +82,36 @@ class TableEntry:
     scorers: tuple[str, ...] = ()  #: names in `scorers`, by which the rows' samples are scored
     #: whether a scorer may judge samples that has told which images are good to learn from, as in Table 5
     own_judge: bool = False
+    #: names in `sweeps`: beside each row stand the least distances of its training in them
+    sweeps: tuple[str, ...] = ()
     landmarks: bool = False  #: whether the page says what held-out and corrupted images themselves score
+
+
+@dataclass(frozen=True)
+class SweepEntry:
+    """Runs that are sampled at every point of a grid of widths and guidance, and not trained again for it."""
+
+    of: tuple[str, ...]  #: names in `runs`
+    guidances: tuple[float, ...] = (1.0,)  #: g of the points; 1: without the guide
+    #: widths of averages of weights of the points; empty: the width that each run is sampled with
+    ema_stds: tuple[float, ...] = ()
+    sampling: Mapping[str, Any] | None = None  #: settings of all points, laid over the study's
+    title: str | None = None  #: in a reader's words
+
+    def __post_init__(self) -> None:
+        require(len(self.of) > 0, "of", self.of, "one run or more")
+        for key in ("of", "guidances", "ema_stds"):
+            require_distinct(getattr(self, key), key)
+        require(len(self.guidances) * max(len(self.ema_stds), 1) > 1, "guidances", self.guidances,
+                "a grid of two points or more, with ema_stds")
+
+    def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(name of the run that it is, what the files would say of that run) of each point of each run."""
+        for run, width, guidance in itertools.product(self.of, self.ema_stds or (None,), self.guidances):
+            own = {} if width is None else {"ema_std": width}
+            name = f"{run}-ema-{width:g}-g-{guidance:g}" if own else f"{run}-g-{guidance:g}"
+            yield name, {"samples_of": run,
+                         "sampling": {**(self.sampling or {}), **own, "guidance": guidance}}
 
 
 @dataclass(frozen=True)

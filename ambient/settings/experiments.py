@@ -6,12 +6,17 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ambient.settings.compatible import check_judge, check_locality, check_run, check_scored
-from ambient.settings.entry_types import FigureEntry, TableEntry, TextEntry
-from ambient.settings.layers import lines
+from ambient.settings.compatible import (
+    check_judge,
+    check_locality,
+    check_run,
+    check_scored,
+    check_training,
+)
+from ambient.settings.entry_types import FigureEntry, SweepEntry, TableEntry, TextEntry
 from ambient.settings.outside import Outside
-from ambient.settings.resolve import Run, evaluating
-from ambient.settings.scores import Scores
+from ambient.settings.resolve import evaluating
+from ambient.settings.table_rows import TableRows
 from ambient.specs import (
     FigureSpec,
     PatchMapsSpec,
@@ -36,12 +41,14 @@ from ambient.specs.strict import (
 )
 
 
-class Experiments(Scores):
+class Experiments(TableRows):
     """All specifications of one scale. Everything is validated when this is made."""
 
     def __init__(self, folder: Path | str, scale: str) -> None:
         super().__init__(folder, scale)
         tree = self.tree
+        self.sweeps: dict[str, TableSpec] = {}  # those that tables and figures name
+        self.trainings: set[str] = set()  # runs whose training is sound
         try:
             self.tables = {name: self.table(name) for name in tree["tables"]}
             for name in self.needed():
@@ -63,31 +70,40 @@ class Experiments(Scores):
     def table(self, name: str) -> TableSpec:
         """A table and its rows, in file order."""
         entry = self.table_entry(name)
-        rows = [self.row(run, f"tables.{name}.rows") for run in entry.rows]
-        require_distinct([(row.id, row.run) for row in rows], f"tables.{name}.rows")
-        if len({row.dataset for row in rows}) == 1:
-            rows = [dataclasses.replace(row, dataset=None) for row in rows]
-        differing = list(dict.fromkeys(key for row in rows for key in row.settings))
-        rows = [dataclasses.replace(row, settings=self.settings(row.run, differing)) for row in rows]
-        if not rows:
-            raise SpecError(f"tables.{name}.rows: got none, allowed: one run or more")
-        studies = {self.run(row.run).study: None for row in rows}
-        seeds, *others = (self.study(study).training_seeds for study in studies)
-        require(all(found == seeds for found in others), f"tables.{name}.rows", ", ".join(studies),
-                "runs of studies with the same training_seeds: every row is trained with each")
+        rows = self.rows(entry.rows, f"tables.{name}.rows")
+        self.check_sweeps(name, entry, rows)
         return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows),
-                                 "training_seeds": seeds, "beside": self.metrics_beside(name, rows),
+                                 "training_seeds": self.seeds_of(rows, f"tables.{name}.rows"),
+                                 "beside": self.metrics_beside(rows, f"tables.{name}.rows"),
                                  "title": entry.title, "landmarks": self.landmarks_of(entry),
-                                 "scorers": self.scorers_of(name, entry),
+                                 "scorers": self.scorers_of(name, entry), "sweeps": entry.sweeps,
                                  "told_apart": self.told_apart(entry)},
                      f"tables.{name}")
 
-    def metrics_beside(self, table: str, rows: Sequence[RowSpec]) -> tuple[str, ...]:
-        """The metrics by the studies' other detectors. Raises `SpecError` where the rows differ in them."""
-        found = {tuple(self.detectors(self.run(row.run).study)[1:]) for row in rows}
-        require(len(found) == 1, f"tables.{table}.rows", sorted(found),
-                "runs of studies with the same detectors after their first one")
-        return tuple(map(self.metric, found.pop()))
+    def sweep(self, name: str) -> TableSpec:
+        """The table of a sweep: a row for each point of its grid of each of its runs."""
+        where, entry = f"sweeps.{name}", self.typed(SweepEntry, "sweeps", name, "sweeps")
+        for run in entry.of:
+            self.entry("runs", run, f"{where}.of")
+        rows = self.rows(self.entries.rows.swept[name], where, always_drawn=True)
+        return build(TableSpec, {"name": name, "scale": self.scale, "rows": plain(rows), "title": entry.title,
+                                 "training_seeds": self.seeds_of(rows, f"{where}.of"),
+                                 "beside": self.metrics_beside(rows, f"{where}.of")}, where)
+
+    def check_sweeps(self, table: str, entry: TableEntry, rows: Sequence[RowSpec]) -> None:
+        """Refuse sweeps that are of no row of a table, or measured by other detectors than its rows are."""
+        where = f"tables.{table}.sweeps"
+        require_distinct(entry.sweeps, where)
+        detectors = self.detectors(self.run(rows[0].run).study)
+        for name in entry.sweeps:
+            self.named_sweep(name, where)
+            swept = self.typed(SweepEntry, "sweeps", name, where).of
+            require(bool({self.run(row.run).trained for row in rows} & set(swept)), where, name,
+                    f"a sweep of runs whose training a row has; it is of {', '.join(swept)}")
+            for run in swept:
+                other = self.detectors(self.run(run).study)
+                require(other == detectors, where, name, f"one with the detectors {', '.join(detectors)}, as "
+                        f"the table's rows; {run} has {', '.join(other)}")
 
     def mixtures_of(self, table: TableEntry) -> list[tuple[str, str]]:
         """(study, corruption) of each mixture that a table has landmarks for: once, in the rows' order."""
@@ -123,54 +139,6 @@ class Experiments(Scores):
         added = [self.added_dataset(corruption) for corruption in corruptions]
         return [self.label("datasets", dataset) if dataset else self.label("corruptions", corruption)
                 for corruption, dataset in zip(corruptions, added, strict=True)]
-
-    def row(self, run: str, asked_by: str) -> RowSpec:
-        """The table row of a run."""
-        entry, found = self.run_entry(run, asked_by), self.run(run)
-        annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
-        mixture = self.mixture(found.study, found.corruption, self.fraction(found.study))
-        paper = dict(entry.paper or {})
-        settings = {name: value for name, value in lines(entry.training or {}) if name}
-        label = entry.label or annotation.get("label", found.annotation)
-        parameters = mixture.operation.columns() if mixture.operation else mixture.params
-        crops = self.crop_classifiers(found.annotation)
-        annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
-        training, dataset = self.training(run, 0), self.study(found.study).dataset
-        ours, theirs = self.protocols(found.study, found.annotation)
-        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, entry.id,
-                       dataset, settings, entry.note, dataset, ours, theirs if paper else None,
-                       training.noise, training.loss.buffer, margin=training.loss.margin,
-                       **self.words_of(found, annotated))
-
-    def words_of(self, run: Run, annotated: str | None) -> dict:
-        """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
-        published, data = self.published(run.study), run.corruption
-        tau = 0.5 - self.annotation(run.study, run.annotation).epsilon if annotated == "noise" else None
-        return {"corruption_label": None if data == "none" else self.label("corruptions", data),
-                "target": self.target(run.study), "paper_target": published.dataset,
-                "paper_samples": published.num_samples, "tau": tau}
-
-    def target(self, study: str) -> str:
-        """What a study's distances are to, in a reader's words: its dataset and the size of its images."""
-        dataset = self.study(study).dataset
-        side = self.dataset(dataset).resolution
-        return f"{self.label('datasets', dataset)}, {side}x{side}"
-
-    def protocols(self, study: str, annotation: str) -> tuple[str | None, str | None]:
-        """How the classifiers of an annotation are trained, and the paper's; None where there is none.
-
-        The latter is that of the preset that `published` names in `classifiers`; without, it is the same.
-        """
-        one = self.classifier_of(annotation)
-        for name in [one] if one else self.crop_classifiers(annotation)[:1]:
-            theirs = self.entry("classifiers", name, "annotations").get("published", name)
-            return self.classifier(study, name).words(), self.classifier(study, theirs).words()
-        return None, None
-
-    def settings(self, run: str, keys: list[str]) -> dict:
-        """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
-        resolved = dict(lines(plain(self.training(run, 0))))
-        return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}
 
     def main_names(self, section: str, known: Collection[str], otherwise: Sequence[str]) -> list[str]:
         """The tables, or figures, that a bare run of the scale makes: those in `main`, or others."""
@@ -214,6 +182,15 @@ class Experiments(Scores):
     def present(self, section: str) -> list[str]:
         """The names of a section, but for those that a scale leaves out (`NAME: null`)."""
         return [name for name, entry in self.tree[section].items() if entry is not None]
+
+    def named_sweep(self, name: str | None, asked_by: str) -> TableSpec:
+        """A sweep by name. Raises `SpecError` for one that is not there."""
+        if name not in self.sweeps:
+            self.entry("sweeps", name, asked_by)
+            self.sweeps[name] = found = self.sweep(name)
+            for row in found.rows:
+                self.validate(row.run)
+        return self.sweeps[name]
 
     def named_table(self, name: str | None, asked_by: str) -> TableSpec:
         """A table by name. Raises `SpecError` for one that is not there."""
@@ -296,16 +273,27 @@ class Experiments(Scores):
 
     def validate(self, name: str) -> None:
         """Build every specification behind a run, and refuse protocols that contradict themselves."""
+        self.validate_training(name)
+        if guide := self.guiding(name):
+            self.validate_training(guide)
+        study = self.run(name).study
+        for detector in self.detectors(study):
+            self.detector_dataset(study, detector)
+            self.evaluation(name, detector)
+        check_run(self, name)
+
+    def validate_training(self, name: str) -> None:
+        """The same of what a run is trained by and on: once for all runs that share it."""
         run = self.run(name)
+        if run.trained in self.trainings:
+            return
+        self.trainings.add(run.trained)
         self.dataset(self.study(run.study).dataset)
         for corruption, annotation in run.parts:
             self.validate_part(name, run.study, corruption, annotation)
         for seed in self.study(run.study).training_seeds:
             self.training(name, seed)
-        for detector in self.detectors(run.study):
-            self.detector_dataset(run.study, detector)
-            self.evaluation(name, detector)
-        check_run(self, name)
+        check_training(self, name)
 
     def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:
         """The same of one corruption of a run and its annotation."""

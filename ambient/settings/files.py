@@ -16,7 +16,7 @@ from ambient.settings.layers import load
 from ambient.specs.strict import SpecError, nearest, refuse_unknown, require
 
 SECTIONS = ("datasets", "scorers", "corruptions", "encoders", "detectors", "classifiers", "annotations",
-            "studies", "runs", "tables", "theory", "figures", "main", "in_text")
+            "studies", "runs", "sweeps", "tables", "theory", "figures", "main", "in_text")
 BASE = ("data.yaml", "models.yaml", "studies.yaml", "theory.yaml")
 OF_A_TABLE = ("title", "defaults", "rows")  # keys of a table's file, which is named after its table
 # A name that no earlier layer has is an entry of its own if it says all of these (or `like`), else a slip.
@@ -27,7 +27,7 @@ COMPLETE = {
     "classifiers": ("crop",), "annotations": ("method",), "runs": ("study", "corruption", "annotation"),
     "studies": ("dataset", "clean_fraction", "mixture_seed", "training_seeds", "detector", "classifier",
                 "annotation", "training", "sampling"),
-    "tables": ("title", "rows"), "figures": ("title", "kind"), "in_text": ("of", "paper")}
+    "sweeps": ("of",), "tables": ("title", "rows"), "figures": ("title", "kind"), "in_text": ("of", "paper")}
 LIKE = ("datasets", "scorers", "corruptions", "encoders", "detectors", "classifiers", "annotations",
         "studies", "figures")
 NAME = r"[a-z0-9][a-z0-9.-]*"  # of what is part of a path

@@ -164,6 +164,7 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
     galleries = {name for name, one in figures.items() if one.STAGE == "galleries"}
     names = {"scale": [each.scale for each in found], "page": PAGES,
              "table": {name for each in found for name in each.tables},
+             "sweep": {name for each in found for name in each.sweeps},
              "gallery": galleries, "figure": figures.keys() - galleries,
              "patches": {name for name, one in figures.items() if one.PATCH_MAPS}}
     return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector",

@@ -1,226 +1,28 @@
-"""Which files of a scale hold what the experiments speak of: the mixture of a study, the weights of a run."""
+"""Which files of a scale its tables, its other figures and its page are made from."""
 
 from __future__ import annotations
 
-from ambient.settings.experiments import Experiments
+from ambient.settings.run_files import RunFiles, folder
 from ambient.specs import FigureSpec, TableSpec
 from ambient.specs.report import TIMES
-from ambient.specs.stages import JOBS
 
-WHOLE = "none", "1.0"  # corruption and clean fraction of a mixture that is the whole dataset
+__all__ = ["PICTURES", "Files", "folder"]
 PICTURES = ("", "-grid", "-curves", "-classifiers")  # of a table, in the order of the report
 
 
-def folder(scale: str, place: str = "") -> str:
-    """The folder of a scale's file, given its place: what people read of the paper's lies in `results`."""
-    return "results" if scale == "paper" and "/" not in place else f"results/{scale}"
-
-
-class Files:
-    """The files of one scale by what they hold, as paths from where the workflow runs."""
-
-    def __init__(self, experiments: Experiments) -> None:
-        self.experiments, self.scale = experiments, experiments.scale
-
-    def path(self, stage: str, role: str = "out", **names: str) -> str:
-        """An output of a job, given by (at least) the wildcards of its stage."""
-        place = JOBS[stage].place(role, names)
-        return f"{folder(self.scale, place)}/{place}"
-
-    # --- images ---------------------------------------------------------------------------------------
-
-    def images(self, study: str) -> str:
-        """A study's whole clean dataset."""
-        return self.path("prepare", dataset=self.experiments.study(study).dataset)
-
-    def added(self, corruption: str) -> str | None:
-        """The dataset that an operation puts in the place of the corrupted images."""
-        name = self.experiments.added_dataset(corruption)
-        return name and self.path("prepare", dataset=name)
-
-    def scores(self, dataset: str, scorer: str) -> str:
-        """How good each image of a dataset is, by a scorer."""
-        return self.path("scores", dataset=dataset, scorer=scorer)
-
-    def scores_of_mixture(self, study: str, corruption: str) -> str | None:
-        """The scores by which an operation ranks a study's images."""
-        name = self.experiments.scorer_of(corruption)
-        return name and self.scores(self.experiments.study(study).dataset, name)
-
-    def weights_of_scorer(self, dataset: str, scorer: str) -> str | None:
-        """The weights of the detector that a scorer asks, if it asks one."""
-        spec = self.experiments.scorer(scorer)
-        return self.weights_for(dataset, spec.detector) if spec.ASKS else None
-
-    def weights_of_scorer_for(self, run: str, scorer: str) -> str | None:
-        """The same, for the samples of a run."""
-        study = self.experiments.study(self.experiments.run(run).study)
-        return self.weights_of_scorer(study.dataset, scorer)
-
-    def scores_of_annotation(self, study: str, annotation: str) -> str | None:
-        """The scores by which a study's images are annotated, if they are."""
-        spec = self.experiments.annotation(study, annotation)
-        return self.scores(self.experiments.study(study).dataset, spec.scorer) if spec.SCORED else None
-
-    def scores_of_reference(self, dataset: str, detector: str) -> str | None:
-        """The scores by which the images are chosen that a detector's distances are to, if they are."""
-        best = self.experiments.detector(detector).best
-        return best and self.scores(dataset, best.scorer)
-
-    def mixture(self, study: str, corruption: str, classifier: str | None = None) -> str:
-        """A study's mixture; for a leaky classifier one with a clean fraction of its own."""
-        return self.path("corrupt", study=study, corruption=corruption,
-                         fraction=str(self.experiments.fraction(study, classifier)))
-
-    def mixtures_of_parts(self, run: str) -> list[str]:
-        """The mixtures that a run's data are combined of."""
-        made = self.experiments.run(run)
-        return [self.mixture(made.study, corruption) for corruption, _ in made.parts]
-
-    def training_data(self, run: str) -> str:
-        """What a run is trained on: its mixture, or the combination of several."""
-        made = self.experiments.run(run)
-        return self.path("combine", run=run) if made.also else self.mixture(made.study, made.corruption)
-
-    # --- latents --------------------------------------------------------------------------------------
-
-    def encoder(self, study: str) -> str | None:
-        """The encoder in whose latents a study's denoisers work, if they do."""
-        name = self.experiments.study(study).encoder
-        return name and self.path("encoder", dataset=self.experiments.encoder_dataset(study), encoder=name)
-
-    def encoder_of_run(self, run: str) -> str | None:
-        """The same by a run."""
-        return self.encoder(self.experiments.run(run).study)
-
-    def latents(self, study: str, corruption: str, classifier: str | None = None) -> list[str]:
-        """The latents of a mixture, or of the dataset whose images it has; none where a study works on
-        pixels."""
-        if self.experiments.study(study).encoder is None:
-            return []
-        fraction = str(self.experiments.fraction(study, classifier))
-        if self.experiments.shares_latents(study, corruption):
-            study, corruption, fraction = self.experiments.encoded_first(study), *WHOLE
-        return [self.path("encode", study=study, corruption=corruption, fraction=fraction)]
-
-    def encoded_images(self, study: str, corruption: str, fraction: str) -> str:
-        """The images that latents are of: of the whole dataset, or of a mixture."""
-        if (corruption, fraction) == WHOLE:
-            return self.images(study)
-        return self.path("corrupt", study=study, corruption=corruption, fraction=fraction)
-
-    def images_beside(self, run: str) -> str | None:
-        """The dataset that has the images of a run's data, where those have none."""
-        made = self.experiments.run(run)
-        none = [self.experiments.shares_latents(made.study, corruption) for corruption, _ in made.parts]
-        return self.images(made.study) if any(none) else None
-
-    def latents_of_annotation(self, study: str, corruption: str, annotation: str) -> list[str]:
-        """The latents that an annotation's classifiers are asked about; none where it asks none."""
-        return self.latents(study, corruption) if self.experiments.annotation(study, annotation).ASKS else []
-
-    def latents_of_run(self, run: str) -> list[str]:
-        """The latents of each mixture that a run's data are made of."""
-        made = self.experiments.run(run)
-        return [path for corruption, _ in made.parts for path in self.latents(made.study, corruption)]
-
-    def locality_latents(self, study: str) -> list[str]:
-        """The latents of the images that crop(sigma) is measured on."""
-        run = self.experiments.run(self.experiments.locality_run(study))
-        return self.latents(run.study, run.corruption)
-
-    # --- annotations and classifiers ------------------------------------------------------------------
-
-    def annotations(self, run: str, role: str = "out") -> str:
-        """A run's annotations, or (`summary`) their statistics."""
-        made = self.experiments.run(run)
-        if made.also:
-            return self.path("combine", {"out": "out_annotations"}.get(role, role), run=run)
-        return self.path("annotate", role, study=made.study, corruption=made.corruption,
-                         annotation=made.annotation)
-
-    def annotations_of_parts(self, run: str) -> list[str]:
-        """The annotations of each mixture that a run's data are combined of."""
-        made = self.experiments.run(run)
-        return [self.path("annotate", study=made.study, corruption=corruption, annotation=annotation)
-                for corruption, annotation in made.parts]
-
-    def classifier(self, study: str, corruption: str, annotation: str, role: str = "out") -> str | None:
-        """The noise classifier that an annotation asks, if it asks one."""
-        name = self.experiments.classifier_of(annotation)
-        return name and self.path("classifier", role, study=study, corruption=corruption, classifier=name)
-
-    def crops(self, study: str, corruption: str, annotation: str) -> list[str]:
-        """The classifiers of an annotation by crops, one for each size."""
-        return [self.path("classifier", study=study, corruption=corruption, classifier=name)
-                for name in self.experiments.crop_classifiers(annotation)]
-
-    def locality_map(self, study: str, annotation: str) -> str | None:
-        """The measured crop(sigma) that an annotation by crops is made with, if it is."""
-        measured = self.experiments.annotation(study, annotation).reads_locality()
-        return self.path("locality", "map_out", study=study) if measured else None
-
-    def locality_denoiser(self, study: str) -> str:
-        """The denoiser that a study's crop(sigma) is measured on."""
-        run = self.experiments.locality_run(study)
-        seed = self.experiments.study(self.experiments.run(run).study).training_seeds[0]
-        return self.path("train", run=run, seed=seed)
-
-    def locality_data(self, study: str) -> str:
-        """The images that this denoiser was trained on."""
-        run = self.experiments.run(self.experiments.locality_run(study))
-        return self.mixture(run.study, run.corruption)
-
-    def denoiser(self, run: str, seed: str | int) -> str:
-        """The weights that a run is sampled from: the training's own, or averages of another width."""
-        std = self.experiments.sampling(run).ema_std
-        if std is None:
-            return self.path("train", run=run, seed=seed)
-        return self.path("reconstruct", run=run, seed=seed, ema_std=str(std))
-
-    # --- scores ---------------------------------------------------------------------------------------
-
-    def weights(self, run: str, detector: str | None) -> str:
-        """The weights of a detector (None: the first of the run's study), made on a dataset of its own or
-        on the study's."""
-        study = self.experiments.run(run).study
-        name = detector or self.experiments.detectors(study)[0]
-        return self.path("detector", dataset=self.experiments.detector_dataset(study, name),
-                         detector=self.experiments.weights_of(name))
-
-    def weights_for(self, dataset: str, detector: str) -> str:
-        """The weights that a detector measures a dataset with."""
-        name = self.experiments.weights_of(detector)
-        own = self.experiments.entry("detectors", name, "detectors").get("dataset", dataset)
-        return self.path("detector", dataset=own, detector=name)
-
-    def reference(self, run: str, detector: str | None) -> str:
-        """The moments that a run's samples are held against."""
-        study = self.experiments.run(run).study
-        return self.path("reference", dataset=self.experiments.study(study).dataset,
-                         detector=detector or self.experiments.detectors(study)[0])
-
-    def weights_for_outside(self, name: str) -> str:
-        """The weights that images from outside are measured with: as the samples beside which they stand."""
-        return self.weights(self.experiments.outside.run(name), None)
-
-    def reference_for_outside(self, name: str) -> str:
-        """The moments that they are held against."""
-        return self.reference(self.experiments.outside.run(name), None)
-
-    def outside_of_table(self, table: str) -> list[str]:
-        """The scores from outside that stand beside a table."""
-        return [self.path("outside", outside=name) for name in self.experiments.outside.of_table(table)]
-
-    def weights_of_study(self, study: str, detector: str) -> str:
-        """The weights that one of a study's detectors measures with."""
-        return self.weights_for(self.experiments.study(study).dataset, detector)
+class Files(RunFiles):
+    """The files of one scale by what they hold."""
 
     # --- tables and their figures ---------------------------------------------------------------------
 
     def table(self, name: str) -> TableSpec:
-        """A table. Raises `SpecError` for one that the scale does not have."""
-        return self.experiments.tables.get(name) or self.experiments.table(name)
+        """A table, or that of a sweep. Raises `SpecError` for one that the scale does not have."""
+        found = self.experiments
+        return found.tables.get(name) or found.sweeps.get(name) or found.table(name)
+
+    def sweeps_of_table(self, table: str) -> list[str]:
+        """The sweeps whose least distances stand beside a table's rows."""
+        return [self.path("sweep", sweep=name) for name in self.table(table).sweeps]
 
     def of_table(self, table: str, stage: str, **more: str) -> list[str]:
         """The output of a stage for each run and training seed of a table, in row order."""
@@ -228,10 +30,16 @@ class Files:
         return [self.path(stage, run=row.run, seed=seed, **more)
                 for row in spec.rows for seed in spec.training_seeds]
 
-    def of_first_seed(self, table: str, stage: str, role: str = "out") -> list[str]:
-        """The output of a stage for the first training seed of each row."""
+    def samples_of_rows(self, table: str) -> list[str]:
+        """The samples of the first training seed of each row."""
         spec = self.table(table)
-        return [self.path(stage, role, run=row.run, seed=spec.training_seeds[0]) for row in spec.rows]
+        return [self.path("sample", run=row.run, seed=spec.training_seeds[0]) for row in spec.rows]
+
+    def losses_of_rows(self, table: str) -> list[str]:
+        """The losses of the first training seed of each row."""
+        spec = self.table(table)
+        return [self.path("train", "log", run=self.experiments.run(row.run).trained,
+                          seed=spec.training_seeds[0]) for row in spec.rows]
 
     def scores_beside(self, table: str) -> list[str]:
         """The same scores by the studies' other detectors, detector by detector."""
@@ -289,7 +97,8 @@ class Files:
     def logs_of_texts(self) -> list[str]:
         """The losses of the trainings whose times the running text gives, text by text."""
         texts = [text for text in self.experiments.texts() if text.of in TIMES]
-        return [self.path("train", "log", run=run, seed=seed) for text in texts for run in text.runs
+        return [self.path("train", "log", run=self.experiments.run(run).trained, seed=seed)
+                for text in texts for run in text.runs
                 for seed in self.experiments.study(self.experiments.run(run).study).training_seeds]
 
     def reports_of_texts(self) -> list[str]:

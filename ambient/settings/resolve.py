@@ -25,8 +25,6 @@ from ambient.specs import (
     LocalitySpec,
     MixtureSpec,
     OperationSpec,
-    ReconstructionSpec,
-    SamplingSpec,
     ScorerSpec,
     TrainingSpec,
 )
@@ -40,6 +38,7 @@ from ambient.specs.strict import (
 )
 
 T = TypeVar("T")
+OF_TRAINING = ("study", "corruption", "annotation", "also", "training")  # what tells a run's training
 
 
 def mapping(value: Any, where: str) -> dict:
@@ -68,7 +67,8 @@ class Run:
     study: str
     corruption: str  # a corruption, or `none`
     annotation: str
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, Any]  # section of the study -> settings laid over
+    trained: str  # the run whose training it is sampled from: itself, or another one
     also: tuple[tuple[str, str], ...] = ()  # further (corruption, annotation) of the same study
 
     @property
@@ -112,12 +112,26 @@ class Stages:
             self.entry("annotations", part.annotation, f"{where}.annotation")
             if part.corruption != "none":
                 self.entry("corruptions", part.corruption, f"{where}.corruption")
-        return Run(name, entry.study, entry.corruption, entry.annotation, {"training": entry.training or {}},
+        overrides = {"training": entry.training or {}, "sampling": entry.sampling or {}}
+        return Run(name, entry.study, entry.corruption, entry.annotation, overrides, entry.samples_of or name,
                    tuple((part.corruption, part.annotation) for part in parts[1:]))
 
     def run_entry(self, name: str, asked_by: str) -> RunEntry:
-        """What the files say of a run."""
-        return self.typed(RunEntry, "runs", name, asked_by)
+        """What the files say of a run. One with `samples_of` has the data and the training of that one.
+
+        Raises `SpecError` where it says otherwise, or where that one has no training of its own either.
+        """
+        other = self.entry("runs", name, asked_by).get("samples_of")
+        if other is None or ("runs", name) in self.made:
+            return self.typed(RunEntry, "runs", name, asked_by)
+        where = f"runs.{name}.samples_of"
+        lender = self.entry("runs", other, where)
+        require(lender.get("samples_of") is None, where, other, "a run with a training of its own")
+        said = [key for key in OF_TRAINING if key in self.entries.rows.said(name)]
+        require(not said, where, other, f"nothing beside it that a training has ({', '.join(said)})")
+        label = self.entry("runs", name, asked_by).get("label", lender.get("label"))
+        shared = {key: lender.get(key) for key in OF_TRAINING}
+        return self.typed(RunEntry, "runs", name, asked_by, **shared, label=label)
 
     def study(self, name: str) -> StudyEntry:
         """A study: dataset, clean fraction, and one section a stage."""
@@ -331,19 +345,3 @@ class Stages:
         found = self.run(run)
         values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
         return build(TrainingSpec, values, f"studies.{found.study}.training")
-
-    def reconstruction(self, run: str, ema_std: float) -> ReconstructionSpec:
-        """The specification of the `reconstruct` stage: at each snapshot of the run."""
-        return ReconstructionSpec(ema_std, self.training(run, 0).snapshots)
-
-    def sampling(self, run: str) -> SamplingSpec:
-        """The specification of the `sample` stage."""
-        study = self.run(run).study
-        spec = evaluating(self.study_sampling(study), f"studies.{study}.sampling",
-                          [self.training(run, 0).network.kind])
-        encoder = self.study(study).encoder
-        return dataclasses.replace(spec, encoder=encoder and self.encoder(encoder).kind)
-
-    def study_sampling(self, study: str) -> SamplingSpec:
-        """How all runs of a study are sampled."""
-        return build(SamplingSpec, self.section(study, "sampling"), f"studies.{study}.sampling")

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ambient.settings.entry_types import SweepEntry
 from ambient.settings.files import COMPLETE, Layer, Written, slip
-from ambient.specs.strict import SpecError, nearest, require
+from ambient.settings.layers import overlay
+from ambient.specs.strict import SpecError, build, nearest, require
 
 SHOWN = object()  # an item of a list that is a name alone: a row that stands somewhere else
 
@@ -39,6 +41,7 @@ class Rows:
         self.tables: dict[str, list[str]] = {}  # table -> its rows, in order
         self.home: dict[str, tuple[str | None, int]] = {}  # run -> (its table, the layer that brings it)
         self.written: dict[tuple[str, int], list[Written]] = {}  # (run, layer) -> what is said of it there
+        self.swept: dict[str, list[str]] = {}  # sweep -> the runs that are its points
         shown: list[tuple[Written, str, str]] = []
         for level, layer in enumerate(layers):
             for table, written in layer["tables"].items():
@@ -50,6 +53,29 @@ class Rows:
             own = [name for name, (home, _) in self.home.items() if home == table]
             if run not in own:
                 raise written.refuse(f".rows.{run}.of: no such row in {table}: {run!r}{nearest(run, own)}")
+
+        for name in dict.fromkeys(name for layer in layers for name in layer["sweeps"]):
+            self.sweep(name)
+
+    def sweep(self, name: str) -> None:
+        """Take in the points of a sweep, each a run that shares a training."""
+        merged: Any = {}
+        for layer in self.layers:
+            if name in layer["sweeps"]:
+                written = layer["sweeps"][name]
+                merged = overlay(merged, written.value)
+        if merged is None:  # left out by a scale
+            return
+        try:
+            points = dict(build(SweepEntry, merged, written.key).points())
+        except SpecError as error:
+            raise SpecError(f"{written.file}: {error}") from None
+        for run, said in points.items():
+            if run in self.home:
+                raise written.refuse(f": its point {run} has the name of a run: rename one of them")
+            self.home[run] = None, len(self.layers) - 1
+            self.written[run, len(self.layers) - 1] = [Written(written.file, written.key, said)]
+        self.swept[name] = list(points)
 
     def read(self, table: str, level: int, written: Written, shown: list) -> None:
         """Take in what one layer says of a table."""
@@ -88,9 +114,15 @@ class Rows:
         """Take in what is said of a run. Raises `SpecError` for a scale's new run that is not complete."""
         self.written.setdefault((run, level), []).append(written)
         said = set().union(*(one.value for one in self.of(run, level) if isinstance(one.value, Mapping)))
-        if level and self.home[run][1] == level and not said >= set(COMPLETE["runs"]):
+        whole = said >= set(COMPLETE["runs"]) or "samples_of" in said
+        if level and self.home[run][1] == level and not whole:
             known = [name for name, (_, first) in self.home.items() if first < level]
             raise SpecError(f"{asked_by}: {slip('runs', run, known)}")
+
+    def said(self, run: str) -> set[str]:
+        """The keys that are said of a run itself, in any layer: without its table's defaults."""
+        every = [one.value for (name, _), written in self.written.items() if name == run for one in written]
+        return set().union(*(value for value in every if isinstance(value, Mapping)))
 
     def of(self, run: str, level: int) -> Iterator[Written]:
         """What a layer says of a run, the strongest last: its table's defaults, its row, its entry in `runs`.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from ambient.settings.compatible import check_ranked
-from ambient.settings.resolve import Stages
+from ambient.settings.samplings import Samplings
 from ambient.specs import DetectorSpec, EvaluationSpec, LandmarksSpec
 from ambient.specs.strict import build, require
 
 
-class Scores(Stages):
-    """The stages of a scale, with those that score samples."""
+class Scores(Samplings):
+    """The stages of a scale, with those that sample and score."""
 
     def detectors(self, study: str) -> tuple[str, ...]:
         """The detectors of a study: a table's `value` is by the first one, others stand beside it."""

@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
 
 def stages(found: Experiments, run: Run) -> dict[str, tuple[Any, tuple[str, ...]]]:
     """Stage -> its specification, and the dotted keys under which its settings stand, the strongest first."""
+    drawn = (f"runs.{run.name}.sampling", f"studies.{run.study}.sampling")
     study, name = f"studies.{run.study}", found.study(run.study).dataset
     classifier, mixture = found.classifier_of(run.annotation), found.mixture(
         run.study, run.corruption, found.fraction(run.study))
@@ -47,5 +48,5 @@ def stages(found: Experiments, run: Run) -> dict[str, tuple[Any, tuple[str, ...]
                        (f"annotations.{run.annotation}", f"{study}.annotation")),
         "training": (found.training(run.name, found.study(run.study).training_seeds[0]),
                      (f"runs.{run.name}.training", f"{study}.training")),
-        "sampling": (found.sampling(run.name), (f"{study}.sampling",)),
-        "evaluation": (found.evaluation(run.name), (f"{study}.sampling",))}
+        "sampling": (found.sampling(run.name), drawn),
+        "evaluation": (found.evaluation(run.name), drawn)}

@@ -11,6 +11,7 @@ from ambient.specs.encoding import EncoderSpec, EncodingSpec
 from ambient.specs.evaluation import (
     DetectorSpec,
     EvaluationSpec,
+    GuideSpec,
     LandmarksSpec,
     OutsideSpec,
     PublishedSpec,
@@ -19,6 +20,7 @@ from ambient.specs.evaluation import (
 )
 from ambient.specs.report import (
     ComparisonSpec,
+    DrawnSpec,
     FigureSpec,
     ReportSpec,
     RowSpec,
@@ -42,9 +44,10 @@ from ambient.specs.training import (
 
 __all__ = [
     "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec", "ComparisonSpec",
-    "DatasetSpec", "DetectorSpec", "EncoderSpec", "EncodingSpec", "EvaluationSpec", "FigureSpec",
-    "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost", "NetworkSpec",
-    "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "PublishedSpec",
-    "ReconstructionSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec",
-    "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec", "TrainingSpec",
+    "DatasetSpec", "DetectorSpec", "DrawnSpec", "EncoderSpec", "EncodingSpec", "EvaluationSpec", "FigureSpec",
+    "GuideSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost",
+    "NetworkSpec", "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec",
+    "PublishedSpec", "ReconstructionSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec",
+    "ScorerSpec", "SelectSpec", "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec",
+    "TrainingSpec",
 ]

@@ -45,8 +45,29 @@ def seeds_at(seeds: tuple[int, ...], earlier: int | None, last: bool) -> tuple[i
 
 
 @dataclass(frozen=True)
+class GuideSpec:
+    """The denoiser that guides another one: which weights of a run's training it has."""
+
+    network: str  #: the guide's kind of network, whose code the job is of; set by itself
+    nimg: int | None = None  #: the snapshot, images seen; null: the last one
+    ema_std: float | None = None  #: width of the average of weights; null: the first that the training kept
+
+    def __post_init__(self) -> None:
+        require_width(self.ema_std)
+
+
+def require_width(ema_std: float | None) -> None:
+    """Raise `SpecError` for a width that no average by a power function has."""
+    require(ema_std is None or 0 < ema_std < WIDEST, "ema_std", ema_std, f"(0, {WIDEST:.4f}), or null")
+
+
+@dataclass(frozen=True)
 class SamplingSpec:
-    """`num_samples` images for each sampling seed; sample k of seed s is drawn from key (s, k)."""
+    """`num_samples` images for each sampling seed; sample k of seed s is drawn from key (s, k).
+
+    With `guidance` g > 1 they are drawn by D = D_guide + g (D_main - D_guide), two evaluations of networks at
+    each step of the sampler in the place of one.
+    """
 
     sampler: SamplerSpec  #: levels and churn
     num_samples: int  #: images for each sampling seed
@@ -58,14 +79,30 @@ class SamplingSpec:
     encoder: str | None = later(None)  #: the same of its study's encoder, which decodes; null: pixels
     #: width of the average of weights that is sampled, made of those that the training kept; null: its first
     ema_std: float | None = later(None)
+    guidance: float = later(1.0)  #: g; 1: without a guide
+    guide: GuideSpec | None = later(None)  #: what guides; null at guidance 1
 
     def __post_init__(self) -> None:
+        require_finite(self)
+        require(self.guidance >= 1, "guidance", self.guidance, ">= 1; less would lead to the guide")
+        require(self.guidance == 1 or self.guide is not None, "guide", self.guide,
+                f"the run that guides, {{run: NAME}}, at guidance {self.guidance:g}")
+        require(self.guidance > 1 or self.guide is None, "guide", self.guide, "null at guidance 1")
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
         require_seeds(self.seeds, "seeds")
         require(self.earlier_seeds is None or 0 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
                 self.earlier_seeds, f"0 to {len(self.seeds)}, or null for all")
-        require(self.ema_std is None or 0 < self.ema_std < WIDEST, "ema_std", self.ema_std,
-                f"(0, {WIDEST:.4f}), or null")
+        require_width(self.ema_std)
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the main network for a sample: 2 num_steps - 1."""
+        return 2 * self.sampler.num_steps - 1
+
+    @property
+    def guide_nfe(self) -> int:
+        """Evaluations of the guide for a sample: as many, or none."""
+        return 0 if self.guide is None else self.nfe
 
     def seeds_at(self, last: bool) -> tuple[int, ...]:
         """The sampling seeds of the last snapshot, or of an earlier one."""

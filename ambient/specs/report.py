@@ -15,6 +15,16 @@ from ambient.specs.training import NoiseSpec
 
 
 @dataclass(frozen=True)
+class DrawnSpec:
+    """How the samples of a row are drawn."""
+
+    ema_std: float | None  #: width of the average of weights; null: the first that the training kept
+    guidance: float  #: g; 1: without a guide
+    guide: str | None  #: the run that guides
+    nfe: int  #: evaluations of networks for a sample: of the main one and of the guide
+
+
+@dataclass(frozen=True)
 class RowSpec:
     """A row of a table: its keys, the run behind it, and what the paper prints."""
 
@@ -41,6 +51,19 @@ class RowSpec:
     paper_samples: int | None = None  #: how many samples it is measured with
     tau: float | None = None  #: P(clean) from which a noise classifier's verdict admits an image
     margin: float = later(0.0)  #: of the training's admission rule
+    trained: str | None = later(None)  #: the run whose training it is sampled from; null: its own
+    drawn: DrawnSpec | None = later(None)  #: how it is sampled, where the table's rows differ in it
+
+    @property
+    def training_id(self) -> str:
+        """The folder of the run whose training it is sampled from, below the scale's."""
+        return f"runs/{self.trained}" if self.trained else self.run_id
+
+    @property
+    def told_apart_by(self) -> dict[str, Any]:
+        """What tells the row from others of one method: of its corruption, training and sampling."""
+        drawn = {"ema_std": self.drawn.ema_std, "guidance": self.drawn.guidance} if self.drawn else {}
+        return {**self.parameters, **self.settings, **drawn}
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -62,6 +85,8 @@ class TableSpec:
     title: str | None = None  #: in a reader's words
     #: corruptions, in a reader's words, for which the page has landmarks of the score
     landmarks: tuple[str, ...] = later(())
+    #: names of sweeps: beside each row stand the least distances of its training in them
+    sweeps: tuple[str, ...] = later(())
     scorers: tuple[str, ...] = later(())  #: by which every row's samples are scored, several columns each
     #: what noise classifiers tell from good photographs, in a reader's words: the page says how well
     told_apart: tuple[str, ...] = later(())

@@ -1,4 +1,4 @@
-"""Stage: draw samples from every snapshot of a diffusion model.
+"""Stage: draw samples from every snapshot of a diffusion model, guided by another one where that is asked.
 
 Sample k of sampling seed s has its own key: its latent (and churn noise, and class) do not depend on
 the batch it is drawn in. Snapshots and methods with the same seeds start from the same latents.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ambient.diffusion.denoiser import Denoiser
 from ambient.evaluation.draw import Draw
 from ambient.jobs import ranks
 from ambient.jobs.shards import collect
@@ -21,7 +22,7 @@ from ambient.specs import SamplingSpec
 from ambient.storage.arrays import writing
 from ambient.training.encoding import Decoder
 from ambient.training.hardware import compile_for, device
-from ambient.training.loading import load_denoiser, require_network, require_width
+from ambient.training.loading import load_sampled, require_network, require_width
 from ambient.training.weights import read_description
 
 BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
@@ -29,8 +30,11 @@ SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost 
 
 
 def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
-         encoder: Path | None = None) -> None:
+         encoder: Path | None = None, guide: Path | None = None) -> None:
     """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
+
+    `guide`: the weights of the denoiser that guides; None at guidance 1. `nfe` in the manifest counts
+    evaluations of the main network for a sample, as published tables do, `guide_nfe` those of the guide.
 
     The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them. A snapshot of
     which there are none is left out.
@@ -45,14 +49,15 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     step = SHARD[where.type]
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in seeds for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
-    size, nfe = BATCH[where.type], 2 * spec.sampler.num_steps - 1
+    size = BATCH[where.type]
 
     @lru_cache(1)
     def drawer(nimg: int) -> Draw:
         decoder = Decoder(encoder, where) if encoder else None
-        draw = Draw(*load_denoiser(denoiser, nimg, where), spec.sampler, spec.precision, where, decoder)
-        compile_for(draw.denoiser.model, nfe * total // (size * ranks.size()))
-        return draw
+        sampled, about = load_sampled(denoiser, nimg, guide, spec, where)
+        for one in [module for module in sampled.modules() if isinstance(module, Denoiser)]:
+            compile_for(one.model, spec.nfe * total // (size * ranks.size()))
+        return Draw(sampled, about, spec.sampler, spec.precision, where, decoder)
 
     def make(number: int) -> dict[str, np.ndarray]:
         nimg, seed, ids = parts[number]
@@ -75,4 +80,6 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
                 file.put(str(nimg), list(seeds[nimg]).index(seed) * spec.num_samples + ids.start, drawn)
 
     patiently(write)
-    record.facts |= {"samples": total, "nfe": nfe}
+    record.facts |= {"samples": total, "nfe": spec.nfe}
+    if guide:
+        record.facts |= {"guide_nfe": spec.guide_nfe}

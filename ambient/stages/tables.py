@@ -16,7 +16,8 @@ from ambient.storage.files import write_text
 
 
 def main(spec: TableSpec, record, *, metrics: list[Path], annotations: list[Path], out: Path,
-         usable: Sequence[Path] = (), beside: Sequence[Path] = (), scored: Sequence[Path] = ()) -> None:
+         usable: Sequence[Path] = (), beside: Sequence[Path] = (), scored: Sequence[Path] = (),
+         sweeps: Sequence[Path] = ()) -> None:
     """`out` gets the table."""
     write_text(out, rebuild(plain(spec), {"metrics": metrics, "annotations": annotations, "usable": usable,
-                                          "beside": beside, "scored": scored}))
+                                          "beside": beside, "scored": scored, "sweeps": sweeps}))

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from ambient.diffusion.denoiser import Denoiser
-from ambient.specs import TrainingSpec
+from ambient.diffusion.guidance import Guided
+from ambient.specs import SamplingSpec, TrainingSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
 from ambient.training.build import build_denoiser
@@ -45,3 +46,26 @@ def require_width(path: Path, about: dict, std: float | None) -> None:
     if std is not None and widths != [std]:
         raise ValueError(f"{path}: its average has {f'the width {widths[0]}' if widths else 'no width'}, the "
                          f"specification's ema_std is {std}")
+
+
+def load_sampled(path: Path, nimg: int | None, guide: Path | None, spec: SamplingSpec,
+                 where: torch.device) -> tuple[Denoiser | Guided, dict]:
+    """What samples are drawn from, with the description of its main denoiser: a snapshot, or one that `guide`
+    guides.
+
+    Raises `ValueError` where the two are of other images, or are not what the specification says.
+    """
+    denoiser, about = load_denoiser(path, nimg, where)
+    if (guide is None) != (spec.guide is None):
+        raise ValueError(f"a guide is {'' if guide else 'not '}given, at guidance {spec.guidance:g}")
+    if guide is None:
+        return denoiser, about
+    its = read_description(guide)
+    require_network(guide, its, spec.guide.network)
+    require_width(guide, its, spec.guide.ema_std)
+    both = its["spec"]["network"]["conditional"] and about["spec"]["network"]["conditional"]
+    for key in ("channels", "resolution", "encoded", *(["num_classes"] if both else [])):
+        if its.get(key, False) != about.get(key, False):
+            raise ValueError(f"{guide}: has {key} {its.get(key, False)}, the denoiser that it guides has "
+                             f"{about.get(key, False)}")
+    return Guided(denoiser, load_denoiser(guide, spec.guide.nimg, where)[0], spec.guidance), about

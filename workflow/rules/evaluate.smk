@@ -145,6 +145,26 @@ rule evaluate:
         "{resources.run} evaluate --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
+rule sweep:
+    """The distances of runs at every point of a grid of widths and guidance."""
+    input:
+        unpack(reads("sweep")),
+    output:
+        **writes("sweep"),
+    log:
+        "results/{scale}/logs/sweep/{sweep}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **resources("sweep"),
+    params:
+        **told("sweep"),
+    message:
+        "sweep {wildcards.sweep} ({wildcards.scale})"
+    shell:
+        "{resources.run} sweep --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
 use rule evaluate as evaluate_beside with:
     output:
         **writes("evaluate", beside=True),

@@ -1,0 +1,71 @@
+"""Samples are bound to what they were drawn from: the width, the guide, the latents and their encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ambient.audit.traces import Loose, Results, guide_of, meaning, parent, parents, setting
+from ambient.audit.words import Result
+from ambient.specs import DrawnSpec, RowSpec, SamplingSpec
+from ambient.specs.data import operation
+from ambient.specs.strict import build, plain
+
+if TYPE_CHECKING:
+    from ambient.audit.bind import Run
+
+OF_ROW = {"ema_std": None, "guidance": 1.0, "guide": None}  # of sampling, where a table's rows differ in it
+
+
+def check_drawn(results: Results, run: Run, row: RowSpec) -> None:
+    """Raise `Loose` unless samples are of the width, guidance and guide that their row says, and the guide
+    has learnt from images of the dataset that they are scored against."""
+    guide = guide_of(results, run.samples)
+    if row.drawn is not None:
+        spec = build(SamplingSpec, run.samples.manifest["spec"], "spec")
+        name = guide and guide.key.parent.parent.name
+        drawn = DrawnSpec(spec.ema_std, spec.guidance, name, spec.nfe + spec.guide_nfe)
+        if drawn != row.drawn:
+            raise Loose(f"{run.samples.path} is drawn with {plain(drawn)}, its row says {plain(row.drawn)}")
+    if guide is not None:
+        data, target = parent(results, guide, "data", "corrupt", "combine"), target_of(results, run)
+        check_latents(results, run, guide, data)
+        for mixture in mixtures_of(results, data):
+            if parent(results, mixture, "data", "prepare") is not target:
+                raise Loose(f"guided by {guide.path}, which has not learnt from {target.path}")
+
+
+def target_of(results: Results, run: Run) -> Result:
+    """The images that the samples of a run are held against."""
+    return parent(results, parent(results, run.scores, "reference", "reference"), "data", "prepare")
+
+
+def mixtures_of(results: Results, data: Result) -> list[Result]:
+    """The mixtures that a training's data are made of."""
+    return parents(results, data, "data", "corrupt") if data.stage == "combine" else [data]
+
+
+def check_latents(results: Results, run: Run, training: Result, data: Result) -> None:
+    """Raise `Loose` unless the latents of a training are of its own images, and the samples of a run decoded
+    as they were encoded."""
+    mixtures = mixtures_of(results, data)
+    encoded = parents(results, training, "latents", "encode")
+    coders = parents(results, run.samples, "encoder", "encoder")
+    for one in encoded:
+        source = parent(results, one, "data", "corrupt", "prepare")
+        if source not in mixtures and not all(is_of(results, mixture, source) for mixture in mixtures):
+            raise Loose(f"trained on {one.path}, which are latents of other images than {data.path}")
+        if [parent(results, one, "encoder", "encoder")] != coders:
+            raise Loose(f"trained on {one.path}, of another encoder than {run.samples.path} was decoded by")
+    if coders and not encoded:
+        raise Loose(f"{run.samples.path} was decoded, and {training.path} was trained on pixels")
+
+
+def is_of(results: Results, mixture: Result, dataset: Result) -> bool:
+    """Whether all images of a mixture are a dataset's own, as they are."""
+    done = operation(setting(mixture, "op"), setting(mixture, "params"), mixture.path)
+    return done is not None and done.KEEPS and parent(results, mixture, "data", "prepare") is dataset
+
+
+def drawn_as(samples: Result) -> dict:
+    """How samples were drawn."""
+    return meaning(samples.manifest["spec"], SamplingSpec)

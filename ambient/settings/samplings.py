@@ -1,0 +1,84 @@
+"""How each run is sampled, from which averages of weights, and what guides it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from ambient.settings.resolve import Stages, evaluating, mapping
+from ambient.specs import GuideSpec, ReconstructionSpec, SamplingSpec, TrainingSpec
+from ambient.specs.strict import SpecError, build, plain, require
+
+
+class Samplings(Stages):
+    """The stages of a scale, with those that sample."""
+
+    def __init__(self, folder: Path | str, scale: str) -> None:
+        super().__init__(folder, scale)
+        self.samplings: dict[str, SamplingSpec] = {}  # of runs that were asked for
+
+    def sampling_key(self, run: str) -> str:
+        """The dotted key under which stands how a run is sampled: its own, or its study's."""
+        found = self.run(run)
+        return f"runs.{run}.sampling" if found.overrides["sampling"] else f"studies.{found.study}.sampling"
+
+    def sampling(self, run: str) -> SamplingSpec:
+        """The specification of the `sample` stage."""
+        if run not in self.samplings:
+            self.samplings[run] = self.resolved_sampling(run)
+        return self.samplings[run]
+
+    def resolved_sampling(self, run: str) -> SamplingSpec:
+        """The same, from the files."""
+        where, values = self.sampling_key(run), self.sampling_values(run)
+        if values.get("guidance", 1) == 1:  # the guide is not asked
+            values.pop("guide", None)
+        if values.get("guide") is not None:
+            values["guide"] = plain(self.guide(run, values["guide"], values.get("ema_std")))
+        spec = build(SamplingSpec, values, where)
+        spec = evaluating(spec, where, [self.training(run, 0).network.kind])
+        encoder = self.study(self.run(run).study).encoder
+        return dataclasses.replace(spec, encoder=encoder and self.encoder(encoder).kind)
+
+    def sampling_values(self, run: str) -> dict:
+        """What the files say of how a run is sampled."""
+        found = self.run(run)
+        return self.section(found.study, "sampling", found.overrides["sampling"])
+
+    def study_sampling(self, study: str) -> SamplingSpec:
+        """How the runs of a study are sampled that say nothing else, without a guide."""
+        values = {key: value for key, value in self.section(study, "sampling").items()
+                  if key not in ("guidance", "guide")}
+        return build(SamplingSpec, values, f"studies.{study}.sampling")
+
+    def guide(self, run: str, entry: Mapping, ema_std: float | None) -> GuideSpec:
+        """The denoiser that guides a run, of an entry `{run: NAME, nimg: ..., ema_std: ...}`.
+
+        Its average has the run's own width unless the entry says another one.
+        """
+        where = f"{self.sampling_key(run)}.guide"
+        values = mapping(entry, where)
+        name = values.pop("run", None)
+        self.entry("runs", name, f"{where}.run")
+        kind = self.training(name, 0).network.kind
+        require(values.get("network", kind) == kind, f"{where}.network", values.get("network"),
+                f"{kind}, the kind of the network of {name}; it may be left out")
+        return build(GuideSpec, {"ema_std": ema_std} | values | {"network": kind}, where)
+
+    def guiding(self, run: str) -> str | None:
+        """The run whose training guides the samples of a run; None where nothing does."""
+        if self.sampling(run).guide is None:
+            return None
+        return self.run(self.sampling_values(run)["guide"]["run"]).trained
+
+    def own_training(self, run: str, seed: int) -> TrainingSpec:
+        """The specification of the `train` stage. Raises `SpecError` for a run that shares a training."""
+        trained = self.run(run).trained
+        if trained != run:
+            raise SpecError(f"runs.{run}: has no training of its own: ask for that of {trained}")
+        return self.training(run, seed)
+
+    def reconstruction(self, run: str, ema_std: float) -> ReconstructionSpec:
+        """The specification of the `reconstruct` stage: at each snapshot of the run."""
+        return ReconstructionSpec(ema_std, self.training(run, 0).snapshots)

@@ -1,0 +1,103 @@
+"""The rows of tables: what is said of each run, and how they are made comparable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+from ambient.settings.layers import lines
+from ambient.settings.resolve import Run
+from ambient.settings.scores import Scores
+from ambient.specs import DrawnSpec, RowSpec
+from ambient.specs.strict import SpecError, plain, require, require_distinct
+
+
+class TableRows(Scores):
+    """The stages of a scale, and the rows of its tables."""
+
+    def rows(self, runs: Collection[str], where: str, always_drawn: bool = False) -> list[RowSpec]:
+        """The rows of some runs, in order. How they are drawn is said where they differ in it, or always.
+
+        Raises `SpecError` for none, or for one that is there twice.
+        """
+        rows = [self.row(run, where) for run in runs]
+        require_distinct([(row.id, row.run) for row in rows], where)
+        if not rows:
+            raise SpecError(f"{where}: got none, allowed: one run or more")
+        if len({row.dataset for row in rows}) == 1:
+            rows = [dataclasses.replace(row, dataset=None) for row in rows]
+        differing = list(dict.fromkeys(key for row in rows for key in row.settings))
+        rows = [dataclasses.replace(row, settings=self.settings(row.run, differing)) for row in rows]
+        drawn = [self.drawn(row.run) for row in rows]
+        if always_drawn or len(set(drawn)) > 1:
+            rows = [dataclasses.replace(row, drawn=one) for row, one in zip(rows, drawn, strict=True)]
+        return rows
+
+    def seeds_of(self, rows: Sequence[RowSpec], where: str) -> tuple[int, ...]:
+        """The seeds that every row is trained with. Raises `SpecError` where they differ."""
+        studies = {self.run(row.run).study: None for row in rows}
+        seeds, *others = (self.study(study).training_seeds for study in studies)
+        require(all(found == seeds for found in others), where, ", ".join(studies),
+                "runs of studies with the same training_seeds: every row is trained with each")
+        return seeds
+
+    def metrics_beside(self, rows: Sequence[RowSpec], where: str) -> tuple[str, ...]:
+        """The metrics by the studies' other detectors. Raises `SpecError` where the rows differ in them."""
+        found = {tuple(self.detectors(self.run(row.run).study)[1:]) for row in rows}
+        require(len(found) == 1, where, sorted(found),
+                "runs of studies with the same detectors after their first one")
+        return tuple(map(self.metric, found.pop()))
+
+    def row(self, run: str, asked_by: str) -> RowSpec:
+        """The table row of a run."""
+        entry, found = self.run_entry(run, asked_by), self.run(run)
+        annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
+        mixture = self.mixture(found.study, found.corruption, self.fraction(found.study))
+        paper = dict(entry.paper or {})
+        settings = {name: value for name, value in lines(entry.training or {}) if name}
+        label = entry.label or annotation.get("label", found.annotation)
+        parameters = mixture.operation.columns() if mixture.operation else mixture.params
+        crops = self.crop_classifiers(found.annotation)
+        annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
+        training, dataset = self.training(run, 0), self.study(found.study).dataset
+        ours, theirs = self.protocols(found.study, found.annotation)
+        return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, entry.id,
+                       dataset, settings, entry.note, dataset, ours, theirs if paper else None,
+                       training.noise, training.loss.buffer, margin=training.loss.margin,
+                       trained=None if found.trained == run else found.trained,
+                       **self.words_of(found, annotated))
+
+    def words_of(self, run: Run, annotated: str | None) -> dict:
+        """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
+        published, data = self.published(run.study), run.corruption
+        tau = 0.5 - self.annotation(run.study, run.annotation).epsilon if annotated == "noise" else None
+        return {"corruption_label": None if data == "none" else self.label("corruptions", data),
+                "target": self.target(run.study), "paper_target": published.dataset,
+                "paper_samples": published.num_samples, "tau": tau}
+
+    def target(self, study: str) -> str:
+        """What a study's distances are to, in a reader's words: its dataset and the size of its images."""
+        dataset = self.study(study).dataset
+        side = self.dataset(dataset).resolution
+        return f"{self.label('datasets', dataset)}, {side}x{side}"
+
+    def drawn(self, run: str) -> DrawnSpec:
+        """How a run is sampled, for the columns of a table."""
+        spec = self.sampling(run)
+        return DrawnSpec(spec.ema_std, spec.guidance, self.guiding(run), spec.nfe + spec.guide_nfe)
+
+    def protocols(self, study: str, annotation: str) -> tuple[str | None, str | None]:
+        """How the classifiers of an annotation are trained, and the paper's; None where there is none.
+
+        The latter is that of the preset that `published` names in `classifiers`; without, it is the same.
+        """
+        one = self.classifier_of(annotation)
+        for name in [one] if one else self.crop_classifiers(annotation)[:1]:
+            theirs = self.entry("classifiers", name, "annotations").get("published", name)
+            return self.classifier(study, name).words(), self.classifier(study, theirs).words()
+        return None, None
+
+    def settings(self, run: str, keys: list[str]) -> dict:
+        """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
+        resolved = dict(lines(plain(self.training(run, 0))))
+        return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}

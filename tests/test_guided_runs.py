@@ -1,0 +1,210 @@
+"""Runs sampled with guidance, from the settings to the audit: one training, several sets of samples."""
+
+import shutil
+
+import finished
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from results_tree import audit as found
+from results_tree import remake
+
+from ambient.audit.cli import main as audit
+from ambient.cluster.cost import Costs
+from ambient.data.datasets import to_uint8
+from ambient.diffusion import randomness
+from ambient.diffusion.sampler import heun
+from ambient.provenance import manifest
+from ambient.settings import Experiments
+from ambient.settings.graph import Graph, Node
+from ambient.specs.strict import SpecError
+from ambient.storage.files import read_arrays
+from ambient.training.loading import load_denoiser
+
+OVERLAY = """extends: tiny
+studies:
+  controlled:
+    training:
+      network: {kind: mp_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [],
+                channels_per_head: 8, dropout: 0.0, conditional: true}
+      augment: {transforms: []}
+      optimiser: {nimg: 192, batch: 64, lr: 0.01, betas: [0.9, 0.99], ema_stds: [0.1, 0.2]}
+      snapshots: [64, 128, 192]
+    sampling: {sampler: {num_steps: 3}, num_samples: 40, seeds: [0], earlier_seeds: 0, guide: {run: small}}
+    detector: [digitnet, other]
+datasets: {digits: {max_images: 150, resolution: 8}}
+detectors: {digitnet: {nimg: 128, members: 2}, other: {like: digitnet, seed: 1}}
+runs:
+  small:
+    {study: controlled, corruption: none, annotation: clean,
+     training: {network: {kind: mp_unet, model_channels: 4, channel_mult: [1, 2], num_blocks: 1, dropout: 0.0,
+                          attn_resolutions: [], channels_per_head: 4, conditional: false}}}
+sweeps:
+  grid: {of: [only-clean], ema_stds: [0.12, 0.2], guidances: [1.0, 2.0], sampling: {num_samples: 30}}
+figures:
+  swept: {title: A sweep, kind: sweep, study: controlled, sweep: grid}
+tables:
+  table2a:
+    title: Digits
+    sweeps: [grid]
+    rows:
+      - only-clean
+      - same: {samples_of: only-clean, label: Guidance 1, sampling: {guidance: 1.0}}
+      - guided:
+          {samples_of: only-clean, label: Guided,
+           sampling: {guidance: 2.0, ema_std: 0.15, guide: {ema_std: 0.1, nimg: 128}}}
+"""
+RUNS = "results/away/runs"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The table and what lies behind it, made once."""
+    folder, patch = tmp_path_factory.mktemp("guided"), pytest.MonkeyPatch()
+    finished.configure(folder, OVERLAY)
+    patch.chdir(folder)
+    finished.make(folder, "results/away/table2a.csv", "results/away/swept.png")
+    patch.undo()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(tree):
+    return Graph(Experiments(tree / "config", finished.SCALE))
+
+
+def sample(run):
+    return Node("sample", (("run", run), ("seed", "0")))
+
+
+def test_one_training_gives_several_sets_of_samples(graph):
+    jobs = graph.behind(["results/away/table2a.csv"])
+    assert sorted(job.names["run"] for job in jobs if job.kind == "train") == ["only-clean", "small"]
+    points = [f"only-clean-ema-{width}-g-{g}" for width in ("0.12", "0.2") for g in "12"]
+    assert sorted(job.names["run"] for job in jobs if job.kind == "sample") == sorted(
+        ["only-clean", "same", "guided", *points])
+    assert graph.reads(sample("guided")) == {
+        "denoiser": [f"{RUNS}/only-clean/seed-0/denoiser-ema-0.15.safetensors"],
+        "guide": [f"{RUNS}/small/seed-0/denoiser-ema-0.1.safetensors"]}
+    assert graph.asks(sample("same")) == graph.asks(sample("only-clean"))
+    assert graph.reads(sample("same")) == {"denoiser": [f"{RUNS}/only-clean/seed-0/denoiser.safetensors"]}
+    with pytest.raises(SpecError, match="runs.guided: has no training of its own: ask for that of only"):
+        graph.asks(Node("train", (("run", "guided"), ("seed", "0"))))
+
+
+def test_guidance_one_gives_the_bytes_of_no_guidance(tree):
+    own, same = (tree / RUNS / run / "seed-0/samples.safetensors" for run in ("only-clean", "same"))
+    assert own.read_bytes() == same.read_bytes()
+
+
+def test_guided_samples_are_those_of_the_closed_form(tree):
+    """D = D_guide + 2 (D_main - D_guide) in each evaluation, of the snapshots and widths that are told."""
+    main, about = load_denoiser(tree / RUNS / "only-clean/seed-0/denoiser-ema-0.15.safetensors", 192,
+                                torch.device("cpu"))
+    guide, _ = load_denoiser(tree / RUNS / "small/seed-0/denoiser-ema-0.1.safetensors", 128,
+                             torch.device("cpu"))
+    ids = range(32)  # the stage's own first batch
+    index = (randomness.uniform("class", 0, ids) * len(about["classes"])).astype(int)
+    told = {"classes": torch.eye(about["num_classes"])[np.array(about["classes"])[index]]}
+
+    def twice_beyond(x, sigma):
+        return 2 * main(x, sigma, told) - guide(x, sigma)
+
+    x = torch.from_numpy(randomness.normal("latent", 0, ids, (1, 8, 8))).double()
+    experiments = Experiments(tree / "config", finished.SCALE)
+    with torch.no_grad():
+        images = heun(twice_beyond, x, experiments.sampling("guided").sampler, None)
+    own = read_arrays(tree / RUNS / "guided/seed-0/samples.safetensors")["192"][0]
+    difference = to_uint8(images.clamp(-1, 1).float().numpy()).astype(int) - own[:32]
+    assert abs(difference).max() <= 1  # a rounding of the last bit, of the sum in another order
+    plain = read_arrays(tree / RUNS / "only-clean/seed-0/samples.safetensors")["192"][0]
+    assert abs(plain.astype(int) - own).mean() > 3
+
+
+def test_evaluations_are_counted_of_both_networks(tree, graph):
+    facts = manifest.read(manifest.path_for(tree / RUNS / "guided/seed-0/samples.safetensors"))["facts"]
+    assert (facts["nfe"], facts["guide_nfe"], facts["samples"]) == (5, 5, 40)
+    table = pd.read_csv(tree / "results/away/table2a.csv")
+    assert table["nfe"].tolist() == [5, 5, 10] and table["guidance"].tolist() == [1, 1, 2]
+    assert table["ema_std"].fillna(0).tolist() == [0, 0, 0.15]
+    assert table["guide"].fillna("").tolist() == ["", "", "small"]
+    assert table["training_id"].fillna("").tolist() == ["", "runs/only-clean", "runs/only-clean"]
+    costs, experiments = Costs(graph.experiments), graph.experiments
+    main, guide = (experiments.training(run, 0).network.cost(8, 1) for run in ("guided", "small"))
+    assert costs.sample("only-clean").flops == 2 * 5 * 40 * main.multiply_adds
+    assert costs.sample("guided").flops == 2 * 5 * 40 * (main.multiply_adds + guide.multiply_adds)
+    more = costs.sample("guided").memory_mb - costs.sample("only-clean").memory_mb
+    assert more == pytest.approx(4 * guide.parameters / 1e6)
+
+
+def test_the_table_takes_the_least_of_the_sweep_for_each_metric(tree):
+    points, table = (pd.read_csv(tree / "results/away" / name) for name in ("sweeps/grid.csv", "table2a.csv"))
+    assert points["training_id"].eq("runs/only-clean").all() and points["num_samples"].eq(30).all()
+    assert list(zip(points["ema_std"], points["guidance"], points["nfe"], strict=True)) == [
+        (width, g, nfe) for width in (0.12, 0.2) for g, nfe in ((1, 5), (2, 10))]
+    for metric, column in (("fd-digitnet", "value"), ("fd-other", "fd-other")):
+        for kind, g in (("unguided", 1), ("guided", 2)):
+            part = points[points["guidance"] == g]
+            first = part.sort_values(column).iloc[0]
+            for name, value in (("", first[column]), ("_ema_std", first["ema_std"]),
+                                ("_guidance", first["guidance"]), ("_points", len(part))):
+                assert table[f"{metric}_{kind}{name}"].tolist() == [value] * 3
+    assert set(table["sweep_grid"]) == {"ema_std 0.12, 0.2; guidance 1, 2"}
+    assert set(table["sweep_rule"]) == {"least of the points, on the metric itself: optimistic"}
+
+
+def test_its_table_passes_the_audit(tree, monkeypatch, capsys):
+    monkeypatch.chdir(tree)
+    assert audit(["results/away"]) == 0, capsys.readouterr().out
+
+
+def told_more(manifest):
+    manifest["spec"]["guidance"] = 1.7
+
+
+def guided_by_itself(manifest):
+    own, guide = manifest["inputs"]["denoiser"], manifest["inputs"]["guide"]
+    guide[0]["path"], manifest["spec"]["guide"]["ema_std"] = own[0]["path"], 0.15
+
+
+def without_guide(manifest):
+    manifest["inputs"]["guide"] = []
+
+
+@pytest.mark.parametrize(("deed", "word"), [
+    (told_more, "'guidance': 1.7, 'guide': 'small', 'nfe': 10}, its row says {'ema_std': 0.15, "),
+    (guided_by_itself, "'guide': 'only-clean', 'nfe': 10}, its row says"),
+    (without_guide, "and read none"),
+    (None, "have the same samples, drawn in different ways")])
+def test_what_only_says_that_it_is_guided_is_found(tree, tmp_path, deed, word):
+    results = shutil.copytree(tree / "results/away", tmp_path / "results/away")
+    samples = results / "runs/guided/seed-0/samples.safetensors"
+    if deed is None:
+        shutil.copy(results / "runs/only-clean/seed-0/samples.safetensors", samples)
+    remake(results, {samples: deed} if deed else {})
+    problems = found(results / "table2a.csv").results[results / "table2a.csv"].problems
+    assert word in " ".join(problem.detail for problem in problems)
+
+
+@pytest.mark.parametrize(("key", "change", "message"), [
+    ("guidance: 2.0, ", "guidance: 0.5, ", "away.yaml: .*runs.guided.sampling.guidance: got 0.5, allowed"),
+    (", guide: {run: small}}", "}", r"runs.guided.sampling.guide.run: no such name in runs: None"),
+    (", guide: {ema_std: 0.1, nimg: 128}}", ", guide: null}", "sampling.guide: got None, allowed: the run"),
+    ("guide: {run: small}", "guide: {run: smal}", r"guide.run: no such name in runs: 'smal' \(did you mean"),
+    ("guide: {run: small}", "guide: {run: faces-only-clean}",
+     "guide.run: got 'faces-only-clean', allowed: a run with dataset digits, as .* has; its is ffhq"),
+    (", nimg: 128}", ", nimg: 129}", r"guide.nimg: got 129, allowed: null \(the last\), or a snapshot of s"),
+    ("guide: {ema_std: 0.1, nimg: 128}", "guide: {ema_std: 0.4}", r"guide.ema_std: got 0.4, allowed: \(0, "),
+    ("guide: {ema_std: 0.1, nimg: 128}", "guide: {run: only-clean}", "a denoiser that guides itself"),
+    ("samples_of: only-clean, label: Guided", "samples_of: same, label: Guided",
+     "runs.guided.samples_of: got 'same', allowed: a run with a training of its own"),
+    ("samples_of: only-clean, label: Guided", "samples_of: guided, label: Guided",
+     "runs.guided.samples_of: got 'guided', allowed: a run with a training of its own"),
+    ("samples_of: only-clean, label: Guided", "samples_of: only-clean, annotation: all",
+     r"samples_of: got 'only-clean', allowed: nothing beside it that a training has \(annotation\)")])
+def test_guidance_that_can_not_be_is_refused_before_anything_runs(tmp_path, key, change, message):
+    assert key in OVERLAY
+    finished.configure(tmp_path, OVERLAY.replace(key, change))
+    with pytest.raises(SpecError, match=message):
+        Experiments(tmp_path / "config", finished.SCALE)
