@@ -15,6 +15,8 @@ from ambient.cluster.cost import Costs
 from ambient.data.datasets import to_uint8
 from ambient.diffusion import randomness
 from ambient.diffusion.sampler import heun
+from ambient.evaluation.features import extract
+from ambient.evaluation.frechet import frechet_distance, moments
 from ambient.provenance import manifest
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph, Node
@@ -33,8 +35,12 @@ studies:
       snapshots: [64, 128, 192]
     sampling: {sampler: {num_steps: 3}, num_samples: 40, seeds: [0], earlier_seeds: 0, guide: {run: small}}
     detector: [digitnet, other]
-datasets: {digits: {max_images: 150, resolution: 8}}
-detectors: {digitnet: {nimg: 128, members: 2}, other: {like: digitnet, seed: 1}}
+datasets:
+  digits: {max_images: 150, resolution: 8, part: [0.0, 0.8]}
+  unseen: {like: digits, max_images: 60, part: [0.8, 1.0]}
+detectors:
+  digitnet: {nimg: 128, members: 2}
+  other: {like: digitnet, weights_of: digitnet, against: {dataset: unseen, of: digits}}
 runs:
   small:
     {study: controlled, corruption: none, annotation: clean,
@@ -154,6 +160,18 @@ def test_the_table_takes_the_least_of_the_sweep_for_each_metric(tree):
     assert set(table["sweep_rule"]) == {"least of the points, on the metric itself: optimistic"}
 
 
+def test_distances_to_other_images_are_to_their_moments(tree):
+    weights = tree / "results/away/detectors/digits/digitnet.weights"
+    images = read_arrays(tree / "results/away/data/unseen.safetensors")["images"]
+    drawn = read_arrays(tree / RUNS / "guided/seed-0/samples.safetensors")["192"][0]
+    spec = Experiments(tree / "config", finished.SCALE).detector("other")
+    one, other = (moments(extract(spec, weights, of, "test")) for of in (images, drawn))
+    table = pd.read_csv(tree / "results/away/table2a.csv")
+    assert table["fd-other"][2] == pytest.approx(frechet_distance(other, one), rel=1e-5)
+    assert set(table["fd-other_against"]) == {"unseen"} and set(table["fd-other_reference_images"]) == {60}
+    assert abs(table["fd-other"] - table["value"]).min() > 1e-3
+
+
 def test_its_table_passes_the_audit(tree, monkeypatch, capsys):
     monkeypatch.chdir(tree)
     assert audit(["results/away"]) == 0, capsys.readouterr().out
@@ -166,6 +184,10 @@ def told_more(manifest):
 def guided_by_itself(manifest):
     own, guide = manifest["inputs"]["denoiser"], manifest["inputs"]["guide"]
     guide[0]["path"], manifest["spec"]["guide"]["ema_std"] = own[0]["path"], 0.15
+
+
+def held_against_its_own(manifest):
+    manifest["inputs"]["reference"][0]["path"] = "../../../detectors/digits/digitnet-reference.safetensors"
 
 
 def without_guide(manifest):
@@ -187,7 +209,18 @@ def test_what_only_says_that_it_is_guided_is_found(tree, tmp_path, deed, word):
     assert word in " ".join(problem.detail for problem in problems)
 
 
+def test_other_images_than_a_detector_names_are_found(tree, tmp_path):
+    results = shutil.copytree(tree / "results/away", tmp_path / "results/away")
+    scores = results / "runs/guided/seed-0/metrics-other.json"
+    remake(results, {scores: held_against_its_own})
+    problems = found(scores).results[scores].problems
+    assert "is of digits, its specification says unseen" in " ".join(one.detail for one in problems)
+
+
 @pytest.mark.parametrize(("key", "change", "message"), [
+    ("of: digits}", "of: unseen}", "detectors.other.against.dataset: got 'unseen', allowed: another dataset"),
+    ("unseen, of: digits}", "cifar10, of: digits}", "against.dataset: got 'cifar10', allowed: one with"),
+    ("[digitnet, other]", "[other, digitnet]", "studies.controlled.detector: .*, allowed: other after the"),
     ("guidance: 2.0, ", "guidance: 0.5, ", "away.yaml: .*runs.guided.sampling.guidance: got 0.5, allowed"),
     (", guide: {run: small}}", "}", r"runs.guided.sampling.guide.run: no such name in runs: None"),
     (", guide: {ema_std: 0.1, nimg: 128}}", ", guide: null}", "sampling.guide: got None, allowed: the run"),

@@ -125,6 +125,9 @@ def test_a_score_is_named_after_inception_only_where_it_is_inceptions():
     assert "is not Inception's file" in misnamed(plain, "0" * 64)
     assert "is not Inception's file" in misnamed({"metric": "fid", "detector": strict.plain(DETECTOR)}, known)
     assert "resized as for fid-clean" in misnamed({"metric": "fid", "detector": {"kind": "inception"}}, known)
+    other = specs.DetectorSpec("inception", resize="legacy", against=specs.AgainstSpec("val", "train"))
+    assert misnamed(strict.plain(specs.EvaluationSpec("fid-val", other, (0,))), known) is None
+    assert "as for fid-val" in misnamed(plain | {"detector": strict.plain(other)}, known)
     for broken in ({"metric": "fid"}, {"metric": "fid", "detector": 3}):
         assert misnamed(broken, known)
 

@@ -72,7 +72,8 @@ def test_presets_are_of_the_latents_that_public_weights_are_of(found):
         assert (data.source, data.resolution, data.num_images) == ("imagenet", 512, 1_281_167)
         assert encoder.latent(data.resolution) == (4, 64)
         assert (encoder.shift, encoder.scale) == ((5.81, 3.25, 0.12, -2.15), (4.17, 4.62, 3.71, 3.28))
-        assert [found.metric(one) for one in study.detector] == ["fid", "fd-dinov2"]
+        assert [found.metric(one) for one in study.detector] == [
+            "fid", "fd-dinov2", "fid-imagenet-512-val", "fd-dinov2-val"]
 
 
 def test_parameters_are_those_of_the_reference():

@@ -74,9 +74,11 @@ def measured(results: Results, result: Result) -> Iterator[str]:
             yield f"{reference.path} was measured by another detector than {weights.path}"
         own = setting(result, "detector")
         check_best(results, reference, own.get("best"))
+        check_against(results, reference, own.get("against"))
         kind = DetectorSpec.KINDS.get(own.get("kind"))
         # One file of weights serves several detectors.
-        lent = {"best": None, "published": None} | (kind.Spec.APART_FROM_WEIGHTS if kind else {})
+        lent = dict.fromkeys(("best", "published", "against")) | (
+            kind.Spec.APART_FROM_WEIGHTS if kind else {})
         for other, without in ((weights, lent), (reference, {})):
             one, two = (meaning(spec, DetectorSpec, weights=None, **without)
                         for spec in (own, other.manifest["spec"]))
@@ -96,6 +98,13 @@ def check_best(results: Results, reference: Result, best: Mapping | None) -> Non
                     f"{best.get('scorer')}")
     if parent(results, scores, "data", "prepare") is not parent(results, reference, "data", "prepare"):
         raise Loose(f"{reference.path} is of the best by scores of other images")
+
+
+def check_against(results: Results, reference: Result, against: Mapping | None) -> None:
+    """Raise `Loose` unless moments of other images than a study's own are of those that a detector names."""
+    name = parent(results, reference, "data", "prepare").key.stem
+    if against is not None and name != against.get("dataset"):
+        raise Loose(f"{reference.path} is of {name}, its specification says {against.get('dataset')}")
 
 
 def comparison(results: Results, result: Result) -> Iterator[str]:

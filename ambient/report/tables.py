@@ -52,7 +52,7 @@ DRAWN = ("ema_std", "guidance", "guide", "nfe")
 OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
             "reference_dataset", "weights_sha256", "protocol", "paper_protocol", "training_id", *DRAWN, *USED)
 PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
-SAID = ("reference_best",)  # of a score, where its distance is to the best images alone
+SAID = ("reference_best", "against")  # of a score, where its distance is to the best images alone
 
 
 OF_SWEEPS = tuple(f"_{kind}{end}" for kind in least.KINDS for end in least.ENDS)  # ends of columns' names

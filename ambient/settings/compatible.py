@@ -73,8 +73,25 @@ def check_study(found: Experiments, study: str) -> None:
             check_recorded(f"{key}.path", published.path)
             require(published.dataset == name, f"{key}.dataset", published.dataset,
                     f"{name}, which study {study} is of")
+        if found.detector(detector).against:
+            check_against(found, study, detector)
         if best := found.detector(detector).best:
             check_ranked(found, name, best.scorer, best.within, f"detectors.{detector}.best.within")
+
+
+def check_against(found: Experiments, study: str, detector: str) -> None:
+    """Other images that distances are to are like a study's own, and a table's `value` is to its own."""
+    name, where = found.study(study).dataset, f"detectors.{detector}"
+    against = found.detector(detector).against
+    require(against.of == name, f"{where}.against.of", against.of, f"{name}, which study {study} is of")
+    require(found.detectors(study)[0] != detector, f"studies.{study}.detector", list(found.detectors(study)),
+            f"{detector} after the first one, whose distances are to the study's own images")
+    found.entry("datasets", against.dataset, f"{where}.against.dataset")
+    ours, its = found.dataset(name), found.dataset(against.dataset)
+    check_dataset(against.dataset, its)
+    for key in ("channels", "resolution"):
+        require(getattr(ours, key) == getattr(its, key), f"{where}.against.dataset", against.dataset,
+                f"one with {key} {getattr(ours, key)}, as {name} has")
 
 
 def check_detector(found: Experiments, study: str, detector: str) -> None:

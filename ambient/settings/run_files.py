@@ -200,16 +200,20 @@ class RunFiles:
                          detector=self.experiments.weights_of(name))
 
     def weights_for(self, dataset: str, detector: str) -> str:
-        """The weights that a detector measures a dataset with."""
-        name = self.experiments.weights_of(detector)
+        """The weights that a detector measures a dataset with, or the images that it is held against."""
+        name, against = self.experiments.weights_of(detector), self.experiments.detector(detector).against
+        if against and against.dataset == dataset:
+            dataset = against.of
         own = self.experiments.entry("detectors", name, "detectors").get("dataset", dataset)
         return self.path("detector", dataset=own, detector=name)
 
     def reference(self, run: str, detector: str | None) -> str:
         """The moments that a run's samples are held against."""
         study = self.experiments.run(run).study
-        return self.path("reference", dataset=self.experiments.study(study).dataset,
-                         detector=detector or self.experiments.detectors(study)[0])
+        name = detector or self.experiments.detectors(study)[0]
+        against = self.experiments.detector(name).against
+        dataset = against.dataset if against else self.experiments.study(study).dataset
+        return self.path("reference", dataset=dataset, detector=name)
 
     def weights_for_outside(self, name: str) -> str:
         """The weights that images from outside are measured with: as the samples beside which they stand."""

@@ -38,10 +38,11 @@ class Scores(Samplings):
             return name
         lender = self.entry("detectors", other, f"{where}.weights_of")
         ours, its = self.detector(name), self.detector(other)
-        same = dataclasses.replace(ours, best=None) == its if its.LEARNS else ours.kind == its.kind
+        alike = dataclasses.replace(ours, best=None, against=None) == its
+        same = alike if its.LEARNS else ours.kind == its.kind
         require(same and "weights_of" not in lender, f"{where}.weights_of", other,
                 "another detector of the same kind, with weights of its own; where it learns, with the same "
-                f"settings but for best (like: {other})")
+                f"settings but for best and against (like: {other})")
         for key in ("weights", "dataset"):
             require(entry.get(key) in (None, lender.get(key)), f"{where}.{key}", entry.get(key),
                     f"none: set detectors.{other}'s")

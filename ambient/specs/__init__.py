@@ -9,6 +9,7 @@ from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, 
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec, OperationSpec, SelectSpec
 from ambient.specs.encoding import EncoderSpec, EncodingSpec
 from ambient.specs.evaluation import (
+    AgainstSpec,
     DetectorSpec,
     EvaluationSpec,
     GuideSpec,
@@ -43,11 +44,11 @@ from ambient.specs.training import (
 )
 
 __all__ = [
-    "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec", "ComparisonSpec",
-    "DatasetSpec", "DetectorSpec", "DrawnSpec", "EncoderSpec", "EncodingSpec", "EvaluationSpec", "FigureSpec",
-    "GuideSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec", "NUISANCES", "NetworkCost",
-    "NetworkSpec", "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec",
-    "PublishedSpec", "ReconstructionSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec",
-    "ScorerSpec", "SelectSpec", "ShownFigure", "SummarySpec", "TableSpec", "TextSpec", "TheorySpec",
-    "TrainingSpec",
+    "AgainstSpec", "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec",
+    "ComparisonSpec", "DatasetSpec", "DetectorSpec", "DrawnSpec", "EncoderSpec", "EncodingSpec",
+    "EvaluationSpec", "FigureSpec", "GuideSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
+    "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec",
+    "PatchMapsSpec", "PublishedSpec", "ReconstructionSpec", "ReportSpec", "RowSpec", "SamplerSpec",
+    "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure", "SummarySpec", "TableSpec", "TextSpec",
+    "TheorySpec", "TrainingSpec",
 ]

@@ -124,6 +124,17 @@ class PublishedSpec:
 
 
 @dataclass(frozen=True)
+class AgainstSpec:
+    """Other images than a study's own that distances of its samples are to: those of a test set, say."""
+
+    dataset: str  #: name in `datasets`, of the same size and channels
+    of: str  #: name in `datasets`: the study's own
+
+    def __post_init__(self) -> None:
+        require(self.dataset != self.of, "dataset", self.dataset, "another dataset than the study's own")
+
+
+@dataclass(frozen=True)
 class DetectorSpec(OfKinds):
     """Features in which distances are measured: what detectors are told, whatever their kind.
 
@@ -156,9 +167,12 @@ class DetectorSpec(OfKinds):
     best: BestSpec | None = later(None)  #: distances are to the best images of the dataset; None: to all
     #: distances are to published moments of the dataset; None: to measured ones
     published: PublishedSpec | None = later(None)
+    against: AgainstSpec | None = later(None)  #: distances are to other images; None: to the study's own
 
     def __post_init__(self) -> None:
         require_finite(self)
+        require(self.against is None or self.published is None, "against", self.against,
+                "null for published moments, which are of the images that they are of")
         require(self.published is None or not self.LEARNS and self.best is None, "published", self.published,
                 f"null for {'kind ' + self.kind if self.LEARNS else 'best'}: nobody published such moments")
         require(self.features > 0, "features", self.features, ">= 1")
@@ -194,7 +208,8 @@ class DetectorSpec(OfKinds):
 
     def recorded(self) -> dict:
         """All that a score in these features is recorded with: the protocol, and to which images it is."""
-        return self.protocol() | ({"reference_best": self.best.words()} if self.best else {})
+        best = {"reference_best": self.best.words()} if self.best else {}
+        return self.protocol() | best | ({"against": self.against.dataset} if self.against else {})
 
     @classmethod
     def protocol_of(cls, metric: str) -> Mapping:

@@ -53,7 +53,7 @@ class Spec(DetectorSpec):
                 f"{INCEPTION_SHA256} or null: the file is a program, and only this one is run")
 
     def metric(self, name: str) -> str:
-        return METRICS[self.resize]
+        return metric_of(METRICS[self.resize], self.against and self.against.dataset)
 
     def protocol(self) -> dict:
         return PROTOCOLS[METRICS[self.resize]]
@@ -138,6 +138,12 @@ def features(spec: Spec, path: Path) -> Callable[[np.ndarray], Tensor]:
     return of
 
 
+def metric_of(name: str | None, against: str | None) -> str:
+    """What a distance in Inception's features is called: `fid` to the study's own images, `fid-<dataset>` to
+    others."""
+    return f"{name}-{against}" if against else str(name)
+
+
 def misnamed(spec: Mapping, detector_sha256: str) -> str | None:
     """Why a score must not be called what it is called, in words; None where it may.
 
@@ -147,10 +153,12 @@ def misnamed(spec: Mapping, detector_sha256: str) -> str | None:
     detector = spec.get("detector")
     detector = detector if isinstance(detector, Mapping) else {}
     metric, kind = spec.get("metric"), detector.get("kind")
-    if kind != "inception" and metric not in METRICS.values():
+    if kind != "inception" and not str(metric).startswith("fid"):
         return None
     if kind != "inception" or detector_sha256 != INCEPTION_SHA256:
         return (f"called {metric}, but its detector {detector_sha256[:12]}… is not Inception's file "
                 f"{INCEPTION_SHA256[:12]}…")
-    expected = METRICS.get(str(detector.get("resize", "clean")))
+    against = detector.get("against")
+    expected = metric_of(METRICS.get(str(detector.get("resize", "clean"))),
+                         against.get("dataset") if isinstance(against, Mapping) else None)
     return None if metric == expected else f"called {metric}, but its images were resized as for {expected}"
