@@ -16,6 +16,7 @@ from clones import clone, configuration
 from raw_images import encoded, make_folder
 
 from ambient import __main__ as front_door
+from ambient.commands import new_speed
 from ambient.commands.new_sizes import levels, sizes
 from ambient.settings import Experiments
 from ambient.settings.compatible import check_network
@@ -38,7 +39,8 @@ def folder(path, good=GOOD, other=OTHER, **options):
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path, monkeypatch):
+    monkeypatch.setattr(new_speed, "SECONDS", 0.0)  # of timing networks: one pass of each is enough here
     return configuration(tmp_path / "config")
 
 

@@ -77,7 +77,8 @@ def test_work_is_asked_for_by_attempt_up_to_the_sites_limit():
     assert train.limit(one, 1) == train.limit(one, 2) == one.max_minutes == 1440
     assert train.limit(site.Site(max_minutes=100_000), 2) == pytest.approx(
         2 * train.limit(site.Site(max_minutes=100_000), 1), abs=1)
-    fixed, asked = found.annotate("controlled", "all"), found.annotate("controlled", "per-sample")
+    mixture = "controlled", "blur-0.6"
+    fixed, asked = found.annotate(*mixture, "all"), found.annotate(*mixture, "per-sample")
     assert not fixed.gpu and asked.gpu and asked.flops > train.flops / 2
     assert train.memory(site.Site(gpus=0)) > 10 * train.memory(one)  # activations, then, are in main memory
 

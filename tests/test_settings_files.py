@@ -165,7 +165,7 @@ def test_refused_before_anything_runs(text, words, config):
     ({"gpus": 3}, "gpus: got 3"), ({"gpus": 0, "cpu_ranks": 5}, "cpu_ranks: got 5")])
 def test_a_batch_that_the_ranks_can_not_share_is_refused_when_jobs_are_planned(settings, words):
     costs = Costs(Experiments(ROOT / "config", "demo"))
-    for work in (costs.train("only-clean"), costs.classifier("controlled", "balanced")):
+    for work in (costs.train("only-clean"), costs.classifier("controlled", "blur-0.6", "balanced")):
         refused(lambda work=work: work.processes(Site(**settings)), words, "a divisor of the batch of")
         assert work.processes(Site(gpus=4)) == 4
     assert costs.prepare("digits").processes(Site(**settings)) == 1

@@ -25,9 +25,6 @@ from ambient.training import shares
 from ambient.training.hardware import autocast
 from ambient.training.points import Points
 
-LEVELS = 17  # noise levels of the calibration report
-HELD_OUT_DRAWS = 2048  # (image, noise) pairs of each class and level, at most
-
 
 @dataclass(frozen=True)
 class Split:
@@ -119,7 +116,7 @@ class ClassifierBatches:
         self.network.load_state_dict(weights)
         self.network.eval()
         noise = self.spec.noise
-        normal = torch.linspace(-2.5, 2.5, LEVELS, dtype=torch.float64)
+        normal = torch.linspace(-2.5, 2.5, self.spec.LEVELS, dtype=torch.float64)
         density = torch.softmax(-(normal**2) / 2, dim=0)
         report = []
         for z, weight in zip(normal.tolist(), density.tolist(), strict=True):
@@ -141,8 +138,8 @@ class ClassifierBatches:
     def held_out_logits(self, kind: int, sigma: float) -> Tensor:
         """Logits of the held-out images of a class at a level; few images get several draws."""
         rows = self.split.held_out[kind]
-        rows = rows[:HELD_OUT_DRAWS // 4]
-        rows = np.repeat(rows, max(1, min(16, HELD_OUT_DRAWS // 4 // len(rows))))
+        asked, draws = self.spec.held_out_draws(len(rows))
+        rows = np.repeat(rows[:asked], draws)
         generator = randomness.torch_generator("cpu", "held-out", self.spec.seed, kind, sigma)
         x = self.points.fixed(rows, self.spec.seed) + sigma * torch.randn(
             (len(rows), *self.points.shape), generator=generator)

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ambient.cluster.site import Site
 from ambient.cluster.site import path as path_of_site
 from ambient.settings import Experiments
-from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkCost, SamplingSpec, TrainingSpec
+from ambient.specs import (
+    AnnotationSpec,
+    ClassifierSpec,
+    NetworkCost,
+    SamplingSpec,
+    ScorerSpec,
+    TrainingSpec,
+)
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import require
 from ambient.storage.files import HELD
@@ -62,7 +69,7 @@ class Work:
         return min(math.ceil(asked), site.max_minutes)
 
 
-LITTLE = Work(cpu_minutes=2)  # of a job that draws or tabulates
+LITTLE = Work(cpu_minutes=0.2)  # of a job that draws or tabulates: it loads libraries, mostly
 
 
 def in_memory_mb(size: float) -> float:
@@ -91,9 +98,22 @@ class Costs:
         """(images, channels, side) of what a study's denoisers see."""
         return self.data(study)[0], *self.experiments.shape(study)
 
-    def data_mb(self, study: str) -> float:
-        """The images of a study that are in memory at once, as float32, MB."""
-        images, channels, resolution = self.data(study)
+    def mixture(self, study: str, corruption: str, classifier: str | None = None) -> tuple[int, int]:
+        """(clean, other) images of a mixture: its own, or that of a leaky classifier."""
+        images = self.data(study)[0]
+        clean = round(images * self.experiments.fraction(study, classifier))
+        added = self.experiments.added_dataset(corruption)
+        return clean, images - clean if added is None else self.dataset(added)[0]
+
+    def learnt(self, run: str) -> int:
+        """Images that a run learns from: each of its mixtures, the clean ones once."""
+        made = self.experiments.run(run)
+        mixtures = [self.mixture(made.study, corruption) for corruption, _ in made.parts]
+        return mixtures[0][0] + sum(others for _, others in mixtures)
+
+    def data_mb(self, study: str, images: int) -> float:
+        """Of so many images of a study those that are in memory at once, as float32, MB."""
+        _, channels, resolution = self.data(study)
         return 4 * in_memory_mb(images * channels * resolution**2)
 
     def prepare(self, dataset: str) -> Work:
@@ -106,23 +126,24 @@ class Costs:
 
     def scores(self, dataset: str, scorer: str) -> Work:
         """What the scorer's kind says that its images cost; 3 kB an image for scores of its patches."""
-        spec, (images, channels, resolution) = self.experiments.scorer(scorer), self.dataset(dataset)
-        return Work(flops=spec.flops(images), gpu=spec.flops(images) > 0, ranks=spec.PER_IMAGE,
-                    cpu_minutes=images / spec.RATE / 60, memory_mb=BASE_MB + 3e-3 * images
-                    + 3 * in_memory_mb(images * channels * resolution**2))
+        work = self.scoring(self.experiments.scorer(scorer), *self.dataset(dataset))
+        return replace(work, memory_mb=work.memory_mb + 3e-3 * self.dataset(dataset)[0])
+
+    def scoring(self, spec: ScorerSpec, images: int, channels: int, resolution: int) -> Work:
+        """The scores of so many images."""
+        flops = spec.flops(images, channels, resolution)
+        return Work(flops=flops, gpu=flops > 0, ranks=spec.PER_IMAGE, cpu_minutes=images / spec.RATE / 60,
+                    memory_mb=BASE_MB + 3 * in_memory_mb(images * channels * resolution**2))
 
     def sample_scores(self, run: str, scorer: str) -> Work:
         """The same for the samples of a run's last snapshot."""
         spec, sampling = self.experiments.scorer(scorer), self.experiments.sampling(run)
-        images = sampling.num_samples * len(sampling.seeds)
         _, channels, resolution = self.data(self.experiments.run(run).study)
-        return Work(flops=spec.flops(images), gpu=spec.flops(images) > 0, ranks=True,
-                    cpu_minutes=images / spec.RATE / 60,
-                    memory_mb=BASE_MB + 3 * in_memory_mb(images * channels * resolution**2))
+        return self.scoring(spec, sampling.num_samples * len(sampling.seeds), channels, resolution)
 
-    def corrupt(self, study: str) -> Work:
-        images = self.data(study)[0]
-        return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study))
+    def corrupt(self, study: str, corruption: str) -> Work:
+        images = sum(self.mixture(study, corruption))
+        return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study, images))
 
     def encoder(self, dataset: str, encoder: str) -> Work:
         """Three passes through both halves for each image of its training; one half for each measured."""
@@ -133,31 +154,41 @@ class Costs:
                     batch=batch,
                     memory_mb=BASE_MB + 5 * in_memory_mb(images * channels * resolution**2))
 
-    def encode(self, study: str) -> Work:
-        images, channels, resolution = self.data(study)
+    def encode(self, study: str, corruption: str) -> Work:
+        images, (_, channels, resolution) = sum(self.mixture(study, corruption)), self.data(study)
         spec = self.experiments.encoder(self.experiments.study(study).encoder)
         wide, side = spec.latent(resolution)
         return Work(flops=2 * spec.multiply_adds(resolution, channels) * images, gpu=True, ranks=True,
-                    memory_mb=BASE_MB + self.data_mb(study)
+                    memory_mb=BASE_MB + self.data_mb(study, images)
                     + 16 * min(images, 1024) * wide * side**2 / 1e6)
 
-    def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, network: NetworkCost) -> Work:
-        """Training: three forward passes an image, five copies of the weights twice over."""
-        return Work(flops=6.0 * network.multiply_adds * spec.optimiser.nimg, gpu=True, ranks=True,
-                    batch=spec.optimiser.batch,
-                    memory_mb=BASE_MB + 4 * self.data_mb(study) + self.data(study)[0] * ROW_MB
+    def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, images: int, network: NetworkCost,
+                asked: int = 0) -> Work:
+        """Training: three forward passes an image, five copies of the weights twice over.
+
+        images: of the mixture. asked: further forward passes, of evaluations.
+        """
+        return Work(flops=2.0 * network.multiply_adds * (3 * spec.optimiser.nimg + asked), gpu=True,
+                    ranks=True, batch=spec.optimiser.batch,
+                    memory_mb=BASE_MB + 4 * self.data_mb(study, images) + images * ROW_MB
                     + 40 * network.parameters / 1e6,
                     activations_mb=spec.optimiser.batch * network.features * 4 * CPU_ACTIVATIONS / 1e6)
 
-    def classifier(self, study: str, classifier: str) -> Work:
+    def classifier(self, study: str, corruption: str, classifier: str) -> Work:
+        """Its training, and its evaluations on held-out images: of a small one they are most of the work."""
         spec = self.experiments.classifier(study, classifier)
         _, channels, resolution = self.points(study)
-        return self.fitting(spec, study, spec.network.cost(resolution, channels, encoder_only=True))
+        kinds = self.mixture(study, corruption, classifier)
+        held_out = [math.prod(spec.held_out_draws(max(round(spec.holdout * images), 1))) for images in kinds]
+        return self.fitting(spec, study, sum(kinds),
+                            spec.network.cost(resolution, channels, encoder_only=True),
+                            spec.evaluations * spec.LEVELS * sum(held_out))
 
     def train(self, run: str) -> Work:
         study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
         _, channels, resolution = self.points(study)
-        return self.fitting(spec, study, spec.network.cost(resolution, channels))
+        return self.fitting(spec, study, self.learnt(run),
+                            spec.network.cost(resolution, channels))
 
     def reconstruct(self, run: str) -> Work:
         """Each snapshot is a sum of all averages until it; one tensor is in memory at a time."""
@@ -167,24 +198,29 @@ class Costs:
         read = weights_mb * len(spec.optimiser.ema_stds) * len(spec.snapshots) ** 2 / 2
         return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000 + weights_mb * (len(spec.snapshots) + 1))
 
-    def annotate(self, study: str, annotation: str) -> Work:
+    def annotate(self, study: str, corruption: str, annotation: str) -> Work:
+        """Its classifiers are asked about every image that is not clean, and for the mean of all."""
         spec: AnnotationSpec = self.experiments.annotation(study, annotation)
-        images, channels, resolution = self.points(study)
-        flops = curves = 0.0
+        clean, images = self.mixture(study, corruption)
+        _, channels, resolution = self.points(study)
+        data_mb, flops, curves = self.data_mb(study, clean + images), 0.0, 0.0
         for name in self.experiments.crop_classifiers(annotation) or [
                 self.experiments.classifier_of(annotation)]:
             if name is None:
-                return Work(cpu_minutes=1, memory_mb=2000 + 2 * self.data_mb(study))
+                return replace(LITTLE, memory_mb=2000 + 2 * data_mb)
             classifier = self.experiments.classifier(study, name)
-            asked = spec.num_sigmas * spec.num_trials
+            asked = images * spec.num_sigmas * spec.num_trials
             curves = 16 * images * spec.num_sigmas / 1e6  # MB of P(corrupted), and of it smoothed
             if classifier.crop:
-                asked = (-(-resolution // classifier.crop)) ** 2
-            flops += 2.0 * classifier.network.cost(resolution, channels, True).multiply_adds * images * asked
-        return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * self.data_mb(study) + curves)
+                asked = images * (-(-resolution // classifier.crop)) ** 2
+            elif spec.protocol == "shared_noise":
+                asked += spec.reference_draws * spec.num_sigmas
+            flops += 2.0 * classifier.network.cost(resolution, channels, True).multiply_adds * asked
+        return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * data_mb + curves)
 
     def combine(self, run: str) -> Work:
-        return Work(cpu_minutes=2, memory_mb=1000 + 8 * self.data_mb(self.experiments.run(run).study))
+        study = self.experiments.run(run).study
+        return replace(LITTLE, memory_mb=1000 + 8 * self.data_mb(study, self.learnt(run)))
 
     def locality(self, study: str) -> Work:
         spec = self.experiments.locality(study)
@@ -209,37 +245,39 @@ class Costs:
         held = 3 * min(images, 5000) * shown * resolution**2 + 4 * parameters
         return Work(flops=flops * images, gpu=True, ranks=True, memory_mb=BASE_MB + held / 1e6)
 
-    def features(self, images: int, detector: str) -> Work:
+    def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:
         """Features of images, what the detector's kind says that one costs."""
         spec = self.experiments.detector(detector)
-        return Work(flops=images * spec.FLOPS, gpu=True, cpu_minutes=images / spec.RATE / 60 or 1,
+        return Work(flops=images * spec.flops(channels, resolution), gpu=True,
+                    cpu_minutes=LITTLE.cpu_minutes + images / spec.RATE / 60,
                     memory_mb=2 * BASE_MB + images * spec.dimensions * 8 / 1e6)
 
     def evaluate(self, run: str) -> Work:
         spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)
-        detector = self.experiments.detectors(self.experiments.run(run).study)[0]
-        images = spec.images(len(training.snapshots))
-        return self.features(images, detector)
+        study = self.experiments.run(run).study
+        return self.features(self.experiments.detectors(study)[0], spec.images(len(training.snapshots)),
+                             *self.data(study)[1:])
 
     def reference(self, dataset: str, detector: str) -> Work:
         if self.experiments.detector(detector).published:
             return LITTLE
-        return self.features(self.experiments.dataset(dataset).num_images or 50_000, detector)
+        return self.features(detector, *self.dataset(dataset))
 
-    def landmarks(self, study: str, detector: str) -> Work:
-        """Features of a dataset, and of the images of a mixture that are bad: at most as many again."""
-        images, _, _ = self.data(study)
-        return self.features(2 * images, detector)
+    def landmarks(self, study: str, corruption: str, detector: str) -> Work:
+        """Features of a dataset, and of the images of a mixture that are not clean."""
+        images, channels, resolution = self.data(study)
+        return self.features(detector, images + self.mixture(study, corruption)[1], channels, resolution)
 
     def outside(self, outside: str) -> Work:
         run = self.experiments.outside.run(outside)
-        return self.features(self.experiments.sampling(run).num_samples,
-                             self.experiments.detectors(self.experiments.run(run).study)[0])
+        study = self.experiments.run(run).study
+        return self.features(self.experiments.detectors(study)[0],
+                             self.experiments.sampling(run).num_samples, *self.data(study)[1:])
 
     def detector(self, dataset: str, detector: str) -> Work:
-        spec = self.experiments.detector(detector)
-        return Work(flops=6e8 * spec.nimg * spec.members, memory_mb=2 * BASE_MB,
-                    gpu=spec.LEARNS, cpu_minutes=5)
+        spec, (_, channels, resolution) = self.experiments.detector(detector), self.dataset(dataset)
+        return replace(LITTLE, flops=spec.training_flops(channels, resolution), memory_mb=2 * BASE_MB,
+                       gpu=spec.LEARNS)
 
     def of(self, kind: str, names: Mapping[str, str]) -> Work:
         """The work of a job, by its stage and wildcards."""

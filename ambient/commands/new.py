@@ -10,16 +10,19 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from ambient import settings
-from ambient.cluster.plan import jobs
+from ambient.cluster.cost import Costs, Work
+from ambient.cluster.plan import wanted
 from ambient.cluster.site import Site
 from ambient.commands import new_look
 from ambient.commands.new_parts import SHARE, parts_of
 from ambient.commands.new_scale import scale
 from ambient.commands.new_sizes import sizes
-from ambient.commands.new_speed import steps_tflops
 from ambient.data.photos import Photos, readable
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
@@ -91,28 +94,47 @@ def bad_of(written: list[str]) -> list[tuple[str, Path]]:
     return found
 
 
-def look(given: argparse.Namespace) -> tuple[Photos, DatasetSpec, str]:
-    """(all images of the folder, how they are read, the folder's SHA-256): as colour unless all are grey."""
+def look(given: argparse.Namespace) -> tuple[Photos, DatasetSpec, str, float]:
+    """(all images of the folder, how they are read, the folder's SHA-256, minutes of processor time a file).
+
+    As colour unless all are grey.
+    """
     for channels in (given.channels,) if given.channels else (3, 1):
+        started = time.process_time()
         raw = Raw(given.images)
         spec = DatasetSpec("photos", given.resolution, channels, crop=given.crop)
         photos = readable(raw, spec)
         if photos.converted[GREY] < len(photos.rows):
             break
-    return photos, spec, raw.close()[0]
+    return photos, spec, raw.close()[0], (time.process_time() - started) / len(photos.names) / 60
 
 
-def told_time(scale_name: str, folder: Path) -> str:
-    """How long the scale's run takes: on this machine, by a few training steps timed here, and on a GPU."""
-    experiments = Experiments(folder, scale_name)
-    runs = [row.run for row in experiments.tables[scale_name].rows]
-    cores = len(os.sched_getaffinity(0))
-    here = Site(gpus=0, cpu_tflops=steps_tflops(experiments, runs[0]))
-    minutes = [work.minutes(here) for _, work in jobs(experiments, scale_name)]
-    gpu = sum(work.minutes(Site()) for _, work in jobs(experiments, scale_name))
-    at_once = max(sum(minutes) / min(cores, len(runs)), max(minutes))
-    return (f"about {at_once:.0f} minutes on this machine ({min(cores, len(runs))} of {cores} cores, by a "
-            f"few training steps just timed), {gpu:.0f} on a GPU that sustains {Site().gpu_tflops:g} Tflop/s")
+def told_time(scale_name: str, folder: Path, reading: float) -> Iterator[str]:
+    """How long the scale's run takes: on this machine, by passes of its networks timed here, and on a GPU.
+
+    `reading`: processor time in minutes that one of the images took to be read.
+    """
+    from ambient.commands.new_speed import tflops
+
+    experiments, page = Experiments(folder, scale_name), f"results/{scale_name}/report.html"
+    rates, here = tflops(experiments, page), Counter()
+    longest = at_gpu = 0.0
+    for node in wanted(experiments, page):
+        work = Costs(experiments).of(node.kind, node.names)
+        if node.kind == "prepare":
+            work = Work(cpu_minutes=reading * experiments.dataset(node.names["dataset"]).num_images)
+        minutes = work.minutes(Site(gpus=0, cpu_tflops=rates.get(node.kind, Site().cpu_tflops)))
+        here[node.kind] += minutes
+        longest, at_gpu = max(longest, minutes), at_gpu + work.minutes(Site())
+    cores, runs = len(os.sched_getaffinity(0)), len(experiments.tables[scale_name].rows)
+    at_once = max(here.total() / min(cores, runs), longest)
+    yield (f"time: about {at_once:.0f} minutes on this machine ({min(cores, runs)} of {cores} cores, by "
+           f"passes of each network that were timed just now), at least {at_gpu:.0f} on a GPU (one that "
+           f"sustains {Site().gpu_tflops:g} Tflop/s)")
+    told = {stage: minutes for stage, minutes in here.most_common() if stage in rates}
+    yield "  minutes of one core: " + ", ".join(
+        [*(f"{stage} {minutes:.1f}" for stage, minutes in told.items()),
+         f"all else {here.total() - sum(told.values()):.1f}"])
 
 
 def main(written: list[str]) -> int:
@@ -123,7 +145,7 @@ def main(written: list[str]) -> int:
     chosen_sizes = sizes(given.resolution)
     given.images = given.images.absolute()
     good = given.good and given.good.absolute()
-    photos, spec, sha256 = look(given)
+    photos, spec, sha256, reading = look(given)
     parts = parts_of(given.images, sha256, spec, photos, good, bad, column=given.column,
                      at_least=given.at_least, measure=given.measure, share=given.share)
     for line in (f"{given.images}:", *new_look.described(photos), *new_look.kinds(parts)):
@@ -136,7 +158,8 @@ def main(written: list[str]) -> int:
     common = {"resolution": given.resolution, "channels": spec.channels, "crop": given.crop}
     write_text(path, scale(given.name, parts, common, chosen_sizes, given.seeds))
     try:
-        print(f"time: {told_time(given.name, folder)}")
+        for line in told_time(given.name, folder, reading):
+            print(line)
     except BaseException:
         path.unlink()
         raise

@@ -20,6 +20,9 @@ class ClassifierSpec:
     in which images appear clean that the run may only see corrupted (the released protocol).
     """
 
+    LEVELS: ClassVar[int] = 17  # noise levels of an evaluation on held-out images
+    DRAWS: ClassVar[int] = 512  # (image, noise) pairs of each class and level, at most
+
     network: NetworkSpec  #: of whose encoder half it is made
     augment: AugmentSpec  #: augmentation of its training images
     optimiser: OptimiserSpec  #: length, batch and rate of its training
@@ -52,6 +55,11 @@ class ClassifierSpec:
         require(0 < self.holdout < 1, "holdout", self.holdout, "(0, 1)")
         require(self.evaluations > 0, "evaluations", self.evaluations, ">= 1")
         require(self.crop is None or self.crop > 0, "crop", self.crop, ">= 1 pixel, or null")
+
+    def held_out_draws(self, images: int) -> tuple[int, int]:
+        """(images that are asked, noise draws of each) at a level, of so many held-out images of a class."""
+        asked = min(images, self.DRAWS)
+        return asked, max(1, min(16, self.DRAWS // asked))
 
     def words(self) -> str:
         """The protocol in a table's words: which images it saw, and how batches were drawn from them."""

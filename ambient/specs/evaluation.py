@@ -146,7 +146,7 @@ class DetectorSpec(OfKinds):
     LEARNS: ClassVar[bool] = False  # from images of the workflow; else its weights come from outside
     NEEDS_CLASSES: ClassVar[bool] = False  # of the images that it learns from, two or more
     FULL_RANK: ClassVar[bool] = False  # a distance takes more samples than there are features
-    FLOPS: ClassVar[float] = 1e8  # of an image's features, at the most
+    FLOPS: ClassVar[float] = 1e8  # of an image's features, where no network of the workflow gives them
     RATE: ClassVar[float] = math.inf  # images/s that one process prepares for it
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str | None] = None  # how its weights are had, where no job downloads them
@@ -190,6 +190,14 @@ class DetectorSpec(OfKinds):
     def dimensions(self) -> int:
         """D, numbers for each image: the features of all members."""
         return self.members * self.features
+
+    def flops(self, channels: int, resolution: int) -> float:
+        """Floating-point operations of the features of an image (C, H, H)."""
+        return self.FLOPS
+
+    def training_flops(self, channels: int, resolution: int) -> float:
+        """Those of all its training on such images; 0 where it learns nothing."""
+        return 0.0
 
     def too_few(self, images: int) -> bool:
         """Whether the covariance of so many images' features is singular: its rank is at most images - 1."""

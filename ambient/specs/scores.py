@@ -48,8 +48,8 @@ class ScorerSpec(OfKinds):
         """Those of which it gives the score of each patch, too."""
         return ()
 
-    def flops(self, images: int) -> float:
-        """Floating-point operations of scoring so many images."""
+    def flops(self, images: int, channels: int, resolution: int) -> float:
+        """Floating-point operations of scoring so many images (C, H, H)."""
         return images * self.FLOPS
 
     def portable(self) -> ScorerSpec:

@@ -29,6 +29,7 @@ class Spec(DetectorSpec):
 
     LEARNS: ClassVar[bool] = True
     NEEDS_CLASSES: ClassVar[bool] = True
+    VIEWS: ClassVar[int] = 1  # of each image in a step of the training
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,6 +38,26 @@ class Spec(DetectorSpec):
         require(self.members > 0, "members", self.members, ">= 1")
         require(self.channels % 8 == 0, "channels", self.channels, "a multiple of 8")
         require(self.nimg % self.batch == 0, "nimg", self.nimg, f"a multiple of batch = {self.batch}")
+
+    def seen(self, channels: int, resolution: int) -> tuple[int, int]:
+        """(channels, side) of an image as the networks' first layer sees it."""
+        return channels, resolution
+
+    def multiply_adds(self, channels: int, resolution: int) -> int:
+        """Of the features of an image by all members, as `ambient/evaluation/small_nets.py` builds them."""
+        width, side = self.seen(channels, resolution)
+        total = 0
+        for out in (self.channels, 2 * self.channels, 4 * self.channels):
+            total += 9 * (width + out) * out * side**2  # two convolutions, then the side is halved
+            width, side = out, side // 2
+        return self.members * (total + 4 * width * self.features)
+
+    def flops(self, channels: int, resolution: int) -> float:
+        return 2.0 * self.multiply_adds(channels, resolution)
+
+    def training_flops(self, channels: int, resolution: int) -> float:
+        """Three forward passes a view. The last layer, which gives no features, is too small to count."""
+        return 6.0 * self.multiply_adds(channels, resolution) * self.VIEWS * self.nimg
 
 
 def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Path) -> None:

@@ -42,6 +42,11 @@ class Spec(classifier.Spec):
     """`members` networks side by side; `features` and `channels` are each one's. The metric: `fd-<name>`."""
 
     NEEDS_CLASSES: ClassVar[bool] = False
+    VIEWS: ClassVar[int] = 2
+
+    def seen(self, channels: int, resolution: int) -> tuple[int, int]:
+        by = factor(resolution)
+        return channels * by**2, resolution // by
 
 
 def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Path) -> None:

@@ -44,8 +44,10 @@ class Spec(ScorerSpec):
         classes = dataset.HAS_CLASSES and len(dataset.classes or (0, 1)) > 1
         require(classes, "kind", self.kind, "one for images without classes: legibility needs two or more")
 
-    def flops(self, images: int) -> float:
-        return 6e8 * self.nimg * self.folds
+    def flops(self, images: int, channels: int, resolution: int) -> float:
+        networks = self.networks()
+        return (networks.training_flops(channels, resolution)
+                + images * networks.flops(channels, resolution))
 
 
 def folds_of(spec: Spec, ids: np.ndarray) -> np.ndarray:
