@@ -1,5 +1,6 @@
 """`python -m ambient export`: weights that load alike, a card that says what tables and manifests say."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -15,9 +16,9 @@ import yaml
 from PIL import Image
 
 import ambient
-from ambient.commands import card, export
+from ambient.commands import card, export, hub
 from ambient.provenance import manifest
-from ambient.storage.files import read_arrays, read_json, sha256
+from ambient.storage.files import read_arrays, read_json, sha256, write_json
 
 ROOT = Path(__file__).parents[1]
 RUN = "results/away/runs/ambient-blur-0.6/seed-0"
@@ -108,29 +109,134 @@ def test_a_folder_appears_whole_or_not_at_all(away, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_sent_unless_asked_for(away, tmp_path, monkeypatch, capsys):
-    sent = []
+class Hub(ModuleType):
+    """In the place of huggingface_hub: what it was asked for, and what it answers."""
 
-    class HfApi:
-        def create_repo(self, repo_id, **options):
-            sent.append((repo_id, options))
-            return f"https://hub/{repo_id}"
+    def __init__(self, token="a token", says=None):
+        super().__init__("huggingface_hub")
+        self.asked, asked = [], lambda *call: self.asked.append(call)
 
-        def upload_folder(self, repo_id, folder_path, **options):
-            sent.append((repo_id, {path.name for path in Path(folder_path).iterdir()}))
+        class HfApi:
+            def create_repo(self, repo_id, **options):
+                asked("create", repo_id, options)
+                if says:
+                    raise says
+                return f"https://hub/{repo_id}"
 
-    line = ["away", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'ambient\[hub\]'.*nothing was written or sent"):
-        export.main([*line, "--push", "me/birds"])
-    assert not (tmp_path / "out").exists()
-    hub = ModuleType("huggingface_hub")
-    hub.HfApi = HfApi
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    monkeypatch.setattr(export, "find_spec", lambda name: name)
-    export.main(line)
-    assert sent == []
-    export.main([*line, "--push", "me/birds"])
-    assert sent[0] == ("me/birds", {"private": True, "exist_ok": True})
-    assert sent[1][0] == "me/birds" and {"model.safetensors", "README.md"} <= sent[1][1]
+            def upload_folder(self, repo_id, folder_path, allow_patterns, commit_message):
+                asked("upload", repo_id, folder_path, allow_patterns, commit_message)
+
+        self.HfApi, self.get_token = HfApi, lambda: token
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """A stand-in for the hub's library, given to Python."""
+    def give(**options):
+        module = Hub(**options)
+        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+        monkeypatch.setattr(hub, "find_spec", lambda name: name)
+        return module
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the audit, which is a process of its own
+    return give
+
+
+FILES = ["README.md", "contact-sheet.png", "example.py", "model.safetensors", "provenance.json",
+         "training.manifest.json"]
+
+
+def licensed(out):
+    """Fill in the licence, as the owner does."""
+    text = (out / "README.md").read_text()
+    (out / "README.md").write_text(text.replace(card.FILL_IN, "CC0"))
+
+
+def test_exactly_the_files_of_the_export_are_sent(out, installed, capsys):
+    sent = installed()
+    licensed(out)
+    assert export.main(["away", "--out", str(out)]) == 0
+    assert sent.asked == []
+    assert export.main(["away", "--out", str(out), "--push", "me/birds"]) == 0
+    assert sent.asked == [("create", "me/birds", {"private": True, "exist_ok": True}),
+                          ("upload", "me/birds", str(out), FILES, "Exported by ambient")]
     assert "sent to https://hub/me/birds" in capsys.readouterr().out
+
+
+def spoilt(out, name):
+    """What is done to an export before it is sent, by name."""
+    if name != "no licence":
+        licensed(out)
+    if name == "more":
+        (out / ".env").write_text("secret")
+    elif name == "changed":
+        (out / "example.py").write_text("import ambient")
+    elif name == "less":
+        (out / "contact-sheet.png").unlink()
+    elif name == "elsewhere":
+        (out.parent / "secret").write_text("mine")
+        found = read_json(out / "provenance.json")
+        write_json(out / "provenance.json", found | {"files": found["files"] | {"../secret": "0" * 64}})
+    elif name == "link":
+        (out / "example.py").rename(out.parent / "example.py")
+        (out / "example.py").symlink_to(out.parent / "example.py")
+    elif name == "head":
+        (out / "README.md").write_text("---\nlicense: [\n---\n")
+    elif name == "keyless":
+        (out / "README.md").write_text("---\ntags: []\n---\n")
+
+
+@pytest.mark.parametrize("name, words", [
+    ("no licence", "README.md, line .*: still has FILL-IN"), ("more", r"\.env is no file of the export"),
+    ("changed", "example.py: not what was exported"), ("less", "contact-sheet.png: missing"),
+    ("elsewhere", "secret: missing"), ("link", "example.py: missing, or no plain file"),
+    ("head", "its head is no YAML"), ("keyless", "no key `license`")])
+def test_what_may_not_be_seen_is_not_sent(out, installed, name, words):
+    sent = installed()
+    spoilt(out, name)
+    with pytest.raises(ValueError, match=f"nothing was sent: .*{words}"):
+        export.main(["away", "--out", str(out), "--push", "me/birds"])
+    assert sent.asked == []
+
+
+def test_a_broken_chain_is_not_sent(copy, installed):
+    """The table that the card states has another number than its manifest's."""
+    sent = installed()
+    export.main(["away", "--out", "out"])
+    licensed(Path("out"))
+    mixture = next(Path("results/away/mixtures").rglob("*.safetensors"))
+    mixture.write_bytes(mixture.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="the audit finds a broken link .* ambient audit results/away/runs"):
+        export.main(["away", "--out", "out", "--push", "me/birds"])
+    assert sent.asked == []
+
+
+def test_without_library_or_token_nothing_is_written(away, tmp_path, installed, monkeypatch):
+    line = ["away", "--out", str(tmp_path / "out"), "--push", "me/birds"]
+    installed(token=None)
+    with pytest.raises(ValueError, match="needs a token of the hub: log in with: hf auth login"):
+        export.main(line)
+    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'ambient\[hub\]'.*nothing was written or sent"):
+        export.main(line)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_hub_says_against_it_is_one_line(out, installed):
+    sent = installed(says=OSError("403 Forbidden\n\nYou don't have the rights"))
+    licensed(out)
+    with pytest.raises(ValueError) as refused:
+        export.main(["away", "--out", str(out), "--push", "you/birds"])
+    assert str(refused.value) == ("--push you/birds: the hub did not take it: 403 Forbidden You don't have "
+                                  "the rights")
+    assert [call[0] for call in sent.asked] == ["create"]
+
+
+def test_the_library_has_what_is_asked_of_it():
+    """The stand-in's calls, bound to the signatures of the real one."""
+    api = pytest.importorskip("huggingface_hub")
+    signature = inspect.signature
+    signature(api.HfApi.create_repo).bind(None, "me/birds", private=True, exist_ok=True)
+    signature(api.HfApi.upload_folder).bind(None, repo_id="me/birds", folder_path="out", allow_patterns=FILES,
+                                            commit_message="Exported by ambient")
+    signature(api.get_token).bind()

@@ -14,6 +14,7 @@ from ambient.commands.scale import Chosen, Origin, existing, origin
 from ambient.provenance import manifest
 from ambient.report import show
 from ambient.report.captions import uncertainty
+from ambient.specs import TableSpec
 from ambient.storage.files import read_json
 
 FILL_IN = "FILL-IN"  # in the place of the licence, which its owner knows alone
@@ -128,12 +129,19 @@ def data_of(run: Chosen) -> Iterator[str]:
     yield f"Learnt from: {clean:,} clean images{used if others else ''}."
 
 
-def scores_of(run: Chosen) -> Iterator[dict[str, Any]]:
-    """Of each table that holds the run and is made: its rows, with what was measured and how sure it is."""
+def tables_of(run: Chosen) -> dict[Path, TableSpec]:
+    """The tables that hold the run and are made, by their files."""
+    found = {}
     for name, spec in run.experiments.tables.items():
         path = Path(run.files.path("tables", table=name))
-        if run.run not in [row.run for row in spec.rows] or not path.is_file():
-            continue
+        if run.run in [row.run for row in spec.rows] and path.is_file():
+            found[path] = spec
+    return found
+
+
+def scores_of(run: Chosen) -> Iterator[dict[str, Any]]:
+    """Of each table that holds the run and is made: its rows, with what was measured and how sure it is."""
+    for path, spec in tables_of(run).items():
         origin(path)
         table = show.read(path)
         own = table[table["run_id"] == f"runs/{run.run}"].iloc[0]
@@ -143,7 +151,7 @@ def scores_of(run: Chosen) -> Iterator[dict[str, Any]]:
         rows = [[f"**{row['method']}**" if row["run_id"] == own["run_id"] else row["method"],
                  *(number(row.get(key)) for key in ("value", "training_std", "value_std"))]
                 for _, row in table.iterrows()]
-        yield {"title": spec.title or name, "file": path.name, "metric": own["metric"], "rows": rows,
+        yield {"title": spec.title or path.stem, "file": path.name, "metric": own["metric"], "rows": rows,
                "value": float(own["value"]), "several": int(own["num_training_seeds"]) > 1,
                "reference": f"{images}{target}",
                "protocol": f"{int(own['num_samples']):,} samples a seed{resize}; " + uncertainty(

@@ -2,7 +2,8 @@
 
 DIR gets model.safetensors (the averaged weights of the last snapshot, which `ambient.load_denoiser` reads),
 README.md (the card; the licence is yours to fill in), example.py, a contact sheet, and where everything comes
-from. It appears whole or not at all. Nothing is sent anywhere without --push.
+from. It appears whole or not at all. Nothing is sent anywhere without --push. That sends exactly these files,
+once the card has a licence and the audit finds no broken link behind the weights and the card's tables.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import argparse
 import secrets
 import shutil
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
+from ambient.commands import hub
 from ambient.commands import scale as scales
-from ambient.commands.card import FILL_IN, card
+from ambient.commands.card import FILL_IN, card, tables_of
 from ambient.commands.scale import Chosen, Origin, existing, origin
 from ambient.provenance import manifest
 from ambient.specs import SamplerSpec
 from ambient.specs.strict import plain
-from ambient.storage.files import read_json, sync_folder, write_json, write_text
+from ambient.storage.files import read_json, sha256, sync_folder, write_json, write_text
 from ambient.storage.text import printable
 
 WEIGHTS, CARD, EXAMPLE, SHEET = "model.safetensors", "README.md", "example.py", "contact-sheet.png"
@@ -95,7 +96,8 @@ def fill(run: Chosen, weights: Origin, folder: Path) -> None:
     write_json(folder / ORIGIN, {
         "scale": run.experiments.scale, "run": run.run, "training_seed": run.seed,
         "snapshot": about["spec"]["snapshots"][-1], "weights_sha256": weights.sha256,
-        "provenance_root": weights.plain(), "sampling": plain(run.experiments.sampling(run.run))})
+        "provenance_root": weights.plain(), "sampling": plain(run.experiments.sampling(run.run)),
+        "files": {path.name: sha256(path) for path in sorted(folder.iterdir())}})
 
 
 def write(run: Chosen, weights: Origin, out: Path) -> None:
@@ -113,14 +115,15 @@ def write(run: Chosen, weights: Origin, out: Path) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def push(folder: Path, repository: str) -> str:
-    """Send the folder to a hub, as a private repository where there is none; returns its address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    address = api.create_repo(repository, private=True, exist_ok=True)
-    api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Exported by ambient")
-    return str(address)
+def send(run: Chosen, out: Path, repository: str) -> str:
+    """Send an export to a hub; returns its address. Raises `ValueError` where it may not be sent."""
+    try:
+        names = hub.files_of(out, ORIGIN, editable=CARD)
+        hub.require_licence(out / CARD)
+        hub.require_audited([run.denoiser, *tables_of(run)])
+    except ValueError as error:
+        raise ValueError(f"--push {repository}: nothing was sent: {error}") from None
+    return hub.push(out, names, repository)
 
 
 def main(arguments: list[str]) -> int:
@@ -135,9 +138,8 @@ def main(arguments: list[str]) -> int:
                         help="send the folder to this repository of the Hugging Face hub, which is made "
                         "private where it is new (needs the extra `hub`)")
     given = parser.parse_args(arguments)
-    if given.push and find_spec("huggingface_hub") is None:
-        raise ValueError("--push needs huggingface_hub: pip install 'ambient[hub]', or "
-                         "pip install huggingface_hub; nothing was written or sent")
+    if given.push:
+        hub.require_hub()
     run = scales.chosen(given)
     refuse_guided(run)
     weights = origin(run.denoiser)
@@ -146,8 +148,8 @@ def main(arguments: list[str]) -> int:
         write(run, weights, given.out)
     done = "is there and left as it is" if there else "written"
     print(printable(f"{given.out}: {done}, {run.run} of the scale {given.scale}"))
-    if FILL_IN in (given.out / CARD).read_text():
+    if FILL_IN in (given.out / CARD).read_text() and not given.push:
         print(printable(f"{given.out / CARD}: the licence is to be filled in, in the place of {FILL_IN}"))
     if given.push:
-        print(f"sent to {push(given.out, given.push)}")
+        print(printable(f"sent to {send(run, given.out, given.push)}"))
     return 0
