@@ -19,7 +19,7 @@ from ambient import settings
 from ambient.cluster.cost import Costs, Work
 from ambient.cluster.plan import wanted
 from ambient.cluster.site import Site
-from ambient.commands import new_look
+from ambient.commands import new_captions, new_look
 from ambient.commands.new_parts import SHARE, parts_of
 from ambient.commands.new_scale import scale
 from ambient.commands.new_sizes import sizes
@@ -58,6 +58,11 @@ def arguments() -> argparse.ArgumentParser:
                         "images")
     parser.add_argument("--crop", choices=tuple(CROPS), default="centre", help="how squares are cut "
                         "(%(default)s)")
+    parser.add_argument("--captions", action="store_true", help="read the images' captions and check them, "
+                        "from NAME.txt beside each image, metadata.jsonl or metadata.csv; nothing learns "
+                        "from them yet")
+    parser.add_argument("--caption-table", type=Path, metavar="FILE", help="the same, from a table of names "
+                        "and captions (.csv or .jsonl)")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each method (%(default)s)")
     parser.add_argument("--config", type=Path, help="folder of the YAML files")
     return parser
@@ -74,6 +79,8 @@ def refuse(given: argparse.Namespace, folder: Path) -> Path:
         raise ValueError(f"--images: no such folder or zip: {given.images}")
     if given.good is not None and not given.good.exists():
         raise ValueError(f"--good: no such folder or file: {given.good}")
+    if given.caption_table is not None and not given.caption_table.is_file():
+        raise ValueError(f"--caption-table: no such file: {given.caption_table}")
     if not 0 < given.share < 1:
         raise ValueError(f"--share: got {given.share}, allowed: between 0 and 1")
     if given.seeds < 1:
@@ -148,7 +155,12 @@ def main(written: list[str]) -> int:
     photos, spec, sha256, reading = look(given)
     parts = parts_of(given.images, sha256, spec, photos, good, bad, column=given.column,
                      at_least=given.at_least, measure=given.measure, share=given.share)
-    for line in (f"{given.images}:", *new_look.described(photos), *new_look.kinds(parts)):
+    captions = ()
+    if given.captions or given.caption_table:
+        found = new_captions.read(given.images, photos, given.caption_table)
+        captions = tuple(new_captions.described(found, photos))
+        photos = new_captions.without_files(photos, found)
+    for line in (f"{given.images}:", *new_look.described(photos), *new_look.kinds(parts), *captions):
         print(line)
     reasons = list(new_look.against(parts))
     if reasons:

@@ -30,6 +30,7 @@ from ambient.specs import DatasetSpec, SelectSpec
 from ambient.storage.text import printable
 
 ELSEWHERE, COPY = "images of other folders", "of the same content as another"
+NO_IMAGES = "files that are no images"
 AHEAD = 64  # images that are read at once: a large photograph decoded takes some 100 MB
 
 
@@ -95,7 +96,7 @@ def candidates(files: Folder | Archive, notes: Counter[str],
         elif suffix in UNREAD:
             reason = f"{suffix} files, which are not read here: save them as JPEG or PNG"
         else:
-            reason = "files that are no images"
+            reason = NO_IMAGES
         others.append(name)
         notes[reason] += 1
         examples.setdefault(reason, printable(name))

@@ -19,7 +19,8 @@ import numpy as np
 from ambient.data.image_labels import same
 from ambient.specs import SelectSpec
 
-KEYS = ("name", "file", "filename", "image", "path")  # titles of the column with the images' names
+# Titles of the column with the images' names.
+KEYS = ("name", "file", "filename", "file_name", "image", "path")
 
 
 def below(name: str, folders: Sequence[str]) -> bool:
@@ -138,7 +139,11 @@ def scored(path: Path, column: str, groups: Sequence[Sequence[str]], every: Sequ
 
 def table_of(path: Path) -> csv.DictReader:
     """The rows of a CSV table, its columns parted by what its titles are: commas, semicolons or tabs."""
-    text = text_of(path)
+    return parsed_table(text_of(path))
+
+
+def parsed_table(text: str) -> csv.DictReader:
+    """The same of a text."""
     parted = max(",;\t", key=text.partition("\n")[0].count)
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=parted)
     rows.fieldnames = [title.strip() for title in rows.fieldnames or []]

@@ -1,0 +1,134 @@
+"""Captions of images, as people keep them: a text file beside each image, or one table for all.
+
+A table is a CSV with titles or JSON, an object a line. As Hugging Face's imagefolder has it, it may lie among
+the images as `metadata.jsonl` or `metadata.csv`; its names then begin at its own folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ambient.data.image_files import Archive, Folder
+from ambient.data.selection import KEYS, Files, parsed_table, text_of
+
+TEXTS = ("text", "caption", "prompt")  # titles of the column of captions
+TABLES = ("metadata.jsonl", "metadata.csv")
+ALLOWED = f"a text file NAME.txt beside each image, or {' or '.join(TABLES)} among them"
+
+
+@dataclass
+class Captions:
+    """Captions by image. White space, with line breaks, counts as one space each.
+
+    by: in words, what they were read from. files: those among the images that hold captions. undecoded: of
+    these, those that are no text in UTF-8. strangers: names in a table that are no image of the folder.
+    """
+
+    by: str
+    texts: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    undecoded: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def add(self, image: str, text: str, where: str) -> None:
+        """Note a caption. Raises `ValueError` naming `where` for a second one of an image."""
+        text = " ".join(text.split())
+        if self.texts.setdefault(image, text) != text:
+            raise ValueError(f"{where}: {image} has another caption than in a line before; keep one of them")
+
+
+def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
+    """(place, name, caption) of each row of a table. Raises `ValueError` naming the line of what is wrong."""
+    if path.endswith(".csv"):
+        rows = parsed_table(text)
+        titles = rows.fieldnames or []
+        name, caption = title_of(path, titles, KEYS, "names"), title_of(path, titles, TEXTS, "captions")
+        for row in rows:
+            yield f"{path}, line {rows.line_num}", (row[name] or "").strip(), row[caption] or ""
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{where}: not JSON: one object a line is allowed") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: got {line.strip()[:40]!r}, allowed: an object")
+        name = title_of(where, list(row), KEYS, "names")
+        caption = title_of(where, list(row), TEXTS, "captions")
+        if not isinstance(row[name], str) or not isinstance(row[caption], str):
+            raise ValueError(f"{where}: {name} and {caption} must be texts")
+        yield where, row[name], row[caption]
+
+
+def title_of(where: str, titles: Sequence[str], allowed: Sequence[str], what: str) -> str:
+    """The title of a table's column of something. Raises `ValueError` where there is none."""
+    column = next((title for title in titles if title.lower() in allowed), None)
+    if column is None:
+        raise ValueError(f"{where}: needs a column of {what}, one of {', '.join(allowed)}; it has "
+                         f"{', '.join(titles) or 'none'}")
+    return column
+
+
+def from_table(path: Path, images: Sequence[str]) -> Captions:
+    """Captions from a table that lies anywhere: it names the images from their folder on.
+
+    Raises `ValueError` naming the line of what is wrong.
+    """
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise ValueError(f"{path}: no table of captions, allowed: .csv or .jsonl")
+    found, files = Captions(path.name), Files(images)
+    for where, name, text in rows_of(text_of(path), str(path)):
+        add(found, files.meant(name, where), name, text, where)
+    return found
+
+
+def add(found: Captions, image: str | None, name: str, text: str, where: str) -> None:
+    """Note a row of a table."""
+    if image is None:
+        found.strangers.append(name)
+    else:
+        found.add(image, text, where)
+
+
+def beside(files: Folder | Archive, images: Sequence[str], others: Sequence[str]) -> Captions:
+    """Captions among the images: from tables where there are any, else from text files.
+
+    `others`: the names of all other files. Raises `ValueError` where there are none.
+    """
+    tables = [name for name in others if PurePosixPath(name).name in TABLES]
+    if tables:
+        return from_metadata(files, tables, images)
+    found, there = Captions("NAME.txt beside each image"), set(others)
+    for image in images:
+        name = PurePosixPath(image).with_suffix(".txt").as_posix()
+        if name not in there:
+            continue
+        found.files.append(name)
+        try:
+            found.add(image, files.read(name).decode("utf-8-sig"), name)
+        except UnicodeDecodeError:
+            found.undecoded.append(name)
+    if not found.files:
+        raise ValueError(f"no captions among the images, allowed: {ALLOWED}; or give a table")
+    return found
+
+
+def from_metadata(files: Folder | Archive, tables: Sequence[str], images: Sequence[str]) -> Captions:
+    """Captions from the tables of an imagefolder: each names the images of its own folder."""
+    known, found = set(images), Captions(", ".join(sorted({PurePosixPath(one).name for one in tables})))
+    for table in tables:
+        found.files.append(table)
+        try:
+            text = files.read(table).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"{table}: not a text file in UTF-8; save it as one") from None
+        for where, name, caption in rows_of(text, table):
+            image = (PurePosixPath(table).parent / name).as_posix()
+            add(found, image if image in known else None, name, caption, where)
+    return found
