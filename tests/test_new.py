@@ -156,12 +156,40 @@ def test_grey_images_are_learnt_as_grey(tmp_path, config):
     (["--resolution", "8"], "--resolution: got 8, allowed: 16 to 256"),
     (["--resolution", "250"], "a number that can be halved to 64 or less"),
     (["--bad", "x"], "--bad: got 'x', allowed: KIND=FOLDER"),
-    (["--share", "2"], "--share: got 2.0, allowed: between 0 and 1")])
+    (["--share", "2"], "--share: got 2.0, allowed: between 0 and 1"),
+    (["--at-least", "4", "--good", "{images}"], "--at-least: got 4.0, but no scores tell here"),
+    (["--column", "score"], "--column: got score, but no scores tell here")])
 def test_arguments_that_can_not_be_meant_are_refused(tmp_path, config, capsys, arguments, message):
     images = make_folder(tmp_path / "photos", {"a.png": encoded(picture(0))})
     given = ["--images", images] if "--images" not in arguments else []
+    arguments = [one.format(images=images) for one in arguments]
     assert new(config, *given, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, words", [
+    ("pixel", "studies.yaml has in studies: choose another name"), ("table2a", "table2a.yaml has in tables"),
+    ("7", "no word that YAML takes for a number"), ("true", "no word that YAML"), ("Birds", "small letters")])
+def test_a_name_that_means_something_else_is_refused(tmp_path, config, capsys, name, words):
+    """Before an image is read: the folder is empty."""
+    assert front_door.main(["new", name, "--config", str(config), "--images", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_folders_are_written_as_they_lie(tmp_path, config, monkeypatch):
+    """A ~ that a shell left, and a way through another folder."""
+    images = folder(tmp_path / "photos")
+    monkeypatch.setenv("HOME", str(images))
+    assert new(config, "--images", images / "best/..", "--good", images / "best", "--bad", "dull=~/rest") == 0
+    datasets = written(config)["datasets"]
+    assert {one["path"] for one in datasets.values()} == {str(images)}
+    assert datasets["birds-dull"]["select"]["folders"] == ["rest"]
+
+
+def test_one_folder_is_not_good_and_bad(tmp_path, config, capsys):
+    images = folder(tmp_path / "photos")
+    assert new(config, "--images", images, "--good", images / "best", "--bad", f"dull={images / 'best'}") == 2
+    assert "--bad: dull is the folder of --good" in capsys.readouterr().err
 
 
 def test_a_scale_that_exists_is_kept(tmp_path, config, capsys):

@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from ambient import settings
 from ambient.cluster.cost import Costs, Work
 from ambient.cluster.plan import wanted
@@ -27,7 +29,7 @@ from ambient.data.photos import Photos, readable
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
 from ambient.settings import Experiments
-from ambient.settings.files import NAME
+from ambient.settings.files import NAME, base_files, read
 from ambient.specs import DatasetSpec
 from ambient.storage.files import write_text
 
@@ -68,13 +70,24 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def refuse(given: argparse.Namespace, folder: Path) -> Path:
-    """The file to write. Raises `ValueError` for arguments that can't be meant."""
-    if not re.fullmatch(NAME, given.name):
-        raise ValueError(f"NAME: got {given.name!r}, allowed: small letters, digits, dots and dashes")
-    path = folder / "scales" / f"{given.name}.yaml"
+def free(name: str, folder: Path) -> Path:
+    """The file of a scale that is not there yet. Raises `ValueError` for a name that can't be one's."""
+    if not re.fullmatch(NAME, name) or not isinstance(yaml.safe_load(name), str):
+        raise ValueError(f"NAME: got {name!r}, allowed: small letters, digits, dots and dashes, and no word "
+                         "that YAML takes for a number or a truth value")
+    path = folder / "scales" / f"{name}.yaml"
     if path.exists():
         raise ValueError(f"{path}: exists. Edit it, or remove it, or choose another name")
+    known = read(base_files(folder), folder)
+    for section in ("studies", "tables", "figures"):
+        if (entry := known[section].get(name)) is not None:
+            raise ValueError(f"NAME: got {name!r}, which {entry.file} has in {section}: choose another name")
+    return path
+
+
+def refuse(given: argparse.Namespace, folder: Path) -> Path:
+    """The file to write. Raises `ValueError` for arguments that can't be meant."""
+    path = free(given.name, folder)
     if not given.images.exists():
         raise ValueError(f"--images: no such folder or zip: {given.images}")
     if given.good is not None and not given.good.exists():
@@ -85,6 +98,12 @@ def refuse(given: argparse.Namespace, folder: Path) -> Path:
         raise ValueError(f"--share: got {given.share}, allowed: between 0 and 1")
     if given.seeds < 1:
         raise ValueError(f"--seeds: got {given.seeds}, allowed: 1 or more")
+    table = given.good is not None and given.good.suffix.lower() == ".csv"
+    for option, value, scored in (("--column", given.column, table),
+                                  ("--at-least", given.at_least, table or given.good is None)):
+        if value is not None and not scored:
+            raise ValueError(f"{option}: got {value}, but no scores tell here which images are good: give a "
+                             "table by --good scores.csv, or leave it out")
     return path
 
 
@@ -92,12 +111,13 @@ def bad_of(written: list[str]) -> list[tuple[str, Path]]:
     """(kind, folder) of each `--bad`. Raises `ValueError`."""
     found = []
     for one in written:
-        kind, _, folder = one.partition("=")
-        there = folder and Path(folder).is_dir()
+        kind, _, written_folder = one.partition("=")
+        folder = Path(written_folder).expanduser()  # zsh leaves a ~ behind a = as it is
+        there = written_folder and folder.is_dir()
         if not re.fullmatch(NAME, kind) or not there or kind in ("good", "other"):
             raise ValueError(f"--bad: got {one!r}, allowed: KIND=FOLDER, a name other than good and other, "
                              "and a folder that is there")
-        found.append((kind, Path(folder).absolute()))
+        found.append((kind, folder.resolve()))
     return found
 
 
@@ -150,8 +170,7 @@ def main(written: list[str]) -> int:
     folder = given.config or settings.home()
     path, bad = refuse(given, folder), bad_of(given.bad)
     chosen_sizes = sizes(given.resolution)
-    given.images = given.images.absolute()
-    good = given.good and given.good.absolute()
+    given.images, good = given.images.resolve(), given.good and given.good.resolve()
     photos, spec, sha256, reading = look(given)
     parts = parts_of(given.images, sha256, spec, photos, good, bad, column=given.column,
                      at_least=given.at_least, measure=given.measure, share=given.share)

@@ -52,7 +52,8 @@ def against(parts: Sequence[Part]) -> Iterator[str]:
                "needed")
     if others and max(part.count for part in others) < OTHER_LEAST:
         yield (f"{sum(part.count for part in others)} other images are too few to add anything: at least "
-               f"{OTHER_LEAST} of a kind are needed. Train on the good ones alone")
+               f"{OTHER_LEAST} of a kind are needed"
+               + (". Train on the good ones alone" if good.count >= ALL_LEAST else ""))
     if not others:
         yield "all images are good: there are no others to use at high noise. Train on them as they are"
     if total < ALL_LEAST:

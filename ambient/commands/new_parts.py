@@ -113,6 +113,8 @@ def parts_of(images: Path, sha256: str, spec: DatasetSpec, photos: Photos, good:
         rest = replace(select, good=False) if select.by else SelectSpec(without=select.folders)
     kinds = []
     for name, folder in bad:
+        if folder == good:
+            raise ValueError(f"--bad: {name} is the folder of --good, {folder}: an image is one of them")
         if (within := inside(folder, images)) is None:
             kinds.append(separate(name, folder, spec))
             continue
