@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ambient import specs
 from ambient.diffusion.networks.experts import Experts
-from ambient.diffusion.networks.layers import CrossAttention, GatedMLP, Linear, SelfAttention
+from ambient.diffusion.networks.layers import CrossAttention, GatedMLP, Linear, SelfAttention, attended
 from ambient.diffusion.networks.positions import positions, waves_of_time
 from ambient.diffusion.networks.widths import dense_width, rounded_up
 from ambient.diffusion.patches import kept_patches, to_patches
@@ -208,6 +208,20 @@ def test_a_capacity_out_of_range_is_refused(capacity):
         Experts(6, 7, 4, capacity, seeded(), std=1, std_out=1)
 
 
+def test_attention_by_hand():
+    """Queries and keys of unit variance over all heads together; then softmax(q k / sqrt(head)) a head."""
+    q, k, v = (torch.randn(2, length, 12, generator=seeded(i)).double() for i, length in enumerate((3, 5, 5)))
+    expected = torch.zeros_like(q)
+    for image in range(2):
+        unit = [(one[image] - one[image].mean(1, keepdim=True)) / one[image].std(1, False, keepdim=True)
+                for one in (q, k)]
+        for first in range(0, 12, 4):
+            a, b, c = (one[:, first:first + 4] for one in (*unit, v[image]))
+            weights = (a @ b.T / 2).exp()
+            expected[image, :, first:first + 4] = weights / weights.sum(1, keepdim=True) @ c
+    torch.testing.assert_close(attended(q, k, v, head=4), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_positions_count_columns_first_and_lie_between_those_of_smaller_images():
     table = positions(3, 8)[0]
     angles = torch.tensor([1.0, 0.01], dtype=torch.float64)
@@ -249,6 +263,17 @@ def test_no_text_is_the_null_caption_of_any_length():
             torch.testing.assert_close(network(x, c.double(), text), null)
         assert not torch.allclose(network(x, c.double(), {"text": torch.ones(2, 7, 10)}), null)
     assert torch.equal(network(x, c.double(), {"classes": torch.ones(2, 3)}), network(x, c.double()))
+
+
+@pytest.mark.parametrize("shape", [(2, 10), (3, 5, 10), (2, 5, 9), (2, 1, 5, 10)])
+def test_text_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"text of the shape .*, allowed: \(2, tokens, 10\), the states of"):
+        made()(torch.zeros(2, 3, 8, 8), torch.zeros(2), {"text": torch.zeros(shape)})
+
+
+def test_images_and_tokens_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="side: got 7, allowed: multiples of 2"):
+        made(side=7)
 
 
 def test_the_initial_network_is_zero_and_its_blocks_pass_their_cross_attention():

@@ -156,7 +156,7 @@ class FinalLayer(nn.Module):
         return self.linear(self.norm_final(x) * (1 + scale) + shift)
 
 
-def resized(channels_in: int, channels_out: int, generator: torch.Generator | None) -> nn.Module:
+def mapped(channels_in: int, channels_out: int, generator: torch.Generator | None) -> nn.Module:
     """W LN(x), or `x` where the widths are equal."""
     if channels_in == channels_out:
         return nn.Identity()
@@ -187,6 +187,8 @@ class MicroDiT(nn.Module):
         capacity: experts that a token has on average, in (0, num_experts].
         scale: of positions (`networks/positions.py`).
         generator: of the initial weights.
+
+    Raises `ValueError` for an image that is no grid of patches, and for tokens that are no whole heads.
     """
 
     def __init__(self, *, side: int, channels: int, patch: int, width: int, head: int,
@@ -194,6 +196,10 @@ class MicroDiT(nn.Module):
                  caption_channels: int, caption_mlp: int, num_experts: int, capacity: float,
                  generator: torch.Generator | None, scale: float = 1.0) -> None:
         super().__init__()
+        for name, value, divisor in (("side", side, patch), ("width", width, head),
+                                     ("mixer_width", mixer_width, head)):
+            if value % divisor:
+                raise ValueError(f"{name}: got {value}, allowed: multiples of {divisor}")
         self.patch, self.caption_channels = patch, caption_channels
         self.register_buffer("pos_embed", positions(side // patch, width, scale).float())
         self.register_buffer("mask_token", torch.zeros(1, 1, patch * patch * channels))
@@ -202,13 +208,13 @@ class MicroDiT(nn.Module):
         self.y_embedder = CaptionEmbedding(caption_channels, width, generator)
         self.y_emb_preprocess = CaptionBlock(width, caption_mlp, head, generator)
         self.pooled_y_emb_process = CaptionMLP(width, width, generator)
-        self.patch_mixer_map_xin = resized(width, mixer_width, generator)
-        self.patch_mixer_map_y = resized(width, mixer_width, generator)
+        self.patch_mixer_map_xin = mapped(width, mixer_width, generator)
+        self.patch_mixer_map_y = mapped(width, mixer_width, generator)
         depth = len(blocks)
         self.patch_mixer = nn.ModuleList(
             Block(mixer_width, width, inside, head, num_experts, capacity, generator,
                   std_out=STD / (2 * depth) ** 0.5) for inside in mixer)
-        self.patch_mixer_map_xout = resized(mixer_width, width, generator)
+        self.patch_mixer_map_xout = mapped(mixer_width, width, generator)
         self.blocks = nn.ModuleList(
             Block(width, width, inside, head, num_experts, capacity, generator,
                   std_out=STD / (2 * (i + 1)) ** 0.5) for i, inside in enumerate(blocks))
@@ -219,10 +225,16 @@ class MicroDiT(nn.Module):
         return []
 
     def told(self, c_noise: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(caption tokens (B, L, width), vector (B, width)) of c_noise (B,) and states (B, L, channels)."""
+        """(caption tokens (B, L, width), vector (B, width)) of c_noise (B,) and states (B, L, channels).
+
+        Raises `ValueError` for states of another shape.
+        """
         if text is None:
             # One token: tokens that are equal remain equal, and their number changes no attention to them.
             text = c_noise.new_zeros(len(c_noise), 1, self.caption_channels)
+        if text.ndim != 3 or text.shape[::2] != (len(c_noise), self.caption_channels):
+            raise ValueError(f"text of the shape {tuple(text.shape)}, allowed: ({len(c_noise)}, tokens, "
+                             f"{self.caption_channels}), the states of a caption for each image")
         caption = self.y_emb_preprocess(self.y_embedder(text.to(c_noise.dtype)))
         return caption, self.t_embedder(c_noise) + self.pooled_y_emb_process(caption.mean(1))
 

@@ -1,7 +1,7 @@
 r"""A mixture of experts in which experts choose tokens, each the same number of them in every image.
 
-p = softmax over the E experts of gate(x), for each token. Expert e takes the k = int(capacity T / E) tokens
-of an image with the largest p[., e], and
+p = softmax over the E experts of gate(x), for each token. Expert e takes the k = int(capacity T / E) of an
+image's T tokens with the largest p[., e], none where that is 0, and
 
     y[t] = sum over the experts e that took token t of p[t, e] W2_e gelu(W1_e x[t]),
 
