@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-SHIPPED = ("demo", "demo3", "small", "paper", "paper-bfloat16")  # other scales are of who works here
+SHIPPED = ("demo", "demo3", "small", "paper", "paper-bfloat16", "paper-day")  # others are users'
 ALWAYS = {"demo", "small", "paper"}  # those that the Snakefile names
 
 

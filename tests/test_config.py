@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from ambient import specs
+from ambient.cluster.plan import jobs
 from ambient.settings import Experiments, load
 from ambient.specs import strict
 from ambient.specs.strict import SpecError
@@ -72,6 +73,23 @@ def test_papers_scale_in_bfloat16_differs_in_that_alone():
     for study, classifier in (("controlled", "balanced"), ("dogs", "crops-8"), ("faces", "balanced")):
         one, other = (strict.to_json(found.classifier(study, classifier)) for found in (paper, low))
         assert one.replace('"float32"', '"bfloat16"') == other != one
+
+
+def test_table_2a_in_a_day_is_the_papers_with_less_work():
+    """At 350 Tflop/s its jobs take less than 26 hours; its trainings are the paper's but for their length."""
+    paper, day = (Experiments(ROOT / "config", scale) for scale in ("paper-bfloat16", "paper-day"))
+    hours = sum(work.flops for _, work in jobs(day, "table2a")) / 350e12 / 3600
+    assert 20 < hours < 26
+    runs, every = ([row.run for row in found.tables["table2a"].rows] for found in (day, paper))
+    assert runs == every[:9]
+    for name in runs:
+        one, other = (strict.plain(found.training(name, 0)) for found in (paper, day))
+        assert [key for key in one if one[key] != other[key]] == ["optimiser", "snapshots"]
+        nimg = 39200 * 512  # 20.07 M, whole batches
+        assert other["optimiser"] == one["optimiser"] | {"nimg": nimg} != one["optimiser"]
+        assert day.classifier("controlled", "balanced") == paper.classifier("controlled", "balanced")
+    spec = day.annotation("controlled", "per-sample")
+    assert spec.protocol == "shared_noise" and spec.num_sigmas * spec.num_trials == 80
 
 
 def test_methods_differ_in_data_and_annotation_only():

@@ -88,7 +88,7 @@ def test_named_modules_and_commands_exist(page):
 @pytest.fixture(scope="module")
 def named():
     """What each scale makes by name: tables, figures, and what all have."""
-    made = {scale: Experiments(ROOT / "config", scale) for scale in ("demo", "small", "paper")}
+    made = {scale: Experiments(ROOT / "config", scale) for scale in ("demo", "small", "paper", "paper-day")}
     return {scale: {*one.tables, *one.figures, *EVERYWHERE} for scale, one in made.items()}
 
 
