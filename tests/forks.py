@@ -1,5 +1,6 @@
 """Ranks for tests: processes forked from one that has loaded torch, which takes each for seconds."""
 
+import dataclasses
 import multiprocessing
 import os
 import socket
@@ -56,6 +57,36 @@ def train(limits, broken, *given):
 
     AmbientBatches.loss, Fit.step = limited, counted
     tiny.run_training(*given)
+
+
+def edm2():
+    """A training of a network with all that EDM2's have: averages, weights that are normalised, numbers."""
+    from ambient.training.networks.mp_unet import Spec
+    from tests import tiny
+
+    network = Spec(kind="mp_unet", conditional=True, model_channels=8, channel_mult=(1,),
+                   num_blocks=1, attn_resolutions=(), dropout=0.0, channels_per_head=8)
+    return dataclasses.replace(
+        tiny.TRAINING, network=network, augment=dataclasses.replace(tiny.AUGMENT, transforms=()),
+        optimiser=tiny.optimiser(nimg=64, ema_stds=(0.1, 0.2)), snapshots=(64,),
+        loss=dataclasses.replace(tiny.TRAINING.loss, uncertainty=True))
+
+
+def train_edm2(stop, *given):
+    """That training, told to stop after some steps; 0: never."""
+    from ambient.jobs import stopping
+    from ambient.training.loop import Fit
+    from tests import tiny
+
+    steps, step = [], Fit.step
+
+    def counted(self, *rest):
+        steps.append(1)
+        return step(self, *rest)
+
+    Fit.step = counted
+    stopping.reason = lambda: "a test" if stop and len(steps) == stop else None
+    tiny.run_training(*given, edm2())
 
 
 def losses_with_an_unused_weight(path):

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from forks import Ranks, losses_with_an_unused_weight, train
+from forks import Ranks, edm2, losses_with_an_unused_weight, train, train_edm2
 from safetensors.torch import load_file
 from tiny import run_training
 from torch.testing import assert_close
@@ -81,3 +81,43 @@ def test_weights_that_no_loss_uses_stay_as_they_are(tmp_path):
     assert (two["unused.weight"] == 0.5).all() and (two["used.weight"] != 0.5).all()
     for name, tensor in one.items():
         assert_close(two[name], tensor)
+
+
+# --- weights that ranks share ---------------------------------------------------------------------------
+
+SHARED = {"AMBIENT_SHARD_WEIGHTS": "1"}
+
+
+def shards(folder):
+    """The files of the newest checkpoint, names and tensors of each."""
+    newest = next(folder.glob(f"state/*/checkpoint-{checkpoints(folder)[-1]}.json")).with_suffix("")
+    return [load_file(file) for file in sorted(newest.glob("*")) or [newest.with_suffix(".safetensors")]]
+
+
+def test_ranks_that_share_the_weights_train_what_one_does(mixture, annotations, tmp_path):
+    """Two averages, normalised weights, numbers. Others go on: of 1 rank 4, of those 2, of those 1."""
+    alone = read_weights(run_training(mixture, annotations, tmp_path / "alone", edm2()))
+    folder = tmp_path / "shared"
+    for size, environment, stop in [(1, {}, 1), (4, SHARED, 1), (2, SHARED, 1), (1, {}, 0)]:
+        ranks = Ranks(size, folder, train_edm2, stop, mixture, annotations, folder, environment=environment)
+        ranks.done(75 if stop else 0)
+        rows = [file["exp_avg.model.emb_noise.weight"].shape[0] for file in shards(folder)]
+        assert rows == [8 // size] * size  # nobody has written, nor had, more than a part
+    found = read_weights(folder / "denoiser.safetensors")
+    assert found.keys() == alone.keys() and sum(name.endswith("out_gain") for name in found) == 2
+    for name, tensor in alone.items():
+        assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_a_damaged_shard_costs_one_checkpoint_and_no_bit(mixture, annotations, tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "damaged"
+    Ranks(2, whole, train_edm2, 0, mixture, annotations, whole, environment=SHARED).done()
+    ranks = Ranks(2, folder, train_edm2, 0, mixture, annotations, folder, environment=SHARED | OFTEN)
+    wait(lambda: len(checkpoints(folder)) == 2, ranks.processes[0])
+    ranks.kill()
+    newest = next(folder.glob(f"state/*/checkpoint-{checkpoints(folder)[-1]}"))
+    file = sorted(newest.glob("*"))[1]
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    said = Ranks(2, folder, train_edm2, 0, mixture, annotations, folder, environment=SHARED).done()
+    assert f"{newest}: damaged (its digest differs" in said and "resuming after" in said
+    assert sha256(whole / "denoiser.safetensors") == sha256(folder / "denoiser.safetensors")

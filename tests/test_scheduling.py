@@ -83,6 +83,18 @@ def test_work_is_asked_for_by_attempt_up_to_the_sites_limit():
     assert train.memory(site.Site(gpus=0)) > 10 * train.memory(one)  # activations, then, are in main memory
 
 
+def test_ranks_that_share_weights_ask_for_less_memory():
+    """Each of eight has an eighth of five copies, twice over, and two whole ones."""
+    found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))
+    train = found.train("ambient-blur-0.8")
+    classifier = found.classifier("controlled", "blur-0.8", "balanced")
+    one, eight, shared = site.Site(), site.Site(gpus=8), site.Site(gpus=8, shard_weights=True)
+    assert train.copies == 5 and train.memory(eight) == 8 * train.memory(one)
+    assert train.memory(eight) - train.memory(shared) == pytest.approx(
+        8 * train.weights_mb * (10 - 10 / 8 - 2))
+    assert not classifier.shardable and classifier.memory(eight) == classifier.memory(shared)
+
+
 def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("AMBIENT_SITE", raising=False)
     assert site.read(tmp_path) == site.Site()

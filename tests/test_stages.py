@@ -81,6 +81,8 @@ def test_a_wrong_command_line_is_refused_before_anything_heavy_is_loaded():
     (["trian"], "no such stage: 'trian' (did you mean 'train'?)"),
     (["--ranks", "2", "corrupt"], "got --ranks 2, allowed: 1, since corrupt runs on one"),
     (["--ranks", "3", "--nodes", "2", "train"], "--ranks 3 --nodes 2, allowed: ranks a multiple of nodes"),
+    (["--shard-weights", "train"], "allowed: of these stages, on two ranks or more: train"),
+    (["--ranks", "2", "--shard-weights", "sample"], "allowed: of these stages, on two ranks or more: train"),
     (["train", "--spec", "{}"], "required: --data, --annotations, --state, --out, --log")])
 def test_run_says_what_is_wrong_with_its_command_line(arguments, said, capsys):
     with pytest.raises(SystemExit) as left:

@@ -43,6 +43,9 @@ class Work:
     memory_mb: float = BASE_MB
     gpu: bool = False
     ranks: bool = False  # can use several
+    weights_mb: float = 0.0  # of a training: the weights, once
+    copies: int = 0  # of them: they, their gradients, Adam's two moments, averages
+    shardable: bool = False  # ranks may each hold a part of these
     activations_mb: float = 0.0  # in the GPU's memory, or the CPU's where there is no GPU
     batch: int = 0  # images of a training step, of which each rank takes its part; 0: it has none
 
@@ -54,8 +57,17 @@ class Work:
         return number
 
     def memory(self, site: Site) -> float:
-        """Main memory, MB, of all ranks of a node."""
-        each = self.memory_mb + (0 if self.gpu and site.gpus else self.activations_mb)
+        """Main memory, MB, of all ranks of a node.
+
+        A training takes its weights and what belongs to them twice over, since a checkpoint of a GPU's passes
+        through main memory. Ranks that share them take their part. Beside it they have two copies: weights
+        and gradients of a step that is tried before they share them, later averages that the first collects.
+        """
+        copies = 2.0 * self.copies
+        if self.shardable and site.shard_weights and site.ranks > 1:
+            copies = copies / site.ranks + 2
+        each = self.memory_mb + copies * self.weights_mb
+        each += 0 if self.gpu and site.gpus else self.activations_mb
         return each * (site.ranks // site.nodes if self.ranks else 1)
 
     def minutes(self, site: Site) -> float:
@@ -164,14 +176,15 @@ class Costs:
 
     def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, images: int, network: NetworkCost,
                 asked: int = 0) -> Work:
-        """Training: three forward passes an image, five copies of the weights twice over.
+        """Training: three forward passes an image.
 
         images: of the mixture. asked: further forward passes, of evaluations.
         """
         return Work(flops=2.0 * network.multiply_adds * (3 * spec.optimiser.nimg + asked), gpu=True,
                     ranks=True, batch=spec.optimiser.batch,
-                    memory_mb=BASE_MB + 4 * self.data_mb(study, images) + images * ROW_MB
-                    + 40 * network.parameters / 1e6,
+                    memory_mb=BASE_MB + 4 * self.data_mb(study, images) + images * ROW_MB,
+                    weights_mb=4 * network.parameters / 1e6,
+                    copies=4 + len(spec.optimiser.ema_stds or (None,)),
                     activations_mb=spec.optimiser.batch * network.features * 4 * CPU_ACTIVATIONS / 1e6)
 
     def classifier(self, study: str, corruption: str, classifier: str) -> Work:
@@ -187,8 +200,8 @@ class Costs:
     def train(self, run: str) -> Work:
         study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
         _, channels, resolution = self.points(study)
-        return self.fitting(spec, study, self.learnt(run),
-                            spec.network.cost(resolution, channels))
+        work = self.fitting(spec, study, self.learnt(run), spec.network.cost(resolution, channels))
+        return replace(work, shardable=JOBS["train"].shardable)
 
     def reconstruct(self, run: str) -> Work:
         """Each snapshot is a sum of all averages until it; one tensor is in memory at a time."""

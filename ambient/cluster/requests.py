@@ -66,6 +66,8 @@ class Requests:
         """How a stage is started, on one rank or several."""
         number = self.ranks(kind, wildcards)
         several = f" --ranks {number} --nodes {self.site.nodes}" if number > 1 else ""
+        if number > 1 and JOBS[kind].shardable and self.site.shard_weights:
+            several += " --shard-weights"
         return f"python -m ambient run{several}"
 
     def spread(self, kind: str, wildcards: Any) -> bool:

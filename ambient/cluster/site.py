@@ -22,6 +22,7 @@ class Site:
     qos: str | None = None
     gpus: int = 1  # of each training job; 0: everything on CPUs
     nodes: int = 1  # that those are spread over
+    shard_weights: bool = False  # of a denoiser in training: each rank holds a part of what belongs to them
     cpus_per_gpu: int = 2  # cores beside each GPU
     cpu_ranks: int = 1  # processes of each training job where gpus is 0
     max_minutes: int = 1440  # the longest job allowed; longer work goes on in the next one

@@ -33,11 +33,17 @@ def constrained(network: nn.Module) -> list[Constrained]:
     return [layer for layer in network.modules() if isinstance(layer, Constrained)]
 
 
+def own(tensor: Tensor) -> Tensor:
+    """What of a tensor lies in this process: all of it, or some rows where several share it (DTensor)."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
 @torch.no_grad()
 def constrain(layers: Sequence[Constrained]) -> None:
     """Divide the weights of layers by their magnitude, in place."""
     if layers:
-        torch._foreach_div_([layer.weight for layer in layers], [layer.magnitude() for layer in layers])
+        sizes = [own(layer.magnitude()) for layer in layers]
+        torch._foreach_div_([own(layer.weight) for layer in layers], sizes)
 
 
 class Network(Protocol):

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
+SHARD = "AMBIENT_SHARD_WEIGHTS"  # whether each rank has some rows of the weights, in place of all of them
 LAUNCHER = "AMBIENT_LAUNCHER"  # the process that torchrun is, and a rank's parent
 PARENT_DEATH = 1  # PR_SET_PDEATHSIG, of prctl(2)
 LONGEST = timedelta(days=7)  # that ranks wait for one, which may wait for disk space; a dead one ends all
@@ -147,8 +148,10 @@ def command(ranks: int, nodes: int, module: list[str]) -> tuple[list[str], dict[
             *module], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
 
 
-def start(ranks: int, nodes: int, module: list[str]) -> NoReturn:
-    """Become the command that runs MODULE on several ranks."""
+def start(ranks: int, nodes: int, module: list[str], shard: bool = False) -> NoReturn:
+    """Become the command that runs MODULE on several ranks, which share the weights if `shard`."""
     line, extra = command(ranks, nodes, module)
     os.environ.update(extra)
+    if shard:
+        os.environ[SHARD] = "1"
     os.execvp(line[0], line)

@@ -24,13 +24,25 @@ def first() -> bool:
     return rank() == 0
 
 
-def agree(why: str | None) -> str | None:
-    """The reason to stop of whichever rank has one, so that all stop after the same step."""
+OTHER = "another rank was asked"
+
+
+def agree(why: str | None, other: str = OTHER) -> str | None:
+    """The reason to stop of whichever rank has one, so that all stop after the same step.
+
+    A rank that has none of its own gets `other`.
+    """
+    asked, = any_of(why is not None)  # asked by all: one that has a reason, too
+    return why or (other if asked else None)
+
+
+def any_of(*flags: bool) -> list[bool]:
+    """Whether some rank has each of the flags."""
     if size() == 1:
-        return why
-    asked = torch.tensor(float(why is not None))
-    distributed.all_reduce(asked)
-    return why or ("another rank was asked" if asked.item() else None)
+        return list(flags)
+    count = torch.tensor(flags, dtype=torch.float32)
+    distributed.all_reduce(count)
+    return (count > 0).tolist()
 
 
 def barrier() -> None:

@@ -1,4 +1,4 @@
-"""`python -m ambient run [--ranks N [--nodes M]] STAGE ...`: run one stage, on one or several ranks.
+"""`python -m ambient run [--ranks N [--nodes M] [--shard-weights]] STAGE ...`: run one stage, by its ranks.
 
 One rank is this process itself. Several on one node are started by `torchrun --standalone`; on several nodes
 by `srun`, one task a rank. Status 75: the stage saved its state, the same command goes on from there.
@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
                                      epilog=stages() if asks else None)
     parser.add_argument("--ranks", type=int, default=1, help="processes in all, one a GPU")
     parser.add_argument("--nodes", type=int, default=1, help="machines that they are spread over")
+    parser.add_argument("--shard-weights", action="store_true", help="each rank holds a part of the weights")
     parser.add_argument("stage", metavar="STAGE")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="of the stage")
     given = parser.parse_args(arguments)
@@ -45,8 +46,12 @@ def main(arguments: list[str]) -> int:
         parser.error(f"got --ranks {given.ranks} --nodes {given.nodes}, allowed: ranks a multiple of nodes")
     if given.ranks > 1 and not row.resumable:
         parser.error(f"got --ranks {given.ranks}, allowed: 1, since {row.name} runs on one")
+    if given.shard_weights and not (row.shardable and given.ranks > 1):
+        able = ", ".join(name for name, other in STAGES.items() if other.shardable)
+        parser.error(f"got --shard-weights, allowed: of these stages, on two ranks or more: {able}")
     job = stage.begin(row, given.options)
     if given.ranks > 1:
-        launch.start(given.ranks, given.nodes, ["ambient", "run", row.name, *given.options])
+        launch.start(given.ranks, given.nodes, ["ambient", "run", row.name, *given.options],
+                     given.shard_weights)
     job.run(import_module(stage.module(row)).main)
     return 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from ambient.jobs import ranks, records
+from ambient.jobs import parted, ranks, records
 from ambient.jobs.identity import Identity
 from ambient.jobs.stopping import say
 from ambient.storage.files import atomic, sha256
@@ -22,6 +23,7 @@ from ambient.storage.files import atomic, sha256
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
 GO_ON = "AMBIENT_GO_ON_FROM"  # names the folder of a state of the same job by other code, to go on from it
+SUFFIXES = (".json", ".safetensors", "")  # of a piece's record, file or folder; the record goes first
 CHECKPOINT = re.compile(r"checkpoint-(\d+)\.json")
 
 
@@ -82,19 +84,33 @@ class State:
             save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, temporary)
         records.write(path.with_suffix(".json"), {"sha256": sha256(path), "facts": dict(facts or {})})
 
+    def put_parts(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
+        """Write a piece whose tensors several ranks share (`ambient.jobs.parted`); all of them call it."""
+        digests = parted.write(self.folder / name, tensors)
+        if ranks.first():
+            records.write(self.folder / f"{name}.json", {"sha256": digests, "facts": dict(facts)})
+        ranks.barrier()
+
+    def files(self, name: str, digests: str | Mapping[str, str]) -> dict[Path, str]:
+        """The files of a piece, by what its record says, with the SHA-256 of each."""
+        if isinstance(digests, str):
+            return {self.folder / f"{name}.safetensors": digests}
+        return {self.folder / name / file: digest for file, digest in digests.items()}
+
     def facts(self, name: str) -> dict | None:
         """The facts of a piece whose bytes are those that were written; None where it is not there.
 
         A damaged one is named and set aside: then it is not there.
         """
-        path = self.folder / f"{name}.safetensors"
+        path = self.folder / f"{name}.json"
         try:
-            record = records.read(path.with_suffix(".json"))
-            if sha256(path) != record["sha256"]:
-                raise ValueError("its digest differs from the one recorded")
+            record = records.read(path)
+            for file, digest in self.files(name, record["sha256"]).items():
+                if sha256(file) != digest:
+                    raise ValueError("its digest differs from the one recorded")
             return record["facts"]
         except (OSError, ValueError) as error:
-            if path.with_suffix(".json").exists():
+            if path.exists():
                 self.set_aside(name, f"damaged ({error})")
             return None
 
@@ -118,7 +134,7 @@ class State:
 
     def set_aside(self, name: str, why: str) -> None:
         """Take a piece out of use, and keep its files."""
-        for suffix in (".json", ".safetensors"):
+        for suffix in SUFFIXES:
             if (path := self.folder / f"{name}{suffix}").exists():
                 records.set_aside(path, why)
 
@@ -132,6 +148,20 @@ class State:
                              "the same command makes it again")
         return load_file(self.folder / f"{name}.safetensors"), facts
 
+    def restore(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put the tensors of a piece, that is known to be sound, back in place: one after the other.
+
+        It may have been written by another number of ranks, which shared the tensors or did not.
+        """
+        from safetensors import safe_open
+
+        if (self.folder / name).is_dir():
+            parted.read(self.folder / name, tensors)
+            return
+        with safe_open(self.folder / f"{name}.safetensors", framework="pt") as file:
+            for key, tensor in tensors.items():
+                parted.copy(tensor, file.get_tensor(key))
+
     # --- checkpoints
 
     def checkpoints(self) -> list[int]:
@@ -140,11 +170,17 @@ class State:
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
     def save(self, position: int, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
-        """Write a checkpoint, then forget all but the newest `GENERATIONS`."""
-        self.put(f"checkpoint-{position}", tensors, facts)
-        for old in self.checkpoints()[GENERATIONS:]:
-            for suffix in (".json", ".safetensors"):
-                (self.folder / f"checkpoint-{old}{suffix}").unlink(missing_ok=True)
+        """Write a checkpoint, then forget all but the newest `GENERATIONS`.
+
+        All ranks call it. The first writes, but where they share tensors: there each writes its own rows.
+        """
+        if any(parted.is_shared(tensor) for tensor in tensors.values()):
+            self.put_parts(f"checkpoint-{position}", tensors, facts)
+        elif ranks.first():
+            self.put(f"checkpoint-{position}", tensors, facts)
+        for old in self.checkpoints()[GENERATIONS:] if ranks.first() else []:
+            for suffix in SUFFIXES:
+                remove(self.folder / f"checkpoint-{old}{suffix}")
 
     def newest(self, marks: tuple[int, ...] = (), piece: str = "") -> int:
         """Position of the newest sound checkpoint that leaves no damaged piece behind it; 0 where none does.
@@ -182,6 +218,14 @@ class State:
         went_on = recorded(self.folder).get("went_on")
         found = {"set_aside": aside, "went_on_by_other_code": went_on}
         return {name: value for name, value in found.items() if value}
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, which need not be there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def recorded(folder: Path) -> dict:

@@ -52,6 +52,7 @@ class Stage:
     # What `ambient prune` may remove of it: weights always, other arrays when asked for, else nothing.
     prunes: Literal["weights", "arrays", ""] = ""
     counts_images: bool = False  # its manifests say how many images it saw or drew, for `ambient efficiency`
+    shardable: bool = False  # its ranks may each hold a part of the weights that it trains
     rooted: bool = False  # its manifests keep the Merkle root of all manifests below
 
     @property
@@ -208,15 +209,14 @@ _STAGES = (
            "summary": "combined/{run}-annotations.json"},
           lambda settings, w: settings.combined(w["run"]),
           inputs={"data*": lambda files, w: files.mixtures_of_parts(w["run"]),
-                  "annotations*": lambda files, w: files.annotations_of_parts(w["run"])},
-          cost=("run",)),
+                  "annotations*": lambda files, w: files.annotations_of_parts(w["run"])}, cost=("run",)),
     Stage("train", TrainingSpec,
           {"out": "runs/{run}/seed-{seed}/denoiser.safetensors", "log": "runs/{run}/seed-{seed}/loss.jsonl"},
           lambda settings, w: settings.own_training(w["run"], int(w["seed"])),
           inputs={"data": lambda files, w: files.training_data(w["run"]),
                   "latents*": lambda files, w: files.latents_of_run(w["run"]),
-                  "annotations": lambda files, w: files.annotations(w["run"])},
-          cost=("run",), state="runs/{run}/seed-{seed}/train", prunes="weights", counts_images=True),
+                  "annotations": lambda files, w: files.annotations(w["run"])}, cost=("run",),
+          state="runs/{run}/seed-{seed}/train", prunes="weights", counts_images=True, shardable=True),
     Stage("reconstruct", ReconstructionSpec,
           {"out": "runs/{run}/seed-{seed}/denoiser-ema-{ema_std}.safetensors"},
           lambda settings, w: settings.reconstruction(w["run"], float(w["ema_std"])),

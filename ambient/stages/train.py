@@ -10,7 +10,7 @@ from torch import Tensor
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
 from ambient.diffusion import randomness
-from ambient.jobs import ranks
+from ambient.jobs import launch, ranks, stopping
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec, TrainingSpec
@@ -47,7 +47,8 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: St
     rows = Annotations.read(annotations)
     batches = AmbientBatches(spec, mixture, points, rows, denoiser, where)
     losses = fit("train", denoiser, spec.optimiser, batches.loss, state, spec.snapshots,
-                 lambda nimg, averages: state.put(f"snapshot-{nimg}", named(nimg, averages, spec.optimiser)))
+                 lambda nimg, averages: state.put(f"snapshot-{nimg}", named(nimg, averages, spec.optimiser)),
+                 shard=stopping.setting(launch.SHARD) > 0)
     if not ranks.first():
         return
     tensors = {name: tensor for nimg in spec.snapshots

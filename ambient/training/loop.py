@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ambient.diffusion import schedules
-from ambient.diffusion.network import constrain, constrained
+from ambient.diffusion.network import constrain, constrained, own
 from ambient.jobs import launch, ranks, records, stopping
 from ambient.jobs.progress import Progress, named
 from ambient.jobs.state import State
@@ -32,6 +32,7 @@ DECAYS = {"constant": lambda spec, nimg: 1.0,
           "cosine": lambda spec, nimg: schedules.cosine(nimg, spec.ramp_nimg, spec.nimg, spec.decay_to),
           "inverse_sqrt": lambda spec, nimg: schedules.inverse_sqrt(nimg, spec.decay_nimg)}
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
+AtMark = Callable[[int, list[dict[str, Tensor]]], None]
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
 
@@ -80,18 +81,16 @@ class Fit:
         return {f"{group}.{name}": tensor for group, tensors in groups.items()
                 for name, tensor in zip(self.names, tensors, strict=True)}
 
-    @torch.no_grad()
-    def restore(self, saved: dict[str, Tensor]) -> None:
-        """Put a checkpoint's tensors back in place."""
-        for name, tensor in self.tensors().items():
-            tensor.copy_(saved[name])
-
     def averaged(self) -> list[dict[str, Tensor]]:
-        """The state of the network of each average: averaged parameters, and buffers as they are."""
+        """The state of the network of each average: averaged parameters, and buffers as they are.
+
+        Where ranks share the weights each of them has to ask, one tensor after the other, and the first
+        gets them, in main memory.
+        """
         found = []
         for average in self.averages:
-            own = dict(zip(self.names, average, strict=True))
-            found.append({name: own[name] if name in own else buffer.clone()
+            averaged = dict(zip(self.names, average, strict=True))
+            found.append({name: engine.collected(averaged[name]) if name in averaged else buffer.clone()
                           for name, buffer in self.network.state_dict().items()})
         return found
 
@@ -100,7 +99,8 @@ class Fit:
 
         A gradient that was finite may still have led there. `saved`: the checkpoints, newest first.
         """
-        if bad := not_finite(self.tensors()):
+        bad = not_finite({name: own(tensor) for name, tensor in self.tensors().items()})
+        if bad := ranks.agree(bad or None, "tensors of another rank are not finite"):
             last = f"the last good checkpoint is after {saved[0]:,}" if saved else "no checkpoint came before"
             raise FloatingPointError(f"after {nimg:,} images {bad}; {last}. Lower lr (it is "
                                      f"{self.spec.lr:g}) or raise ramp_nimg, and run it again")
@@ -131,8 +131,8 @@ class Fit:
         while (loss := self.gradient(loss_of, nimg)) is None:
             self.parts *= 2
             stopping.say(f"out of GPU memory: a batch of {spec.batch} goes on in {self.parts} parts")
-        loss = shares.mean(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, spec.clip)
+        shares.average([loss, *engine.left_out(self.weights)])
+        norm = engine.whole(torch.nn.utils.clip_grad_norm_(self.weights, spec.clip))
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"after {nimg} images the gradient norm is {norm.item()} (loss {loss.item():.4g}): "
@@ -141,7 +141,7 @@ class Fit:
         self.adam.zero_grad(set_to_none=True)
         for width, average in enumerate(self.averages):
             beta = ema_beta(spec, nimg + spec.batch, width)
-            torch._foreach_lerp_(average, [w.detach() for w in self.weights], 1 - beta)
+            torch._foreach_lerp_([own(a) for a in average], [own(w.detach()) for w in self.weights], 1 - beta)
         return loss.item()
 
 
@@ -161,7 +161,7 @@ class Run:
             return
         self.nimg, self.lines = position, list(facts["log"])
         self.total, self.steps = facts["total"], facts["steps"]
-        self.fitting.restore(self.state.get(f"checkpoint-{position}")[0])
+        self.state.restore(f"checkpoint-{position}", self.fitting.tensors())
         print(f"{self.name}: resuming after {position:,} images", flush=True)
 
     def save(self) -> None:
@@ -170,6 +170,12 @@ class Run:
             "total": self.total, "steps": self.steps, "parts": self.fitting.parts, "ranks": ranks.size(),
             "log": self.lines})
         self.saved = time.monotonic()
+
+    def mark(self, at_mark: AtMark) -> None:
+        """Hand the averages out, by the first rank."""
+        averages = self.fitting.averaged()
+        if ranks.first():
+            patiently(at_mark, self.nimg, averages)
 
     def step(self, loss_of: LossOf) -> str | None:
         """One step; returns the line of the log that it completes."""
@@ -195,41 +201,47 @@ def before(state: State, marks: tuple[int, ...], piece: str) -> tuple[int, dict,
     return launch.agreed(found)
 
 
+def agreed(why: str | None, run: Run) -> tuple[str | None, bool]:
+    """(why to stop, whether a checkpoint is due by the first rank's clock), the same on every rank."""
+    late = ranks.first() and time.monotonic() - run.saved > stopping.setting(SAVE_SECONDS)
+    asked, late = ranks.any_of(why is not None, late)
+    return why or (ranks.OTHER if asked else None), late
+
+
 def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, state: State,
-        marks: tuple[int, ...], at_mark: Callable[[int, list[dict[str, Tensor]]], None],
-        piece: str = "snapshot") -> list[str]:
+        marks: tuple[int, ...], at_mark: AtMark, piece: str = "snapshot", shard: bool = False) -> list[str]:
     """Train `network` to the end, from the newest sound checkpoint of `state` if there is one.
 
     `loss_of(nimg, share)` is the loss of a share of the batch that begins after `nimg` images.
     `at_mark(nimg, averages)` is called with the averaged weights, of each width, when the images seen reach
     each mark, before the checkpoint of that mark, and puts `<piece>-<nimg>` into the state. After an
     interruption it may be called again with the same arguments. Returns the lines of the log of mean losses
-    (JSON). Of several ranks the first writes everything. Told to stop (`stopping.reason`), it finishes the
-    step, saves and leaves with status `stopping.RESUME`. The state holds the end of the training when it
-    returns.
+    (JSON). Of several ranks the first writes everything; with `shard` each has some rows of the weights, and
+    writes those. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with status
+    `stopping.RESUME`. The state holds the end of the training when it returns.
     """
     network.train()
     position, facts, least = before(state, marks, piece)
-    loss_of, number = engine.spread(network, loss_of, spec, position, least)
+    loss_of, number = engine.spread(network, loss_of, spec, position, least, shard)
     run = Run(named(name), Fit(network, spec, number), state)
     run.resume(position, facts)
     progress = Progress(name, spec.nimg, run.nimg)
     with logged(run) if ranks.first() else nullcontext(lambda line: None) as write:
-        if ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None:
-            patiently(at_mark, run.nimg, run.fitting.averaged())
+        lost = ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None
+        if launch.agreed(lost):
+            run.mark(at_mark)
         while run.nimg < spec.nimg:
             if line := run.step(loss_of):
                 write(line)
                 if ranks.first():
                     progress.update(run.nimg, loss=json.loads(line)["loss"])
-            why = ranks.agree(stopping.reason())
-            due = (why or run.nimg in marks or run.nimg == spec.nimg
-                   or time.monotonic() - run.saved > stopping.setting(SAVE_SECONDS))
+            why, late = agreed(stopping.reason(), run)
+            due = why or late or run.nimg in marks or run.nimg == spec.nimg
             if due:
                 run.fitting.check(run.nimg, state.checkpoints())
-            if run.nimg in marks and ranks.first():
-                patiently(at_mark, run.nimg, run.fitting.averaged())
-            if due and ranks.first():
+            if run.nimg in marks:
+                run.mark(at_mark)
+            if due:
                 run.save()
             if why and run.nimg < spec.nimg:
                 ranks.barrier()

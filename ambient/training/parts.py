@@ -15,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ambient.jobs import ranks, stopping
 from ambient.jobs.state import State
-from ambient.specs import OptimiserSpec
 from ambient.training import shares
 
 LossOf = Callable[[int, shares.Share], Tensor]  # of a share of the batch that begins after so many images
@@ -54,15 +53,6 @@ def doubled(parts: int, batch: int) -> int:
     raise MemoryError(f"out of GPU memory with {rows} of a batch of {batch} at a time on each of "
                       f"{ranks.size()} ranks, which can't be halved: take GPUs with more memory, or a "
                       "smaller network")
-
-
-def later(network: nn.Module, spec: OptimiserSpec) -> int:
-    """Bytes that training takes beside weights, gradients and the buckets of their exchange.
-
-    These are Adam's two moments and the averages, less the gradients: in training they lie in the buckets.
-    """
-    weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    return weights * (1 + len(spec.ema_stds or (None,)))
 
 
 def that_fit(loss_of: LossOf, network: nn.Module, nimg: int, batch: int, parts: int,

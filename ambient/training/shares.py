@@ -8,8 +8,10 @@ whose rows don't fit into its memory at once takes them in parts, in the same wa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, distributed
 
 from ambient.jobs import ranks
@@ -41,9 +43,13 @@ class Share:
 WHOLE = Share()  # all rows of this rank
 
 
-def mean(number: Tensor) -> Tensor:
-    """The mean over the ranks of a number that each has."""
-    if ranks.size() > 1:
-        distributed.all_reduce(number)
-        number = number / ranks.size()
-    return number
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors by their mean over the ranks, in one exchange."""
+    if ranks.size() == 1:
+        return
+    tensors = list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= ranks.size()
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.reshape(tensor.shape))
