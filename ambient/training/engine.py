@@ -58,8 +58,12 @@ def sharded(network: nn.Module, loss_of: LossOf) -> LossOf:
 
     loss = ShareLoss(network, loss_of)
     numbers = {weight for weight in network.parameters() if weight.ndim == 0}
-    for module in (*blocks(network), loss):
+    modules = (*blocks(network), loss)
+    for module in modules:
         fully_shard(module, ignored_params=numbers)
+    # A compiled network is cut at each block, whose code is compiled once for each of their shapes.
+    dynamo = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * len(modules))
     return loss
 
 
