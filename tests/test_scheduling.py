@@ -182,8 +182,8 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
                if kind == doctor.MISSING]
     # These need a form or a licence, wildlife as a source beside a study's own dataset too.
     licensed = [line.split(":")[0] for line in missing if "has no download" in line]
-    assert licensed == [f"dataset {name}" for name in ("cats", "dogs", "ffhq", "imagenet-512",
-                                                          "wildlife")]
+    assert licensed == [f"dataset {name}" for name in (
+        "cats", "dogs", "ffhq", "imagenet-512", "imagenet-512-val", "wildlife")]
     # Whether packages of an extra are there depends on where the tests run; test_dinov2.py looks at it.
     local = [line for line in missing if "has no download" not in line and "needs the package" not in line]
     assert [line.split(":")[0] for line in local if "needs" in line or "give" in line] == [

@@ -16,9 +16,9 @@ from ambient.specs import RowSpec, TableSpec
 
 
 def drawn(spec: TableSpec, *, table: Path, metrics: Sequence[Path], samples: Sequence[Path],
-          losses: Sequence[Path], mixtures: Sequence[Path], images: Sequence[Path],
-          reports: Sequence[Path], annotations: Sequence[Path],
-          summaries: Sequence[Path]) -> Iterator[tuple[str, plt.Figure]]:
+          losses: Sequence[Path], mixtures: Sequence[Path],
+          reports: Sequence[Path], annotations: Sequence[Path], summaries: Sequence[Path],
+          images: Sequence[Path] = ()) -> Iterator[tuple[str, plt.Figure]]:
     """(role of its PNG in the stage `figures`, figure) of all that belongs to a table.
 
     Of each row: `metrics` (one a training seed), `samples` and `losses` of the first training seed, its
