@@ -6,6 +6,7 @@ rule train:
         **writes("train"),
     log:
         "results/{scale}/logs/train/{run}-seed-{seed}.log",
+    priority: 1  # the longest job: sampling fills what the last training leaves free
     conda:
         "../../environment.yml"
     threads: THREADS
