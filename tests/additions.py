@@ -56,5 +56,5 @@ def add_stage(folder, name, row, code, specification=""):
     """Add a stage to a copy of the package: its row, with the import of a specification, and its file."""
     insert(folder / "ambient/specs/stages.py", LAST_ROW, row)
     if specification:
-        insert(folder / "ambient/specs/stages.py", "\nPREFIX = ", f"{specification}\n")
+        insert(folder / "ambient/specs/stages.py", "\ndef prunable", f"{specification}\n\n")
     (folder / f"ambient/stages/{name}.py").write_text(code)

@@ -19,7 +19,7 @@ from ambient.audit import roles
 from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle, source_code
 from ambient.specs import DatasetSpec, DetectorSpec
-from ambient.specs.stages import option
+from ambient.specs.stage import option
 from ambient.storage.files import canonical_json, digest
 from ambient.storage.text import printable
 

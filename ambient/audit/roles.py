@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ambient.specs.stages import PREFIX, STAGES, Stage
+from ambient.specs.stage import PREFIX, Stage
+from ambient.specs.stages import STAGES
 
 
 def of(recorded: str) -> Stage | None:

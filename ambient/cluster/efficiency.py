@@ -18,7 +18,8 @@ from ambient.cluster.site import Site
 from ambient.provenance import manifest
 from ambient.provenance.pace import rate_of
 from ambient.specs import TrainingSpec
-from ambient.specs.stages import PREFIX, STAGES
+from ambient.specs.stage import PREFIX
+from ambient.specs.stages import STAGES
 from ambient.specs.strict import SpecError, build
 from ambient.storage import regular
 from ambient.storage.text import first_line, skipped

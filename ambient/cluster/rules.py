@@ -19,7 +19,8 @@ from ambient.cluster.cost import LITTLE
 from ambient.cluster.requests import Requests, scale_of
 from ambient.provenance import source_code
 from ambient.settings.graph import Graph, Node, constraints
-from ambient.specs.stages import JOBS, STAGES, option
+from ambient.specs.stage import option
+from ambient.specs.stages import JOBS, STAGES
 from ambient.specs.strict import SpecError, plain, to_json
 from ambient.storage.files import digest
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from ambient.jobs import stage
 from ambient.provenance import manifest
 from ambient.settings.graph import Graph, Node
-from ambient.specs.stages import STAGES, Stage, option
+from ambient.specs.stage import Stage, option
+from ambient.specs.stages import STAGES
 from ambient.specs.strict import plain, to_json
 
 STATE = Path("results/.state")

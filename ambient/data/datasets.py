@@ -1,4 +1,4 @@
-"""The one prepared format: uint8 images, labels and stable ids in a safetensors file. No torch."""
+"""The one prepared format: uint8 images, labels, captions and stable ids in a safetensors file. No torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data.aligned import rows_of
+from ambient.data.texts import Texts
 from ambient.storage.arrays import Array, open_arrays, selected, write_by_rows
 
 MAX_CLASSES = 100_000  # networks are told a class by a vector of so many numbers
@@ -23,7 +24,8 @@ class Dataset:
     of a dataset's own images may have None, if what learns from it reads latents. labels: int64 (N,), -1
     where there is none. ids: int64 (N,), rising. corrupted: uint8 (N,), 1 or 0, or None for a dataset that is
     no mixture. Photographs have the names of their files too, one a line (uint8, UTF-8), and scores, float64
-    (N,), where a rule that gives scores chose them.
+    (N,), where a rule that gives scores chose them. captions: of images that have some. Captions without any
+    images are a list of prompts.
     """
 
     images: Array | None
@@ -32,13 +34,14 @@ class Dataset:
     corrupted: np.ndarray | None = None
     names: np.ndarray | None = None
     scores: np.ndarray | None = None
+    captions: Texts | None = None
 
     def __post_init__(self) -> None:
         shape = self.ids.shape if self.images is None else self.images.shape
         if self.images is not None and (self.images.dtype != np.uint8 or len(shape) != 4
                                         or shape[1] not in (1, 3) or shape[2] != shape[3]):
             raise ValueError(f"images are {self.images.dtype} {shape}, allowed: uint8 (N, 1 or 3, H, H)")
-        if not shape[0] or self.images is self.corrupted is None:
+        if not shape[0] or self.images is self.corrupted is self.captions is None:
             raise ValueError("the dataset has no images")
         for name in ("labels", "ids", "corrupted", "scores"):
             values = getattr(self, name)
@@ -57,6 +60,8 @@ class Dataset:
             raise ValueError("corrupted holds values other than 0 and 1")
         if self.names is not None and len(self.file_names) != len(self.ids):
             raise ValueError(f"{len(self.file_names)} names for {len(self.ids)} images")
+        if self.captions is not None and len(self.captions.rows) != len(self.ids):
+            raise ValueError(f"{len(self.captions.rows)} captions for {len(self.ids)} images")
 
     @property
     def file_names(self) -> list[str]:
@@ -73,9 +78,10 @@ class Dataset:
     def taken(self, rows: np.ndarray) -> Dataset:
         """Some of its images: `rows` are their places, or says of each whether it is taken."""
         names = None if self.names is None else joined(np.array(self.file_names)[rows].tolist())
+        captions = None if self.captions is None else self.captions.taken(rows)
         arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return Dataset(**{key: one if one is None else selected(one, rows) for key, one in arrays.items()
-                          if key != "names"}, names=names)
+                          if key not in ("names", "captions")}, names=names, captions=captions)
 
     @property
     def num_classes(self) -> int:
@@ -86,8 +92,9 @@ class Dataset:
 def read(path: Path) -> Dataset:
     """Read a prepared dataset or mixture. Raises `ValueError` naming the file."""
     try:
-        return Dataset(**{"images": None} | open_arrays(path, "images"))
-    except (TypeError, ValueError) as error:
+        arrays = {"images": None} | open_arrays(path, "images")
+        return Dataset(captions=Texts.taken_from(arrays), **arrays)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a prepared dataset ({error})") from None
 
 
@@ -101,6 +108,8 @@ def write(path: Path, data: Dataset, check: Callable[[], None] = lambda: None) -
         arrays["names"] = data.names
     if data.scores is not None:
         arrays["scores"] = data.scores.astype(np.float64)
+    if data.captions is not None:
+        arrays |= data.captions.arrays()
     write_by_rows(path, arrays, check)
 
 

@@ -11,7 +11,8 @@ import ast
 from importlib import import_module
 
 from ambient.jobs import launch, stage
-from ambient.specs.stages import STAGES, Stage
+from ambient.specs.stage import Stage
+from ambient.specs.stages import STAGES
 from ambient.specs.strict import nearest
 
 

@@ -15,7 +15,7 @@ from ambient.jobs import guard, launch, lock, memory, progress, stopping
 from ambient.jobs.identity import Identity, identity
 from ambient.jobs.journal import Journal
 from ambient.provenance import manifest, merkle, schema, source_code
-from ambient.specs.stages import Stage, option
+from ambient.specs.stage import Stage, option
 from ambient.specs.strict import from_json, plain
 from ambient.storage.files import sha256, sha256_of_raw, write_json
 from ambient.storage.text import printable

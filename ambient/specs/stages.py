@@ -9,113 +9,21 @@ of a result.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
 from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.specs.encoding import EncoderSpec, EncodingSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, OutsideSpec, SamplingSpec
 from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.scores import ScorerSpec
+from ambient.specs.stage import PREFIX, Input, Names, Stage, bare
 from ambient.specs.theory import TheorySpec
 from ambient.specs.training import ReconstructionSpec, TrainingSpec
-
-PREFIX = "ambient."  # of a stage's name in manifests: `ambient.train`
-Names = Mapping[str, str]  # a job's wildcards: {"run": "ambient-blur-0.6", "seed": "0"}
-# (files, names) -> path, paths or None: `files` knows where a scale's files lie (`settings.places.Files`).
-Input = Callable[[Any, Names], "str | list[str] | None"]
-# (settings, names) -> specification or path: `settings` are a scale's (`ambient.settings.Experiments`).
-Setting = Callable[[Any, Names], Any]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A row. The keys of `inputs` and `outside` end in `?` where a job may do without, in `*` where it may
-    read none or several.
-
-    A place of `outputs` is a path in the scale's folder with wildcards in braces; one without a slash is read
-    by people, and the paper scale's lie at `results/` itself. What stands in brackets is there in the jobs
-    that have its wildcard.
-    """
-
-    name: str
-    spec: type
-    outputs: Mapping[str, str]  # role -> place
-    asks: Setting  # the specification of a job
-    inputs: Mapping[str, Input] = field(default_factory=dict)  # role -> what a job reads: files of the tree
-    outside: Mapping[str, Setting] = field(default_factory=dict)  # option -> path of raw data or weights
-    cost: tuple[str, ...] | None = None  # wildcards that `Costs.<name>` is asked by; None: it costs little
-    state: str = ""  # place of what it resumes from; without one it can't stop, nor run on several ranks
-    # What `ambient prune` may remove of it: weights always, other arrays when asked for, else nothing.
-    prunes: Literal["weights", "arrays", ""] = ""
-    counts_images: bool = False  # its manifests say how many images it saw or drew, for `ambient efficiency`
-    shardable: bool = False  # its ranks may each hold a part of the weights that it trains
-    rooted: bool = False  # its manifests keep the Merkle root of all manifests below
-
-    @property
-    def resumable(self) -> bool:
-        """Whether it stops when it is told to and goes on later (`--state`), and may run on several ranks."""
-        return bool(self.state)
-
-    @property
-    def recorded(self) -> str:
-        """Its name in manifests."""
-        return PREFIX + self.name
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The roles of its input files."""
-        return tuple(map(bare, self.inputs))
-
-    @property
-    def many(self) -> frozenset[str]:
-        """Roles of which there may be none or several files."""
-        return frozenset(bare(key) for key in self.inputs if key.endswith("*"))
-
-    @property
-    def optional(self) -> frozenset[str]:
-        """Roles and options that may be left out."""
-        return frozenset(bare(key) for key in [*self.inputs, *self.outside] if key.endswith("?"))
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Paths on its command line that are no files of the results tree."""
-        return (*map(bare, self.outside), *(("state",) if self.resumable else ()))
-
-    def places(self, beside: bool = False) -> dict[str, str]:
-        """Role -> place of its outputs, without or (`beside`) with what stands in brackets."""
-        return {role: re.sub(r"\[(.*?)\]", r"\1" if beside else "", place)
-                for role, place in self.outputs.items()}
-
-    @property
-    def variants(self) -> tuple[bool, ...]:
-        """What `places` may be asked with."""
-        return (False, True) if "[" in "".join(self.outputs.values()) else (False,)
-
-    def place(self, role: str, names: Mapping[str, object]) -> str:
-        """The place of one output in the job of these (or more) names."""
-        whole = self.places(beside=True)[role]
-        lacks = set(re.findall(r"\{(\w+)\}", whole)) - names.keys()
-        return (self.places()[role] if lacks else whole).format(**names)
-
-
-def bare(key: str) -> str:
-    """A role or option without the mark at its end."""
-    return key.rstrip("?*")
 
 
 def prunable(file: str, recorded: str) -> bool:
     """Whether a file made by a stage (by its name in manifests) is of a kind that is ever removed."""
     row = STAGES.get(recorded.removeprefix(PREFIX))
     return row is not None and row.prunes != "" and file.endswith(".safetensors")
-
-
-def option(role: str) -> str:
-    """The command-line option of a role: `--out-pdf`."""
-    return f"--{role.replace('_', '-')}"
 
 
 def same(stage: str, role: str = "out") -> Input:

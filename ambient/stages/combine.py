@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient.annotation.statistics import statistics
+from ambient.data import texts
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, joined, read, write
 from ambient.specs import CombineSpec
@@ -41,12 +42,14 @@ def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotati
                                  "fractions and seeds, and a sample may be corrupted in one way only")
     every = [name for data, _ in parts for name in data.file_names]
     names = joined(np.array(every)[order][start].tolist()) if len(every) == len(ids) else None
+    captions = texts.joined([(data.captions, len(data.ids)) for data, _ in parts])
+    captions = captions and captions.taken(order[start])
     rows = [annotations.of(data.ids) for data, annotations in parts]
     sigma_min = np.concatenate([r.sigma_min for r in rows])[order]
     sigma_max = np.concatenate([r.sigma_max for r in rows])[order]
     images = selected(columns["images"], start) if "images" in columns else None
     return (Dataset(images, columns["labels"][start], ids[start],
-                    columns["corrupted"][start], names),
+                    columns["corrupted"][start], names, captions=captions),
             Annotations(ids[start], np.minimum.reduceat(sigma_min, start),
                         np.maximum.reduceat(sigma_max, start)))
 

@@ -46,7 +46,8 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | Scores | None = None
         return images
 
     images = Computed(data.images.shape, np.uint8, mixed)
-    return Dataset(held(images), data.labels, data.ids, (~clean).astype(np.uint8), data.names)
+    return Dataset(held(images), data.labels, data.ids, (~clean).astype(np.uint8), data.names,
+                   captions=data.captions)
 
 
 def main(spec: MixtureSpec, record, *, data: Path, out: Path, added: Path | None = None,

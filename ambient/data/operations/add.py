@@ -44,6 +44,7 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
     parts of one folder: they keep ids and labels. Raises `ValueError` for images of another size, for a
     mixture, and for an image that is in both parts.
     """
+    from ambient.data import texts
     from ambient.data.datasets import Dataset, joined
     from ambient.data.mixtures import clean_images
     from ambient.storage.arrays import concatenated, selected
@@ -70,4 +71,6 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
         (kept.images, added.images), (kept.labels, labels), (kept.ids, ids),
         (np.zeros(len(kept.ids), np.uint8), np.ones(len(ids), np.uint8)))))
     files = np.array([*kept.file_names, *added.file_names])[order].tolist() if named else None
-    return dataclasses.replace(mixed, names=joined(files)) if named else mixed
+    captions = texts.joined([(part.captions, len(part.ids)) for part in (kept, added)])
+    return dataclasses.replace(mixed, names=joined(files) if named else None,
+                               captions=captions and captions.taken(order))

@@ -1,0 +1,100 @@
+"""Captions of images: each distinct text once, and which of them an image has. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+NONE = -1  # the row of an image without a caption
+DIGEST = 16  # bytes of SHA-256 by which two texts are told apart
+
+
+@dataclass(frozen=True)
+class Texts:
+    """M distinct captions, in the order of their characters, and the caption of each of N images.
+
+    content: the texts one after the other, uint8, UTF-8. ends: int64 (M,), where each ends. rows: int64 (N,),
+    the caption of each image, NONE where it has none. Raises `ValueError` for texts that are not whole, and
+    for an image of a caption that is not there.
+    """
+
+    content: np.ndarray
+    ends: np.ndarray
+    rows: np.ndarray
+
+    def __post_init__(self) -> None:
+        rising = np.diff(self.ends, prepend=0) >= 0
+        if not rising.all() or (self.ends[-1] if len(self.ends) else 0) != len(self.content):
+            raise ValueError(f"captions of {len(self.content)} bytes do not end where caption_ends says")
+        if len(self.rows) and not NONE <= self.rows.min() <= self.rows.max() < len(self.ends):
+            raise ValueError(f"an image has the caption {self.rows.max()} of {len(self.ends)}")
+
+    @classmethod
+    def of(cls, captions: Iterable[str | None]) -> Texts:
+        """The captions of images, one each, None for none. White space counts as one space."""
+        plain = [None if text is None else " ".join(text.split()) for text in captions]
+        distinct = sorted({text for text in plain if text is not None})
+        number = {text: row for row, text in enumerate(distinct)}
+        encoded = [text.encode() for text in distinct]
+        return cls(np.frombuffer(b"".join(encoded), np.uint8),
+                   np.cumsum([len(one) for one in encoded], dtype=np.int64),
+                   np.array([NONE if text is None else number[text] for text in plain], np.int64))
+
+    @classmethod
+    def taken_from(cls, arrays: dict[str, Any]) -> Texts | None:
+        """The captions among the arrays of a file, which are taken out; None where there are none."""
+        content = arrays.pop("captions", None)
+        return None if content is None else cls(content, arrays.pop("caption_ends"),
+                                                arrays.pop("caption_rows"))
+
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What a file holds of them."""
+        return {"captions": self.content, "caption_ends": self.ends, "caption_rows": self.rows}
+
+    def __len__(self) -> int:
+        """How many distinct captions there are."""
+        return len(self.ends)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The distinct captions. Raises `ValueError` where they are no UTF-8."""
+        data, first = self.content.tobytes(), 0
+        found = []
+        for end in self.ends.tolist():
+            found.append(data[first:end].decode())
+            first = end
+        return found
+
+    def of_images(self) -> list[str | None]:
+        """The caption of each image."""
+        return [None if row == NONE else self.texts[row] for row in self.rows.tolist()]
+
+    def taken(self, index: np.ndarray) -> Texts:
+        """Those of some images, by numbers or truth values; captions that none of them has are left out."""
+        every = np.array(self.of_images(), object)[index]
+        return Texts.of(every.tolist())
+
+    def digests(self) -> np.ndarray:
+        """What tells each distinct caption from any other, uint8 (M, DIGEST)."""
+        return np.frombuffer(b"".join(map(digest, self.texts)), np.uint8).reshape(-1, DIGEST)
+
+
+def digest(text: str) -> bytes:
+    """The first bytes of the SHA-256 of a caption."""
+    return hashlib.sha256(text.encode()).digest()[:DIGEST]
+
+
+def joined(parts: Sequence[tuple[Texts | None, int]]) -> Texts | None:
+    """The captions of several sets of images one after the other; None where no image has one.
+
+    `parts`: the captions of each set, None for none, and how many images it has.
+    """
+    if all(texts is None for texts, _ in parts):
+        return None
+    return Texts.of(text for texts, count in parts
+                    for text in (texts.of_images() if texts else [None] * count))
