@@ -22,6 +22,8 @@ from ambient.diffusion.networks.layers import Linear
 from ambient.diffusion.networks.widths import BlockWidths, attention_width
 from ambient.settings import Experiments
 from ambient.specs.strict import SpecError, build, plain
+from ambient.stages import train
+from ambient.training import batches
 from ambient.training.build import build_network
 from ambient.training.loop import ema_beta
 
@@ -112,18 +114,23 @@ def test_images_that_it_cannot_take_are_refused():
     with pytest.raises(SpecError, match="num_experts: got 4, allowed: at most 2, so that each takes one of"):
         small(capacity=0.5).check(4)
     small(capacity=0.5, experts_every=0).check(4)
-    for labels in ((3, False), (0, True)):
-        with pytest.raises(ValueError, match="dit has no input for classes or labels of augmentation"):
-            build_network(small(conditional=True), 8, 3, *labels, seeded())
+    with pytest.raises(ValueError, match="dit has no input for classes or labels of augmentation"):
+        build_network(small(conditional=True), 8, 3, 0, True, seeded())
+    build_network(small(conditional=True), 8, 3, 3, False, seeded())  # the classes of its images say nothing
 
 
-def test_a_training_that_has_no_captions_refuses_to_tell_them():
+def test_a_training_that_has_no_captions_refuses_to_tell_them(mixture):
     values = plain(dataclasses.replace(TRAINING, augment=specs.AugmentSpec(0.0, ())))
     told = values | {"network": SMALL | {"conditional": True}}
-    with pytest.raises(SpecError, match="training.network.conditional: got True, allowed: false: network dit "
-                                        "is told text, which no dataset has"):
-        build(specs.TrainingSpec, told, "training")
-    build(specs.TrainingSpec, values | {"network": SMALL}, "training")
+    spec = build(specs.TrainingSpec, told, "training")
+    data = read_dataset(mixture)
+    with pytest.raises(ValueError, match="image 100 has no caption, nor have 59 others"):
+        batches.check(spec, data)
+    with pytest.raises(ValueError, match="--texts: 0 files, allowed: one or more, since the network is told"):
+        train.told_of(spec, data, [])
+    for key, changes in (("caption_dropout", {"caption_dropout": 0.1}), ("mask", {"mask": 1.0})):
+        with pytest.raises(SpecError, match=f"training.{key}: got"):
+            build(specs.TrainingSpec, values | {"network": SMALL} | changes, "training")
 
 
 def test_it_is_trained_and_sampled_as_any_other_network(mixture, annotations, tmp_path):

@@ -44,11 +44,11 @@ def test_what_the_table_says_of_stages():
     """The facts that other parts read from the table, in one place: a slip in a row is seen."""
     resumable = {name for name, row in STAGES.items() if row.resumable}
     assert resumable == {"scores", "encoder", "encode", "classifier", "annotate", "train", "sample",
-                         "sample_scores", "detector"}
+                         "sample_scores", "detector", "text_encoder", "texts"}
     assert {name for name, row in STAGES.items() if row.prunes == "weights"} == {
         "classifier", "train", "reconstruct"}
     assert {name for name, row in STAGES.items() if row.prunes == "arrays"} == {
-        "prepare", "scores", "corrupt", "encode", "sample", "evaluate"}
+        "prepare", "scores", "corrupt", "encode", "texts", "sample", "evaluate"}
     assert [name for name, row in STAGES.items() if row.rooted] == ["tables"]
     assert [name for name, row in STAGES.items() if not row.reads] == ["prepare", "theory"]
     assert list(STAGES["figures"].outputs) == [

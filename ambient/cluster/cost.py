@@ -166,6 +166,24 @@ class Costs:
                     batch=batch,
                     memory_mb=BASE_MB + 5 * in_memory_mb(images * channels * resolution**2))
 
+    def text_encoder(self, text_encoder: str) -> Work:
+        """Three passes for each captioned image of its training, where it learns."""
+        spec = self.experiments.text_encoder(text_encoder)
+        dataset = self.experiments.text_dataset(text_encoder)
+        if dataset is None:
+            return replace(LITTLE, memory_mb=BASE_MB)
+        images, channels, resolution = self.dataset(dataset)
+        seen, batch = spec.training()
+        flops = 6.0 * seen * spec.training_multiply_adds(resolution, channels)
+        return Work(flops=flops, gpu=True, ranks=True, batch=batch,
+                    memory_mb=BASE_MB + 5 * in_memory_mb(images * channels * resolution**2))
+
+    def texts(self, dataset: str, text_encoder: str) -> Work:
+        """One pass for each caption, as if all were distinct; a shard of states is in memory."""
+        spec = self.experiments.text_encoder(text_encoder)
+        return Work(flops=2 * spec.multiply_adds() * self.dataset(dataset)[0], gpu=True, ranks=True,
+                    memory_mb=BASE_MB + 4096 * 4 * spec.tokens * spec.channels / 1e6)
+
     def encode(self, study: str, corruption: str) -> Work:
         images, (_, channels, resolution) = sum(self.mixture(study, corruption)), self.data(study)
         spec = self.experiments.encoder(self.experiments.study(study).encoder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ambient.cluster.plan import wanted
 from ambient.settings import Experiments
+from ambient.specs import EncoderSpec, TextEncoderSpec
 
 Finding = tuple[str, str]  # ok, note or missing; one line
 OK, NOTE, MISSING = "ok", "note", "missing"
@@ -50,7 +51,11 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
         if found.detector(detector).published:
             yield published(detector, found.published_moments(detector))
     for encoder in sorted({job.names["encoder"] for job in needed if job.kind == "encoder"}):
-        yield from encoder_weights(found, encoder)
+        yield from encoder_weights(f"encoder {encoder}", f"encoders.{encoder}", found.encoder(encoder),
+                                   found.encoder_weights(encoder))
+    for encoder in sorted({job.names["text_encoder"] for job in needed if job.kind == "text_encoder"}):
+        yield from encoder_weights(f"text encoder {encoder}", f"text_encoders.{encoder}",
+                                   found.text_encoder(encoder), found.text_weights(encoder))
 
 
 def published(detector: str, path: str | None) -> Finding:
@@ -77,18 +82,18 @@ def scorer_file(found: Experiments, scorer: str) -> Iterator[Finding]:
         yield OK, f"scorer {scorer}: {spec.path}"
 
 
-def encoder_weights(found: Experiments, encoder: str) -> Iterator[Finding]:
-    """An encoder's packages and weights."""
-    spec, weights = found.encoder(encoder), found.encoder_weights(encoder)
-    yield from packages(f"encoder {encoder}", spec.PACKAGES)
+def encoder_weights(title: str, key: str, spec: EncoderSpec | TextEncoderSpec,
+                    weights: str | None) -> Iterator[Finding]:
+    """The packages and weights of an encoder of images or captions."""
+    yield from packages(title, spec.PACKAGES)
     if spec.LEARNS:
-        yield OK, f"encoder {encoder}: trained in the workflow"
+        yield OK, f"{title}: trained in the workflow"
     elif weights is None:
-        yield MISSING, f"encoder {encoder}: {spec.ADVICE}"
+        yield MISSING, f"{title}: {spec.ADVICE}"
     elif not Path(weights).exists():
-        yield MISSING, f"encoder {encoder}: no such file or folder {weights} (encoders.{encoder}.weights)"
+        yield MISSING, f"{title}: no such file or folder {weights} ({key}.weights)"
     else:
-        yield OK, f"encoder {encoder}: {weights}"
+        yield OK, f"{title}: {weights}"
 
 
 def packages(title: str, names: tuple[str, ...]) -> Iterator[Finding]:

@@ -37,17 +37,27 @@ def disk_bytes(experiments: Experiments, target: str | None = None) -> int:
     """Bytes that arrays and weights take, with the checkpoints of all trainings at work at once."""
     costs, total = Costs(experiments), 0
     for kind, names in ((job.kind, job.names) for job in wanted(experiments, target)):
-        if kind in ("prepare", "corrupt", "encode"):
+        if kind == "texts":
+            total += bytes_of_texts(names["dataset"], names["text_encoder"], costs)
+        elif kind in ("prepare", "corrupt", "encode"):
             total += bytes_of_images(kind, names, costs)
         elif kind in ("train", "sample", "reconstruct"):
             total += bytes_of_run(kind, names["run"], costs)
     return total
 
 
+def bytes_of_texts(dataset: str, text_encoder: str, costs: Costs) -> int:
+    """Bytes of the states of a dataset's captions in float16, as if all were distinct."""
+    spec = costs.experiments.text_encoder(text_encoder)
+    return 2 * costs.dataset(dataset)[0] * spec.tokens * spec.channels
+
+
 def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:
     """Bytes of a dataset, of a mixture, which may have no images of its own, or of latents."""
     if kind == "corrupt" and costs.experiments.shares_latents(names["study"], names["corruption"]):
         return costs.data(names["study"])[0] * 17  # labels, ids, and which are corrupted
+    if kind == "prepare" and not costs.experiments.dataset(names["dataset"]).HAS_IMAGES:
+        return costs.dataset(names["dataset"])[0] * 100  # captions
     images, channels, side = costs.dataset(names["dataset"]) if kind == "prepare" else (
         costs.points(names["study"]) if kind == "encode" else costs.data(names["study"]))
     each = 2 * 4 if kind == "encode" else 1  # mean and standard deviation, float32

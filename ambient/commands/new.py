@@ -25,6 +25,7 @@ from ambient.commands import new_captions, new_look
 from ambient.commands.new_parts import SHARE, parts_of
 from ambient.commands.new_scale import scale
 from ambient.commands.new_sizes import sizes
+from ambient.data import caption_files
 from ambient.data.photos import Photos, readable
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
@@ -176,9 +177,9 @@ def main(written: list[str]) -> int:
                      at_least=given.at_least, measure=given.measure, share=given.share)
     captions = ()
     if given.captions or given.caption_table:
-        found = new_captions.read(given.images, photos, given.caption_table)
+        found = caption_files.read(Raw(given.images), photos, given.caption_table)
         captions = tuple(new_captions.described(found, photos))
-        photos = new_captions.without_files(photos, found)
+        photos = caption_files.without_files(photos, found)
     for line in (f"{given.images}:", *new_look.described(photos), *new_look.kinds(parts), *captions):
         print(line)
     reasons = list(new_look.against(parts))

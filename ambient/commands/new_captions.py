@@ -4,32 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
-from ambient.data import caption_files
-from ambient.data.caption_files import Captions
-from ambient.data.image_files import Archive, Folder
-from ambient.data.photos import NO_IMAGES, Photos
-from ambient.data.raw import Raw
+from ambient.data.caption_files import Captions, of_each
+from ambient.data.photos import Photos
 
 TOKENS = 77  # that CLIP's text encoders take, with one of the begin and one of the end
-
-
-def read(images: Path, photos: Photos, table: Path | None) -> Captions:
-    """The captions of a folder's images: from a table, or from what lies among them."""
-    if table is not None:
-        return caption_files.from_table(table, photos.names)
-    raw = Raw(images)
-    return caption_files.beside(Folder(raw) if raw.is_folder else Archive(raw), photos.names, photos.unread)
-
-
-def without_files(photos: Photos, captions: Captions) -> Photos:
-    """The same images, where files of captions do not count as left out."""
-    rest = photos.left_out.copy()
-    rest[NO_IMAGES] -= len(captions.files)
-    examples = {what: name for what, name in photos.examples.items() if name not in captions.files}
-    return replace(photos, left_out=+rest, examples=examples)
 
 
 def too_long(text: str) -> bool:
@@ -41,21 +20,11 @@ def too_long(text: str) -> bool:
     return len(re.findall(r"\w+|[^\w\s]", text)) > TOKENS - 2
 
 
-def counted(captions: Captions, photos: Photos) -> tuple[dict[str, str], list[str]]:
-    """(caption of each image that has one, names of the images that have none)."""
-    texts, without = {}, []
-    for names in photos.names_of_each:
-        named = next((name for name in names if name in captions.texts), None)
-        if named is None:
-            without.append(names[0])
-        else:
-            texts[names[0]] = captions.texts[named]
-    return texts, without
-
-
 def described(captions: Captions, photos: Photos) -> Iterator[str]:
     """What was found, line by line."""
-    texts, without = counted(captions, photos)
+    every = dict(zip((names[0] for names in photos.names_of_each), of_each(photos, captions), strict=True))
+    texts = {name: text for name, text in every.items() if text is not None}
+    without = [name for name, text in every.items() if text is None]
     empty = [name for name, text in texts.items() if not text]
     long = [name for name, text in texts.items() if too_long(text)]
     said = {text for text in texts.values() if text}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ambient.data.image_files import Archive, Folder
+from ambient.data.photos import NO_IMAGES, Photos
+from ambient.data.raw import Raw
 from ambient.data.selection import KEYS, Files, parsed_table, text_of
 
 TEXTS = ("text", "caption", "prompt")  # titles of the column of captions
@@ -40,6 +42,27 @@ class Captions:
             raise ValueError(f"{where}: {image} has another caption than in a line before; keep one of them")
 
 
+def read(raw: Raw, photos: Photos, table: Path | None) -> Captions:
+    """The captions of a folder's images: from a table, or from what lies among them."""
+    if table is not None:
+        return from_table(table, photos.names)
+    return beside(Folder(raw) if raw.is_folder else Archive(raw), photos.names, photos.unread)
+
+
+def without_files(photos: Photos, captions: Captions) -> Photos:
+    """The same images, where files of captions do not count as left out."""
+    rest = photos.left_out.copy()
+    rest[NO_IMAGES] -= len(captions.files)
+    examples = {what: name for what, name in photos.examples.items() if name not in captions.files}
+    return replace(photos, left_out=+rest, examples=examples)
+
+
+def of_each(photos: Photos, captions: Captions) -> list[str | None]:
+    """The caption of each image here, by its own name or that of a copy; None where it has none."""
+    return [next((captions.texts[name] for name in names if name in captions.texts), None)
+            for names in photos.names_of_each]
+
+
 def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
     """(place, name, caption) of each row of a table. Raises `ValueError` naming the line of what is wrong."""
     if path.endswith(".csv"):
@@ -49,6 +72,39 @@ def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
         for row in rows:
             yield f"{path}, line {rows.line_num}", (row[name] or "").strip(), row[caption] or ""
         return
+    for where, row in objects(text, path):
+        name = title_of(where, list(row), KEYS, "names")
+        caption = title_of(where, list(row), TEXTS, "captions")
+        if not isinstance(row[name], str) or not isinstance(row[caption], str):
+            raise ValueError(f"{where}: {name} and {caption} must be texts")
+        yield where, row[name], row[caption]
+
+
+def texts_of(path: Path) -> list[str]:
+    """The captions of a file that names no images, in its order: one a line, or one a row of a table.
+
+    Raises `ValueError` naming the line of one that is empty, and a file that has none.
+    """
+    text, found = text_of(path), []
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        found = [(f"{path}, line {number}", line) for number, line in enumerate(text.splitlines(), 1)]
+    elif path.suffix.lower() == ".csv":
+        rows = parsed_table(text)
+        title = title_of(str(path), rows.fieldnames or [], TEXTS, "captions")
+        found = [(f"{path}, line {rows.line_num}", row[title] or "") for row in rows]
+    else:
+        for where, row in objects(text, str(path)):
+            found.append((where, row[title_of(where, list(row), TEXTS, "captions")]))
+    for where, caption in found:
+        if not isinstance(caption, str) or not caption.strip():
+            raise ValueError(f"{where}: got {caption!r:.40}, allowed: a caption on every line")
+    if not found:
+        raise ValueError(f"{path}: no captions in it")
+    return [caption for _, caption in found]
+
+
+def objects(text: str, path: str) -> Iterator[tuple[str, dict]]:
+    """(place, object) of each line of JSON. Raises `ValueError` naming the line of what is none."""
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -59,11 +115,7 @@ def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
             raise ValueError(f"{where}: not JSON: one object a line is allowed") from None
         if not isinstance(row, dict):
             raise ValueError(f"{where}: got {line.strip()[:40]!r}, allowed: an object")
-        name = title_of(where, list(row), KEYS, "names")
-        caption = title_of(where, list(row), TEXTS, "captions")
-        if not isinstance(row[name], str) or not isinstance(row[caption], str):
-            raise ValueError(f"{where}: {name} and {caption} must be texts")
-        yield where, row[name], row[caption]
+        yield where, row
 
 
 def title_of(where: str, titles: Sequence[str], allowed: Sequence[str], what: str) -> str:

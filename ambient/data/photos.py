@@ -215,10 +215,17 @@ def chosen(photos: Photos, select: SelectSpec) -> Photos:
     taken = np.flatnonzero(here & (good == select.good))
     if not len(taken):
         raise ValueError(f"none of {len(photos.rows)} images is taken: {told(left_out)}")
+    return subset(dataclasses.replace(photos, left_out=left_out), taken)
+
+
+def subset(photos: Photos, taken: Sequence[int], reason: str | None = None) -> Photos:
+    """The images at these places; with a reason the others count as left out."""
+    left_out = photos.left_out + Counter({reason: len(photos.rows) - len(taken)} if reason else {})
+    scores = None if photos.scores is None else photos.scores[taken]
     return dataclasses.replace(
         photos, rows=photos.rows[taken], images=photos.images[taken], sizes=photos.sizes[taken],
         done=[photos.done[i] for i in taken], digests=[photos.digests[i] for i in taken], left_out=left_out,
-        scores=None if scores is None else scores[taken])
+        scores=scores)
 
 
 def read(raw: Raw, spec: DatasetSpec, rule: Path | None = None) -> Photos:

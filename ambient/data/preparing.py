@@ -10,6 +10,7 @@ from PIL import Image
 from ambient.data import squares
 from ambient.data.datasets import joined
 from ambient.data.readers import Reading
+from ambient.data.texts import Texts
 from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
@@ -46,8 +47,13 @@ def in_part(ids: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
     return ids[(part[0] <= u) & (u < part[1])]
 
 
-def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> Computed:
-    """The images of these rows, prepared when they are asked for: raw images are read one at a time."""
+def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> Computed | None:
+    """The images of these rows, prepared when they are asked for: raw images are read one at a time.
+
+    None of a list of captions.
+    """
+    if reading.images is None:
+        return None
     side, progress = reading.side + 2 * spec.padding, Progress("prepare", len(rows))
     if side != spec.resolution:
         how = "enlarged, and blurred by that," if side < spec.resolution else "reduced"
@@ -84,10 +90,19 @@ def report(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> dict:
             "left_out": dict(+left)}
 
 
+def captions_of(reading: Reading, captions: Texts | None) -> dict:
+    """What is to be said of the captions of images that were taken; nothing where the source has none."""
+    if captions is None:
+        return {}
+    return {"captions": len(captions), "captions_from": reading.captions_from}
+
+
 def chosen_of(reading: Reading, rows: np.ndarray) -> dict:
-    """Names of files and scores of the images that were taken, where the source has them."""
+    """Names of files, scores and captions of the images that were taken, where the source has them."""
     if reading.rows is None:
         return {}
     place = np.searchsorted(reading.rows, rows)
     scores = None if reading.scores is None else reading.scores[place]
-    return {"names": joined([reading.files[i] for i in place]), "scores": scores}
+    captions = None if reading.captions is None else Texts.of(reading.captions[i] for i in place)
+    return {"names": joined([reading.files[i] for i in place]) if reading.files else None, "scores": scores,
+            "captions": captions}

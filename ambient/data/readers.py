@@ -18,7 +18,8 @@ class Reading:
     labels: int64 (N,), -1 for none; names: of classes that have one; side: pixels. converted and left_out
     count images or files by what was done, and are complete once the images were read. verified: the raw data
     are the published ones, by a checksum that the source knows. rows: those that may be taken, None: all;
-    files: their names, and scores their scores, where they have any.
+    files: their names, scores their scores, and captions their captions, where they have any; captions_from:
+    in words, what these were read from. A list of captions has no images.
     """
 
     labels: np.ndarray
@@ -26,13 +27,15 @@ class Reading:
     labels_from: str
     side: int
     channels: int
-    images: Callable[[np.ndarray], Iterator[np.ndarray]]
+    images: Callable[[np.ndarray], Iterator[np.ndarray]] | None
     converted: Counter = field(default_factory=Counter)
     left_out: Counter = field(default_factory=Counter)
     verified: bool = False
     rows: np.ndarray | None = None
     files: Sequence[str] = ()
     scores: np.ndarray | None = None
+    captions: Sequence[str] | None = None
+    captions_from: str | None = None
 
 
 def in_memory(batches: Sequence[Arrays], names: Mapping[int, str], verified: bool = False) -> Reading:

@@ -28,6 +28,45 @@ class Constrained(nn.Module):
         raise NotImplementedError
 
 
+class Routing(nn.Module):
+    """A layer that sends tokens to experts, and counts in training what became of them.
+
+    The loop asks every network for such layers (`routing`), sets the counts to 0 and puts them into its log.
+    """
+
+    num_experts: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Images, tokens, tokens that nobody took, tokens that experts took: no buffer, since they are no part
+        # of what the network is.
+        self.routed = torch.zeros(4, dtype=torch.int64)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Routing:
+        """The counts go to the device of the weights."""
+        self.routed = fn(self.routed)
+        return super()._apply(fn, recurse)
+
+    def count(self, images: int, tokens: int, taken: Tensor) -> None:
+        """Add a batch of so many tokens an image, of which experts took those at `taken`, in any order."""
+        left = torch.ones(images * tokens, dtype=torch.int64, device=taken.device)
+        left = left.index_fill(0, taken.flatten(), 0)
+        counted = torch.full_like(self.routed, 0)
+        counted[0], counted[1], counted[2], counted[3] = images, images * tokens, left.sum(), taken.numel()
+        self.routed += counted
+
+    def told(self, counts: Tensor) -> dict[str, float]:
+        """Counts, added up over ranks, as a log has them: tokens an expert took of an image, and the share of
+        tokens that nobody took."""
+        images, tokens, left, taken = counts.tolist()
+        return {"tokens_an_expert": taken / (self.num_experts * images), "nobodys_tokens": left / tokens}
+
+
+def routing(network: nn.Module) -> list[Routing]:
+    """The layers of a network that have experts, in their order."""
+    return [layer for layer in network.modules() if isinstance(layer, Routing)]
+
+
 def constrained(network: nn.Module) -> list[Constrained]:
     """The layers of a network whose weights have a fixed magnitude, in their order."""
     return [layer for layer in network.modules() if isinstance(layer, Constrained)]

@@ -32,6 +32,8 @@ def check_dataset(name: str, dataset: DatasetSpec) -> None:
     """A known source has its own channels and classes."""
     where = f"datasets.{name}"
     check_recorded(f"{where}.path", dataset.path)
+    check_recorded(f"{where}.table", dataset.table)
+    require(dataset.HAS_IMAGES, f"{where}.source", dataset.source, "one that has images here")
     channels, classes = dataset.SHAPE or (dataset.channels, None)
     require(dataset.channels == channels, f"{where}.channels", dataset.channels,
             f"{channels}, which source {dataset.source} has")
@@ -133,15 +135,59 @@ def check_training(found: Experiments, name: str) -> None:
     key, study = f"studies.{run.study}", found.study(run.study)
     training, (_, side) = found.training(name, study.training_seeds[0]), found.shape(run.study)
     check_network(f"{key}.training", training.network, side)
+    if training.mask:
+        check_mask(f"{key}.training", training, side)
     if study.encoder is not None:
         check_encoder(found, run.study)
         require(not training.augment.transforms, f"{key}.training.augment.transforms",
                 list(training.augment.transforms), NO_TRANSFORMS)
+    check_captions(found, name, training)
+    check_start(found, name, training)
     for corruption, annotation in run.parts:
         check_corruption(found, run.study, corruption)
         names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]
         for classifier in filter(None, names):
             check_classifier(found, run.study, classifier, side)
+
+
+def check_mask(where: str, training: TrainingSpec, side: int) -> None:
+    """Enough patches stay for each expert to take one."""
+    try:
+        training.network.check_patches(int((side // training.network.patch) ** 2 * (1 - training.mask)))
+    except SpecError as error:
+        raise SpecError(f"{where}.mask: got {training.mask}, {error}") from None
+
+
+def check_captions(found: Experiments, name: str, training: TrainingSpec) -> None:
+    """A network that is told captions: all images have them, and they are encoded as it takes them."""
+    run, where = found.run(name), found.training_key(name)
+    study, kind = found.study(run.study), training.network.kind
+    if study.text_encoder is not None:
+        check_recorded(f"text_encoders.{study.text_encoder}.weights", found.text_weights(study.text_encoder))
+        found.text_dataset(study.text_encoder)
+    if not training.told_captions:
+        return
+    require(study.text_encoder is not None, f"{where}.network.conditional", True, f"false, since network "
+            f"{kind} is told captions, and studies.{run.study} has no text_encoder")
+    wide = found.text_encoder(study.text_encoder).channels
+    require(training.network.caption_channels == wide, f"{where}.network.caption_channels",
+            training.network.caption_channels, f"{wide}, which text_encoders.{study.text_encoder} gives")
+    for dataset in filter(None, [study.dataset, *(found.added_dataset(one) for one, _ in run.parts)]):
+        require(found.dataset(dataset).captioned, f"{where}.network.conditional", True,
+                f"false, since datasets.{dataset} has no captions")
+
+
+def check_start(found: Experiments, name: str, training: TrainingSpec) -> None:
+    """A phase goes on with a network of the same weights."""
+    phase = found.phase_before(name)
+    if phase is None:
+        return
+    before, (channels, side) = found.training(phase, training.seed), found.shape(found.run(name).study)
+    their_channels, their_side = found.shape(found.run(phase).study)
+    ours = training.network.kind, channels, training.network.cost(side, channels).parameters
+    its = before.network.kind, their_channels, before.network.cost(their_side, their_channels).parameters
+    require(ours == its, f"{found.training_key(name)}.start.run", phase,
+            f"a run of a network of the same weights as {name}: kind, channels, number are {ours}, its {its}")
 
 
 def check_width(where: str, ema_std: float | None, training: TrainingSpec) -> None:

@@ -37,6 +37,8 @@ class StudyEntry:
     sampling: Mapping[str, Any]  #: what `SamplingSpec` has
     #: name in `encoders`: denoisers work on its latents; null: on the pixels
     encoder: str | None = None
+    #: name in `text_encoders`: denoisers that are conditional are told its states of captions
+    text_encoder: str | None = None
     locality: Mapping[str, Any] | None = None  #: what `LocalitySpec` has, and the run it is measured on
     paper: Published | None = None  #: what the study's published numbers are of
 

@@ -297,7 +297,8 @@ class Experiments(TableRows):
 
     def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:
         """The same of one corruption of a run and its annotation."""
-        spec, classifier = self.annotation(study, annotation), self.classifier_of(annotation)
+        spec = self.annotation(study, annotation, corruption)
+        classifier = self.classifier_of(annotation)
         self.mixture(study, corruption, self.fraction(study, classifier))
         added = self.added_dataset(corruption)
         if added:

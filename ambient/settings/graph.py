@@ -168,7 +168,7 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
              "gallery": galleries, "figure": figures.keys() - galleries,
              "patches": {name for name, one in figures.items() if one.PATCH_MAPS}}
     return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector",
-                          "outside", "scorer", "encoder"),
+                          "outside", "scorer", "encoder", "text_encoder"),
                          NAME) | {"fraction": r"[0-9.e-]+", "ema_std": r"[0-9.e-]+", "seed": r"\d+"} | {
         key: "|".join(map(re.escape, sorted(values))) or "none" for key, values in names.items()}
 

@@ -20,13 +20,10 @@ from ambient.specs import (
     ClassifierSpec,
     CombineSpec,
     DatasetSpec,
-    EncoderSpec,
-    EncodingSpec,
     LocalitySpec,
     MixtureSpec,
     OperationSpec,
     ScorerSpec,
-    TrainingSpec,
 )
 from ambient.specs.data import operation
 from ambient.specs.strict import (
@@ -225,44 +222,6 @@ class Stages:
         done = operation(entry.pop("op", None), entry, f"corruptions.{corruption}")
         return done is not None and done.KEEPS
 
-    def encoder(self, name: str) -> EncoderSpec:
-        """The specification of the `encoder` stage."""
-        entry = self.entry("encoders", name, "studies")
-        own = {key: value for key, value in entry.items() if key not in ("weights", "dataset")}
-        return build(EncoderSpec, own, f"encoders.{name}")
-
-    def encoder_weights(self, name: str) -> str | None:
-        """The local path of an encoder's weights, where they come from outside."""
-        where, weights = f"encoders.{name}.weights", self.entry("encoders", name, "studies").get("weights")
-        given = isinstance(weights, str) and not self.encoder(name).LEARNS
-        require(weights is None or given, where, weights,
-                "null for an encoder that learns in the workflow, else a path")
-        return weights
-
-    def encoder_dataset(self, study: str) -> str:
-        """The dataset that a study's encoder is made on: its own `dataset`, or the study's."""
-        name, own = self.study(study).encoder, self.study(study).dataset
-        dataset = self.entry("encoders", name, f"studies.{study}.encoder").get("dataset", own)
-        self.entry("datasets", dataset, f"encoders.{name}.dataset")
-        return dataset
-
-    def encoding(self, study: str) -> EncodingSpec:
-        """The specification of the `encode` stage."""
-        name = self.study(study).encoder
-        require(name is not None, f"studies.{study}.encoder", name, "a name in encoders, to have latents")
-        return EncodingSpec(self.encoder(name).kind)
-
-    def shape(self, study: str) -> tuple[int, int]:
-        """(channels, side) of what a study's denoisers see: of its images, or of their latents."""
-        entry = self.study(study)
-        dataset = self.dataset(entry.dataset)
-        if entry.encoder is None:
-            return dataset.channels, dataset.resolution
-        try:
-            return self.encoder(entry.encoder).latent(dataset.resolution)
-        except SpecError as error:
-            raise SpecError(f"studies.{study}.encoder: {error}") from None
-
     def fraction(self, study: str, classifier: str | None = None) -> float:
         """The clean fraction of a study's mixtures, or of the one that a leaky classifier reads."""
         own = self.study(study).clean_fraction
@@ -295,11 +254,15 @@ class Stages:
         require_distinct(found, f"annotations.{annotation}.classifiers")
         return found
 
-    def annotation(self, study: str, name: str) -> AnnotationSpec:
-        """The specification of the `annotate` stage."""
+    def annotation(self, study: str, name: str, corruption: str = "none") -> AnnotationSpec:
+        """The specification of the `annotate` stage. Method by_source asks which `corruption` adds images."""
         preset = dict(self.entry("annotations", name, "annotations"))
         classifier, crops = preset.pop("classifier", None), preset.pop("classifiers", None)
         preset.pop("label", None)
+        method = AnnotationSpec.KINDS.get(self.section(study, "annotation", preset).get("method"))
+        if method is not None and method.Spec.BY_SOURCE:
+            added = self.added_dataset(corruption)
+            preset["sigma_min"] = self.dataset(added).sigma_min if added else 0.0
         spec = self.preset(AnnotationSpec, study, "annotation", preset, f"annotations.{name}")
         needs = spec.ASKS == "noise"
         if needs != (classifier is not None):
@@ -339,9 +302,3 @@ class Stages:
     def combined(self, run: str) -> CombineSpec:
         """The specification of the `combine` stage."""
         return CombineSpec(tuple("/".join(part) for part in self.run(run).parts))
-
-    def training(self, run: str, seed: int) -> TrainingSpec:
-        """The specification of the `train` stage."""
-        found = self.run(run)
-        values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
-        return build(TrainingSpec, values, f"studies.{found.study}.training")

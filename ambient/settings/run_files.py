@@ -128,6 +128,37 @@ class RunFiles:
         run = self.experiments.run(self.experiments.locality_run(study))
         return self.latents(run.study, run.corruption)
 
+    # --- captions -------------------------------------------------------------------------------------
+
+    def text_encoder(self, study: str) -> str | None:
+        """The encoder of captions whose states a study's denoisers may be told, if it has one."""
+        name = self.experiments.study(study).text_encoder
+        return name and self.path("text_encoder", text_encoder=name)
+
+    def learnt_by_text_encoder(self, name: str) -> str | None:
+        """The captioned images that a text encoder learns from; None for one from outside."""
+        dataset = self.experiments.text_dataset(name)
+        return dataset and self.path("prepare", dataset=dataset)
+
+    def texts(self, dataset: str, text_encoder: str) -> str:
+        """The states of a dataset's captions."""
+        return self.path("texts", dataset=dataset, text_encoder=text_encoder)
+
+    def texts_of_run(self, run: str) -> list[str]:
+        """The states of the captions of each dataset that a run learns from; none where it is told none."""
+        made = self.experiments.run(run)
+        study = self.experiments.study(made.study)
+        if not self.experiments.training(made.trained, self.first_seed(run)).told_captions:
+            return []
+        added = [self.experiments.added_dataset(corruption) for corruption, _ in made.parts]
+        datasets = dict.fromkeys(filter(None, [study.dataset, *added]))
+        return [self.texts(name, study.text_encoder) for name in datasets]
+
+    def start(self, run: str, seed: str | int) -> str | None:
+        """The weights of the phase that a run's training begins from, of the same seed."""
+        phase = self.experiments.phase_before(run)
+        return phase and self.path("train", run=phase, seed=seed)
+
     # --- annotations and classifiers ------------------------------------------------------------------
 
     def annotations(self, run: str, role: str = "out") -> str:

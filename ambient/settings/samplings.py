@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from ambient.settings.resolve import Stages, evaluating, mapping
+from ambient.settings.resolve import evaluating, mapping
+from ambient.settings.trainings import Trainings
 from ambient.specs import GuideSpec, ReconstructionSpec, SamplingSpec, TrainingSpec
 from ambient.specs.strict import SpecError, build, plain, require
 
 
-class Samplings(Stages):
+class Samplings(Trainings):
     """The stages of a scale, with those that sample."""
 
     def __init__(self, folder: Path | str, scale: str) -> None:

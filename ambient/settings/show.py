@@ -44,7 +44,7 @@ def stages(found: Experiments, run: Run) -> dict[str, tuple[Any, tuple[str, ...]
         made["classifier"] = (found.classifier(run.study, classifier),
                               (f"classifiers.{classifier}", f"{study}.classifier"))
     return made | {
-        "annotation": (found.annotation(run.study, run.annotation),
+        "annotation": (found.annotation(run.study, run.annotation, run.corruption),
                        (f"annotations.{run.annotation}", f"{study}.annotation")),
         "training": (found.training(run.name, found.study(run.study).training_seeds[0]),
                      (f"runs.{run.name}.training", f"{study}.training")),

@@ -7,7 +7,7 @@ Standard library only, so that the workflow can validate everything without impo
 
 from ambient.specs.annotation import NUISANCES, AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec, OperationSpec, SelectSpec
-from ambient.specs.encoding import EncoderSpec, EncodingSpec
+from ambient.specs.encoding import EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
 from ambient.specs.evaluation import (
     AgainstSpec,
     DetectorSpec,
@@ -40,6 +40,7 @@ from ambient.specs.training import (
     NoiseSpec,
     OptimiserSpec,
     ReconstructionSpec,
+    StartSpec,
     TrainingSpec,
 )
 
@@ -49,6 +50,6 @@ __all__ = [
     "EvaluationSpec", "FigureSpec", "GuideSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
     "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec",
     "PatchMapsSpec", "PublishedSpec", "ReconstructionSpec", "ReportSpec", "RowSpec", "SamplerSpec",
-    "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure", "SummarySpec", "TableSpec", "TextSpec",
-    "TheorySpec", "TrainingSpec",
+    "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure", "StartSpec", "SummarySpec", "TableSpec",
+    "TextEncoderSpec", "TextSpec", "TextsSpec", "TheorySpec", "TrainingSpec",
 ]

@@ -78,11 +78,12 @@ class AnnotationSpec(OfKinds):
     KINDS: ClassVar[Kinds] = Kinds("ambient.annotation.methods", tag="method")
     ASKS: ClassVar[Literal["noise", "crops"] | None] = None  # a noise classifier, classifiers of crops
     GIVEN: ClassVar[bool] = False  # sigma_min and sigma_max are settings
+    BY_SOURCE: ClassVar[bool] = False  # sigma_min is that of the added dataset's entry
     SCORED: ClassVar[bool] = False  # it reads scores of the study's images, by `scorer`
     OF_MEAN: ClassVar[bool] = False  # one sigma_min for all, of the mean of their curves
 
     #: a file of `ambient/annotation/methods/`: `clean`, `fixed`, `population`, `per_sample`, `crops`,
-    #: `by_quality`
+    #: `by_quality`, `by_source`
     method: str
     sigma_min: float | None  #: method fixed: the value that all get
     epsilon: float  #: threshold tau = 0.5 - epsilon on P(clean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -59,8 +60,12 @@ class DatasetSpec(OfKinds):
     CONVERTS: ClassVar[bool] = False  # and leaves images out: a page then says what was done
     select: ClassVar[SelectSpec | None] = None  # which images are taken; None: all
     rule: ClassVar[str | None] = None  # path of a file by which they are selected
+    table: ClassVar[str | None] = None  # path of a table of captions, where they don't lie among the images
+    captioned: ClassVar[bool] = False  # whether its images have captions
+    HAS_IMAGES: ClassVar[bool] = True  # false for a list of captions alone
 
-    #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`
+    #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`;
+    #: with captions: `webdataset`, `mds`, `prompts`, `photos`
     source: str
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)
@@ -79,8 +84,13 @@ class DatasetSpec(OfKinds):
     labels: Literal["none", "folder", "top"] | None = None
     #: [from, to): only the images whose draw u(id) lies there, so that two parts share no image; None: all
     part: tuple[float, ...] | None = later(None)
+    #: noise level from which these images are used where they are added to others, by an annotation of method
+    #: by_source; 0: at all levels
+    sigma_min: float = later(0.0)
+    licence: str | None = later(None)  #: of the images and their captions
 
     def __post_init__(self) -> None:
+        require(math.isfinite(self.sigma_min) and self.sigma_min >= 0, "sigma_min", self.sigma_min, ">= 0")
         require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         require(self.padding >= 0, "padding", self.padding, ">= 0 pixels")
@@ -96,8 +106,8 @@ class DatasetSpec(OfKinds):
                     f"null for source {self.source}, which is drawn whole")
 
     def portable(self) -> DatasetSpec:
-        """The same without local paths, which say nothing of the result."""
-        return dataclasses.replace(self, path=None)
+        """The same without what says nothing of the prepared images: local paths, and the use of them."""
+        return dataclasses.replace(self, path=None, sigma_min=0.0)
 
 
 @dataclass(frozen=True)

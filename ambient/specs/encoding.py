@@ -1,4 +1,4 @@
-"""Specifications of what turns images into latents, in which a denoiser works, and back."""
+"""Specifications of what turns images into latents, in which a denoiser works, and captions into states."""
 
 from __future__ import annotations
 
@@ -66,3 +66,47 @@ class EncodingSpec:
     """How the images of a mixture become latents: by which kind of encoder, whose code the job is of."""
 
     kind: str  #: a file of `ambient/training/encoders/`; set by itself
+
+
+@dataclass(frozen=True)
+class TextEncoderSpec(OfKinds):
+    """An encoder of captions to the states that a denoiser is told: what is told of it, whatever its kind.
+
+    A kind is a file of `ambient/training/text_encoders/`, with settings of its own.
+    """
+
+    KINDS: ClassVar[Kinds] = Kinds("ambient.training.text_encoders")
+    LEARNS: ClassVar[bool] = False  # from captioned images of the workflow; else its weights are from outside
+    PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
+    ADVICE: ClassVar[str | None] = None  # how its weights are had, where they come from outside
+
+    kind: str  #: a file of `ambient/training/text_encoders/`
+
+    @property
+    def tokens(self) -> int:
+        """T, states of a caption."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> int:
+        """D, numbers of a state."""
+        raise NotImplementedError
+
+    def training(self) -> tuple[int, int]:
+        """(images seen, images of a step) where it learns in the workflow, else (0, 0)."""
+        return 0, 0
+
+    def multiply_adds(self) -> float:
+        """About how many there are in encoding one caption."""
+        raise NotImplementedError
+
+    def training_multiply_adds(self, resolution: int, channels: int) -> float:
+        """The same of a forward pass of one captioned image, where it learns."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class TextsSpec:
+    """How the captions of a dataset become states: by which kind of encoder, whose code the job is of."""
+
+    kind: str  #: a file of `ambient/training/text_encoders/`; set by itself

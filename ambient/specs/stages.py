@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpec, PatchMapsSpec
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
-from ambient.specs.encoding import EncoderSpec, EncodingSpec
+from ambient.specs.encoding import EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, OutsideSpec, SamplingSpec
 from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.scores import ScorerSpec
@@ -57,7 +57,8 @@ _STAGES = (
           {"out": "data/{dataset}.safetensors"},
           lambda settings, w: settings.portable_dataset(w["dataset"]),
           outside={"raw?": lambda settings, w: settings.dataset(w["dataset"]).path,
-                   "rule?": lambda settings, w: settings.dataset(w["dataset"]).rule},
+                   "rule?": lambda settings, w: settings.dataset(w["dataset"]).rule,
+                   "table?": lambda settings, w: settings.dataset(w["dataset"]).table},
           cost=("dataset",), prunes="arrays"),
     Stage("scores", ScorerSpec,
           {"out": "scores/{dataset}/{scorer}.safetensors", "table_out": "scores/{dataset}/{scorer}.csv"},
@@ -86,6 +87,17 @@ _STAGES = (
                   "encoder": lambda files, w: files.encoder(w["study"])},
           cost=("study", "corruption"), state="latents/{study}/{corruption}/clean-{fraction}",
           prunes="arrays"),
+    Stage("text_encoder", TextEncoderSpec,
+          {"out": "text-encoders/{text_encoder}.safetensors"},
+          lambda settings, w: settings.text_encoder(w["text_encoder"]),
+          inputs={"data?": lambda files, w: files.learnt_by_text_encoder(w["text_encoder"])},
+          outside={"weights?": lambda settings, w: settings.text_weights(w["text_encoder"])},
+          cost=("text_encoder",), state="text-encoders/{text_encoder}"),
+    Stage("texts", TextsSpec,
+          {"out": "texts/{dataset}/{text_encoder}.safetensors"},
+          lambda settings, w: settings.texts(w["text_encoder"]),
+          inputs={"data": same("prepare"), "text_encoder": same("text_encoder")},
+          cost=("dataset", "text_encoder"), state="texts/{dataset}/{text_encoder}", prunes="arrays"),
     Stage("classifier", ClassifierSpec,
           {"out": "classifiers/{study}/{corruption}/{classifier}.safetensors",
            "calibration": "classifiers/{study}/{corruption}/{classifier}.calibration.json"},
@@ -104,7 +116,7 @@ _STAGES = (
     Stage("annotate", AnnotationSpec,
           {"out": "annotations/{study}/{corruption}/{annotation}.safetensors",
            "summary": "annotations/{study}/{corruption}/{annotation}.json"},
-          lambda settings, w: settings.annotation(w["study"], w["annotation"]),
+          lambda settings, w: settings.annotation(w["study"], w["annotation"], w["corruption"]),
           inputs={"data": lambda files, w: files.mixture(w["study"], w["corruption"]),
                   "latents*": lambda files, w: files.latents_of_annotation(*of_annotation(w)),
                   "classifier?": lambda files, w: files.classifier(*of_annotation(w)),
@@ -123,6 +135,8 @@ _STAGES = (
           lambda settings, w: settings.own_training(w["run"], int(w["seed"])),
           inputs={"data": lambda files, w: files.training_data(w["run"]),
                   "latents*": lambda files, w: files.latents_of_run(w["run"]),
+                  "texts*": lambda files, w: files.texts_of_run(w["run"]),
+                  "start?": lambda files, w: files.start(w["run"], w["seed"]),
                   "annotations": lambda files, w: files.annotations(w["run"])}, cost=("run",),
           state="runs/{run}/seed-{seed}/train", prunes="weights", counts_images=True, shardable=True),
     Stage("reconstruct", ReconstructionSpec,

@@ -160,6 +160,8 @@ class LossSpec:
     margin: float = later(0.0)  #: added to the level from which an image is used (text-to-image release)
     #: weigh noise levels by a log-variance u(sigma), learnt beside the network: loss / exp(u) + u (EDM2)
     uncertainty: bool = later(False)
+    #: of an image's numbers: their sum (EDM), or their mean (MicroDiT), of which clipping of gradients knows
+    reduction: Literal["sum", "mean"] = later("sum")
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -167,6 +169,18 @@ class LossSpec:
         require(self.margin >= 0, "margin", self.margin, ">= 0, in units of sigma")
         require(self.weight_clip is None or self.weight_clip >= 1, "weight_clip", self.weight_clip,
                 ">= 1, or null")
+
+
+@dataclass(frozen=True)
+class StartSpec:
+    """The training that another one begins from: a phase before it."""
+
+    nimg: int  #: its snapshot, images seen
+    moments: bool  #: go on with its last weights and Adam's moments; false: begin with the averaged weights
+    seen: int  #: images seen in all phases before; set by itself. Batches are drawn from there on
+
+    def __post_init__(self) -> None:
+        require(self.seen >= self.nimg > 0, "seen", self.seen, f"at least nimg = {self.nimg}, which is > 0")
 
 
 @dataclass(frozen=True)
@@ -184,6 +198,13 @@ class TrainingSpec:
     #: of latents: visit: each visit of an image draws its latent anew, so that x_tn of an image is no fixed
     #: point; fixed: each image has one latent
     posterior: Literal["visit", "fixed"] = later("visit")
+    #: of a network that is told captions: the share of images that are told the null caption, at each visit
+    caption_dropout: float = later(0.0)
+    #: of a network that knows of patches: the share of them that a step leaves out, drawn at each visit
+    mask: float = later(0.0)
+    start: StartSpec | None = later(None)  #: what it begins from, {run: NAME}; null: from initial weights
+    #: keep the last weights and Adam's moments beside the averages, for a phase that goes on with them
+    keep_state: bool = later(False)
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -191,14 +212,30 @@ class TrainingSpec:
         require("augment" in self.network.KNOWS or not self.augment.transforms, "augment.transforms",
                 self.augment.transforms, f"[]: network {self.network.kind} has no input for their labels, so "
                 "samples would be augmented, too")
-        require(self.network.TOLD == "classes" or not self.network.conditional, "network.conditional",
-                self.network.conditional, f"false: network {self.network.kind} is told {self.network.TOLD}, "
-                "which no dataset has")
+        require(self.caption_dropout == 0 or self.told_captions and 0 < self.caption_dropout < 1,
+                "caption_dropout", self.caption_dropout, "[0, 1) for a network that is told captions, else 0")
+        require(self.mask == 0 or "patches" in self.network.KNOWS and 0 < self.mask < 1, "mask", self.mask,
+                "[0, 1) for a network that may leave patches out, else 0")
         batch, last = self.optimiser.batch, self.optimiser.nimg
         rising = list(self.snapshots) == sorted(set(self.snapshots))
         require(bool(self.snapshots) and rising and self.snapshots[-1] == last
                 and all(n > 0 and n % batch == 0 for n in self.snapshots), "snapshots",
                 self.snapshots, f"rising multiples of batch = {batch}, the last one nimg = {last}")
+
+    @property
+    def told_captions(self) -> bool:
+        """Whether the network is told captions."""
+        return self.network.conditional and self.network.TOLD == "text"
+
+    @property
+    def told_classes(self) -> bool:
+        """Whether the network is told classes."""
+        return self.network.conditional and self.network.TOLD == "classes"
+
+    @property
+    def seen(self) -> int:
+        """Images seen in all phases before."""
+        return 0 if self.start is None else self.start.seen
 
 
 @dataclass(frozen=True)

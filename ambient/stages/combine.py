@@ -43,7 +43,7 @@ def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotati
     every = [name for data, _ in parts for name in data.file_names]
     names = joined(np.array(every)[order][start].tolist()) if len(every) == len(ids) else None
     captions = texts.joined([(data.captions, len(data.ids)) for data, _ in parts])
-    captions = captions and captions.taken(order[start])
+    captions = None if captions is None else captions.taken(order[start])
     rows = [annotations.of(data.ids) for data, annotations in parts]
     sigma_min = np.concatenate([r.sigma_min for r in rows])[order]
     sigma_max = np.concatenate([r.sigma_max for r in rows])[order]

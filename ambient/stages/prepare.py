@@ -45,6 +45,8 @@ def tell(path: Path, facts: dict) -> None:
     say(f"prepare: took {facts['images']:,} of {facts['raw_images']:,} images of {facts['raw_side']}x"
         f"{facts['raw_side']} pixels from {path}")
     say(f"prepare: labels from {facts['labels_from']}" + (f": {', '.join(classes)}" if classes else ""))
+    if "captions" in facts:
+        say(f"prepare: {facts['captions']:,} distinct captions from {facts['captions_from']}")
     for key, what in (("converted", "converted"), ("left_out", "left out")):
         counted = [f"{count:,} {name}" for name, count in facts[key].items()]
         say(f"prepare: {what}: {', '.join(counted) or 'nothing'}")
@@ -66,12 +68,15 @@ def check_rule(spec: DatasetSpec, rule: Path | None, record) -> None:
                          "meanwhile; run the same command again")
 
 
-def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path | None = None) -> None:
-    """`out` gets the prepared dataset."""
+def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path | None = None,
+         table: Path | None = None) -> None:
+    """`out` gets the prepared dataset. `rule` tells which images are taken, `table` has their captions."""
     if spec.HAD == "drawn":
         data = sources.KINDS[spec.source].draw(spec)
         write(out, data)
         record.facts |= {"images": len(data.ids), "classes": data.num_classes, "raw": "none"}
+        if data.captions is not None:
+            record.facts["captions"] = len(data.captions)
         return
     if spec.path is not None:  # a specification is recorded, and a local path must not be
         raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the path as --raw")
@@ -79,7 +84,8 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path |
     source = Raw(path)
     if not source.is_folder:
         check_pin(spec, path, source.sums[path.name])
-    reading = sources.KINDS[spec.source].read(spec, source, rule)
+    beside = {} if table is None else {"table": table}
+    reading = sources.KINDS[spec.source].read(spec, source, rule, **beside)
     check(spec, path, reading)
     rows = preparing.subset(reading.labels, spec.classes, spec.max_images, reading.rows, spec.part)
     if not len(rows):
@@ -94,9 +100,11 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path |
         check_pin(spec, path, seen[0])
         record.external("raw", path, spec.source, seen)
         check_rule(spec, rule, record)
+        if table is not None:
+            record.external("table", table, "captions")
 
     write(out, data, close)
-    facts = preparing.report(reading, rows, spec)
+    facts = preparing.report(reading, rows, spec) | preparing.captions_of(reading, data.captions)
     tell(path, facts)
     record.facts |= facts | {"raw_checksum_verified": reading.verified or bool(spec.sha256),
                              "pillow": PIL.__version__,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import read
+from ambient.data.datasets import Dataset, read
+from ambient.data.text_states import Told
 from ambient.diffusion import randomness
 from ambient.jobs import launch, ranks, stopping
 from ambient.jobs.state import State
@@ -16,12 +18,15 @@ from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec, TrainingSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import write_text
+from ambient.training import phases
 from ambient.training.batches import AmbientBatches, check, classes
 from ambient.training.build import build_denoiser
 from ambient.training.hardware import compile_for, device
-from ambient.training.loop import fit
+from ambient.training.loop import Begin, fit
 from ambient.training.points import Points
 from ambient.training.weights import save_weights, snapshot
+
+END = "end"  # the piece of the state that a phase leaves for the next
 
 
 def named(nimg: int, averages: list[dict[str, Tensor]], spec: OptimiserSpec) -> dict[str, Tensor]:
@@ -31,9 +36,38 @@ def named(nimg: int, averages: list[dict[str, Tensor]], spec: OptimiserSpec) -> 
             for name, tensor in average.items()}
 
 
+def told_of(spec: TrainingSpec, mixture: Dataset, texts: Sequence[Path]) -> Told | None:
+    """The states of the images' captions; None where the network is not told them.
+
+    Raises `ValueError` where they are not given, or are wider than the network's.
+    """
+    if spec.told_captions != bool(texts):
+        raise ValueError(f"--texts: {len(texts)} files, allowed: "
+                         + ("one or more, since the network is told captions" if spec.told_captions else
+                            "none, since the network is told no captions"))
+    told = Told(mixture.captions, texts) if texts else None
+    if told is not None and told.shape[1] != spec.network.caption_channels:
+        raise ValueError(f"{texts[0]}: states have {told.shape[1]} channels, network.caption_channels is "
+                         f"{spec.network.caption_channels}")
+    return told
+
+
+def beginning(spec: TrainingSpec, start: Path | None) -> Begin | None:
+    """What puts the weights of the phase before into a training; None where it begins with its own."""
+    if (spec.start is None) != (start is None):
+        raise ValueError(f"--start: got {start}, allowed: " + (
+            "none: the specification has no start" if spec.start is None else
+            f"the weights of the phase before, with the snapshot at nimg {spec.start.nimg}"))
+    return None if start is None else partial(phases.begin, start, spec.start)
+
+
 def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: State,
-         out: Path, log: Path, latents: Sequence[Path] = ()) -> None:
+         out: Path, log: Path, latents: Sequence[Path] = (), texts: Sequence[Path] = (),
+         start: Path | None = None) -> None:
     """Train; `out` gets the averaged weights at every snapshot, as `<nimg>/<parameter>`.
+
+    `texts`: the states of the images' captions, where the network is told them. `start`: the weights of the
+    phase that this training begins from.
 
     Where several widths are averaged, those after the first are `<nimg>-ema-<width>/<parameter>`.
     """
@@ -44,19 +78,21 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: St
     denoiser = build_denoiser(spec, resolution, channels, mixture.num_classes,
                               randomness.torch_generator("cpu", "init", spec.seed)).to(where)
     compile_for(denoiser.model, spec.optimiser.nimg // spec.optimiser.batch)
-    rows = Annotations.read(annotations)
-    batches = AmbientBatches(spec, mixture, points, rows, denoiser, where)
+    rows, told = Annotations.read(annotations), told_of(spec, mixture, texts)
+    batches = AmbientBatches(spec, mixture, points, rows, denoiser, where, told)
     losses = fit("train", denoiser, spec.optimiser, batches.loss, state, spec.snapshots,
                  lambda nimg, averages: state.put(f"snapshot-{nimg}", named(nimg, averages, spec.optimiser)),
-                 shard=stopping.setting(launch.SHARD) > 0)
+                 shard=stopping.setting(launch.SHARD) > 0,
+                 begin=beginning(spec, start),
+                 at_end=(lambda tensors: state.put(END, phases.left(tensors))) if spec.keep_state else None)
     if not ranks.first():
         return
-    tensors = {name: tensor for nimg in spec.snapshots
-               for name, tensor in state.get(f"snapshot-{nimg}")[0].items()}
+    pieces = [*(f"snapshot-{nimg}" for nimg in spec.snapshots), *([END] if spec.keep_state else [])]
+    tensors = {name: tensor for piece in pieces for name, tensor in state.get(piece)[0].items()}
     patiently(save_weights, out, tensors, {
         "spec": plain(spec), "resolution": resolution, "channels": channels,
         "num_classes": mixture.num_classes, "classes": classes(mixture, rows)}
-        | ({"encoded": True} if points.encoded else {}))
+        | ({"encoded": True} if points.encoded else {}) | ({"text": list(told.shape)} if told else {}))
     patiently(write_text, log, "".join(line + "\n" for line in losses))
     record.facts |= {"images_seen": spec.optimiser.nimg, "image": [resolution, channels],
                      "classes": classes(mixture, rows),

@@ -16,7 +16,7 @@ def build_network(spec: NetworkSpec, resolution: int, channels: int, num_classes
     kind = KINDS[spec.kind]
     make = kind.encoder if encoder_only else kind.build
     return make(spec, resolution=resolution, channels=channels, generator=generator, augment=augment,
-                classes=num_classes if spec.conditional else 0)
+                classes=num_classes if spec.conditional and spec.TOLD == "classes" else 0)
 
 
 def build_denoiser(spec: TrainingSpec, resolution: int, channels: int, num_classes: int,

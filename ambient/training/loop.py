@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from ambient.diffusion import schedules
-from ambient.diffusion.network import constrain, constrained, own
+from ambient.diffusion.network import Routing, constrain, constrained, own, routing
 from ambient.jobs import launch, ranks, records, stopping
 from ambient.jobs.progress import Progress, named
 from ambient.jobs.state import State
@@ -32,6 +32,7 @@ DECAYS = {"constant": lambda spec, nimg: 1.0,
           "cosine": lambda spec, nimg: schedules.cosine(nimg, spec.ramp_nimg, spec.nimg, spec.decay_to),
           "inverse_sqrt": lambda spec, nimg: schedules.inverse_sqrt(nimg, spec.decay_nimg)}
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
+Begin = Callable[[Mapping[str, Tensor]], None]
 AtMark = Callable[[int, list[dict[str, Tensor]]], None]
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
@@ -145,6 +146,16 @@ class Fit:
         return loss.item()
 
 
+def routes(layers: Sequence[Routing]) -> dict:
+    """What became of the tokens of a step in each layer that has experts, over all ranks."""
+    if not layers:
+        return {}
+    counts = torch.stack([layer.routed for layer in layers])
+    shares.add_up(counts)
+    told = [layer.told(one) for layer, one in zip(layers, counts, strict=True)]
+    return {name: [one[name] for one in told] for name in told[0]}
+
+
 class Run:
     """A training on its way: images seen, and the losses since the last line of the log."""
 
@@ -154,6 +165,7 @@ class Run:
         self.lines: list[str] = []  # of the loss log, all of them
         self.every = max(self.spec.nimg // LOG_LINES // self.spec.batch, 1) * self.spec.batch
         self.saved = time.monotonic()
+        self.routing = routing(fitting.network)
 
     def resume(self, position: int, facts: Mapping) -> None:
         """Go on from the checkpoint at a position (0: from the beginning), which says `facts`."""
@@ -179,15 +191,19 @@ class Run:
 
     def step(self, loss_of: LossOf) -> str | None:
         """One step; returns the line of the log that it completes."""
+        after = self.nimg + self.spec.batch
+        whole = after % self.every == 0 or after == self.spec.nimg
+        for layer in self.routing if whole else ():
+            layer.routed.zero_()
         with parts.noting(self.state, self.nimg, self.spec.batch, self.fitting.parts):
             self.total += self.fitting.step(loss_of, self.nimg)
         self.steps += 1
-        self.nimg += self.spec.batch
-        if self.nimg % self.every and self.nimg != self.spec.nimg:
+        self.nimg = after
+        if not whole:
             return None
         mean, self.total, self.steps = self.total / self.steps, 0.0, 0
         self.lines.append(json.dumps({"nimg": self.nimg, "loss": mean,
-                                      "lr": learning_rate(self.spec, self.nimg)}))
+                                      "lr": learning_rate(self.spec, self.nimg)} | routes(self.routing)))
         return self.lines[-1]
 
 
@@ -209,15 +225,18 @@ def agreed(why: str | None, run: Run) -> tuple[str | None, bool]:
 
 
 def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, state: State,
-        marks: tuple[int, ...], at_mark: AtMark, piece: str = "snapshot", shard: bool = False) -> list[str]:
+        marks: tuple[int, ...], at_mark: AtMark, piece: str = "snapshot", shard: bool = False,
+        begin: Begin | None = None, at_end: Callable[[dict[str, Tensor]], None] | None = None) -> list[str]:
     """Train `network` to the end, from the newest sound checkpoint of `state` if there is one.
 
     `loss_of(nimg, share)` is the loss of a share of the batch that begins after `nimg` images.
     `at_mark(nimg, averages)` is called with the averaged weights, of each width, when the images seen reach
     each mark, before the checkpoint of that mark, and puts `<piece>-<nimg>` into the state. After an
     interruption it may be called again with the same arguments. Returns the lines of the log of mean losses
-    (JSON). Of several ranks the first writes everything; with `shard` each has some rows of the weights, and
-    writes those. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with status
+    (JSON). `begin` puts into the tensors of a training that has not begun what it begins with, and `at_end`
+    is given them after the last step, whole, on the first rank.
+    Of several ranks the first writes everything; with `shard` each has some rows of the weights, and writes
+    those. Told to stop (`stopping.reason`), it finishes the step, saves and leaves with status
     `stopping.RESUME`. The state holds the end of the training when it returns.
     """
     network.train()
@@ -225,6 +244,8 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
     loss_of, number = engine.spread(network, loss_of, spec, position, least, shard)
     run = Run(named(name), Fit(network, spec, number), state)
     run.resume(position, facts)
+    if begin is not None and not position:
+        begin(run.fitting.tensors())
     progress = Progress(name, spec.nimg, run.nimg)
     with logged(run) if ranks.first() else nullcontext(lambda line: None) as write:
         lost = ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None
@@ -246,6 +267,10 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
             if why and run.nimg < spec.nimg:
                 ranks.barrier()
                 stopping.leave(f"{run.name}: stopped after {run.nimg:,} images ({why}), state saved")
+    if at_end is not None:
+        whole = {name: engine.collected(tensor) for name, tensor in run.fitting.tensors().items()}
+        if ranks.first():
+            patiently(at_end, whole)
     return run.lines
 
 

@@ -43,6 +43,12 @@ class Share:
 WHOLE = Share()  # all rows of this rank
 
 
+def add_up(counts: Tensor) -> None:
+    """Replace whole numbers by their sums over the ranks."""
+    if ranks.size() > 1:
+        distributed.all_reduce(counts)
+
+
 def average(tensors: Iterable[Tensor]) -> None:
     """Replace tensors by their mean over the ranks, in one exchange."""
     if ranks.size() == 1:

@@ -121,3 +121,47 @@ rule encode:
         "encode {wildcards.study}, {wildcards.corruption}, clean fraction {wildcards.fraction} ({wildcards.scale})"
     shell:
         "{resources.run} encode --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
+rule text_encoder:
+    """An encoder of captions to states."""
+    input:
+        unpack(reads("text_encoder")),
+    output:
+        **writes("text_encoder"),
+    log:
+        "results/{scale}/logs/text_encoder/{text_encoder}.log",
+    priority: 1
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("text_encoder"),
+    params:
+        **told("text_encoder"),
+    message:
+        "make the text encoder {wildcards.text_encoder} ({wildcards.scale})"
+    shell:
+        "{resources.run} text_encoder --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
+rule texts:
+    """The states of a dataset's captions."""
+    input:
+        unpack(reads("texts")),
+    output:
+        **writes("texts"),
+    log:
+        "results/{scale}/logs/texts/{dataset}-{text_encoder}.log",
+    priority: 1
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("texts"),
+    params:
+        **told("texts"),
+    message:
+        "encode the captions of {wildcards.dataset} by {wildcards.text_encoder} ({wildcards.scale})"
+    shell:
+        "{resources.run} texts --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

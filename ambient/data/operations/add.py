@@ -73,4 +73,4 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
     files = np.array([*kept.file_names, *added.file_names])[order].tolist() if named else None
     captions = texts.joined([(part.captions, len(part.ids)) for part in (kept, added)])
     return dataclasses.replace(mixed, names=joined(files) if named else None,
-                               captions=captions and captions.taken(order))
+                               captions=None if captions is None else captions.taken(order))

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ambient.diffusion.network import Routing
 from ambient.diffusion.networks.layers import Linear
 
 
-class Experts(nn.Module):
+class Experts(Routing):
     """E experts of two layers without biases: tokens (B, T, D) -> (B, T, D).
 
     width: D. inside: the width between an expert's layers. capacity: experts that a token has on average, in
@@ -32,6 +33,7 @@ class Experts(nn.Module):
         if not 0 < capacity <= num_experts:
             raise ValueError(f"capacity: got {capacity}, allowed: (0, {num_experts}], the number of experts")
         self.capacity = capacity
+        self.num_experts = num_experts
         self.gate = Linear(width, num_experts, generator, std)
         self.w1 = nn.Parameter(torch.empty(num_experts, width, inside).normal_(0, std, generator=generator))
         self.w2 = nn.Parameter(torch.empty(num_experts, inside, width).normal_(
@@ -56,5 +58,7 @@ class Experts(nn.Module):
         tokens = x.reshape(-1, width).index_select(0, rows.flatten()).reshape(*rows.shape, width)
         outputs = torch.bmm(F.gelu(torch.bmm(tokens, self.w1)), self.w2)
         outputs = outputs * gates.transpose(0, 1).flatten(1)[:, :, None]
+        if self.training:
+            self.count(batch, count, rows)
         total = outputs.new_zeros(batch * count, width)
         return total.index_add(0, rows.flatten(), outputs.flatten(0, 1)).reshape(x.shape)

@@ -73,10 +73,14 @@ class Spec(NetworkSpec):
     def check(self, resolution: int) -> None:
         require(resolution % self.patch == 0, "patch", self.patch,
                 f"a divisor of the side of images, {resolution}")
-        tokens = (resolution // self.patch) ** 2
-        require(self.experts_every == 0 or self.capacity * tokens >= self.num_experts, "num_experts",
-                self.num_experts, f"at most {int(self.capacity * tokens)}, so that each takes one of the "
-                f"{tokens} patches of an image of {resolution} pixels, or experts_every: 0")
+        self.check_patches((resolution // self.patch) ** 2)
+
+    def check_patches(self, count: int) -> None:
+        """Raise `SpecError` where so many patches are too few for the experts."""
+        require(count > 0, "patches", count, ">= 1")
+        require(self.experts_every == 0 or self.capacity * count >= self.num_experts, "num_experts",
+                self.num_experts, f"at most {int(self.capacity * count)}, so that each takes one of the "
+                f"{count} patches of an image, or experts_every: 0")
 
     @property
     def blocks(self) -> list[BlockWidths]:

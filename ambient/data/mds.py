@@ -1,0 +1,99 @@
+"""MDS, the format of mosaicml-streaming: columns of samples in binary shards, described by `index.json`.
+
+A shard is: uint32 n; uint32 offsets[n + 1] from its begin; a description; the samples. A sample is one uint32
+length for each column of variable size, then the columns' bytes, in the order of their names. All numbers are
+little-endian. Pickled columns are never read.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+NUMBER = struct.Struct("<I")
+INDEX = "index.json"
+
+
+def pieces(content: bytes, sizes: list[int | None]) -> list[bytes]:
+    """The columns' bytes of a sample. Raises `ValueError` where they don't fill it."""
+    variable = [i for i, size in enumerate(sizes) if size is None]
+    first = NUMBER.size * len(variable)
+    if len(content) < first:
+        raise ValueError("is cut short")
+    lengths = dict(zip(variable, struct.unpack_from(f"<{len(variable)}I", content), strict=True))
+    found, place = [], first
+    for i, size in enumerate(sizes):
+        length = lengths.get(i, size)
+        found.append(content[place:place + length])
+        place += length
+    if place != len(content):
+        raise ValueError(f"has {len(content)} bytes, its columns {place}")
+    return found
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: `name` in its folder, `columns` their names, and where each sample lies in the file."""
+
+    name: str
+    path: Path
+    columns: dict[str, str]  # name -> encoding, in the file's order
+    sizes: list[int | None]
+    offsets: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def sample(self, number: int) -> dict[str, bytes]:
+        """The bytes of each column of a sample. Raises `ValueError` naming it where they are damaged."""
+        first, end = self.offsets[number:number + 2]
+        with open(self.path, "rb") as file:
+            file.seek(first)
+            content = file.read(end - first)
+        try:
+            if len(content) != end - first:
+                raise ValueError("is cut short")
+            return dict(zip(self.columns, pieces(content, self.sizes), strict=True))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: sample {number} {error}") from None
+
+
+def shards(folder: Path, path_of: Callable[[str], Path]) -> list[Shard]:
+    """The shards that a folder's index names; `path_of` gives the path of a file by its name.
+
+    Raises `ValueError` naming what is damaged, compressed, or of another format.
+    """
+    try:
+        index = json.loads(path_of(INDEX).read_bytes())
+        described = index["shards"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{folder}: no {INDEX} of MDS shards in it ({error})") from None
+    return [shard(folder, about, path_of) for about in described]
+
+
+def shard(folder: Path, about: Any, path_of: Callable[[str], Path]) -> Shard:
+    """One shard by its entry of the index."""
+    try:
+        name = PurePosixPath(about["raw_data"]["basename"]).as_posix()
+        form, compression, count = about["format"], about["compression"], int(about["samples"])
+        columns = dict(zip(about["column_names"], about["column_encodings"], strict=True))
+        sizes = list(about["column_sizes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: {INDEX} has an entry that describes no shard ({error})") from None
+    if form != "mds" or compression is not None:
+        raise ValueError(f"{folder}: {name} has format {form} and compression {compression}, allowed: mds, "
+                         "uncompressed: convert it by mosaicml-streaming")
+    try:
+        with open(path_of(name), "rb") as file:
+            head = file.read(NUMBER.size * (count + 2))
+        numbers = struct.unpack(f"<{count + 2}I", head)
+    except (KeyError, OSError, struct.error) as error:
+        raise ValueError(f"{folder}: {name} is missing or cut short ({error})") from None
+    offsets = numbers[1:]
+    if numbers[0] != count or list(offsets) != sorted(offsets):
+        raise ValueError(f"{folder}: {name} says that it has {numbers[0]} samples, {INDEX} {count}")
+    return Shard(name, path_of(name), columns, sizes, offsets)

@@ -1,0 +1,75 @@
+"""Images with a caption each, as archives for text-to-image training hold them: bytes beside a text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ambient.data.pictures import Unreadable, opened, plain
+from ambient.data.readers import Reading
+from ambient.data.squares import CROPS
+from ambient.jobs.progress import Progress
+from ambient.specs import DatasetSpec
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample: its name in errors, its caption, and what gives the bytes of its image file."""
+
+    name: str
+    caption: str
+    content: Callable[[], bytes]
+
+
+def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_from: str) -> Reading:
+    """Those pairs that can be used, as a source gives them: an id is the place among all pairs.
+
+    An image whose shorter side is below the resolution, or whose caption is empty, is left out and counted.
+    Raises `ValueError` naming an image that can't be decoded: when its head is read, or its pixels.
+    """
+    if not pairs:
+        raise ValueError(f"{path}: no image with a caption in it")
+    left_out, converted = Counter(), Counter()
+    progress, rows = Progress("look", len(pairs)), []
+    for row, pair in enumerate(pairs):
+        small = naming(path, pair, lambda content: min(opened(content).size) < spec.resolution)
+        reason = f"smaller than {spec.resolution} pixels" if small else (
+            None if pair.caption.strip() else "images without a caption")
+        if reason is None:
+            rows.append(row)
+        else:
+            left_out[reason] += 1
+        progress.update(row + 1)
+    if not rows:
+        raise ValueError(f"{path}: none of {len(pairs)} images can be used: {dict(left_out)}")
+
+    def images(wanted: np.ndarray) -> Iterator[np.ndarray]:
+        for row in wanted.tolist():
+            yield naming(path, pairs[row], lambda content: pixels(content, spec, crop, converted))
+
+    return Reading(np.full(len(pairs), -1), {}, "none (captions)", spec.resolution, spec.channels, images,
+                   converted, left_out, rows=np.array(rows), files=[pairs[row].name for row in rows],
+                   captions=[pairs[row].caption for row in rows], captions_from=read_from)
+
+
+def naming(path: Path, pair: Pair, of: Callable[[bytes], object]):
+    """What `of` makes of an image file. Raises `ValueError` with its name where it is no image."""
+    try:
+        return of(pair.content())
+    except Unreadable as error:
+        raise ValueError(f"{path}: the image of {pair.name} is {error}: take the sample out, or repair "
+                         "it") from None
+
+
+def pixels(content: bytes, spec: DatasetSpec, crop: str, converted: Counter[str]) -> np.ndarray:
+    """An image file as uint8 (C, H, H); what was done is counted."""
+    image, done = plain(content, spec.channels, spec.resolution)
+    converted.update(done)
+    if image.width != image.height:
+        converted[f"{'padded' if crop == 'pad' else 'cropped'} to a square ({crop})"] += 1
+    square = np.asarray(CROPS[crop](image, spec.resolution))
+    return square[None] if spec.channels == 1 else square.transpose(2, 0, 1)

@@ -1,0 +1,51 @@
+"""Source `prompts`: captions without images, which samples are drawn for, in the order of their file.
+
+A text file has one a line; a table (.csv, .jsonl) has a column `text`, `caption` or `prompt`, as GenEval's
+`evaluation_metadata.jsonl` has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ambient.data.sources import images
+from ambient.specs import DatasetSpec
+from ambient.specs.strict import require
+
+if TYPE_CHECKING:
+    from ambient.data.raw import Raw
+    from ambient.data.readers import Reading
+
+
+@dataclass(frozen=True)
+class Spec(DatasetSpec):
+    """`resolution` and `channels` are those of the images that are drawn for them."""
+
+    HAS_CLASSES: ClassVar[bool] = False
+    captioned: ClassVar[bool] = True
+    HAS_IMAGES: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.padding == 0, "padding", self.padding, "0: there are no images")
+
+
+locate = images.locate
+
+
+def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
+    """All captions. Raises `ValueError` naming the line of one that is empty."""
+    from ambient.data.caption_files import texts_of
+    from ambient.data.readers import Reading
+
+    if raw.is_folder:
+        raise ValueError(f"{raw.path}: a folder, allowed: a file of captions, .txt, .csv or .jsonl")
+    name, = raw.files
+    captions = texts_of(raw.in_parts(name))
+    rows = np.arange(len(captions))
+    return Reading(np.full(len(captions), -1), {}, "none (captions alone)", spec.resolution, spec.channels,
+                   None, rows=rows, captions=captions, captions_from=name)

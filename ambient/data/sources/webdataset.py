@@ -1,0 +1,85 @@
+"""Source `webdataset`: tars in which the files of a sample follow each other and share a name.
+
+`000123.jpg` and `000123.txt` are a sample: its key is the name to the first dot of its last part. The caption
+is the text file, or the entry `caption`, `text` or `prompt` of a JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ambient.data.sources import images
+from ambient.specs import DatasetSpec
+
+if TYPE_CHECKING:
+    from ambient.data.pairs import Pair
+    from ambient.data.raw import Raw
+    from ambient.data.readers import Reading
+    from ambient.data.tars import Tar
+
+IMAGES = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(DatasetSpec):
+    """`path` is a tar or a folder of tars, read in the order of their names."""
+
+    CONVERTS: ClassVar[bool] = True
+    HAS_CLASSES: ClassVar[bool] = False
+    captioned: ClassVar[bool] = True
+
+    crop: Literal["centre", "pad", "adm"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+
+
+locate = images.locate
+
+
+def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
+    """The samples of all tars. Raises `ValueError` naming one that lacks its image or its caption."""
+    from ambient.data.pairs import reading
+    from ambient.data.tars import Tar
+
+    shards = [name for name in sorted(raw.files) if name.endswith(".tar")]
+    if not shards:
+        raise ValueError(f"{raw.path}: neither a tar nor a folder of tars")
+    pairs = [pair for name in shards for pair in samples(name, Tar(raw.in_parts(name)))]
+    return reading(spec, spec.crop, pairs, raw.path, "the tars")
+
+
+def samples(shard: str, tar: Tar) -> list[Pair]:
+    """The samples of one tar, in its order."""
+    from ambient.data.pairs import Pair
+
+    parts: dict[str, dict[str, str]] = {}
+    for name in tar.sizes:
+        folder, _, last = name.rpartition("/")
+        key, _, suffix = last.partition(".")
+        parts.setdefault(f"{folder}/{key}".lstrip("/"), {})[suffix.lower()] = name
+    found = []
+    for key, files in parts.items():
+        image = next((files[suffix] for suffix in IMAGES if suffix in files), None)
+        caption = caption_of(tar, f"{shard}: {key}", files)
+        if image is None:
+            raise ValueError(f"{tar.path}: {key} has no image ({', '.join(IMAGES)}), only "
+                             f"{', '.join(sorted(files))}: take it out")
+        found.append(Pair(f"{shard}: {key}", caption, partial(tar.read, image)))
+    return found
+
+
+def caption_of(tar: Tar, name: str, files: dict[str, str]) -> str:
+    """The caption of a sample; empty where it has none. Raises `ValueError` naming what is no text."""
+    from ambient.data.caption_files import TEXTS
+
+    try:
+        if "txt" in files:
+            return tar.read(files["txt"]).decode()
+        if "json" not in files:
+            return ""
+        about = json.loads(tar.read(files["json"]))
+        return next((about[key] for key in TEXTS if isinstance(about.get(key), str)), "")
+    except (UnicodeDecodeError, ValueError, AttributeError, RecursionError):
+        raise ValueError(f"{name}: its caption is no text in UTF-8, or no JSON object of one") from None

@@ -1,0 +1,62 @@
+"""How each run is trained, and from which phase before it its training begins."""
+
+from __future__ import annotations
+
+from ambient.settings.encodings import Encodings
+from ambient.settings.resolve import mapping
+from ambient.specs import StartSpec, TrainingSpec
+from ambient.specs.strict import build, plain, require
+
+
+class Trainings(Encodings):
+    """The stages of a scale, with those that train."""
+
+    def training(self, run: str, seed: int) -> TrainingSpec:
+        """The specification of the `train` stage."""
+        found, key = self.run(run), self.training_key(run)
+        values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
+        if values.get("start") is not None:
+            values["start"] = plain(self.start(run, seed, mapping(values["start"], f"{key}.start")))
+        return build(TrainingSpec, values, f"studies.{found.study}.training")
+
+    def training_key(self, run: str) -> str:
+        """The dotted key under which stands how a run is trained: its own, or its study's."""
+        found = self.run(run)
+        return f"runs.{run}.training" if found.overrides["training"] else f"studies.{found.study}.training"
+
+    def phase_before(self, run: str) -> str | None:
+        """The run whose training a run's begins from; None where it begins from initial weights."""
+        found = self.run(run)
+        start = self.section(found.study, "training", found.overrides["training"]).get("start")
+        return None if start is None else mapping(start, f"{self.training_key(run)}.start").get("run")
+
+    def phases_before(self, run: str) -> list[str]:
+        """The runs before a run, the nearest first. Raises `SpecError` for one that begins from itself."""
+        found, name = [], self.phase_before(run)
+        while name is not None:
+            where = f"{self.training_key(([run, *found])[-1])}.start.run"
+            self.entry("runs", name, where)
+            require(self.run(name).trained == name, where, name, "a run with a training of its own")
+            require(name not in (run, *found), where, name, "a run that does not begin from this one")
+            found.append(name)
+            name = self.phase_before(name)
+        return found
+
+    def start(self, run: str, seed: int, values: dict) -> StartSpec:
+        """The phase that a run begins from, of an entry `{run: NAME, nimg: ..., moments: ...}`.
+
+        Raises `SpecError` for a snapshot that it does not have, or moments that it does not keep.
+        """
+        where, phase = f"{self.training_key(run)}.start", self.phases_before(run)[0]
+        before, study = self.training(phase, seed), self.study(self.run(phase).study)
+        require(seed in study.training_seeds, f"{where}.run", phase,
+                f"a run that is trained with the seed {seed}, as {run} is")
+        nimg = values.get("nimg") or before.snapshots[-1]
+        require(nimg in before.snapshots, f"{where}.nimg", nimg,
+                f"null (the last), or a snapshot of {phase}: {', '.join(map(str, before.snapshots))}")
+        moments = values.get("moments", False)
+        kept = before.keep_state and nimg == before.snapshots[-1]
+        require(not moments or kept, f"{where}.moments", moments,
+                f"false, or the last snapshot of a run with keep_state: true; {phase}: {before.keep_state}")
+        return build(StartSpec, {key: one for key, one in values.items() if key not in ("run", "seen")} | {
+            "nimg": nimg, "moments": moments, "seen": before.seen + nimg}, where)

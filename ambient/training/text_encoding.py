@@ -1,0 +1,53 @@
+"""From captions to the states that a denoiser is told, by a text encoder of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ambient.specs import TextEncoderSpec
+from ambient.specs.strict import build
+from ambient.storage.files import naming
+from ambient.training import text_encoders
+from ambient.training.weights import read_description, read_weights
+
+TOGETHER = 64  # captions encoded at once
+
+
+class TextCoder(Protocol):
+    """An encoder of captions, a module of torch. It is called without gradients."""
+
+    def states(self, texts: Sequence[str]) -> Tensor:
+        """The states (N, T, D) of captions, each a function of its caption alone."""
+
+    def about(self) -> dict:
+        """Plain data that `build` of its kind needs beside the settings."""
+
+
+class TextEncoder:
+    """A stored text encoder. `coder` is the module of its kind, `about` the description in the file."""
+
+    def __init__(self, path: Path, where: torch.device) -> None:
+        """Raises `ValueError` naming a file that holds no text encoder."""
+        self.path, self.about = path, read_description(path)
+        with naming(path):
+            self.spec = build(TextEncoderSpec, self.about["spec"], "the text encoder's specification")
+            self.coder = text_encoders.KINDS[self.spec.kind].build(self.spec, self.about["coder"])
+            self.coder.load_state_dict(read_weights(path))
+        self.coder.to(where).eval()
+
+    @torch.no_grad()
+    def states(self, texts: Sequence[str]) -> np.ndarray:
+        """The states of captions, float16 (N, T, D). Raises `ValueError` naming one that is not finite."""
+        parts = [self.coder.states(texts[first:first + TOGETHER]).cpu().numpy().astype(np.float16)
+                 for first in range(0, len(texts), TOGETHER)]
+        found = np.concatenate(parts)
+        if bad := np.flatnonzero(~np.isfinite(found).all(axis=(1, 2))).tolist():
+            raise ValueError(f"{self.path}: the states of the caption {texts[bad[0]]!r:.60} are not finite "
+                             "in float16")
+        return found

@@ -1,0 +1,220 @@
+"""Captions in stored data: read by each source, kept once each, carried through mixtures, refused by name."""
+
+import json
+import struct
+import tarfile
+from io import BytesIO
+
+import numpy as np
+import pytest
+from raw_images import PIXELS, encoded, make_folder, prepared
+from t2i_vectors import REFERENCE, needs_reference
+from t2i_vectors import read as vectors
+
+from ambient.annotation.levels import Inputs
+from ambient.annotation.methods import by_source
+from ambient.data import mds, texts
+from ambient.data.annotations import Annotations
+from ambient.data.datasets import Dataset, read, write
+from ambient.data.texts import Texts
+from ambient.jobs.stage import Record
+from ambient.specs import DatasetSpec, MixtureSpec
+from ambient.specs.strict import plain
+from ambient.stages import prepare
+from ambient.stages.combine import combine
+from ambient.stages.corrupt import mix
+
+SAID = ["a red kite", "zwei  Drachen\n", "a red kite", None, "naïve 🪁", ""]
+KEPT = ["a red kite", "zwei Drachen", "a red kite", None, "naïve 🪁", ""]
+IMAGES = PIXELS.transpose(0, 3, 1, 2)
+
+
+def captioned(captions=SAID, first=0):
+    count = len(captions)
+    return Dataset(IMAGES[:count], np.full(count, -1), np.arange(first, first + count),
+                   captions=Texts.of(captions))
+
+
+def test_distinct_captions_are_kept_once_and_survive_the_file(tmp_path):
+    write(tmp_path / "d", captioned())
+    found = read(tmp_path / "d")
+    assert found.captions.of_images() == KEPT and found.captions.texts == sorted({*KEPT} - {None})
+    assert len(found.captions) == 4 and found.captions.rows.tolist() == [1, 3, 1, texts.NONE, 2, 0]
+    some = found.taken(np.array([4, 0, 4])[:2][::-1])
+    assert some.captions.of_images() == [KEPT[0], KEPT[4]] and len(some.captions) == 2
+    digests = found.captions.digests()
+    assert digests.shape == (4, 16) and len(np.unique(digests, axis=0)) == 4
+
+
+def test_a_list_of_prompts_has_no_images(tmp_path):
+    write(tmp_path / "d", Dataset(None, np.full(2, -1), np.arange(2), captions=Texts.of(["b", "a"])))
+    assert read(tmp_path / "d").captions.of_images() == ["b", "a"]
+    with pytest.raises(ValueError, match="1 captions for 6 images"):
+        Dataset(IMAGES, np.full(6, -1), np.arange(6), captions=Texts.of(["a"]))
+    with pytest.raises(ValueError, match="do not end where"):
+        Texts(np.zeros(3, np.uint8), np.array([2]), np.array([0]))
+
+
+def test_mixtures_carry_captions(tmp_path):
+    data, other = captioned(), captioned(["b", "a red kite"])
+    half = mix(MixtureSpec(0.5, 0, "gaussian_blur", {"sigma_px": 1.0}), data)
+    assert half.captions.of_images() == KEPT and 0 < half.corrupted.sum() < 6
+    fewer = mix(MixtureSpec(0.5, 0), data)
+    assert fewer.captions.of_images() == [KEPT[i] for i in fewer.ids]
+    both = mix(MixtureSpec(1.0, 0, "add", {"dataset": "others"}), data, other)
+    assert both.captions.of_images() == [*KEPT, "b", "a red kite"] and len(both.captions) == 5
+    bare = Dataset(IMAGES[:2], np.full(2, -1), np.arange(2))
+    some = mix(MixtureSpec(1.0, 0, "add", {"dataset": "others"}), data, bare)
+    assert some.captions.of_images() == [*KEPT, None, None]
+    levels = [Annotations(one.ids, np.zeros(len(one.ids)), np.zeros(len(one.ids))) for one in (both, some)]
+    together, _ = combine([(both, levels[0]), (some, levels[1])])
+    assert together.captions.of_images() == [*KEPT, "b", "a red kite"]
+
+
+def test_the_level_of_added_images_is_that_of_their_source():
+    spec = DatasetSpec("images", 8, 3, sigma_min=2.0, licence="CC0")
+    assert "sigma_min" not in plain(spec.portable()) and plain(spec.portable())["licence"] == "CC0"
+    levels = by_source.annotate(AnnotationOf(2.0), None, Inputs(), None)
+    assert (levels.sigma_min, levels.sigma_max) == (2.0, 0.0)
+    with pytest.raises(ValueError, match="sigma_min"):
+        by_source.annotate(AnnotationOf(None), None, Inputs(), None)
+
+
+class AnnotationOf:
+    """What the method reads of its specification."""
+
+    def __init__(self, sigma_min):
+        self.sigma_min = sigma_min
+
+
+# --- sources --------------------------------------------------------------------------------------------
+
+PHOTOS = {"a.png": encoded(PIXELS[0]), "a.txt": b"a red  kite\n", "b.png": encoded(PIXELS[1]),
+          "c.png": encoded(PIXELS[2]), "c.txt": "naïve".encode()}
+
+
+def test_photographs_with_a_text_beside_each(tmp_path):
+    spec = DatasetSpec("photos", 8, 3, crop="centre", captions="beside")
+    data, record = prepared(spec, make_folder(tmp_path / "in", PHOTOS), tmp_path)
+    assert data.captions.of_images() == ["a red kite", "naïve"] and data.ids.tolist() == [0, 2]
+    np.testing.assert_array_equal(data.images, IMAGES[[0, 2]])
+    assert record.facts["captions"] == 2 and record.facts["captions_from"] == "NAME.txt beside each image"
+    assert record.facts["left_out"] == {"images without a caption": 1}
+    uncaptioned, record = prepared(DatasetSpec("photos", 8, 3, crop="centre"), tmp_path / "in", tmp_path)
+    assert uncaptioned.captions is None and "captions" not in record.facts
+
+
+def test_photographs_with_a_table(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("file,caption\nb.png,b\na.png,\n")
+    spec = DatasetSpec("photos", 8, 3, crop="centre", captions="table", table=str(table))
+    portable, record = spec.portable(), Record()
+    assert portable.table is None and portable.table_sha256 and spec.captioned
+    raw = make_folder(tmp_path / "in", {name: one for name, one in PHOTOS.items() if name.endswith(".png")})
+    prepare.main(portable, record, raw=raw, out=tmp_path / "out", table=table)
+    assert read(tmp_path / "out").captions.of_images() == ["b"]
+    assert [one["name"] for one in record.outside] == ["raw", "table"]
+    table.write_text("file,caption\nb.png,c\n")
+    with pytest.raises(ValueError, match="changed since the configuration was read"):
+        prepare.main(portable, Record(), raw=raw, out=tmp_path / "out", table=table)
+
+
+def tar_of(path, files):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, BytesIO(content))
+    return path
+
+
+SHARDS = {"0.tar": {"x/1.png": PHOTOS["a.png"], "x/1.txt": b"one", "x/2.png": PHOTOS["b.png"],
+                    "x/2.json": json.dumps({"width": 8, "prompt": "two"}).encode()},
+          "1.tar": {"1.png": PHOTOS["c.png"], "1.txt": b" ", "3.png": encoded(PIXELS[3, :7]),
+                    "3.txt": b"three", "4.png": encoded(PIXELS[4]), "4.txt": b"four"}}
+
+
+def shards_at(folder, changes=()):
+    for name, files in SHARDS.items():
+        tar_of(folder / name, files | dict(changes) if name == "1.tar" else files)
+    return folder
+
+
+def test_tars_of_a_webdataset(tmp_path):
+    spec = DatasetSpec("webdataset", 8, 3)
+    data, record = prepared(spec, shards_at(tmp_path / "in"), tmp_path)
+    assert data.captions.of_images() == ["one", "two", "four"] and data.ids.tolist() == [0, 1, 4]
+    np.testing.assert_array_equal(data.images, IMAGES[[0, 1, 4]])
+    assert record.facts["left_out"] == {"images without a caption": 1, "smaller than 8 pixels": 1}
+    assert data.file_names[0] == "0.tar: x/1"
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"4.png": b"no image"}, "the image of 1.tar: 4 is damaged"),
+    ({"4.png": PHOTOS["a.png"][:90]}, "the image of 1.tar: 4 is damaged or cut short"),
+    ({"5.txt": b"five"}, "5 has no image"), ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text")])
+def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        prepared(DatasetSpec("webdataset", 8, 3), shards_at(tmp_path / "in", changes), tmp_path)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def mds_of(folder, rows, image="jpg", encoding="jpeg"):
+    """A folder of one shard, written by the format's description."""
+    columns = {"caption": "str", image: encoding}
+    bodies = [struct.pack("<2I", *(len(row[name]) for name in columns)) + b"".join(map(row.get, columns))
+              for row in rows]
+    head, about = 4 * (len(rows) + 2), b"{}"
+    ends = np.cumsum([head + len(about), *map(len, bodies)]).astype("<u4")
+    shard = struct.pack("<I", len(rows)) + ends.tobytes() + about + b"".join(bodies)
+    index = {"version": 2, "shards": [{
+        "column_names": list(columns), "column_encodings": list(columns.values()),
+        "column_sizes": [None, None], "compression": None, "format": "mds", "hashes": [],
+        "samples": len(rows), "size_limit": 67108864,
+        "raw_data": {"basename": "3/shard.00000.mds", "bytes": len(shard), "hashes": {}}, "version": 2,
+        "zip_data": None}]}
+    return make_folder(folder, {"index.json": json.dumps(index).encode(), "3/shard.00000.mds": shard})
+
+
+def test_shards_of_mds(tmp_path):
+    rows = [{"caption": b"one", "jpg": PHOTOS["a.png"]}, {"caption": b"two", "jpg": PHOTOS["b.png"]}]
+    folder = mds_of(tmp_path / "in", rows)
+    data, _ = prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
+    assert data.captions.of_images() == ["one", "two"]
+    np.testing.assert_array_equal(data.images, IMAGES[:2])
+    with pytest.raises(ValueError, match="has no column 'image'"):
+        prepared(DatasetSpec("mds", 8, 3, image="image"), folder, tmp_path)
+    shard = folder / "3/shard.00000.mds"
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="3/shard.00000.mds: sample 1 is cut short"):
+        prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
+
+
+@needs_reference
+def test_mds_as_its_own_library_writes_it():
+    known, folder = vectors("mds"), REFERENCE / "mds"
+    found = [one.sample(i) for one in mds.shards(folder, lambda name: folder / name) for i in range(len(one))]
+    assert len(found) == len(known["samples"]) == 11
+    for sample, expected in zip(found, known["samples"], strict=True):
+        assert sample["caption"].decode() == expected["caption"]
+        for name in known["shapes"]:
+            np.testing.assert_array_equal(np.frombuffer(sample[name], "<f2"),
+                                          np.array(expected[name], np.float16).ravel())
+
+
+def test_prompts_keep_their_order(tmp_path):
+    spec = DatasetSpec("prompts", 8, 3)
+    (tmp_path / "p.txt").write_text("b\na  cat\nb\n")
+    data, record = prepared(spec, tmp_path / "p.txt", tmp_path)
+    assert data.images is None and data.captions.of_images() == ["b", "a cat", "b"]
+    assert record.facts["captions"] == 2
+    rows = [{"tag": "colors", "include": [], "prompt": "a photo of a red dog"}, {"prompt": "two cats"}]
+    (tmp_path / "g.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert prepared(spec, tmp_path / "g.jsonl", tmp_path)[0].captions.of_images() == [
+        row["prompt"] for row in rows]
+    (tmp_path / "c.csv").write_text('id,caption\n1,"a dog,\non grass"\n')
+    assert prepared(spec, tmp_path / "c.csv", tmp_path)[0].captions.of_images() == ["a dog, on grass"]
+    (tmp_path / "p.txt").write_text("b\n\na\n")
+    with pytest.raises(ValueError, match="p.txt, line 2: got '', allowed: a caption"):
+        prepared(spec, tmp_path / "p.txt", tmp_path)
