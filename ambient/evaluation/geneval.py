@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
-RELATIONS = ("left of", "right of", "above", "below")
+from ambient.data.prompt_forms import RELATIONS, TASKS
+
 SPLIT = 0.5  # of a unit offset: from here on a direction is named
 COINCIDENT = 1e-3  # pixels: offsets below this have no direction
 
@@ -185,3 +185,9 @@ def geneval_score(right: Mapping[str, Sequence[bool]]) -> dict[str, Share]:
     return shares | {"overall": Share(
         sum(one.share for one in shares.values()) / len(shares),
         math.sqrt(sum(one.standard_error**2 for one in shares.values())) / len(shares))}
+
+
+def of_tasks(prompts: Sequence[Prompt], right: Sequence[bool]) -> dict[str, list[bool]]:
+    """What `geneval_score` takes: of each task that there is, whether each of its images is right."""
+    return {task: [bool(one) for prompt, one in zip(prompts, right, strict=True) if prompt.task == task]
+            for task in TASKS if any(prompt.task == task for prompt in prompts)}

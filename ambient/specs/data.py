@@ -65,7 +65,7 @@ class DatasetSpec(OfKinds):
     HAS_IMAGES: ClassVar[bool] = True  # false for a list of captions alone
 
     #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`;
-    #: with captions: `webdataset`, `mds`, `prompts`, `photos`
+    #: with captions: `webdataset`, `mds`, `prompts`, `photos`, `scenes`
     source: str
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)

@@ -77,6 +77,7 @@ class TextEncoderSpec(OfKinds):
 
     KINDS: ClassVar[Kinds] = Kinds("ambient.training.text_encoders")
     LEARNS: ClassVar[bool] = False  # from captioned images of the workflow; else its weights are from outside
+    SEES: ClassVar[bool] = False  # images, too, so that it tells how near an image is to a caption
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str | None] = None  # how its weights are had, where they come from outside
 

@@ -1,0 +1,103 @@
+"""The model of images and texts: its loss by hand, what it learns of scenes, and what is refused."""
+
+import dataclasses
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ambient.data import sources
+from ambient.data.datasets import Dataset
+from ambient.data.texts import Texts
+from ambient.diffusion.networks.contrastive import matching_loss
+from ambient.jobs.identity import Identity
+from ambient.jobs.state import State
+from ambient.specs import DatasetSpec, TextEncoderSpec
+from ambient.specs.strict import SpecError, build
+from ambient.training import text_encoders
+from ambient.training.contrasting import captions_of
+
+KIND = text_encoders.KINDS["contrastive"]
+SPEC = TextEncoderSpec("contrastive", nimg=64 * 50, batch=64, channels=16, image_channels=8, features=16,
+                       layers=1, lr=4e-3)
+
+
+def scenes(number, **settings):
+    spec = DatasetSpec("scenes", 8, 3, num_images=number, **settings)
+    return sources.KINDS["scenes"].draw(spec)
+
+
+def learnt(spec, data, folder):
+    record = SimpleNamespace(facts={})
+    state = State(folder, Identity("text_encoder", {}))
+    return KIND.make(spec, record, data=data, weights=None, state=state), record.facts
+
+
+def test_the_loss_by_hand():
+    """Three pairs of which two have one text: each of those is right for both, by a half."""
+    similar = torch.tensor([[2.0, 1.0, 0.0], [0.5, 0.0, 1.0], [0.0, -1.0, 3.0]])
+    texts = torch.tensor([4, 4, 7])
+    wanted = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    s = similar.numpy().astype(float)
+    rows = s - np.log(np.exp(s).sum(axis=1, keepdims=True))
+    columns = s.T - np.log(np.exp(s.T).sum(axis=1, keepdims=True))
+    by_hand = -((wanted * rows).sum() + (wanted * columns).sum()) / 6
+    assert matching_loss(similar, texts).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_it_learns_which_caption_an_image_has(tmp_path):
+    """Of coloured single shapes: held-out images are nearer to their own captions than to others."""
+    data = scenes(600, grid=1, forms=("colors",), colours=("red", "green", "blue"))
+    model, facts = learnt(SPEC, data, tmp_path)
+    assert facts["captions"] == 30 and facts["held_out_images"] == 60
+    assert facts["cosine"] > facts["cosine_of_others"] + 0.3
+    assert facts["accuracy"] > 5 * facts["chance"]
+    captions = data.captions.of_images()
+    cosines = model.cosines(data.images[:60], captions[:60])
+    assert cosines.mean() > model.cosines(data.images[:60], captions[60:120]).mean() + 0.3
+    again = KIND.build(SPEC, model.about())
+    again.load_state_dict(model.state_dict())
+    np.testing.assert_allclose(again.eval().cosines(data.images[:60], captions[:60]), cosines, atol=1e-6)
+
+
+def test_states_are_functions_of_their_caption_alone():
+    model = KIND.build(SPEC, {"channels": 3, "vocabulary": ["a", "red", "star"]}).eval()
+    one = model.states(["a red star"])
+    assert one.shape == (1, 8, 16)
+    torch.testing.assert_close(model.states(["a star", "a red  star"])[1:], one)
+    assert (model.states(["a star"]) - one).abs().max() > 0.01
+    features = model.image_features(np.zeros((2, 3, 16, 16), np.uint8))
+    assert features.shape == (2, 16) and torch.equal(features[0], features[1])
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("a blue star", "the word 'blue' is in no caption of the training, allowed: a, red, star"),
+    ("a a a a a a a a a", "9 words, allowed: at most 8")])
+def test_other_captions_are_refused(text, said):
+    model = KIND.build(SPEC, {"channels": 3, "vocabulary": ["a", "red", "star"]})
+    with pytest.raises(ValueError, match=re.escape(said)):
+        model.states([text])
+
+
+def test_what_it_can_not_learn_from_is_refused(tmp_path):
+    data = Dataset(np.zeros((2, 3, 16, 16), np.uint8), np.zeros(2, int), np.arange(2))
+    with pytest.raises(ValueError, match="image 0 has no caption: a model of images and texts"):
+        captions_of(data)
+    some = dataclasses.replace(data, captions=Texts.of(["a star", None]))
+    with pytest.raises(ValueError, match="image 1 has no caption"):
+        captions_of(some)
+    long = dataclasses.replace(data, captions=Texts.of(["a b c d e f g h i"] * 2))
+    with pytest.raises(ValueError, match="has 9 words, allowed: at most tokens = 8"):
+        learnt(SPEC, long, tmp_path)
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"channels": 18}, "channels: got 18, allowed: a multiple of heads = 4"),
+    ({"tokens": 0}, "tokens: got 0"),
+    ({"image_channels": 12}, "image_channels: got 12"), ({"batch": 1}, "batch: got 1"),
+    ({"layers": 0}, "layers: got 0")])
+def test_settings_are_held_to_their_ranges(changed, said):
+    with pytest.raises(SpecError, match=re.escape(said)):
+        build(TextEncoderSpec, {"kind": "contrastive", "nimg": 640, "batch": 64} | changed, "t")
