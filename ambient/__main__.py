@@ -13,6 +13,7 @@ COMMANDS = {"new": "look at a folder of images, good and bad, and write a scale 
             "doctor": "say what a scale or one target needs and costs, and what is missing for it",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs",
             "sample": "images of a trained run as PNG files, with a contact sheet",
+            "generate": "images of captions of your own by a trained run, as PNG files",
             "annotate": "sigma_min of new images by a trained noise classifier",
             "export": "a run's weights with a model card, in a folder or on a hub",
             "score": "anybody's images under a table's protocol, as a row from outside",
@@ -23,6 +24,7 @@ MODULES = {"new": "ambient.commands.new",
            "prune": "ambient.audit.prune", "crate": "ambient.audit.crate",
            "doctor": "ambient.cluster.doctor", "efficiency": "ambient.cluster.efficiency",
            "sample": "ambient.commands.sample",
+           "generate": "ambient.commands.generate",
            "annotate": "ambient.commands.annotate", "export": "ambient.commands.export",
            "score": "ambient.commands.score"}
 

@@ -89,6 +89,16 @@ def train_edm2(stop, *given):
     tiny.run_training(*given, edm2())
 
 
+def train_told(captioned, annotations, folder):
+    """A training that is told captions."""
+    from ambient.stages import train
+    from tests import tiny
+
+    train.main(tiny.TOLD, tiny.RECORD, data=captioned / "data", annotations=annotations,
+               texts=[captioned / "texts"], state=tiny.kept(folder / "state"),
+               out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
+
+
 def losses_with_an_unused_weight(path):
     """Two steps of a network of which no loss uses one layer: (losses, weights), written to `path`."""
     import torch

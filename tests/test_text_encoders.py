@@ -13,7 +13,7 @@ from t2i_vectors import read as known
 
 from ambient.data import bpe, text_states
 from ambient.data.datasets import Dataset, write
-from ambient.data.text_states import Told
+from ambient.data.text_states import told
 from ambient.data.texts import Texts
 from ambient.diffusion.networks.text_tower import TextTower
 from ambient.jobs.identity import Identity
@@ -131,24 +131,24 @@ def test_each_distinct_caption_is_encoded_once(stored):
     found, encoder = text_states.read(path / "texts"), TextEncoder(path / "encoder", torch.device("cpu"))
     np.testing.assert_array_equal(found.states, encoder.states(["a cat", "b cat"]))
     captions = Texts.of(["b cat", None, "a cat"])
-    told = Told(captions, [path / "texts"])[np.array([2, 0, 1, 0])]
-    assert told.dtype == np.float16 and not told[2].any()  # the null caption is zeros, not the empty text's
-    np.testing.assert_array_equal(told[[0, 1, 3]], encoder.states(["a cat", "b cat", "b cat"]))
+    states = told(captions, [path / "texts"])[np.array([2, 0, 1, 0])]
+    assert states.dtype == np.float16 and not states[2].any()  # zeros, not the empty text's
+    np.testing.assert_array_equal(states[[0, 1, 3]], encoder.states(["a cat", "b cat", "b cat"]))
     assert np.abs(encoder.states([""])).max() > 0.1
 
 
 def test_states_of_other_captions_or_encoders_are_refused(stored, tmp_path):
     path, _ = stored
-    with pytest.raises(ValueError, match="has no states of the caption 'a dog', of 1 in all"):
-        Told(Texts.of(["a cat", "a dog"]), [path / "texts"])
+    with pytest.raises(ValueError, match="no states of the caption 'a dog', 1 in all"):
+        told(Texts.of(["a cat", "a dog"]), [path / "texts"])
     other = Texts.of(["a dog"])
     text_states.write(tmp_path / "o", other.digests(), (6, 9), [np.zeros((1, 6, 9), np.float16)])
     with pytest.raises(ValueError, match="of another text encoder"):
-        Told(other, [path / "texts", tmp_path / "o"])
+        told(other, [path / "texts", tmp_path / "o"])
     both = Texts.of(["a dog", "a cat"])
     text_states.write(tmp_path / "o", other.digests(), (6, 8), [np.ones((1, 6, 8), np.float16)])
-    told = Told(both, [path / "texts", tmp_path / "o"])[np.arange(2)]
-    assert (told[0] == 1).all() and told[1].any() and not (told[1] == 1).all()
+    states = told(both, [path / "texts", tmp_path / "o"])[np.arange(2)]
+    assert (states[0] == 1).all() and states[1].any() and not (states[1] == 1).all()
 
 
 @pytest.mark.parametrize("change, message", [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ambient.audit.drawn import OF_ROW, check_drawn, check_latents, drawn_as, target_of
+from ambient.audit.drawn import OF_ROW, check_drawn, check_latents, check_told, drawn_as, target_of
 from ambient.audit.traces import (
     Loose,
     Results,
@@ -221,6 +221,7 @@ def check_images(results: Results, run: Run, row: RowSpec, summary: Result) -> N
     elif parent(results, annotations, "data", "corrupt") is not data:
         raise Loose(f"trained on {data.path}, which {annotations.path} does not annotate")
     check_latents(results, run, run.denoiser, data)
+    check_told(results, run, run.denoiser)
     mixture = parent(results, annotations, "data", "corrupt")
     check_mixture(results, mixture, row)
     target = target_of(results, run)

@@ -25,7 +25,9 @@ from ambient.storage.regular import sha256
 from ambient.storage.text import first_line
 
 TEXTS = (".csv", ".json", ".jsonl")
-LEAVES = {name for name, stage in STAGES.items() if not stage.reads}  # they read no file of the tree
+# They may read no file of the tree: what they make comes from outside, or is drawn.
+LEAVES = {name for name, stage in STAGES.items()
+          if not stage.reads or stage.outside and stage.optional.issuperset(stage.reads)}
 # JSON computed from what its job wrote beside it.
 SUMMARIES = {"ambient.evaluate", "ambient.annotate", "ambient.outside"}
 BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient.sweep": bind.table,

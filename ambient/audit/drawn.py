@@ -60,6 +60,19 @@ def check_latents(results: Results, run: Run, training: Result, data: Result) ->
         raise Loose(f"{run.samples.path} was decoded, and {training.path} was trained on pixels")
 
 
+def check_told(results: Results, run: Run, training: Result) -> None:
+    """Raise `Loose` unless samples are told captions by the text encoder that a training was, and the states
+    are those of the captions that they are of."""
+    learnt, told = (parents(results, one, "texts", "texts") for one in (training, run.samples))
+    coders = {parent(results, one, "text_encoder", "text_encoder").path for one in [*learnt, *told]}
+    if bool(learnt) != bool(told) or len(coders) > 1:
+        raise Loose(f"{training.path} and {run.samples.path} are told captions by {sorted(coders)}, with "
+                    f"{len(learnt)} and {len(told)} files of states")
+    for one in told:
+        if parent(results, one, "data", "prepare") is not parent(results, run.samples, "captions", "prepare"):
+            raise Loose(f"{run.samples.path} are of captions whose states are not those of {one.path}")
+
+
 def is_of(results: Results, mixture: Result, dataset: Result) -> bool:
     """Whether all images of a mixture are a dataset's own, as they are."""
     done = operation(setting(mixture, "op"), setting(mixture, "params"), mixture.path)

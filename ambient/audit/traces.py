@@ -75,6 +75,8 @@ def trained(results: Results, samples: Result) -> Result:
 def guide_of(results: Results, samples: Result) -> Result | None:
     """The training of what guided samples; None where nothing did. Raises `Loose` as `trained` does."""
     told, given = samples.manifest["spec"].get("guide"), samples.manifest["inputs"].get("guide")
+    if told and not told.get("told", True):  # the denoiser itself
+        told = None
     if bool(told) != bool(given):
         raise Loose(f"{samples.path} was told the guide {told}, and read {'one' if given else 'none'}")
     return averaged(results, samples, "guide", told) if told else None

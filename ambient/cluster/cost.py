@@ -271,6 +271,8 @@ class Costs:
             other = self.experiments.training(guide, 0).network.cost(side, channels)
             flops, parameters = (flops + 2.0 * other.multiply_adds * spec.guide_nfe,
                                  parameters + other.parameters)
+        elif spec.guide:  # the denoiser itself
+            flops *= 2
         _, shown, resolution = self.data(study)
         images = spec.images(len(training.snapshots))
         held = 3 * min(images, 5000) * shown * resolution**2 + 4 * parameters

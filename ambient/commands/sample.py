@@ -8,10 +8,11 @@ goes on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,10 @@ from ambient.specs import SamplingSpec
 from ambient.specs.strict import plain, require
 from ambient.storage.files import digest, read_json, sha256, write_json
 from ambient.storage.text import printable
+
+if TYPE_CHECKING:
+    from ambient.data.text_states import Told
+    from ambient.evaluation.draw import Draw
 
 SHOWN = 256  # images of the contact sheet
 
@@ -50,6 +55,18 @@ class Wanted:
         path = self.run.files.guide(self.run.run)
         return path and scales.existing(path)
 
+    @cached_property
+    def captions(self) -> Path | None:
+        """The dataset whose captions the images are of, where the run's denoiser is told captions."""
+        path = self.run.files.captions_of_samples(self.run.run)
+        return path and scales.existing(path)
+
+    @cached_property
+    def texts(self) -> Path | None:
+        """The states of these captions."""
+        path = self.run.files.texts_of_samples(self.run.run)
+        return path and scales.existing(path)
+
     @property
     def sampling(self) -> SamplingSpec:
         """How the workflow samples the run."""
@@ -58,9 +75,13 @@ class Wanted:
     def settings(self) -> dict:
         """All that an image depends on but its number."""
         own = {"encoder_sha256": sha256(self.encoder)} if self.encoder else {}
+        if self.sampling.guide:
+            own |= {"guidance": self.sampling.guidance, "guide": plain(self.sampling.guide)}
         if self.guide:
-            own |= {"guidance": self.sampling.guidance, "guide": plain(self.sampling.guide),
-                    "guide_sha256": sha256(self.guide)}
+            own["guide_sha256"] = sha256(self.guide)
+        if self.captions:
+            own |= {"captions": self.sampling.captions, "captions_each": self.sampling.captions_each,
+                    "captions_sha256": sha256(self.captions)}
         return own | {"weights_sha256": self.weights.sha256, "snapshot": self.snapshot, "seed": self.seed,
                 "sampler": plain(self.sampling.sampler), "precision": self.sampling.precision}
 
@@ -99,10 +120,9 @@ def check_folder(out: Path, wanted: Wanted) -> None:
                              "give another folder")
 
 
-def draw(wanted: Wanted, out: Path) -> None:
-    """Write the samples that are not there yet, in the workflow's own batches."""
+def drawer_of(wanted: Wanted, told: Told | None, each: int) -> Draw:
+    """What draws the images: of captions, where the denoiser is `told` them."""
     from ambient.evaluation.draw import Draw
-    from ambient.stages.sample import BATCH
     from ambient.training.encoding import Decoder
     from ambient.training.hardware import device
     from ambient.training.loading import load_sampled
@@ -110,15 +130,22 @@ def draw(wanted: Wanted, out: Path) -> None:
     where, spec = device(), wanted.sampling
     decoder = Decoder(wanted.encoder, where) if wanted.encoder else None
     sampled = load_sampled(wanted.run.denoiser, wanted.snapshot, wanted.guide, spec, where)
-    drawer = Draw(*sampled, spec.sampler, spec.precision, where, decoder)
-    size, progress = BATCH[where.type], Progress("sample", wanted.count)
+    return Draw(*sampled, spec.sampler, spec.precision, where, decoder, told, each)
+
+
+def draw(wanted: Wanted, drawer: Draw, path_of: Callable[[int], Path], key: Callable[[int], str],
+         progress: Progress, before: int = 0) -> None:
+    """Write the samples that are not there yet, in the workflow's own batches; `before`: images done."""
+    from ambient.stages.sample import BATCH
+
+    size = BATCH[drawer.where.type]
     for first in range(0, wanted.count, size):
         ids = range(first, min(first + size, wanted.count))
-        missing = [k for k in ids if sample_at(out / name(k), wanted.key(k), drawer.image) is None]
+        missing = [k for k in ids if sample_at(path_of(k), key(k), drawer.image) is None]
         drawn = drawer.images(wanted.seed, ids) if missing else None
         for k in missing:
-            write_png(out / name(k), drawn[k - first], wanted.key(k))
-        progress.update(ids.stop)
+            write_png(path_of(k), drawn[k - first], key(k))
+        progress.update(before + ids.stop)
 
 
 def wanted_of(given: argparse.Namespace) -> Wanted:
@@ -147,7 +174,11 @@ def main(arguments: list[str]) -> int:
     out = given.out or Path("samples", given.scale, wanted.run.run)
     check_folder(out, wanted)
     write_json(out / ABOUT, wanted.about())
-    draw(wanted, out)
+    from ambient.stages.sample import told_of
+
+    told = told_of(wanted.sampling, wanted.captions, wanted.texts)
+    draw(wanted, drawer_of(wanted, told, wanted.sampling.captions_each), lambda k: out / name(k), wanted.key,
+         Progress("sample", wanted.count))
     shown = [pixels_of(out / name(k)) for k in range(min(wanted.count, SHOWN))]
     contact_sheet(out / SHEET, np.stack(shown))
     print(printable(f"{out}: {wanted.count} samples of {wanted.run.run} (scale {given.scale}), the first "

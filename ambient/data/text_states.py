@@ -52,24 +52,19 @@ def write(path: Path, digests: np.ndarray, shape: Sequence[int], parts: Iterable
 class Told:
     """The states of the captions of images, float16 (B, T, D); zeros, the null caption, where one has none.
 
-    `captions` are those of N images, `files` the stored states of all of them. Raises `ValueError` naming a
-    caption without states, and a file of another encoder.
+    `captions` are those of N images, `parts` the states of all of them. Raises `ValueError` naming a caption
+    without states.
     """
 
-    def __init__(self, captions: Texts, files: Sequence[Path]) -> None:
-        parts = [read(path) for path in files]
-        for path, part in zip(files, parts, strict=True):
-            if part.states.shape[1:] != parts[0].states.shape[1:]:
-                raise ValueError(f"{path}: its states are {part.states.shape[1:]}, those of {files[0]} "
-                                 f"{parts[0].states.shape[1:]}: of another text encoder")
+    def __init__(self, captions: Texts, parts: Sequence[TextStates]) -> None:
         self.states = concatenated([part.states for part in parts])
         self.shape = tuple(self.states.shape[1:])
         known, rows = np.unique(keys(np.concatenate([part.digests for part in parts])), return_index=True)
         wanted = keys(captions.digests())
         place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         if len(missing := np.flatnonzero(known[place] != wanted)):
-            raise ValueError(f"{files[0]}: has no states of the caption {captions.texts[missing[0]]!r:.60}, "
-                             f"of {len(missing)} in all: they were made for other captions")
+            raise ValueError(f"no states of the caption {captions.texts[missing[0]]!r:.60}, "
+                             f"{len(missing)} in all: the states are those of other captions")
         self.rows, self.of_image = rows[place], captions.rows
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
@@ -79,6 +74,17 @@ class Told:
         has = caption != NONE
         found[has] = self.states[self.rows[caption[has]]]
         return found
+
+
+def told(captions: Texts, files: Sequence[Path]) -> Told:
+    """The states of captions, of several files. Raises `ValueError` naming one of another encoder."""
+    parts = [read(path) for path in files]
+    for path, part in zip(files, parts, strict=True):
+        if part.states.shape[1:] != parts[0].states.shape[1:]:
+            raise ValueError(f"{path}: its states are {part.states.shape[1:]}, those of {files[0]} "
+                             f"{parts[0].states.shape[1:]}: of another text encoder")
+    with naming(files[0]):
+        return Told(captions, parts)
 
 
 def keys(digests: np.ndarray) -> np.ndarray:

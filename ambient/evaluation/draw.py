@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ambient.data.datasets import to_uint8
+from ambient.data.text_states import Told
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.guidance import Guided
@@ -20,20 +21,24 @@ class Draw:
     """Samples of one snapshot by index."""
 
     def __init__(self, denoiser: Denoiser | Guided, about: dict, sampler: SamplerSpec, precision: str,
-                 where: torch.device, decoder: Decoder | None = None) -> None:
+                 where: torch.device, decoder: Decoder | None = None, told: Told | None = None,
+                 each: int = 1) -> None:
         """`about` describes the denoiser, the main one where it is guided.
 
-        `decoder`: of the encoder whose latents the denoiser works on; None: it works on pixels.
+        `decoder`: of the encoder whose latents the denoiser works on; None: it works on pixels. `told`: the
+        states of captions, for one that is told them, of each of which `each` samples are drawn.
 
-        Raises `ValueError` where a denoiser of latents has none, or latents of another shape.
+        Raises `ValueError` where a denoiser of latents has none, or latents of another shape, and where one
+        that is told captions has none, or some of another width.
         """
-        self.decoder = decoder
+        self.decoder, self.told, self.each = decoder, told, each
         self.check(about)
         self.denoiser, self.sampler, self.precision, self.where = denoiser, sampler, precision, where
         self.shape = (about["channels"], about["resolution"], about["resolution"])
         self.image = decoder.image(about["resolution"]) if decoder else self.shape  # of what is drawn
         conditional = about["spec"]["network"]["conditional"]
-        self.classes = about["num_classes"] if conditional else 0  # width of the one-hot labels
+        of_classes = conditional and "text" not in about
+        self.classes = about["num_classes"] if of_classes else 0  # width of the one-hot labels
         # Those that the denoiser was trained on: labels may leave out some below the largest.
         self.trained = np.array(about.get("classes", range(self.classes)), np.int64)
 
@@ -48,12 +53,22 @@ class Draw:
             raise ValueError(f"{self.decoder.path}: has latents of {self.decoder.spec.channels} channels, "
                              f"the denoiser works on {about['channels']}")
 
+        wide = about["text"][1] if "text" in about else None
+        given = None if self.told is None else self.told.shape[1]
+        if wide != given:
+            raise ValueError(f"states of captions have {given or 'no'} channels, the denoiser is told "
+                             f"{wide or 'none'}")
+
     def normal(self, stream: str, seed: int, ids: range) -> Tensor:
         draws = randomness.normal(stream, seed, ids, self.shape)
         return torch.from_numpy(draws).to(self.where, torch.float64)
 
     def condition(self, seed: int, ids: range) -> dict[str, Tensor]:
-        """What the denoiser is told of each sample: its class, drawn from those of the training."""
+        """What the denoiser is told of each sample: its caption, or its class, drawn from those of the
+        training."""
+        if self.told is not None:
+            index = np.arange(ids.start, ids.stop) // self.each % len(self.told.of_image)
+            return {"text": torch.from_numpy(self.told[index]).float().to(self.where)}
         if not self.classes:
             return {}
         u = randomness.uniform("class", seed, ids)

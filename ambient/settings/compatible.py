@@ -120,6 +120,7 @@ def check_run(found: Experiments, name: str) -> None:
     training, sampling = found.training(name, study.training_seeds[0]), found.sampling(name)
     check_width(f"{key}.ema_std", sampling.ema_std, training)
     check_guide(found, name)
+    check_asked(found, name, training)
     for detector in found.detectors(run.study):
         spec = found.detector(detector)
         check_recorded(f"detectors.{detector}.weights", spec.weights)
@@ -214,6 +215,23 @@ def check_guide(found: Experiments, name: str) -> None:
     itself = last and guide == found.run(name).trained and spec.ema_std == sampling.ema_std
     require(not itself, f"{where}.run", guide, "another run, or another snapshot (nimg) or width (ema_std) "
             "of this one: a denoiser that guides itself changes nothing")
+
+
+def check_asked(found: Experiments, name: str, training: TrainingSpec) -> None:
+    """The captions that samples are of, and their guidance by the null caption."""
+    sampling, where, study = found.sampling(name), found.sampling_key(name), found.run(name).study
+    require((sampling.captions is not None) == training.told_captions, f"{where}.captions", sampling.captions,
+            "a dataset with captions" if training.told_captions else "null: the network is told no captions")
+    untold = sampling.guide is not None and not sampling.guide.told
+    require(not untold or training.caption_dropout > 0, f"{where}.guide.told", False,
+            "true, or a training with caption_dropout above 0, which knows the null caption")
+    if sampling.captions is None:
+        return
+    ours, its = found.dataset(found.study(study).dataset), found.dataset(sampling.captions)
+    require(its.captioned, f"{where}.captions", sampling.captions, "a dataset with captions")
+    for key in ("channels", "resolution"):
+        require(getattr(ours, key) == getattr(its, key), f"{where}.captions", sampling.captions,
+                f"one with {key} {getattr(ours, key)}, as {found.study(study).dataset} has")
 
 
 def check_encoder(found: Experiments, study: str) -> None:

@@ -75,6 +75,6 @@ class Encodings(Stages):
             require(self.dataset(dataset).captioned, where, dataset, "a dataset with captions")
         return dataset
 
-    def texts(self, text_encoder: str) -> TextsSpec:
+    def text_states(self, text_encoder: str) -> TextsSpec:
         """The specification of the `texts` stage."""
         return TextsSpec(self.text_encoder(text_encoder).kind)

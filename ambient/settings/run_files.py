@@ -154,6 +154,16 @@ class RunFiles:
         datasets = dict.fromkeys(filter(None, [study.dataset, *added]))
         return [self.texts(name, study.text_encoder) for name in datasets]
 
+    def captions_of_samples(self, run: str) -> str | None:
+        """The dataset whose captions a run's samples are of."""
+        name = self.experiments.sampling(run).captions
+        return name and self.path("prepare", dataset=name)
+
+    def texts_of_samples(self, run: str) -> str | None:
+        """The states of these captions."""
+        name, study = self.experiments.sampling(run).captions, self.experiments.run(run).study
+        return name and self.texts(name, self.experiments.study(study).text_encoder)
+
     def start(self, run: str, seed: str | int) -> str | None:
         """The weights of the phase that a run's training begins from, of the same seed."""
         phase = self.experiments.phase_before(run)

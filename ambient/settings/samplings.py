@@ -37,6 +37,8 @@ class Samplings(Trainings):
             values.pop("guide", None)
         if values.get("guide") is not None:
             values["guide"] = plain(self.guide(run, values["guide"], values.get("ema_std")))
+        if values.get("captions") is not None:
+            self.entry("datasets", values["captions"], f"{where}.captions")
         spec = build(SamplingSpec, values, where)
         spec = evaluating(spec, where, [self.training(run, 0).network.kind])
         encoder = self.study(self.run(run).study).encoder
@@ -60,6 +62,8 @@ class Samplings(Trainings):
         """
         where = f"{self.sampling_key(run)}.guide"
         values = mapping(entry, where)
+        if values.get("told") is False:
+            return build(GuideSpec, values | {"network": self.training(run, 0).network.kind}, where)
         name = values.pop("run", None)
         self.entry("runs", name, f"{where}.run")
         kind = self.training(name, 0).network.kind
@@ -69,7 +73,7 @@ class Samplings(Trainings):
 
     def guiding(self, run: str) -> str | None:
         """The run whose training guides the samples of a run; None where nothing does."""
-        if self.sampling(run).guide is None:
+        if not self.sampling(run).guided_by_another:
             return None
         return self.run(self.sampling_values(run)["guide"]["run"]).trained
 

@@ -51,9 +51,13 @@ class GuideSpec:
     network: str  #: the guide's kind of network, whose code the job is of; set by itself
     nimg: int | None = None  #: the snapshot, images seen; null: the last one
     ema_std: float | None = None  #: width of the average of weights; null: the first that the training kept
+    #: false: the guide is the denoiser itself, told the null caption (classifier-free guidance)
+    told: bool = later(True)
 
     def __post_init__(self) -> None:
         require_width(self.ema_std)
+        require(self.told or self.nimg is self.ema_std is None, "told", self.told,
+                "true where nimg or ema_std are given: a guide that is told nothing is the denoiser itself")
 
 
 def require_width(ema_std: float | None) -> None:
@@ -81,18 +85,29 @@ class SamplingSpec:
     ema_std: float | None = later(None)
     guidance: float = later(1.0)  #: g; 1: without a guide
     guide: GuideSpec | None = later(None)  #: what guides; null at guidance 1
+    #: name in `datasets`: sample k of each seed is of the caption of its image k // `captions_each`, counted
+    #: from the first again after the last
+    captions: str | None = later(None)
+    captions_each: int = later(1)  #: samples of each caption, one after the other
 
     def __post_init__(self) -> None:
         require_finite(self)
         require(self.guidance >= 1, "guidance", self.guidance, ">= 1; less would lead to the guide")
         require(self.guidance == 1 or self.guide is not None, "guide", self.guide,
-                f"the run that guides, {{run: NAME}}, at guidance {self.guidance:g}")
+                f"the run that guides, {{run: NAME}}, or {{told: false}}, at guidance {self.guidance:g}")
         require(self.guidance > 1 or self.guide is None, "guide", self.guide, "null at guidance 1")
         require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2: one has no covariance")
         require_seeds(self.seeds, "seeds")
         require(self.earlier_seeds is None or 0 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
                 self.earlier_seeds, f"0 to {len(self.seeds)}, or null for all")
         require_width(self.ema_std)
+        require(self.captions_each == 1 or self.captions is not None and self.captions_each > 1,
+                "captions_each", self.captions_each, ">= 1, and 1 where captions is null")
+
+    @property
+    def guided_by_another(self) -> bool:
+        """Whether the guide has weights of its own."""
+        return self.guide is not None and self.guide.told
 
     @property
     def nfe(self) -> int:

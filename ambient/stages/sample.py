@@ -12,6 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ambient.data import text_states
+from ambient.data.datasets import read
+from ambient.data.text_states import Told
 from ambient.diffusion.denoiser import Denoiser
 from ambient.evaluation.draw import Draw
 from ambient.jobs import ranks
@@ -29,11 +32,30 @@ BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, n
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
 
 
+def told_of(spec: SamplingSpec, captions: Path | None, texts: Path | None) -> Told | None:
+    """The states of the captions that samples are of; None where they are of none.
+
+    Raises `ValueError` where files are missing, or the dataset has no captions.
+    """
+    given = [one is not None for one in (spec.captions, captions, texts)]
+    if any(given) != all(given):
+        raise ValueError(f"captions: got {spec.captions}, with --captions {captions} and --texts {texts}, "
+                         "allowed: all three, or none")
+    if not any(given):
+        return None
+    found = read(captions).captions
+    if found is None:
+        raise ValueError(f"{captions}: its images have no captions")
+    return text_states.told(found, [texts])
+
+
 def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
-         encoder: Path | None = None, guide: Path | None = None) -> None:
+         encoder: Path | None = None, guide: Path | None = None, captions: Path | None = None,
+         texts: Path | None = None) -> None:
     """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
 
-    `guide`: the weights of the denoiser that guides; None at guidance 1. `nfe` in the manifest counts
+    `guide`: the weights of the denoiser that guides; None at guidance 1, and where it guides itself.
+    `captions`: the dataset whose captions samples are of, `texts` their states. `nfe` in the manifest counts
     evaluations of the main network for a sample, as published tables do, `guide_nfe` those of the guide.
 
     The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them. A snapshot of
@@ -51,13 +73,15 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
              for nimg in seeds for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
     size = BATCH[where.type]
 
+    told = told_of(spec, captions, texts)
+
     @lru_cache(1)
     def drawer(nimg: int) -> Draw:
         decoder = Decoder(encoder, where) if encoder else None
         sampled, about = load_sampled(denoiser, nimg, guide, spec, where)
         for one in [module for module in sampled.modules() if isinstance(module, Denoiser)]:
             compile_for(one.model, spec.nfe * total // (size * ranks.size()))
-        return Draw(sampled, about, spec.sampler, spec.precision, where, decoder)
+        return Draw(sampled, about, spec.sampler, spec.precision, where, decoder, told, spec.captions_each)
 
     def make(number: int) -> dict[str, np.ndarray]:
         nimg, seed, ids = parts[number]
@@ -81,5 +105,5 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
 
     patiently(write)
     record.facts |= {"samples": total, "nfe": spec.nfe}
-    if guide:
+    if spec.guide:
         record.facts |= {"guide_nfe": spec.guide_nfe}

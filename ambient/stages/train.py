@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ambient.data import text_states
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read
 from ambient.data.text_states import Told
@@ -45,7 +46,7 @@ def told_of(spec: TrainingSpec, mixture: Dataset, texts: Sequence[Path]) -> Told
         raise ValueError(f"--texts: {len(texts)} files, allowed: "
                          + ("one or more, since the network is told captions" if spec.told_captions else
                             "none, since the network is told no captions"))
-    told = Told(mixture.captions, texts) if texts else None
+    told = text_states.told(mixture.captions, texts) if texts else None
     if told is not None and told.shape[1] != spec.network.caption_channels:
         raise ValueError(f"{texts[0]}: states have {told.shape[1]} channels, network.caption_channels is "
                          f"{spec.network.caption_channels}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ambient.diffusion.denoiser import Denoiser
-from ambient.diffusion.guidance import Guided
+from ambient.diffusion.guidance import Guided, Untold
 from ambient.specs import SamplingSpec, TrainingSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
@@ -48,6 +48,13 @@ def require_width(path: Path, about: dict, std: float | None) -> None:
                          f"specification's ema_std is {std}")
 
 
+def untold(denoiser: Denoiser, spec: SamplingSpec) -> Denoiser | Guided:
+    """A denoiser guided by itself, told the null caption; as it is where it is not to be guided."""
+    if spec.guide is None:
+        return denoiser
+    return Guided(denoiser, Untold(denoiser, "text"), spec.guidance)
+
+
 def load_sampled(path: Path, nimg: int | None, guide: Path | None, spec: SamplingSpec,
                  where: torch.device) -> tuple[Denoiser | Guided, dict]:
     """What samples are drawn from, with the description of its main denoiser: a snapshot, or one that `guide`
@@ -56,10 +63,10 @@ def load_sampled(path: Path, nimg: int | None, guide: Path | None, spec: Samplin
     Raises `ValueError` where the two are of other images, or are not what the specification says.
     """
     denoiser, about = load_denoiser(path, nimg, where)
-    if (guide is None) != (spec.guide is None):
+    if (guide is None) == spec.guided_by_another:
         raise ValueError(f"a guide is {'' if guide else 'not '}given, at guidance {spec.guidance:g}")
     if guide is None:
-        return denoiser, about
+        return untold(denoiser, spec), about
     its = read_description(guide)
     require_network(guide, its, spec.guide.network)
     require_width(guide, its, spec.guide.ema_std)

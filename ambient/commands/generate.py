@@ -1,0 +1,128 @@
+"""`python -m ambient generate SCALE --run RUN "a caption" ...`: images of captions of your own as PNG files.
+
+Image k of a caption is a function of the caption, the seed and k alone: it does not depend on other captions,
+nor on --count. After a stop, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ambient.commands import sample
+from ambient.commands import scale as scales
+from ambient.commands.pictures import contact_sheet, pixels_of
+from ambient.data.submitted import ABOUT, SHEET
+from ambient.jobs.progress import Progress
+from ambient.specs import GuideSpec, SamplingSpec
+from ambient.specs.strict import require
+from ambient.storage.files import digest, sha256, write_json
+from ambient.storage.text import printable
+
+if TYPE_CHECKING:
+    from ambient.data.text_states import Told
+
+
+@dataclass(frozen=True)
+class Generated(sample.Wanted):
+    """Samples of captions of one's own, at a guidance of one's own."""
+
+    guidance: float
+
+    @property
+    def captions(self) -> None:
+        """Of no dataset."""
+        return None
+
+    @cached_property
+    def text_encoder(self) -> Path:
+        """The encoder of the captions."""
+        study = self.run.experiments.run(self.run.run).study
+        return scales.existing(self.run.files.text_encoder(study))
+
+    @cached_property
+    def sampling(self) -> SamplingSpec:
+        """How the workflow samples the run, at this guidance: by the null caption, or by the run's guide."""
+        spec = self.run.experiments.sampling(self.run.run)
+        guide = (spec.guide or GuideSpec(spec.network, told=False)) if self.guidance > 1 else None
+        return dataclasses.replace(spec, guidance=self.guidance, guide=guide)
+
+    @cached_property
+    def guide(self) -> Path | None:
+        """The weights of another denoiser that guides."""
+        path = self.run.files.guide(self.run.run) if self.sampling.guided_by_another else None
+        return path and scales.existing(path)
+
+    def settings(self) -> dict:
+        """All that an image depends on but its caption and its number."""
+        return super().settings() | {"text_encoder_sha256": sha256(self.text_encoder)}
+
+
+def wanted_of(given: argparse.Namespace) -> Generated:
+    """What the command line asks for. Raises `ValueError` before anything heavy is loaded."""
+    plain = sample.wanted_of(given)
+    training = plain.run.experiments.training(plain.run.run, plain.run.seed)
+    require(training.told_captions, "--run", plain.run.run, "a run whose denoiser is told captions")
+    empty = [text for text in given.captions if not text.strip()]
+    require(not empty, "captions", empty, "texts that say something")
+    own = plain.sampling.guidance if given.guidance is None else given.guidance
+    require(own == 1 or training.caption_dropout > 0 or plain.sampling.guided_by_another, "--guidance", own,
+            "1: the denoiser does not know the null caption (caption_dropout)")
+    return Generated(plain.run, plain.weights, plain.snapshot, plain.seed, plain.count, guidance=own)
+
+
+def told_of(wanted: Generated, captions: list[str]) -> list[Told]:
+    """The states of each caption."""
+    from ambient.data.text_states import TextStates, Told
+    from ambient.data.texts import Texts
+    from ambient.training.hardware import device
+    from ambient.training.text_encoding import TextEncoder
+
+    texts, encoder = Texts.of(captions), TextEncoder(wanted.text_encoder, device())
+    states = TextStates(encoder.states(texts.texts), texts.digests())
+    return [Told(Texts.of([caption]), [states]) for caption in captions]
+
+
+def main(arguments: list[str]) -> int:
+    """Draw, and say where the images are."""
+    parser = argparse.ArgumentParser(prog="python -m ambient generate", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    scales.add_options(parser)
+    scales.add_training_seed(parser)
+    parser.add_argument("captions", nargs="+", metavar="CAPTION", help="what the images shall show")
+    parser.add_argument("--count", type=int, default=4, help="images of each caption (default: 4)")
+    parser.add_argument("--guidance", type=float, help="1: none (default: as the workflow samples the run)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="sampling seed: image k of a caption is a function of it and of k (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="folder for the images (default: generated/SCALE/RUN); it is empty, or holds "
+                        "such images")
+    given = parser.parse_args(arguments)
+    wanted = wanted_of(given)
+    captions = list(dict.fromkeys(" ".join(text.split()) for text in given.captions))
+    out = given.out or Path("generated", given.scale, wanted.run.run)
+    sample.check_folder(out, wanted)
+    write_json(out / ABOUT, wanted.about() | {"captions": captions})
+    progress, shown = Progress("generate", len(captions) * wanted.count), []
+    for number, (caption, told) in enumerate(zip(captions, told_of(wanted, captions), strict=True)):
+        paths = [out / name(caption, k) for k in range(wanted.count)]
+        drawer = sample.drawer_of(wanted, told, each=1)
+        sample.draw(wanted, drawer, paths.__getitem__, lambda k, text=caption: f"{wanted.key(k)}/{text}",
+                    progress, number * wanted.count)
+        shown += [pixels_of(path) for path in paths]
+    contact_sheet(out / SHEET, np.stack(shown[:sample.SHOWN]))
+    print(printable(f"{out}: {wanted.count} images of each of {len(captions)} captions by "
+                    f"{wanted.run.run} (scale {given.scale}), the first ones on {SHEET}"))
+    return 0
+
+
+def name(caption: str, number: int) -> str:
+    """The file of an image: its caption's words, a digest that tells it from others, and the number."""
+    words = "".join(one if one.isascii() and one.isalnum() else " " for one in caption).split()
+    return f"{'-'.join(words)[:60].lower()}-{digest(caption)[:8]}-{number:04}.png"

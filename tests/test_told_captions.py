@@ -1,0 +1,227 @@
+"""Trainings and samples that are told captions, from tars to the audit, by every stage of a scale."""
+
+import itertools
+import json
+import tarfile
+from io import BytesIO
+
+import finished
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from raw_images import encoded
+from safetensors.torch import load_file, save_file
+
+from ambient.audit.cli import main as audit
+from ambient.commands import generate, sample
+from ambient.commands.pictures import pixels_of
+from ambient.data import bpe
+from ambient.data.datasets import read
+from ambient.data.text_states import told
+from ambient.diffusion.networks.text_tower import TextTower
+from ambient.evaluation.draw import Draw
+from ambient.provenance import manifest
+from ambient.settings import Experiments
+from ambient.settings.graph import Graph
+from ambient.specs.strict import SpecError
+from ambient.storage.files import read_arrays, sha256_of_raw
+from ambient.training.loading import load_sampled
+
+COLOURS, THINGS = ("red", "blue", "green"), ("cat", "dog")
+SAID = [f"a {colour} {thing}" for colour, thing in itertools.product(COLOURS, THINGS)]
+OVERLAY = """extends: tiny
+datasets:
+  digits: {{max_images: 120, resolution: 8}}
+  real: {{source: webdataset, resolution: 8, channels: 1, path: {here}/real, sha256: {pins[0]}, licence: CC0}}
+  made: {{source: webdataset, resolution: 8, channels: 1, path: {here}/made, sha256: {pins[1]},
+         sigma_min: 0.5}}
+  asked: {{source: prompts, resolution: 8, channels: 1, path: {here}/asked.txt, sha256: {pins[2]}}}
+corruptions:
+  plus-made: {{op: add, dataset: made}}
+annotations:
+  by-source: {{method: by_source, label: Ambient-o}}
+text_encoders:
+  tower: {{kind: openclip, weights: {here}/clip, width: 8, heads: 2, layers: 1, context: 6, features: 4,
+          sha256: {pins[3]}}}
+studies:
+  told:
+    like: controlled
+    dataset: real
+    clean_fraction: 1.0
+    text_encoder: tower
+    training:
+      network: {{kind: dit, model_channels: 16, depth: 2, mixer_channels: 16, mixer_depth: 2, round_to: 16,
+                caption_channels: 8, channels_per_head: 8, num_experts: 2, conditional: true}}
+      augment: {{transforms: []}}
+      optimiser: {{nimg: 128, batch: 32, lr: 0.01, ramp_nimg: 0, decay: constant, precision: float32,
+                  algorithm: adamw, weight_decay: 0.1, clip: 0.25}}
+      loss: {{buffer: null, margin: 0.05, reduction: mean}}
+      caption_dropout: 0.2
+      mask: 0.5
+      keep_state: true
+      snapshots: [128]
+    sampling: {{sampler: {{num_steps: 3}}, num_samples: 20, seeds: [0], captions: asked, captions_each: 2,
+               guidance: 2.0, guide: {{told: false}}}}
+tables:
+  table2a:
+    title: Captions
+    defaults: {{study: told, corruption: plus-made, annotation: by-source}}
+    rows:
+      - first: {{label: masked}}
+      - second:
+          {{label: whole, training: {{mask: 0.0, keep_state: false, start: {{run: first, moments: true}}}}}}
+      - third: {{label: by averages, training: {{keep_state: false, start: {{run: first}}}}}}
+"""
+RUNS = "results/away/runs"
+
+
+def shards(folder, count, seed):
+    """A tar of grey images with captions."""
+    random = np.random.default_rng(seed)
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as archive:
+        for i in range(count):
+            pixels = random.integers(0, 256, (8, 8), np.uint8)
+            for name, content in ((f"{i:03}.png", encoded(pixels)), (f"{i:03}.txt", SAID[i % 6].encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, BytesIO(content))
+
+
+def clip(folder):
+    """A small text tower with a list of merges of full length."""
+    folder.mkdir()
+    torch.manual_seed(1)
+    tower = TextTower(bpe.VOCABULARY, 6, 8, 2, 1, 4, True)
+    torch.nn.init.normal_(tower.positional_embedding)
+    save_file(tower.state_dict(), folder / "open_clip_model.safetensors")
+    pairs = itertools.islice(itertools.product(bpe.byte_symbols(), repeat=2), bpe.MERGES)
+    (folder / "merges.txt").write_text("#version\n" + "\n".join(map(" ".join, pairs)))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The table and what lies behind it, made once."""
+    folder, patch = tmp_path_factory.mktemp("told"), pytest.MonkeyPatch()
+    shards(folder / "real", 60, 0)
+    shards(folder / "made", 30, 1)
+    clip(folder / "clip")
+    (folder / "asked.txt").write_text("a red cat\na blue dog\na red cat\n")
+    pins = [sha256_of_raw(folder / name)[0] for name in ("real", "made", "asked.txt", "clip")]
+    finished.configure(folder, OVERLAY.format(here=folder, pins=pins))
+    patch.chdir(folder)
+    finished.make(folder, "results/away/table2a.csv")
+    patch.undo()
+    return folder
+
+
+@pytest.fixture
+def here(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    return tree
+
+
+def test_the_chain_is_whole(here, capsys):
+    assert audit(["results/away"]) == 0, capsys.readouterr().out
+
+
+def test_each_distinct_caption_has_states_once(here):
+    mixture = read("results/away/mixtures/told/plus-made/clean-1.0.safetensors")
+    assert len(mixture.ids) == 90 and mixture.captions.texts == sorted(SAID)
+    for name, captions in (("real", 6), ("made", 6), ("asked", 2)):
+        assert read_arrays(f"results/away/texts/{name}/tower.safetensors")["states"].shape == (captions, 6, 8)
+    levels = read_arrays("results/away/annotations/told/plus-made/by-source.safetensors")["sigma_min"]
+    assert levels[mixture.corrupted == 1].tolist() == [0.5] * 30 and not levels[mixture.corrupted == 0].any()
+
+
+def test_the_log_says_what_experts_took(here):
+    lines = (here / RUNS / "first/seed-0/loss.jsonl").read_text().splitlines()
+    for line in map(json.loads, lines):  # 8 of 16 patches stay; the mixer sees all of them
+        assert line["tokens_an_expert"] == [16.0] and line["nobodys_tokens"] == [0.0]
+
+
+def test_a_phase_goes_on_with_weights_and_moments(here):
+    first, second = (load_file(f"{RUNS}/{run}/seed-0/denoiser.safetensors") for run in ("first", "second"))
+    assert {name.partition(".")[0] for name in first if name.startswith("state/")} == {
+        "state/weights", "state/step", "state/exp_avg", "state/exp_avg_sq"}
+    assert not any(name.startswith("state/") for name in second)
+    assert {int(one) for name, one in first.items() if name.startswith("state/step.")} == {4}
+    about = manifest.read(manifest.path_for(here / RUNS / "second/seed-0/denoiser.safetensors"))["spec"]
+    assert about["start"] == {"nimg": 128, "moments": True, "seen": 128}
+
+
+# --- sampling ---------------------------------------------------------------------------------------------
+
+
+def drawer(run, each=2):
+    """What draws the samples of a run, and how the settings say that it does."""
+    experiments = Experiments("config", "away")
+    spec, where = experiments.sampling(run), torch.device("cpu")
+    sampled = load_sampled(f"{RUNS}/{run}/seed-0/denoiser.safetensors", None, None, spec, where)
+    states = told(read("results/away/data/asked.safetensors").captions,
+                  ["results/away/texts/asked/tower.safetensors"])
+    return Draw(*sampled, spec.sampler, spec.precision, where, None, states, each), states
+
+
+def test_samples_follow_their_captions_whatever_the_batch(here):
+    stored = read_arrays(f"{RUNS}/second/seed-0/samples.safetensors")["128"][0]
+    draw, states = drawer("second")
+    parts = np.concatenate([draw.images(0, range(first, first + 4)) for first in (8, 12)])
+    np.testing.assert_array_equal(parts, stored[8:16])
+    # Sample 8 is of prompt 8 // 2 = 4, which is prompt 1 of 3.
+    told_of_8 = draw.condition(0, range(8, 9))["text"][0]
+    np.testing.assert_array_equal(told_of_8, states[np.array([1])][0].astype(np.float32))
+    with pytest.raises(ValueError, match="states of captions have no channels, the denoiser is told 8"):
+        Draw(draw.denoiser, {"channels": 1, "resolution": 8, "num_classes": 0, "text": [6, 8],
+                             "spec": {"network": {"conditional": True}}}, draw.sampler, "float32", draw.where)
+
+
+def test_own_captions_give_images_of_their_own(here, tmp_path, capsys):
+    line = ["away", "--run", "second", "a red cat", "a green dog", "--count", "2", "--out"]
+    assert generate.main([*line, str(tmp_path / "o")]) == 0
+    names = [generate.name(text, k) for text in ("a red cat", "a green dog") for k in range(2)]
+    made = [pixels_of(tmp_path / "o" / name) for name in names]
+    stored = read_arrays(f"{RUNS}/second/seed-0/samples.safetensors")["128"][0]
+    np.testing.assert_array_equal(made[:2], stored[:2])  # the first prompt, with the same latents
+    assert (made[0] != made[2]).any()
+    alone = [*line[:3], "a green dog", "--count", "1", "--out", str(tmp_path / "alone")]
+    generate.main(alone)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "alone" / names[2]), made[2])
+    assert Image.open(tmp_path / "o/contact-sheet.png").size[0] > 8
+    with pytest.raises(ValueError, match="holds samples of guidance 2.0, these would be of 3.0"):
+        generate.main([*line, str(tmp_path / "o"), "--guidance", "3"])
+
+
+def test_the_command_sample_gives_the_workflows_samples(here, tmp_path):
+    sample.main(["away", "--run", "second", "--count", "4", "--out", str(tmp_path / "o")])
+    stored = read_arrays(f"{RUNS}/second/seed-0/samples.safetensors")["128"][0]
+    for k in range(4):
+        np.testing.assert_array_equal(pixels_of(tmp_path / f"o/{k:06}.png"), stored[k])
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("text_encoder: tower", "text_encoder: null", "network.conditional: got True, allowed: false, since"),
+    ("caption_channels: 8", "caption_channels: 9", "caption_channels: got 9, allowed: 8"),
+    ("captions: asked", "captions: digits", "captions: got 'digits', allowed: a dataset with captions"),
+    ("caption_dropout: 0.2", "caption_dropout: 0.0", "guide.told: got False, allowed: true, or a training"),
+    ("keep_state: true", "keep_state: false", "start.moments: got True, allowed: false, or the last"),
+    ("start: {{run: first}}", "start: {{run: third}}", "start.run: got 'third', allowed: a run that does"),
+    ("dataset: real", "dataset: digits", "datasets.digits has no captions"),
+    ("mask: 0.5", "mask: 0.99", "mask: got 0.99")])
+def test_settings_that_contradict_each_other_are_refused(tmp_path, old, new, message):
+    assert old in OVERLAY
+    finished.configure(tmp_path, OVERLAY.replace(old, new, 1).format(here=tmp_path, pins=["x"] * 4))
+    with pytest.raises(SpecError, match=message):
+        Experiments(tmp_path / "config", "away")
+
+
+def test_a_job_reads_what_it_is_told(here):
+    graph = Graph(Experiments(here / "config", "away"))
+    job = graph.maker(f"{RUNS}/third/seed-0/denoiser.safetensors")
+    assert set(graph.reads(job)) == {"data", "texts", "start", "annotations"}
+    assert graph.reads(job)["texts"] == [
+        f"results/away/texts/{name}/tower.safetensors" for name in ("real", "made")]
