@@ -15,11 +15,12 @@ from ambient.annotation.levels import Inputs
 from ambient.annotation.methods import by_source
 from ambient.data import mds, texts
 from ambient.data.annotations import Annotations
+from ambient.data.captions import clean_caption
 from ambient.data.datasets import Dataset, read, write
 from ambient.data.texts import Texts
 from ambient.jobs.stage import Record
 from ambient.specs import DatasetSpec, MixtureSpec
-from ambient.specs.strict import plain
+from ambient.specs.strict import SpecError, plain
 from ambient.stages import prepare
 from ambient.stages.combine import combine
 from ambient.stages.corrupt import mix
@@ -148,6 +149,19 @@ def test_tars_of_a_webdataset(tmp_path):
     np.testing.assert_array_equal(data.images, IMAGES[[0, 1, 4]])
     assert record.facts["left_out"] == {"images without a caption": 1, "smaller than 8 pixels": 1}
     assert data.file_names[0] == "0.tar: x/1"
+
+
+def test_captions_are_cleaned_where_that_is_asked(tmp_path):
+    shards = shards_at(tmp_path / "in", {"4.txt": b"IMG_1234.jpg  A Dog, free shipping", "1.txt": b"#12"})
+    data, record = prepared(DatasetSpec("webdataset", 8, 3, clean_captions=True), shards, tmp_path)
+    assert data.captions.of_images() == ["one", "two", clean_caption("IMG_1234.jpg A Dog, free shipping")]
+    assert "free shipping" not in data.captions.texts[-1]
+    assert record.facts["left_out"]["images without a caption"] == 1
+    raw = make_folder(tmp_path / "photos", PHOTOS | {"a.txt": b"A  Dog", "c.txt": b"#12"})
+    spec = DatasetSpec("photos", 8, 3, crop="centre", captions="beside", clean_captions=True)
+    assert prepared(spec, raw, tmp_path)[0].captions.of_images() == ["a dog"]
+    with pytest.raises(SpecError, match="clean_captions: got True, allowed: true for images with captions"):
+        DatasetSpec("images", 8, 3, clean_captions=True)
 
 
 @pytest.mark.parametrize("changes, message", [

@@ -3,6 +3,7 @@
 And a scale of it: ImageNet's files in its latents, scored by DINOv2, from the tar to the audit.
 """
 
+import dataclasses
 import io
 import os
 import pickle
@@ -97,6 +98,18 @@ def test_latents_and_images_are_diffusers_own_in_edm2s_ranges(tmp_path, data, va
     made_images = decoder.images(x)
     assert away.float().mean() > 0.5
     np.testing.assert_array_equal(made_images[away.numpy()], decoded.to(torch.uint8).numpy()[away.numpy()])
+
+
+@torch.no_grad()
+def test_signed_images_are_those_that_the_autoencoder_was_trained_on(tmp_path, data, vae):
+    network, folder = vae
+    decoder = made(tmp_path, data, folder, dataclasses.replace(SPEC, signed=True))
+    latent = network.encode(torch.from_numpy(IMAGES).float() / 127.5 - 1).latent_dist
+    np.testing.assert_allclose(decoder.encode(IMAGES)[0], latent.mean, atol=1e-6)
+    z = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    x = (z - torch.tensor(SHIFT).reshape(4, 1, 1)) * 0.5 / torch.tensor(SCALE).reshape(4, 1, 1)
+    grey = (network.decode(z).sample / 2 + 0.5).clamp(0, 1) * 255
+    assert np.abs(decoder.images(x) - grey.numpy()).max() <= 0.5 + 1e-3
 
 
 def test_it_is_a_stage_like_any_other_encoder(tmp_path, data, vae, monkeypatch):

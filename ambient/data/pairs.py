@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ambient.data.captions import clean_caption
 from ambient.data.pictures import Unreadable, opened, plain
 from ambient.data.readers import Reading
 from ambient.data.squares import CROPS
@@ -33,6 +34,8 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
     """
     if not pairs:
         raise ValueError(f"{path}: no image with a caption in it")
+    if spec.clean_captions:
+        pairs = [replace(pair, caption=clean_caption(pair.caption)) for pair in pairs]
     left_out, converted = Counter(), Counter()
     progress, rows = Progress("look", len(pairs)), []
     for row, pair in enumerate(pairs):

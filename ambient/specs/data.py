@@ -88,9 +88,13 @@ class DatasetSpec(OfKinds):
     #: by_source; 0: at all levels
     sigma_min: float = later(0.0)
     licence: str | None = later(None)  #: of the images and their captions
+    #: captions are cleaned as those of CC12M were for the public networks (`ambient.data.captions`)
+    clean_captions: bool = later(False)
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.sigma_min) and self.sigma_min >= 0, "sigma_min", self.sigma_min, ">= 0")
+        require(self.captioned and self.HAS_IMAGES or not self.clean_captions, "clean_captions",
+                self.clean_captions, "true for images with captions alone")
         require(self.resolution >= 4, "resolution", self.resolution, ">= 4 pixels")
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         require(self.padding >= 0, "padding", self.padding, ">= 0 pixels")

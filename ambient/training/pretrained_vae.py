@@ -23,13 +23,13 @@ class PretrainedVAE(nn.Module):
     """
 
     def __init__(self, channels: int, latent_channels: int, widths: Sequence[int], layers: int,
-                 precision: str) -> None:
+                 precision: str, signed: bool = False) -> None:
         super().__init__()
         if channels != 3:
             raise ValueError(f"images have {channels} channels, sd_vae takes 3 (RGB): set the dataset's "
                              "channels")
         levels = len(widths)
-        self.precision = precision
+        self.precision, self.signed = precision, signed
         self.vae = AutoencoderKL(
             block_out_channels=tuple(widths), layers_per_block=layers, latent_channels=latent_channels,
             down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
@@ -56,20 +56,22 @@ class PretrainedVAE(nn.Module):
         """Mean and standard deviation (N, C, h, h) of the latents of uint8 images (N, 3, H, H)."""
         where, parts = next(self.parameters()).device, []
         for some in torch.from_numpy(images).split(self.together(images.shape[-1])):
+            pixels = some.to(where, torch.float32) / LEVELS
             with autocast(self.precision, where):
-                latent = self.vae.encode(some.to(where, torch.float32) / LEVELS).latent_dist
+                latent = self.vae.encode(2 * pixels - 1 if self.signed else pixels).latent_dist
             parts.append((latent.mean.float(), latent.std.float()))
         mean, std = (torch.cat(one) for one in zip(*parts, strict=True))
         return mean, std
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images in [-1, 1] of latents z: the decoder's output cut to [0, 1] and to whole grey levels."""
+        """Images in [-1, 1] of latents z: the decoder's output cut to its range, and unless it is signed to
+        whole grey levels."""
         side = z.shape[-1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
         parts = []
         for some in z.split(self.together(side)):
             with autocast(self.precision, z.device):
                 decoded = self.vae.decode(some).sample
-            parts.append(whole_levels(decoded.float()))
+            parts.append(decoded.float().clamp(-1, 1) if self.signed else whole_levels(decoded.float()))
         return torch.cat(parts)
 
 

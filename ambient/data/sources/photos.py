@@ -82,6 +82,7 @@ def read(spec: Spec, raw: Raw, rule: Path | None = None, table: Path | None = No
 def captioned(spec: Spec, raw: Raw, taken: Photos, table: Path | None) -> tuple[Photos, list[str], str]:
     """(those images that have a caption, their captions, in words what these were read from)."""
     from ambient.data import caption_files
+    from ambient.data.captions import clean_caption
     from ambient.data.photos import subset
 
     if (spec.captions == "table") != (table is not None):
@@ -92,6 +93,8 @@ def captioned(spec: Spec, raw: Raw, taken: Photos, table: Path | None) -> tuple[
     found = caption_files.read(raw, taken, table)
     taken = caption_files.without_files(taken, found)
     texts = caption_files.of_each(taken, found)
+    if spec.clean_captions:
+        texts = [text and clean_caption(text) for text in texts]
     have = [i for i, text in enumerate(texts) if text]
     if not have:
         raise ValueError(f"{raw.path}: none of {len(texts)} images has a caption in {found.by}")

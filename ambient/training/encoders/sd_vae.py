@@ -1,7 +1,8 @@
 """Encoder `sd_vae`: the autoencoder of Stable Diffusion, from a local folder of the library diffusers.
 
-Its ranges are those of EDM2's public weights: images enter in [0, 1], not in [-1, 1] as the autoencoder was
-trained, latents are not multiplied by diffusers' scaling factor, and decoded images are cut to grey levels.
+Unless `signed` is true its ranges are those of EDM2's public weights: images enter in [0, 1], not in [-1, 1]
+as the autoencoder was trained, and decoded images are cut to grey levels. Latents are not multiplied by
+diffusers' scaling factor: shift and scale say what becomes of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ambient.specs import EncoderSpec
-from ambient.specs.strict import require
+from ambient.specs.strict import later, require
 from ambient.storage.files import naming
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Spec(EncoderSpec):
     layers: int = 2  #: residual blocks of each encoder level; a decoder level has one more
     precision: Literal["float32", "bfloat16"] = "float32"  #: of the network's arithmetic
     sha256: str | None = None  #: of the folder; any other content is refused
+    #: images enter in [-1, 1], as the autoencoder was trained and MicroDiT's latents made; else in [0, 1]
+    signed: bool = later(False)
 
     def __post_init__(self) -> None:
         require(self.latent_channels > 0, "latent_channels", self.latent_channels, ">= 1")
@@ -63,7 +66,8 @@ def build(spec: Spec, channels: int) -> PretrainedVAE:
     except ImportError as error:
         raise ValueError(f"an encoder of kind sd_vae needs the package diffusers ({error}): "
                          "pip install 'ambient[pretrained]'") from None
-    return PretrainedVAE(channels, spec.latent_channels, spec.widths, spec.layers, spec.precision)
+    return PretrainedVAE(channels, spec.latent_channels, spec.widths, spec.layers, spec.precision,
+                         spec.signed)
 
 
 def make(spec: Spec, record, *, data, weights: Path | None, state) -> PretrainedVAE:
