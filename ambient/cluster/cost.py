@@ -261,6 +261,15 @@ class Costs:
         network = training.network.cost(resolution, channels)
         return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, memory_mb=2 * BASE_MB)
 
+    def noise_floor(self, floor: str) -> Work:
+        """Each level, below and above sigma_min, for clean images and for others, by each run's denoiser."""
+        spec = self.experiments.noise_floor(floor)
+        _, channels, side = self.points(self.experiments.run(spec.runs[0]).study)
+        networks = [self.experiments.training(run, 0).network.cost(side, channels) for run in spec.runs]
+        passes = 4 * spec.num_sigmas * spec.num_images
+        return Work(flops=2.0 * passes * sum(network.multiply_adds for network in networks), gpu=True,
+                    memory_mb=2 * BASE_MB)
+
     def sample(self, run: str) -> Work:
         spec: SamplingSpec = self.experiments.sampling(run)
         training, study = self.experiments.training(run, 0), self.experiments.run(run).study

@@ -19,6 +19,7 @@ from ambient.settings.resolve import evaluating
 from ambient.settings.table_rows import TableRows
 from ambient.specs import (
     FigureSpec,
+    NoiseFloorSpec,
     PatchMapsSpec,
     ReportSpec,
     RowSpec,
@@ -258,6 +259,14 @@ class Experiments(TableRows):
         figure, entry = self.figure(name), self.figure_entry(name)
         spec = PatchMapsSpec(figure.shown, figure.images, figure.crop_sigma, figure.seed)
         return evaluating(spec, f"figures.{name}", self.classifiers_networks(entry.study, entry.annotation))
+
+    def noise_floor(self, name: str) -> NoiseFloorSpec:
+        """What is told of the noise floor of a figure."""
+        figure = self.figure(name)
+        spec = NoiseFloorSpec(figure.runs, figure.sigma_min, figure.sigma_low, figure.sigma_high,
+                              figure.num_sigmas, figure.num_images, figure.seed)
+        kinds = [self.training(run, 0).network.kind for run in spec.runs]
+        return evaluating(spec, f"figures.{name}", kinds)
 
     def needed(self) -> list[str]:
         """The runs that this scale's tables ask for, each once, in order."""

@@ -88,6 +88,14 @@ class Files(RunFiles):
             return {"data": self.images(entry.study), "seen": data, "crops": crops}
         return {"data": data, "crops": crops}
 
+    def of_noise_floor(self, figure: str) -> dict[str, str | list[str]]:
+        """What the noise floor of a figure is measured from, by role: its runs have the same data."""
+        runs = self.experiments.noise_floor(figure).runs
+        denoisers = [self.path("train", run=self.experiments.run(run).trained, seed=self.first_seed(run))
+                     for run in runs]
+        return {"data": self.training_data(runs[0]), "latents": self.latents_of_run(runs[0]),
+                "annotations": self.annotations(runs[0]), "denoisers": denoisers}
+
     # --- the summary and the page ---------------------------------------------------------------------
 
     def tables(self) -> list[str]:

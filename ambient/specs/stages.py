@@ -13,6 +13,7 @@ from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpe
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.specs.encoding import EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, OutsideSpec, SamplingSpec
+from ambient.specs.measured import NoiseFloorSpec
 from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.scores import ScorerSpec
 from ambient.specs.stage import PREFIX, Input, Names, Stage, bare
@@ -44,6 +45,11 @@ def of_figure(wildcard: str, role: str) -> Input:
 def of_patch_maps(role: str) -> Input:
     """One of the files that the patch maps of a figure are made from."""
     return lambda files, w: files.of_patch_maps(w["patches"]).get(role)
+
+
+def of_noise_floor(role: str) -> Input:
+    """One of the files that the noise floor of a figure is measured from."""
+    return lambda files, w: files.of_noise_floor(w["floor"]).get(role)
 
 
 def picture(name: str, *parts: str) -> dict[str, str]:
@@ -242,6 +248,11 @@ _STAGES = (
           {"out": "patch-maps/{patches}.safetensors"},
           lambda settings, w: settings.patch_maps(w["patches"]),
           inputs={key: of_patch_maps(bare(key)) for key in ("data", "seen?", "crops*")}),
+    Stage("noise_floor", NoiseFloorSpec,
+          {"out": "noise-floors/{floor}.csv"},
+          lambda settings, w: settings.noise_floor(w["floor"]),
+          inputs={key: of_noise_floor(bare(key)) for key in ("data", "latents*", "annotations", "denoisers*")},
+          cost=("floor",)),
     Stage("crops_figures", FigureSpec,
           picture("{figure}"),
           lambda settings, w: settings.figure(w["figure"]),

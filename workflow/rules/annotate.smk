@@ -81,3 +81,24 @@ rule patch_maps:
         "patch probabilities for {wildcards.patches} ({wildcards.scale})"
     shell:
         "{resources.run} patch_maps --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
+rule noise_floor:
+    """The losses of clean images and of others near sigma_min, and the uncertainty that both share."""
+    input:
+        unpack(reads("noise_floor")),
+    output:
+        **writes("noise_floor"),
+    log:
+        "results/{scale}/logs/noise-floor/{floor}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("noise_floor"),
+    params:
+        **told("noise_floor"),
+    message:
+        "measure the noise floor for {wildcards.floor} ({wildcards.scale})"
+    shell:
+        "{resources.run} noise_floor --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
