@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,22 +17,23 @@ from ambient.report import (
 )
 from ambient.report.figures import donut, extremes, gallery, locality, patches
 from ambient.report.figures import levels as levels_figure
-from ambient.settings import Experiments
-
-ROOT = Path(__file__).parents[1]
 
 
-def test_locality_and_donut_can_be_drawn(tmp_path):
+def test_locality_and_donut_can_be_drawn(paper, tmp_path):
     sigma, context = np.repeat(np.geomspace(0.01, 3, 6), 4), np.tile([4, 8, 16, 32], 6)
     loss = 0.05 * sigma * (1 + sigma * 4 / context)
     crop = np.repeat([4, 4, 8, 16, 32, 32], 4)
     table = pd.DataFrame({"sigma": sigma, "context_px": context, "loss": loss, "loss_stderr": 0.01 * loss,
                           "crop_px": crop, "tolerance": 1e-3, "relative_tolerance": 0.05})
     table.to_csv(tmp_path / "l.csv")
-    figure = locality.draw(
-        Experiments(ROOT / "config", "paper").figures["figure18"], tmp_path / "l.csv")
+    figure = locality.draw(paper.figures["figure18"], tmp_path / "l.csv")
     assert "within 0.001 and 5% of" in figure.axes[1].get_title()
+    assert figure.axes[0].get_xlabel() == "context [pixels]"
     drawing.save(figure, tmp_path / "l.png")
+    for name, axis in (("figure16", "get_xlabel"), ("figure17", "get_ylabel")):
+        spec = paper.figures[name]
+        only, = locality.draw(spec, tmp_path / "l.csv").axes
+        assert getattr(only, axis)().endswith("[numbers of a latent]") and spec.factor == 8
     ids = np.r_[np.arange(100), (1 << 32) + np.arange(100)]
     data = Dataset(np.zeros((200, 1, 4, 4), np.uint8), np.full(200, -1), ids,
                    (np.arange(200) >= 10).astype(np.uint8))
@@ -41,7 +41,7 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     cats = ids >= 1 << 32
     Annotations(ids, np.where(cats, np.inf, np.where(data.corrupted == 1, draws, 0)),
                 np.where(cats, 0.1 * draws, 0)).write(tmp_path / "a.safetensors")
-    spec = Experiments(ROOT / "config", "paper").figures["figure15"]
+    spec = paper.figures["figure15"]
     write(tmp_path / "m.safetensors", data)
     figure = donut.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
     stacks = [area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[0].collections]
@@ -50,14 +50,14 @@ def test_locality_and_donut_can_be_drawn(tmp_path):
     assert (tmp_path / "d.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_extremes_show_the_least_and_the_largest_sigma_min_with_their_files(tmp_path):
+def test_extremes_show_the_least_and_the_largest_sigma_min_with_their_files(paper, tmp_path):
     names = [f"photos/{i:03d}.png" for i in range(60)]
     levels = np.r_[np.zeros(20), np.linspace(0.1, 3.0, 30), np.full(10, np.inf)]
     write(tmp_path / "m.safetensors", Dataset(
         np.zeros((60, 3, 8, 8), np.uint8), np.full(60, -1), np.arange(60),
         (levels > 0).astype(np.uint8), joined(names)))
     Annotations(np.arange(60), levels, np.zeros(60)).write(tmp_path / "a.safetensors")
-    spec = dataclasses.replace(Experiments(ROOT / "config", "paper").figures["figure15"], images=4)
+    spec = dataclasses.replace(paper.figures["figure15"], images=4)
     figure = extremes.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
     titles = [axis.get_title("left") for axis in figure.axes]
     assert titles[:4] == ["020.png", "021.png", "022.png", "023.png"]  # below them their levels

@@ -26,7 +26,7 @@ studies:
     clean_fraction: 0.4
     training:
       network: {kind: mp_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [],
-                channels_per_head: 8, conditional: true}
+                channels_per_head: 8, dropout: 0.0, conditional: true}
       augment: {transforms: []}
       optimiser: {nimg: 128, decay: inverse_sqrt, decay_nimg: 256, clip: inf, ema_stds: [0.1]}
       loss: {uncertainty: true}
@@ -99,8 +99,13 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("floor")
     with contextlib.chdir(folder):
         finished.configure(folder, OVERLAY)
-        finished.make(folder, "results/away/floor.png")
+        finished.make(folder, "results/away/noise-floors/floor.csv")
     return folder
+
+
+@pytest.fixture(scope="module")
+def settings(made):
+    return Experiments(made / "config", finished.SCALE)
 
 
 def test_a_denoiser_measured_has_the_floor_of_the_closed_form(made):
@@ -119,8 +124,8 @@ def test_a_denoiser_measured_has_the_floor_of_the_closed_form(made):
     assert (with_buffer["u"].to_numpy() != without["u"].to_numpy()).any()
 
 
-def test_the_figure_shows_the_weight_that_clean_images_have(made):
-    spec = Experiments(made / "config", finished.SCALE).figures["floor"]
+def test_the_figure_shows_the_weight_that_clean_images_have(made, settings):
+    spec = settings.figures["floor"]
     path = made / "results/away/noise-floors/floor.csv"
     figure, table = figure_kind.draw(spec, path), pd.read_csv(path)
     with_buffer, without, _ = (line.get_ydata() for line in figure.axes[2].lines[:3])
@@ -134,12 +139,11 @@ def test_the_figure_shows_the_weight_that_clean_images_have(made):
 
 
 @pytest.mark.parametrize(("runs", "message"), [
-    ("[]", "figures.floor.runs: got .., allowed: names in runs"),
-    ("[with-buffer, certain]", "got 'certain', allowed: a run with loss.uncertainty: true"),
-    ("[with-buffer, other]", "got 'other', allowed: .* the mixture and the annotation of with-buffer"),
-    ("[clean-alone]", "got 'clean-alone', allowed: a run with one annotation, which gives one sigma_min > 0"),
-    ("[with-bufer]", "no such name in runs: 'with-bufer'")])
-def test_runs_that_can_not_be_compared_are_refused(tmp_path, runs, message):
-    finished.configure(tmp_path, OVERLAY.replace("[with-buffer, without]", runs))
+    ([], "figures.floor.runs: got .., allowed: names in runs"),
+    (["with-buffer", "certain"], "got 'certain', allowed: a run with loss.uncertainty: true"),
+    (["with-buffer", "other"], "got 'other', allowed: .* the mixture and the annotation of with-buffer"),
+    (["clean-alone"], "got 'clean-alone', allowed: a run with one annotation, which gives one sigma_min > 0"),
+    (["with-bufer"], "no such name in runs: 'with-bufer'")])
+def test_runs_that_can_not_be_compared_are_refused(settings, runs, message):
     with pytest.raises(SpecError, match=message):
-        Experiments(tmp_path / "config", finished.SCALE)
+        figure_kind.Spec.follows(settings, "figures.floor", None, {"runs": runs})

@@ -1,5 +1,6 @@
 """Scores of images: their file, the kinds that give them, and the stage, which resumes."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -205,6 +206,24 @@ def test_legibility_tells_images_whose_label_is_wrong(tmp_path, capfd):
     found, _ = scored(spec, Dataset(images, labels, np.arange(200)), tmp_path)
     assert set(np.argsort(found.score)[:3]) == set(wrong) and (found.score[wrong] < 0).all()
     assert "the networks tell 98.5% of the images right" in capfd.readouterr().err
+
+
+def test_a_patch_is_as_legible_as_its_image_with_all_else_black(tmp_path):
+    spec = ScorerSpec(kind="legibility", folds=2, patches=(16,), **NET)
+    (found, text), (without, _) = (scored(one, DATA, tmp_path / name) for one, name in (
+        (spec, "patches"), (ScorerSpec(kind="legibility", folds=2, **NET), "none")))
+    np.testing.assert_array_equal(found.score, without.score)  # what the networks learn is the same
+    assert found.patches[16].shape == (30, 2, 2) and "patches-16" in text
+    shown = legibility.alone(IMAGES, 16, (1, 0))
+    np.testing.assert_array_equal(shown[:, :, 16:, :16], IMAGES[:, :, 16:, :16])
+    assert shown.any(axis=(1, 2, 3)).all() and not shown[:, :, :16].any() and not shown[..., 16:].any()
+    whole = dataclasses.replace(spec, patches=(32,))
+    found, _ = scored(whole, DATA, tmp_path / "whole")
+    np.testing.assert_allclose(found.patches[32][:, 0, 0], found.score, rtol=1e-6)
+    assert "patches" not in plain(ScorerSpec(kind="legibility", folds=2, **NET))
+    with pytest.raises(SpecError, match="patches: got .12,., allowed: sides that divide the images"):
+        dataclasses.replace(spec, patches=(12,)).check(
+            DatasetSpec(source="mnist", resolution=32, channels=1, padding=2))
 
 
 def test_images_without_classes_have_no_legibility(tmp_path):

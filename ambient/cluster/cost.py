@@ -270,6 +270,20 @@ class Costs:
         return Work(flops=2.0 * passes * sum(network.multiply_adds for network in networks), gpu=True,
                     memory_mb=2 * BASE_MB)
 
+    def neighbours(self, near: str) -> Work:
+        """Features of both datasets for each group of images, and of the samples; their distances."""
+        figure, spec = self.experiments.figure(near), self.experiments.neighbours(near)
+        study = self.experiments.figure_entry(near).study
+        images, channels, resolution = self.data(study)
+        compared = (1 + (spec.best.share if spec.best else 0)) * (images + self.dataset(figure.unseen)[0])
+        samples = spec.num_samples * len(spec.runs)
+        wide = spec.detector.dimensions if spec.detector else channels * resolution**2
+        flops = 2.0 * wide * samples * compared
+        if figure.detector is None:
+            return Work(flops=flops, gpu=True, memory_mb=2 * BASE_MB)
+        work = self.features(figure.detector, round(compared + samples), channels, resolution)
+        return replace(work, flops=work.flops + flops, memory_mb=2 * BASE_MB + samples * wide * 8 / 1e6)
+
     def sample(self, run: str) -> Work:
         spec: SamplingSpec = self.experiments.sampling(run)
         training, study = self.experiments.training(run, 0), self.experiments.run(run).study

@@ -16,9 +16,9 @@ from ambient.diffusion.noise import added_variance, edm_weight
 
 
 def noise_floor(sigma: Tensor, sigma_tn: Tensor, sigma_data: float) -> Tensor:
-    """E[ambient loss] - E[EDM's loss] of the same sample and denoiser, whatever D is, (B,), for one number.
+    """E[ambient loss] - E[EDM's loss] of a sample, whatever the denoiser is, (B,), for one of its numbers.
 
-    lambda(sigma) sigma_tn^2 sigma^2 / (sigma^2 - sigma_tn^2), for sigma > sigma_tn: 0 at sigma_tn = 0, without
-    bound as sigma falls to sigma_tn. A loss with lambda_amb of equation C.1, without a clip, is meant.
+    lambda(sigma) sigma_tn^2 sigma^2 / (sigma^2 - sigma_tn^2), for sigma > sigma_tn: 0 at sigma_tn = 0, and
+    without bound as sigma falls to sigma_tn. It is that of the loss with lambda_amb (C.1) and no clip.
     """
     return edm_weight(sigma, sigma_data) * sigma_tn**2 * sigma**2 / added_variance(sigma, sigma_tn)

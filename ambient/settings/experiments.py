@@ -19,6 +19,7 @@ from ambient.settings.resolve import evaluating
 from ambient.settings.table_rows import TableRows
 from ambient.specs import (
     FigureSpec,
+    NeighboursSpec,
     NoiseFloorSpec,
     PatchMapsSpec,
     ReportSpec,
@@ -267,6 +268,12 @@ class Experiments(TableRows):
                               figure.num_sigmas, figure.num_images, figure.seed)
         kinds = [self.training(run, 0).network.kind for run in spec.runs]
         return evaluating(spec, f"figures.{name}", kinds)
+
+    def neighbours(self, name: str) -> NeighboursSpec:
+        """What is told of the nearest images to the samples of a figure."""
+        figure = self.figure(name)
+        detector = figure.detector and self.portable_detector(figure.detector)
+        return NeighboursSpec(figure.runs, figure.num_samples, figure.best, detector, figure.seed)
 
     def needed(self) -> list[str]:
         """The runs that this scale's tables ask for, each once, in order."""

@@ -167,7 +167,8 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
              "sweep": {name for each in found for name in each.sweeps},
              "gallery": galleries, "figure": figures.keys() - galleries,
              "patches": {name for name, one in figures.items() if one.PATCH_MAPS},
-             "floor": {name for name, one in figures.items() if one.NOISE_FLOOR}}
+             "floor": {name for name, one in figures.items() if one.NOISE_FLOOR},
+             "near": {name for name, one in figures.items() if one.NEIGHBOURS}}
     return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector",
                           "outside", "scorer", "encoder", "text_encoder"),
                          NAME) | {"fraction": r"[0-9.e-]+", "ema_std": r"[0-9.e-]+", "seed": r"\d+"} | {

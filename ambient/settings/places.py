@@ -96,6 +96,19 @@ class Files(RunFiles):
         return {"data": self.training_data(runs[0]), "latents": self.latents_of_run(runs[0]),
                 "annotations": self.annotations(runs[0]), "denoisers": denoisers}
 
+    def of_neighbours(self, figure: str) -> dict[str, str | list[str]]:
+        """What the samples of a figure's runs are compared with, by role, and the samples."""
+        spec, study = self.experiments.figure(figure), self.experiments.figure_entry(figure).study
+        datasets = {"data": self.experiments.study(study).dataset, "unseen": spec.unseen}
+        files = {role: self.path("prepare", dataset=name) for role, name in datasets.items()}
+        files["samples"] = [self.path("sample", run=run, seed=self.first_seed(run)) for run in spec.runs]
+        if spec.best:
+            files |= {role: self.scores(datasets[of], spec.best.scorer)
+                      for role, of in (("scores", "data"), ("unseen_scores", "unseen"))}
+        if spec.detector:
+            files["detector"] = self.weights_of_study(study, spec.detector)
+        return files
+
     # --- the summary and the page ---------------------------------------------------------------------
 
     def tables(self) -> list[str]:

@@ -19,7 +19,7 @@ from ambient.specs.evaluation import (
     SamplerSpec,
     SamplingSpec,
 )
-from ambient.specs.measured import NoiseFloorSpec
+from ambient.specs.measured import NeighboursSpec, NoiseFloorSpec
 from ambient.specs.report import (
     ComparisonSpec,
     DrawnSpec,
@@ -49,8 +49,9 @@ __all__ = [
     "AgainstSpec", "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec",
     "ComparisonSpec", "DatasetSpec", "DetectorSpec", "DrawnSpec", "EncoderSpec", "EncodingSpec",
     "EvaluationSpec", "FigureSpec", "GuideSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
-    "NUISANCES", "NetworkCost", "NetworkSpec", "NoiseFloorSpec", "NoiseSpec", "OperationSpec",
-    "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "PublishedSpec", "ReconstructionSpec", "ReportSpec",
-    "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure", "StartSpec",
-    "SummarySpec", "TableSpec", "TextEncoderSpec", "TextSpec", "TextsSpec", "TheorySpec", "TrainingSpec",
+    "NUISANCES", "NeighboursSpec", "NetworkCost", "NetworkSpec", "NoiseFloorSpec", "NoiseSpec",
+    "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "PublishedSpec", "ReconstructionSpec",
+    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure",
+    "StartSpec", "SummarySpec", "TableSpec", "TextEncoderSpec", "TextSpec", "TextsSpec", "TheorySpec",
+    "TrainingSpec",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ambient.specs.evaluation import DetectorSpec
+from ambient.specs.scores import BestSpec
 from ambient.specs.strict import later, require, require_distinct, require_finite
 
 
@@ -34,3 +36,19 @@ class NoiseFloorSpec:
         require(self.sigma_high > least, "sigma_high", self.sigma_high, f"> {least:g}")
         require(self.num_sigmas > 1, "num_sigmas", self.num_sigmas, ">= 2")
         require(self.num_images > 1, "num_images", self.num_images, ">= 2")
+
+
+@dataclass(frozen=True)
+class NeighboursSpec:
+    """How far the samples of some runs are from training images and from as many unseen ones."""
+
+    runs: tuple[str, ...]  #: whose samples are compared, by name: of the last snapshot, the first seed
+    num_samples: int  #: of each run, at the most
+    best: BestSpec | None  #: the best images of both datasets are compared with, too; None: all alone
+    detector: DetectorSpec | None  #: distances are in its features; None: in pixels
+    seed: int  #: of the parts of the same number of images
+
+    def __post_init__(self) -> None:
+        require(len(self.runs) > 0, "runs", self.runs, "one run or more")
+        require_distinct(self.runs, "runs")
+        require(self.num_samples > 1, "num_samples", self.num_samples, ">= 2")

@@ -117,6 +117,7 @@ class FigureSpec(OfKinds):
     CORRUPTIONS: ClassVar[int | None] = None  # how many must be named; None: any number
     PATCH_MAPS: ClassVar[bool] = False  # the stage `patch_maps` works for it
     NOISE_FLOOR: ClassVar[bool] = False  # the stage `noise_floor` does
+    NEIGHBOURS: ClassVar[bool] = False  # the stage `neighbours` does
     LOCALITY: ClassVar[bool] = False  # the stage `locality` does
     FOLLOWS: ClassVar[tuple[str, ...]] = ()  # settings that `follows` gives, and an entry can't
 

@@ -13,7 +13,7 @@ from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpe
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.specs.encoding import EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, OutsideSpec, SamplingSpec
-from ambient.specs.measured import NoiseFloorSpec
+from ambient.specs.measured import NeighboursSpec, NoiseFloorSpec
 from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.scores import ScorerSpec
 from ambient.specs.stage import PREFIX, Input, Names, Stage, bare
@@ -50,6 +50,11 @@ def of_patch_maps(role: str) -> Input:
 def of_noise_floor(role: str) -> Input:
     """One of the files that the noise floor of a figure is measured from."""
     return lambda files, w: files.of_noise_floor(w["floor"]).get(role)
+
+
+def of_neighbours(role: str) -> Input:
+    """One of the files that the samples of a figure are compared with, or the samples."""
+    return lambda files, w: files.of_neighbours(w["near"]).get(role)
 
 
 def picture(name: str, *parts: str) -> dict[str, str]:
@@ -251,8 +256,15 @@ _STAGES = (
     Stage("noise_floor", NoiseFloorSpec,
           {"out": "noise-floors/{floor}.csv"},
           lambda settings, w: settings.noise_floor(w["floor"]),
-          inputs={key: of_noise_floor(bare(key)) for key in ("data", "latents*", "annotations", "denoisers*")},
+          inputs={key: of_noise_floor(bare(key))
+                  for key in ("data", "latents*", "annotations", "denoisers*")},
           cost=("floor",)),
+    Stage("neighbours", NeighboursSpec,
+          {"out": "neighbours/{near}.csv"},
+          lambda settings, w: settings.neighbours(w["near"]),
+          inputs={key: of_neighbours(bare(key))
+                  for key in ("samples*", "data", "unseen", "scores?", "unseen_scores?", "detector?")},
+          cost=("near",)),
     Stage("crops_figures", FigureSpec,
           picture("{figure}"),
           lambda settings, w: settings.figure(w["figure"]),

@@ -35,7 +35,7 @@ BATCH = 250
 
 
 def levels(spec: NoiseFloorSpec) -> np.ndarray:
-    """The noise levels, rising: as many below sigma_min as above it, where they lie closer the nearer it is."""
+    """The noise levels, rising: as many below sigma_min as above it, and closer the nearer it is."""
     below = np.geomspace(spec.sigma_low, spec.sigma_min, spec.num_sigmas, endpoint=False)
     above = np.geomspace(spec.NEAREST, spec.sigma_high / spec.sigma_min - 1, spec.num_sigmas)
     return np.r_[below, spec.sigma_min * (1 + above)]
@@ -94,7 +94,7 @@ class Images:
 
 def measured(spec: NoiseFloorSpec, denoiser: Denoiser, conditional: bool, clean: Images,
              other: Images) -> Iterator[dict[str, float]]:
-    """What one denoiser says at each level. Below sigma_min images that are not clean have no ambient loss."""
+    """What one denoiser says at each level. Below sigma_min there is no ambient loss."""
     for place, sigma in enumerate(levels(spec)):
         above = sigma > spec.sigma_min
         sigma_tn = spec.sigma_min if above else 0.0

@@ -172,3 +172,24 @@ use rule evaluate as evaluate_beside with:
         "results/{scale}/logs/evaluate/{run}-seed-{seed}-{detector}.log",
     message:
         "evaluate {wildcards.run}, seed {wildcards.seed}, by {wildcards.detector} ({wildcards.scale})"
+
+
+rule neighbours:
+    """How far samples are from training images, and from as many unseen ones."""
+    input:
+        unpack(reads("neighbours")),
+    output:
+        **writes("neighbours"),
+    log:
+        "results/{scale}/logs/neighbours/{near}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("neighbours"),
+    params:
+        **told("neighbours"),
+    message:
+        "find the nearest images for {wildcards.near} ({wildcards.scale})"
+    shell:
+        "{resources.run} neighbours --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ambient.specs import DatasetSpec, DetectorSpec, ScorerSpec
-from ambient.specs.strict import require
+from ambient.specs.strict import later, require, require_distinct
 
 if TYPE_CHECKING:
     from ambient.data.datasets import Dataset
@@ -29,9 +29,13 @@ class Spec(ScorerSpec):
     batch: int  #: images of a step
     lr: float  #: learning rate
     seed: int = 0  #: of the parts, of initial weights and of batches
+    #: sides of non-overlapping patches that are scored one by one, pixels: all other pixels are black
+    patches: tuple[int, ...] = later((), kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_distinct(self.patches, "patches")
+        require(all(side > 0 for side in self.patches), "patches", self.patches, "sides >= 1 pixel")
         require(self.folds > 1, "folds", self.folds, ">= 2")
         self.networks()
 
@@ -43,11 +47,17 @@ class Spec(ScorerSpec):
     def check(self, dataset: DatasetSpec) -> None:
         classes = dataset.HAS_CLASSES and len(dataset.classes or (0, 1)) > 1
         require(classes, "kind", self.kind, "one for images without classes: legibility needs two or more")
+        cover = [side for side in self.patches if dataset.resolution % side == 0]
+        require(len(cover) == len(self.patches), "patches", self.patches,
+                f"sides that divide the images' {dataset.resolution} pixels")
+
+    def patch_sides(self) -> tuple[int, ...]:
+        return self.patches
 
     def flops(self, images: int, channels: int, resolution: int) -> float:
-        networks = self.networks()
+        networks, seen = self.networks(), 1 + sum((resolution // side) ** 2 for side in self.patches)
         return (networks.training_flops(channels, resolution)
-                + images * networks.flops(channels, resolution))
+                + images * seen * networks.flops(channels, resolution))
 
 
 def folds_of(spec: Spec, ids: np.ndarray) -> np.ndarray:
@@ -60,9 +70,11 @@ def folds_of(spec: Spec, ids: np.ndarray) -> np.ndarray:
 def score(spec: Spec, data: Dataset, given: Path | None, state: State) -> dict[str, np.ndarray] | None:
     """ln p(label) - max over other classes of ln p, by the network that has not seen the image.
 
-    Above 0 where the class is told right; larger where it is told more surely. Raises `ValueError` for images
-    without two classes, or with one image of them that has none.
+    Above 0 where the class is told right; larger where it is told more surely. A patch has that of its image
+    with all other pixels black. Raises `ValueError` for images without two classes, or with one image of them
+    that has none.
     """
+    from ambient.data.scores import EACH
     from ambient.evaluation import small_nets
     from ambient.evaluation.scoring import in_shards
     from ambient.jobs.stopping import say
@@ -76,15 +88,32 @@ def score(spec: Spec, data: Dataset, given: Path | None, state: State) -> dict[s
     small_nets.learn(networks, network, small_nets.FoldBatches(networks, network, data.images, data.labels,
                                                                folds), state)
 
+    def unseen(images: np.ndarray, part: slice) -> np.ndarray:
+        every = small_nets.log_probabilities(network, images)
+        return margins(every[folds[part], np.arange(every.shape[1])], data.labels[part])
+
     def of(part: slice) -> dict[str, np.ndarray]:
-        every = small_nets.log_probabilities(network, data.images[part])
-        return {"score": margins(every[folds[part], np.arange(every.shape[1])], data.labels[part])}
+        images = np.asarray(data.images[part])
+        found = {"score": unseen(images, part)}
+        for side in spec.patches:
+            count = images.shape[-1] // side
+            each = [unseen(alone(images, side, place), part) for place in np.ndindex(count, count)]
+            found[f"{EACH}{side}"] = np.stack(each, axis=1).reshape(len(images), count, count)
+        return found
 
     found = in_shards(spec, "scores", len(data.ids), of, state)
     if found is not None:
         say(f"scores: the networks tell {(found['score'] > 0).mean():.1%} of the images right, each of those "
             "that it has not seen")
     return found
+
+
+def alone(images: np.ndarray, side: int, place: tuple[int, int]) -> np.ndarray:
+    """Images (N, C, H, H) of which all is black but one patch, the one in this row and column of them."""
+    rows, columns = (slice(side * at, side * (at + 1)) for at in place)
+    shown = np.zeros_like(images)
+    shown[..., rows, columns] = images[..., rows, columns]
+    return shown
 
 
 def margins(log_p: np.ndarray, labels: np.ndarray) -> np.ndarray:

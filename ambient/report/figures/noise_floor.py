@@ -80,7 +80,7 @@ def draw(spec: Spec, table: Path) -> Figure:
         axes[1].plot(mine["sigma"], np.log(mean_loss(mine)), color=shade, ls="none", marker="o", ms=2.5,
                      label=f"ln of the mean loss, {name}")
         axes[2].plot(mine["sigma"], weight_of_clean(mine), color=shade, ls=dash, lw=1.6, label=name)
-    axes[0].set(yscale="log", ylabel="loss", title="losses of " + words_of_buffer(rows))
+    axes[0].set(yscale="log", ylabel="loss", title="losses, trained with " + words_of_buffer(rows))
     axes[1].set(ylabel="log-variance u", title="the uncertainty, which all images of a level share")
     axes[2].axhline(1, color="0.6", lw=0.8)
     axes[2].set(ylabel="weight of clean images, loss / exp(u)", ylim=(0, None),
@@ -90,9 +90,9 @@ def draw(spec: Spec, table: Path) -> Figure:
         sigma_axis(axis)
         axis.title.set_fontsize(9)
         axis.legend(frameon=False, fontsize=7)
-    heading(figure, title_of(spec), "Losses are for one number of an image or a latent. The solid line is the "
-            "dashed one's error of the denoiser and the noise floor of the closed form, added. The mean loss "
-            "is that of the images that a level draws.")
+    heading(figure, title_of(spec), "Losses are for one number of an image or a latent. By the closed form "
+            "the loss of the others is EDM's and the noise floor. The mean loss is of the images that a "
+            "level draws.")
     return figure
 
 

@@ -1,0 +1,73 @@
+"""Stage: how far samples are from their nearest training images, and from the nearest unseen ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ambient.data.datasets import Dataset, read, to_float
+from ambient.data.ranking import best
+from ambient.data.scores import Scores
+from ambient.evaluation import detectors
+from ambient.evaluation.neighbours import Features, compared, distances, parts_of
+from ambient.specs import NeighboursSpec
+from ambient.storage.arrays import open_arrays, part
+from ambient.storage.files import write_text
+from ambient.training.hardware import device
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """Pixels in [-1, 1], (N, C H W)."""
+    return to_float(images).reshape(len(images), -1)
+
+
+def features_of(spec: NeighboursSpec, detector: Path | None) -> Features:
+    """What distances are of: a detector's features, or pixels. Raises `ValueError` where both are meant."""
+    if (detector is None) != (spec.detector is None):
+        raise ValueError(f"--detector: got {detector}, allowed: "
+                         + ("none, distances are of pixels" if detector else "the weights of a detector"))
+    if spec.detector is None:
+        return pixels
+    found = detectors.KINDS[spec.detector.kind].features(spec.detector, detector)
+    return lambda images: found(images).float().cpu().numpy()
+
+
+def groups(spec: NeighboursSpec, data: Dataset, scores: Path | None) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, rows) of all images, and of the best ones where they are meant."""
+    yield "all", np.arange(len(data.ids))
+    if spec.best is not None:
+        if scores is None:
+            raise ValueError("best needs --scores and --unseen-scores, those of the images")
+        found = Scores.read(scores).of(data.ids).score
+        yield "good", np.flatnonzero(best(found, data.labels, spec.best.share, spec.best.within))
+
+
+def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unseen: Path, out: Path,
+         scores: Path | None = None, unseen_scores: Path | None = None, detector: Path | None = None) -> None:
+    """`out` gets a row for each run and group of images (CSV)."""
+    where, features = device(), features_of(spec, detector)
+    train, test = read(data), read(unseen)
+    drawn = []
+    for path in samples:
+        arrays = open_arrays(path)
+        images = part(arrays[max(arrays, key=int)], 0)[:spec.num_samples]
+        drawn.append(np.concatenate([features(images[k:k + 250]) for k in range(0, len(images), 250)]))
+    every, table = np.concatenate(drawn), []
+    ends = np.cumsum([len(one) for one in drawn])[:-1]
+    for (name, seen), (_, other) in zip(groups(spec, train, scores), groups(spec, test, unseen_scores),
+                                        strict=True):
+        size = min(len(seen), len(other))
+        found = [np.split(distances(every, images, rows, parts_of(ids, size, spec.seed, stream), features,
+                                    where, f"{stream} images, {name}"), ends)
+                 for stream, images, rows, ids in (("training", train.images, seen, train.ids[seen]),
+                                                   ("unseen", test.images, other, test.ids[other]))]
+        for run, one, to_train, to_test in zip(spec.runs, drawn, *found, strict=True):
+            table.append({"run": run, "images": name, "samples": len(one), "of": size}
+                         | compared(to_train, to_test))
+    write_text(out, pd.DataFrame(table).sort_values("run", key=lambda runs: runs.map(spec.runs.index),
+                                                    kind="stable").to_csv(
+        index=False, lineterminator="\n", float_format="%.6g"))
+    record.facts |= {"samples": len(every), "training_images": len(train.ids), "unseen_images": len(test.ids)}
