@@ -14,12 +14,14 @@ from torch import Tensor
 from ambient.annotation.classifier import Classifier
 from ambient.annotation.trajectories import PROTOCOLS
 from ambient.diffusion.denoiser import Denoiser
+from ambient.diffusion.guidance import Guided, Untold
 from ambient.diffusion.network import Condition
 from ambient.evaluation.draw import Draw
 from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec
 from ambient.specs.strict import require
 from ambient.training import loading
 from ambient.training.encoding import Decoder
+from ambient.training.text_encoding import TextEncoder
 
 TOGETHER = 32  # samples drawn at once: a matter of memory, not of results
 
@@ -55,18 +57,26 @@ def load_denoiser(path: Path | str, snapshot: int | None = None,
 
 @torch.no_grad()
 def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigma_min: float = 0.002,
-           sigma_max: float = 80.0, rho: float = 7.0, encoder: Path | str | None = None) -> np.ndarray:
+           sigma_max: float = 80.0, rho: float = 7.0, encoder: Path | str | None = None,
+           captions: Sequence[str] = (), text_encoder: Path | str | None = None,
+           guidance: float = 1.0) -> np.ndarray:
     """`count` images, uint8 (count, C, H, W), by the deterministic Heun sampler (Karras et al. 2022).
 
     Image i is a function of (seed, i): the first images of a larger count are the same. A class-conditional
     denoiser draws classes from those that it was trained on, each equally often. `encoder`: of a denoiser of
-    latents, the file `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. Raises `ValueError` for a
-    number out of range, and for a denoiser of latents without its encoder.
+    latents, the file `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. A denoiser that is told
+    captions takes some, of which image i has the one of number i modulo their number, and `text_encoder`, the
+    file `results/<scale>/text-encoders/<text_encoder>.safetensors`. `guidance` g > 1: by the null caption,
+    D = D_null + g (D_caption - D_null). Raises `ValueError` for a number out of range, and for a denoiser
+    whose encoders are not given.
     """
     require(count > 0, "count", count, ">= 1")
     sampler = SamplerSpec(steps, sigma_min, sigma_max, rho)
     decoder = Decoder(Path(encoder), trained.device) if encoder else None
-    draw = Draw(trained.denoiser, trained.about, sampler, "float32", trained.device, decoder)
+    denoiser = trained.denoiser if guidance == 1 else Guided(
+        trained.denoiser, Untold(trained.denoiser, "text"), guidance)
+    told = TextEncoder(Path(text_encoder), trained.device).told(captions) if text_encoder else None
+    draw = Draw(denoiser, trained.about, sampler, "float32", trained.device, decoder, told)
     parts = [range(first, min(first + TOGETHER, count)) for first in range(0, count, TOGETHER)]
     return np.concatenate([draw.images(seed, part) for part in parts])
 

@@ -62,14 +62,17 @@ def test_widths_are_those_of_the_public_networks():
         False, False, True, False, False, True, False]
 
 
-@pytest.mark.parametrize("changes", [{}, {"mixer_channels": 24, "patch": 4, "conditional": True}, {
-    "experts_every": 1, "capacity": 1.5, "num_experts": 5, "caption_tokens": 9, "conditional": True}])
-def test_its_costs_are_those_that_torch_counts(changes):
+@pytest.mark.parametrize("changes, mask", [
+    ({}, 0.0), ({"mixer_channels": 24, "patch": 4, "conditional": True}, 0.0), ({}, 0.75),
+    ({"experts_every": 1, "capacity": 1.5, "num_experts": 5, "caption_tokens": 9, "conditional": True}, 0.4)])
+def test_its_costs_are_those_that_torch_counts(changes, mask):
     spec, features = small(**changes), []
     with torch.device("meta"):
         network = build_network(spec, 16, 3, 0, False, None).eval()
         text = {"text": torch.zeros(1, spec.caption_tokens, 10)} if spec.conditional else {}
         image, noise = torch.zeros(1, 3, 16, 16), torch.zeros(1)
+        kept = int((16 // spec.patch) ** 2 * (1 - mask))
+        places = {"patches": torch.zeros(1, kept, dtype=torch.int64)} if mask else {}
     layers = [part for part in network.modules() if isinstance(part, (Linear, Convolution))]
     for layer in layers:
         layer.register_forward_hook(lambda layer, given, out: features.append(out.numel()))
@@ -79,10 +82,10 @@ def test_its_costs_are_those_that_torch_counts(changes):
             int(layer.capacity * given[0].shape[1] / len(layer.w1)) * sum(layer.w1.shape[1:])
             for _ in layer.w1))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image, noise, text)
+        network(image, noise, text | places)
     parameters = sum(weight.numel() for layer in layers for weight in layer.parameters())
     parameters += sum(layer.w1.numel() + layer.w2.numel() for layer in experts)
-    assert spec.cost(16, 3) == (counter.get_total_flops() // 2, parameters, sum(features))
+    assert spec.cost(16, 3, mask=mask) == (counter.get_total_flops() // 2, parameters, sum(features))
 
 
 @pytest.mark.parametrize(("side", "measured", "tokens"), [(32, 246e9, 256), (64, 1132e9, 1024)])

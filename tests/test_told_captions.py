@@ -13,8 +13,10 @@ from PIL import Image
 from raw_images import encoded
 from safetensors.torch import load_file, save_file
 
+import ambient
 from ambient.audit.cli import main as audit
-from ambient.commands import generate, sample
+from ambient.cluster.cost import Costs
+from ambient.commands import export, generate, sample
 from ambient.commands.pictures import pixels_of
 from ambient.data import bpe
 from ambient.data.datasets import read
@@ -71,7 +73,6 @@ tables:
       - first: {{label: masked}}
       - second:
           {{label: whole, training: {{mask: 0.0, keep_state: false, start: {{run: first, moments: true}}}}}}
-      - third: {{label: by averages, training: {{keep_state: false, start: {{run: first}}}}}}
 """
 RUNS = "results/away/runs"
 
@@ -193,6 +194,27 @@ def test_own_captions_give_images_of_their_own(here, tmp_path, capsys):
         generate.main([*line, str(tmp_path / "o"), "--guidance", "3"])
 
 
+def test_a_script_draws_the_same_images(here):
+    trained = ambient.load_denoiser(f"{RUNS}/second/seed-0/denoiser.safetensors")
+    encoder = "results/away/text-encoders/tower.safetensors"
+    images = ambient.sample(trained, 2, steps=3, captions=["a red cat"], text_encoder=encoder, guidance=2.0)
+    stored = read_arrays(f"{RUNS}/second/seed-0/samples.safetensors")["128"][0]
+    np.testing.assert_array_equal(images, stored[:2])
+    with pytest.raises(ValueError, match="captions: got none, allowed: one or more"):
+        ambient.sample(trained, 2, text_encoder=encoder)
+    with pytest.raises(ValueError, match="second is told captions, which takes a text encoder beside it"):
+        export.main(["away", "--run", "second", "--out", "exported"])
+
+
+def test_what_is_left_out_costs_nothing(here):
+    costs = Costs(Experiments("config", "away"))
+    network = costs.experiments.training("second", 0).network
+    assert costs.train("first").flops == 6 * 128 * network.cost(8, 1, mask=0.5).multiply_adds
+    assert costs.train("second").flops == 6 * 128 * network.cost(8, 1).multiply_adds
+    # With the null caption as the guide: 2 x 5 evaluations of each of 20 samples.
+    assert costs.sample("second").flops == 2 * 2 * 5 * 20 * network.cost(8, 1).multiply_adds
+
+
 def test_the_command_sample_gives_the_workflows_samples(here, tmp_path):
     sample.main(["away", "--run", "second", "--count", "4", "--out", str(tmp_path / "o")])
     stored = read_arrays(f"{RUNS}/second/seed-0/samples.safetensors")["128"][0]
@@ -209,7 +231,7 @@ def test_the_command_sample_gives_the_workflows_samples(here, tmp_path):
     ("captions: asked", "captions: digits", "captions: got 'digits', allowed: a dataset with captions"),
     ("caption_dropout: 0.2", "caption_dropout: 0.0", "guide.told: got False, allowed: true, or a training"),
     ("keep_state: true", "keep_state: false", "start.moments: got True, allowed: false, or the last"),
-    ("start: {{run: first}}", "start: {{run: third}}", "start.run: got 'third', allowed: a run that does"),
+    ("label: masked", "training: {{start: {{run: second}}}}", "start.run: got 'first', allowed: a run that"),
     ("dataset: real", "dataset: digits", "datasets.digits has no captions"),
     ("mask: 0.5", "mask: 0.99", "mask: got 0.99")])
 def test_settings_that_contradict_each_other_are_refused(tmp_path, old, new, message):
@@ -221,7 +243,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path, old, new, mes
 
 def test_a_job_reads_what_it_is_told(here):
     graph = Graph(Experiments(here / "config", "away"))
-    job = graph.maker(f"{RUNS}/third/seed-0/denoiser.safetensors")
+    job = graph.maker(f"{RUNS}/second/seed-0/denoiser.safetensors")
     assert set(graph.reads(job)) == {"data", "texts", "start", "annotations"}
     assert graph.reads(job)["texts"] == [
         f"results/away/texts/{name}/tower.safetensors" for name in ("real", "made")]

@@ -30,6 +30,7 @@ from ambient.storage.files import HELD
 OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
 STARTUP_MINUTES = 10
 BASE_MB = 4000  # libraries and the CUDA context
+CAPTION_MB = 1e-3  # of an image: its caption, a copy of it, and where its sample lies in an archive
 ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
 
@@ -102,9 +103,13 @@ class Costs:
         images = spec.max_images or round((spec.num_images or 50_000) * (high - low))
         return images, spec.channels, spec.resolution
 
+    def study_data(self, study: str) -> str:
+        """The name of a study's dataset."""
+        return self.experiments.study(study).dataset
+
     def data(self, study: str) -> tuple[int, int, int]:
         """(images, channels, resolution) of a study's dataset."""
-        return self.dataset(self.experiments.study(study).dataset)
+        return self.dataset(self.study_data(study))
 
     def points(self, study: str) -> tuple[int, int, int]:
         """(images, channels, side) of what a study's denoisers see."""
@@ -132,9 +137,13 @@ class Costs:
         """Libraries and a few raw images (or all of CIFAR-10's); photographs are prepared in memory."""
         spec = self.experiments.dataset(dataset)
         images = spec.num_images or 50_000
-        prepared = (spec.max_images or images) * spec.channels * spec.resolution**2
-        return Work(cpu_minutes=images / 500 / 60,
-                    memory_mb=1000 + (1.1 * prepared / 1e6 if spec.CONVERTS else in_memory_mb(prepared)))
+        prepared = (spec.max_images or images) * spec.channels * spec.resolution**2 * spec.HAS_IMAGES
+        held = 1.1 * prepared / 1e6 if spec.HELD else in_memory_mb(prepared)
+        return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + held + self.captions_mb(dataset, images))
+
+    def captions_mb(self, dataset: str, images: int) -> float:
+        """Of the captions of so many images, where a dataset has them, MB."""
+        return CAPTION_MB * images if self.experiments.dataset(dataset).captioned else 0.0
 
     def scores(self, dataset: str, scorer: str) -> Work:
         """What the scorer's kind says that its images cost; 3 kB an image for scores of its patches."""
@@ -155,7 +164,8 @@ class Costs:
 
     def corrupt(self, study: str, corruption: str) -> Work:
         images = sum(self.mixture(study, corruption))
-        return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + 4 * self.data_mb(study, images))
+        memory_mb = 1000 + 4 * self.data_mb(study, images) + self.captions_mb(self.study_data(study), images)
+        return Work(cpu_minutes=images / 500 / 60, memory_mb=memory_mb)
 
     def encoder(self, dataset: str, encoder: str) -> Work:
         """Three passes through both halves for each image of its training; one half for each measured."""
@@ -182,7 +192,8 @@ class Costs:
         """One pass for each caption, as if all were distinct; a shard of states is in memory."""
         spec = self.experiments.text_encoder(text_encoder)
         return Work(flops=2 * spec.multiply_adds() * self.dataset(dataset)[0], gpu=True, ranks=True,
-                    memory_mb=BASE_MB + 4096 * 4 * spec.tokens * spec.channels / 1e6)
+                    memory_mb=BASE_MB + 4096 * 4 * spec.tokens * spec.channels / 1e6
+                    + self.captions_mb(dataset, self.dataset(dataset)[0]))
 
     def encode(self, study: str, corruption: str) -> Work:
         images, (_, channels, resolution) = sum(self.mixture(study, corruption)), self.data(study)
@@ -218,8 +229,9 @@ class Costs:
     def train(self, run: str) -> Work:
         study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
         _, channels, resolution = self.points(study)
-        work = self.fitting(spec, study, self.learnt(run), spec.network.cost(resolution, channels))
-        return replace(work, shardable=JOBS["train"].shardable)
+        work = self.fitting(spec, study, self.learnt(run), spec.cost(resolution, channels))
+        held = self.captions_mb(self.study_data(study), self.learnt(run)) if spec.told_captions else 0.0
+        return replace(work, shardable=JOBS["train"].shardable, memory_mb=work.memory_mb + held)
 
     def reconstruct(self, run: str) -> Work:
         """Each snapshot is a sum of all averages until it; one tensor is in memory at a time."""
@@ -251,7 +263,9 @@ class Costs:
 
     def combine(self, run: str) -> Work:
         study = self.experiments.run(run).study
-        return replace(LITTLE, memory_mb=1000 + 8 * self.data_mb(study, self.learnt(run)))
+        images = self.learnt(run)
+        return replace(LITTLE, memory_mb=1000 + 8 * self.data_mb(study, images)
+                       + 2 * self.captions_mb(self.study_data(study), images))
 
     def locality(self, study: str) -> Work:
         spec = self.experiments.locality(study)

@@ -37,7 +37,11 @@ images = ambient.sample(trained, count=16, seed=0, steps={num_steps}, sigma_min=
 
 
 def refuse_guided(run: Chosen) -> None:
-    """Raise `ValueError` for a run whose samples are of two networks: an export holds one."""
+    """Raise `ValueError` for a run whose samples take two networks, or a text encoder beside their own: an
+    export holds one network."""
+    if run.experiments.training(run.run, run.seed).told_captions:
+        raise ValueError(f"--run: {run.run} is told captions, which takes a text encoder beside it; allowed: "
+                         "a run that is not (ambient generate draws images of captions)")
     if run.experiments.sampling(run.run).guide is not None:
         raise ValueError(f"--run: {run.run} is sampled with guidance by another network; allowed: a run that "
                          "is not guided")

@@ -79,14 +79,11 @@ def wanted_of(given: argparse.Namespace) -> Generated:
 
 def told_of(wanted: Generated, captions: list[str]) -> list[Told]:
     """The states of each caption."""
-    from ambient.data.text_states import TextStates, Told
-    from ambient.data.texts import Texts
     from ambient.training.hardware import device
     from ambient.training.text_encoding import TextEncoder
 
-    texts, encoder = Texts.of(captions), TextEncoder(wanted.text_encoder, device())
-    states = TextStates(encoder.states(texts.texts), texts.digests())
-    return [Told(Texts.of([caption]), [states]) for caption in captions]
+    encoder = TextEncoder(wanted.text_encoder, device())
+    return [encoder.told([caption]) for caption in captions]
 
 
 def main(arguments: list[str]) -> int:

@@ -39,11 +39,8 @@ class Texts:
         """The captions of images, one each, None for none. White space counts as one space."""
         plain = [None if text is None else " ".join(text.split()) for text in captions]
         distinct = sorted({text for text in plain if text is not None})
-        number = {text: row for row, text in enumerate(distinct)}
-        encoded = [text.encode() for text in distinct]
-        return cls(np.frombuffer(b"".join(encoded), np.uint8),
-                   np.cumsum([len(one) for one in encoded], dtype=np.int64),
-                   np.array([NONE if text is None else number[text] for text in plain], np.int64))
+        number = {text: row for row, text in enumerate(distinct)} | {None: NONE}
+        return of_distinct(distinct, np.array([number[text] for text in plain], np.int64))
 
     @classmethod
     def taken_from(cls, arrays: dict[str, Any]) -> Texts | None:
@@ -76,8 +73,10 @@ class Texts:
 
     def taken(self, index: np.ndarray) -> Texts:
         """Those of some images, by numbers or truth values; captions that none of them has are left out."""
-        every = np.array(self.of_images(), object)[index]
-        return Texts.of(every.tolist())
+        rows = self.rows[index]
+        used = np.unique(rows[rows != NONE])
+        return of_distinct([self.texts[row] for row in used.tolist()],
+                           np.where(rows == NONE, NONE, np.searchsorted(used, rows)))
 
     def digests(self) -> np.ndarray:
         """What tells each distinct caption from any other, uint8 (M, DIGEST)."""
@@ -96,5 +95,19 @@ def joined(parts: Sequence[tuple[Texts | None, int]]) -> Texts | None:
     """
     if all(texts is None for texts, _ in parts):
         return None
-    return Texts.of(text for texts, count in parts
-                    for text in (texts.of_images() if texts else [None] * count))
+    distinct = sorted({text for texts, _ in parts if texts is not None for text in texts.texts})
+    number, rows = {text: row for row, text in enumerate(distinct)}, []
+    for texts, count in parts:
+        if texts is None:
+            rows.append(np.full(count, NONE))
+        else:
+            there = np.array([*(number[text] for text in texts.texts), NONE])  # the last one is row NONE
+            rows.append(there[texts.rows])
+    return of_distinct(distinct, np.concatenate(rows))
+
+
+def of_distinct(distinct: Sequence[str], rows: np.ndarray) -> Texts:
+    """Captions that are distinct and in order already, with the row of each image."""
+    encoded = [text.encode() for text in distinct]
+    return Texts(np.frombuffer(b"".join(encoded), np.uint8),
+                 np.cumsum([len(one) for one in encoded], dtype=np.int64), rows.astype(np.int64))

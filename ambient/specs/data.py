@@ -58,6 +58,7 @@ class DatasetSpec(OfKinds):
     TITLE: ClassVar[str | None] = None  # of published data, for who cites them
     ADDRESS: ClassVar[str | None] = None
     CONVERTS: ClassVar[bool] = False  # and leaves images out: a page then says what was done
+    HELD: ClassVar[bool] = False  # all prepared images are in memory at once while they are read
     select: ClassVar[SelectSpec | None] = None  # which images are taken; None: all
     rule: ClassVar[str | None] = None  # path of a file by which they are selected
     table: ClassVar[str | None] = None  # path of a table of captions, where they don't lie among the images

@@ -222,6 +222,11 @@ class TrainingSpec:
                 and all(n > 0 and n % batch == 0 for n in self.snapshots), "snapshots",
                 self.snapshots, f"rising multiples of batch = {batch}, the last one nimg = {last}")
 
+    def cost(self, resolution: int, channels: int) -> NetworkCost:
+        """What a forward pass of one image costs in training, without the patches that a step leaves out."""
+        left_out = {"mask": self.mask} if self.mask else {}
+        return self.network.cost(resolution, channels, **left_out)
+
     @property
     def told_captions(self) -> bool:
         """Whether the network is told captions."""

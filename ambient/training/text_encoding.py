@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ambient.data.text_states import TextStates, Told
+from ambient.data.texts import Texts
 from ambient.specs import TextEncoderSpec
 from ambient.specs.strict import build
 from ambient.storage.files import naming
@@ -40,6 +42,13 @@ class TextEncoder:
             self.coder = text_encoders.KINDS[self.spec.kind].build(self.spec, self.about["coder"])
             self.coder.load_state_dict(read_weights(path))
         self.coder.to(where).eval()
+
+    def told(self, captions: Sequence[str]) -> Told:
+        """Their states as those of images, one each. Raises `ValueError` where there are none."""
+        texts = Texts.of(captions)
+        if not len(texts):
+            raise ValueError("captions: got none, allowed: one or more for a denoiser that is told captions")
+        return Told(texts, [TextStates(self.states(texts.texts), texts.digests())])
 
     @torch.no_grad()
     def states(self, texts: Sequence[str]) -> np.ndarray:

@@ -23,6 +23,7 @@ class Spec(DatasetSpec):
     """`num_images` says about how many are taken, for the estimate of costs alone."""
 
     CONVERTS: ClassVar[bool] = True
+    HELD: ClassVar[bool] = True
 
     crop: Literal["centre", "pad", "adm"]  #: how squares are cut (`ambient.data.squares`)
     select: SelectSpec | None = None  #: which images are taken; None: all

@@ -101,8 +101,11 @@ class Spec(NetworkSpec):
         """Width inside of the MLP of captions."""
         return dense_width(CAPTION_RATIO * self.model_channels, self.round_to)
 
-    def cost(self, resolution: int, channels: int, encoder_only: bool = False) -> NetworkCost:
-        """Counted layer by layer, of all patches. Loads no torch: Snakemake asks in every dry run."""
+    def cost(self, resolution: int, channels: int, encoder_only: bool = False,
+             mask: float = 0.0) -> NetworkCost:
+        """Counted layer by layer, of an image of which a share `mask` of the patches is left out behind the
+        mixer. Loads no torch: Snakemake asks in every dry run.
+        """
         width, narrow = self.model_channels, self.mixer_channels
         numbers = self.patch**2 * channels
         count = Counter((resolution // self.patch) ** 2, self.caption_tokens if self.conditional else 1)
@@ -117,9 +120,11 @@ class Spec(NetworkSpec):
         if narrow != width:
             count.layer(width, narrow, count.tokens)
             count.layer(width, narrow, count.caption)
-            count.layer(narrow, width, count.tokens)
         for inside in self.mixer:
             count.block(narrow, width, inside, self.num_experts, self.capacity)
+        count.tokens = int(count.tokens * (1 - mask))
+        if narrow != width:
+            count.layer(narrow, width, count.tokens)
         for inside in self.blocks:
             count.block(width, width, inside, self.num_experts, self.capacity)
         count.layer(width, 2 * width, bias=True)
