@@ -278,3 +278,16 @@ def test_augmentation_is_refused_which_it_cannot_be_told_of():
     build(specs.TrainingSpec, values | {"augment": {"p": 0.1, "transforms": []}}, "training")
     with pytest.raises(ValueError, match="mp_unet has no input"):
         build_network(small(), 8, 4, 0, True, seeded())
+
+
+def test_a_crop_is_seen_as_a_network_of_its_size_sees_it():
+    """crop(sigma) is measured on crops: attention has as many pixels as these have."""
+    whole = made(attn_resolutions=[4, 8])
+    small_one = build_network(small(conditional=True, attn_resolutions=[2, 4]), 4, 4, 5, False, seeded())
+    small_one.load_state_dict(dict(zip(small_one.state_dict(), whole.state_dict().values(), strict=True)))
+    for network in (whole, small_one):
+        torch.nn.init.ones_(network.out_gain)
+    x, noise = torch.randn(3, 4, 4, 4, generator=seeded(1)), torch.zeros(3)
+    with torch.no_grad():
+        torch.testing.assert_close(whole(x, noise, {}), small_one(x, noise, {}))
+        assert whole(x, noise, {}).abs().max() > 0.1

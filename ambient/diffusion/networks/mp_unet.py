@@ -71,7 +71,8 @@ class Block(Dropping):
     def attended(self, x: Tensor) -> Tensor:
         """Self-attention over pixels: softmax(q k / sqrt(head)) v, heads of unit-magnitude q, k and v."""
         # The public checkpoints interleave q, k and v of a head channel by channel.
-        qkv = normalised(self.attn_qkv(x).reshape(len(x), -1, self.head, 3, self.side**2), 2)
+        pixels = x.shape[2] * x.shape[3]  # a crop has fewer than the side says
+        qkv = normalised(self.attn_qkv(x).reshape(len(x), -1, self.head, 3, pixels), 2)
         q, k, v = (part.transpose(2, 3) for part in qkv.unbind(3))
         y = F.scaled_dot_product_attention(q, k, v)
         return mp_sum(x, self.attn_proj(y.transpose(2, 3).reshape(x.shape).to(x.dtype)), BRANCH_SHARE)
