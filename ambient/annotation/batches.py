@@ -22,7 +22,7 @@ from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.noise import lognormal
 from ambient.specs import ClassifierSpec
 from ambient.training import shares
-from ambient.training.hardware import autocast
+from ambient.training.hardware import autocast, sent
 from ambient.training.points import Points
 
 
@@ -88,7 +88,8 @@ class ClassifierBatches:
         index, labels = self.draw(nimg, rows)
         sigma = drawn("sigma", "cpu").draw(
             partial(lognormal, P_mean=spec.noise.P_mean, P_std=spec.noise.P_std))
-        images, condition = self.points.visited(index, rows, "classifier", spec.seed, nimg).to(self.where), {}
+        images = sent(self.points.visited(index, rows, "classifier", spec.seed, nimg), self.where)
+        condition = {}
         noise = drawn("noise")
         if spec.augment.transforms:
             images, condition["augment"] = augmented(images, noise.draw(numbers), spec.augment.p,
@@ -96,13 +97,13 @@ class ClassifierBatches:
         if spec.nuisances:
             changes = drawn("nuisance").draw(partial(nuisances.numbers, channels=images.shape[1]))
             images = nuisances.varied(images, changes, spec.nuisances)
-        sigma = sigma.to(images)
+        sigma = sent(sigma.float(), self.where)
         x = images + sigma.reshape(-1, 1, 1, 1) * noise.normal(*images.shape[1:])
         if spec.crop is not None:  # the classifier sees nothing else, of image or noise
             x = x * drawn("crop").draw(partial(crops.random_squares, side=x.shape[-1], crop=spec.crop))
         with autocast(spec.optimiser.precision, self.where):
             logits = self.network(x, sigma, condition, noise.bernoulli)
-        return cross_entropy(logits, torch.from_numpy(labels).to(logits))
+        return cross_entropy(logits, sent(torch.from_numpy(labels), self.where).to(logits))
 
     @torch.no_grad()
     def calibration(self, weights: dict[str, Tensor]) -> list[dict]:

@@ -71,7 +71,7 @@ def warp(images: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
     large = rows @ (images @ rows.T)
     margin = 3  # pixels around the output that the halving filter reads
     out = 2 * (side + 2 * margin)
-    inverse = torch.linalg.inv(linear)
+    inverse = torch.linalg.inv_ex(linear).inverse  # `inv` would have the host look whether there is one
     # grid_sample's own coordinates run from -1 to 1 over the whole of `large`, whose pixels are half as wide.
     unit = 2 / (side + 2 * pad)
     offset = (DELAY - inverse @ (shift[:, :, None] + DELAY))[..., 0] * unit
@@ -105,7 +105,7 @@ def numbers(batch: int, generator: torch.Generator) -> Tensor:
 
 def augmented(images: Tensor, drawn: Tensor, p: float, transforms: Sequence[str]) -> tuple[Tensor, Tensor]:
     """What `augment` gives for random numbers `drawn` (B, 14) of `numbers`."""
-    side, where = images.shape[-1], drawn.device
+    side = images.shape[-1]
     uniform, normal = drawn.split([10, 4], dim=1)
 
     def fired(column: int, name: str) -> Tensor:
@@ -122,11 +122,25 @@ def augmented(images: Tensor, drawn: Tensor, p: float, transforms: Sequence[str]
     labels = torch.stack([xflip, yflip, scale, angle.cos() - 1, angle.sin(), aniso * axis.cos(),
                           aniso * axis.sin(), move[:, 0], move[:, 1]], dim=1).to(images)
     out = flipped(images, labels)
-    moved = (labels[:, 2:] != 0).any(dim=1).nonzero()[:, 0]
-    if len(moved):
-        linear, shift = geometry(scale, angle, aniso, axis, move, side)
-        out[moved] = warp(out[moved], linear[moved.to(where)].to(out), shift[moved.to(where)].to(out))
-    return out, labels
+    linear, shift = (one.to(out) for one in geometry(scale, angle, aniso, axis, move, side))
+    chosen = all_warped if out.is_cuda else some_warped
+    return chosen(out, (labels[:, 2:] != 0).any(dim=1), linear, shift), labels
+
+
+def some_warped(images: Tensor, moved: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
+    """Images (B, C, H, H), warped where `moved` (B,) is true; no others are computed."""
+    rows = moved.nonzero()[:, 0]
+    if len(rows):
+        images[rows] = warp(images[rows], linear[rows], shift[rows])
+    return images
+
+
+def all_warped(images: Tensor, moved: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
+    """The same by a warp of every image.
+
+    To learn how many are moved the host would wait for all that its GPU has still to do.
+    """
+    return torch.where(moved[:, None, None, None], warp(images, linear, shift), images)
 
 
 def flipped(images: Tensor, labels: Tensor) -> Tensor:

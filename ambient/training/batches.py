@@ -27,7 +27,7 @@ from ambient.diffusion.patches import kept_patches, patch_mean
 from ambient.specs import TrainingSpec
 from ambient.training import shares
 from ambient.training.ahead import Ahead, Key
-from ambient.training.hardware import autocast
+from ambient.training.hardware import autocast, sent
 from ambient.training.points import FixedNoise, Points
 
 
@@ -111,13 +111,13 @@ class AmbientBatches:
         the loss takes it to be. There Z_i stays in place.
         """
         augmentation, condition = self.spec.augment, {}
-        images, fixed = images.to(self.where), fixed.to(self.where)
+        images, fixed = sent(images, self.where), sent(fixed, self.where)
         if augmentation.transforms:
             images, labels = augmented(images, drawn.draw(numbers), augmentation.p, augmentation.transforms)
             fixed, condition["augment"] = flipped(fixed, labels), labels
         if self.spec.told_classes:
-            condition["classes"] = one_hot(self.labels[index], self.classes).to(images)
-        return images + per_sample(sigma_tn).to(images) * fixed, condition
+            condition["classes"] = sent(one_hot(self.labels[index], self.classes).float(), self.where)
+        return images + per_sample(sent(sigma_tn.float(), self.where)) * fixed, condition
 
     def loss(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         """The ambient loss of some rows: its mean over samples, of sums or means over pixels."""
@@ -128,12 +128,12 @@ class AmbientBatches:
         drawn = self.drawn(rows, self.where, "noise", nimg)
         x_tn, condition = self.views(images, fixed, index, sigma_tn, drawn)
         if text:
-            condition["text"] = text[0].to(x_tn)
+            condition["text"] = sent(text[0], self.where).to(x_tn)
         if spec.mask:
             condition["patches"] = self.patches(x_tn.shape[-1], nimg, rows)
-        extra = added_variance(sigma, sigma_tn).sqrt()  # of levels in float64: admitted, so positive
-        x_t = x_tn + per_sample(extra).to(x_tn) * drawn.normal(*x_tn.shape[1:])
-        sigma, sigma_tn = sigma.to(self.where), sigma_tn.to(self.where)
+        extra = added_variance(sigma, sigma_tn).sqrt().float()  # of levels in float64: admitted, so positive
+        x_t = x_tn + per_sample(sent(extra, self.where)) * drawn.normal(*x_tn.shape[1:])
+        sigma, sigma_tn = sent(sigma, self.where), sent(sigma_tn, self.where)
         with autocast(spec.optimiser.precision, self.where):
             denoised = self.denoiser(x_t, sigma, condition, drawn.bernoulli)
         loss = ambient_loss(denoised, x_t, x_tn, sigma, sigma_tn, spec.sigma_data,

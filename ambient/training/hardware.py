@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ambient.jobs import stopping
 
@@ -27,6 +27,13 @@ def device() -> torch.device:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     return torch.device("cuda")
+
+
+def sent(tensor: Tensor, where: torch.device) -> Tensor:
+    """A tensor on a device. A GPU fetches it from pinned memory in its turn, and the host does not wait."""
+    if where.type != "cuda":
+        return tensor.to(where)
+    return tensor.pin_memory().to(where, non_blocking=True)
 
 
 def compile_for(network: nn.Module, evaluations: int) -> None:

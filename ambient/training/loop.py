@@ -23,7 +23,7 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec
 from ambient.storage.files import sync_folder, write_text
-from ambient.training import engine, parts, shares
+from ambient.training import engine, finite, parts, shares
 from ambient.training.parts import LossOf
 from ambient.training.weights import not_finite
 
@@ -72,6 +72,7 @@ class Fit:
             self.adam.state[weight] = {"step": torch.zeros((), device=weight.device),
                                        "exp_avg": torch.zeros_like(weight),
                                        "exp_avg_sq": torch.zeros_like(weight)}
+        self.gradients = finite.FirstNotFinite(self.weights[0].device)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training needs to go on, by name."""
@@ -96,10 +97,11 @@ class Fit:
         return found
 
     def check(self, nimg: int, saved: list[int]) -> None:
-        """Raise `FloatingPointError` where weights, their average or Adam's moments are not finite.
+        """Raise `FloatingPointError` where a gradient, weights, an average or Adam's moments are not finite.
 
         A gradient that was finite may still have led there. `saved`: the checkpoints, newest first.
         """
+        self.gradients.read()
         bad = not_finite({name: own(tensor) for name, tensor in self.tensors().items()})
         if bad := ranks.agree(bad or None, "tensors of another rank are not finite"):
             last = f"the last good checkpoint is after {saved[0]:,}" if saved else "no checkpoint came before"
@@ -120,10 +122,10 @@ class Fit:
         torch.cuda.empty_cache()
         return None
 
-    def step(self, loss_of: LossOf, nimg: int) -> float:
-        """One optimiser step on the batch that begins after `nimg` images. Returns the loss.
+    def step(self, loss_of: LossOf, nimg: int) -> Tensor:
+        """One optimiser step on the batch that begins after `nimg` images. Returns the loss, shape ().
 
-        Raises `FloatingPointError` where the gradient is not finite: a repair would hide the reason.
+        A gradient that is not finite is noted, and spoils the weights. `gradients.read` raises for it.
         """
         spec = self.spec
         for group in self.adam.param_groups:
@@ -134,16 +136,13 @@ class Fit:
             stopping.say(f"out of GPU memory: a batch of {spec.batch} goes on in {self.parts} parts")
         shares.average([loss, *engine.left_out(self.weights)])
         norm = engine.whole(torch.nn.utils.clip_grad_norm_(self.weights, spec.clip))
-        if not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"after {nimg} images the gradient norm is {norm.item()} (loss {loss.item():.4g}): "
-                "lower lr, or set loss.buffer so that no sigma comes too close to its sigma_min")
+        self.gradients.note(nimg, norm, loss)
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         for width, average in enumerate(self.averages):
             beta = ema_beta(spec, nimg + spec.batch, width)
             torch._foreach_lerp_([own(a) for a in average], [own(w.detach()) for w in self.weights], 1 - beta)
-        return loss.item()
+        return loss
 
 
 def routes(layers: Sequence[Routing]) -> dict:
@@ -179,8 +178,8 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint. The log goes with it: a file of its own could be lost or altered alone."""
         patiently(self.state.save, self.nimg, self.fitting.tensors(), {
-            "total": self.total, "steps": self.steps, "parts": self.fitting.parts, "ranks": ranks.size(),
-            "log": self.lines})
+            "total": float(self.total), "steps": self.steps, "parts": self.fitting.parts,
+            "ranks": ranks.size(), "log": self.lines})
         self.saved = time.monotonic()
 
     def mark(self, at_mark: AtMark) -> None:
@@ -196,12 +195,15 @@ class Run:
         for layer in self.routing if whole else ():
             layer.routed.zero_()
         with parts.noting(self.state, self.nimg, self.spec.batch, self.fitting.parts):
-            self.total += self.fitting.step(loss_of, self.nimg)
+            loss = self.fitting.step(loss_of, self.nimg)
+        self.total = self.total + loss.double()  # a tensor: its value is asked for with the line
         self.steps += 1
         self.nimg = after
+        if whole or self.fitting.gradients.unread >= finite.EVERY:
+            self.fitting.gradients.read()
         if not whole:
             return None
-        mean, self.total, self.steps = self.total / self.steps, 0.0, 0
+        mean, self.total, self.steps = float(self.total) / self.steps, 0.0, 0
         self.lines.append(json.dumps({"nimg": self.nimg, "loss": mean,
                                       "lr": learning_rate(self.spec, self.nimg)} | routes(self.routing)))
         return self.lines[-1]

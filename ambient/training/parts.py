@@ -31,12 +31,12 @@ def backward(loss_of: LossOf, nimg: int, parts: int, exchanged: bool = True) -> 
 
     With the last part they are exchanged with the other ranks.
     """
-    total = torch.zeros(())
+    total = 0.0
     for number in range(parts):
         with nullcontext() if exchanged and number == parts - 1 else alone(loss_of):
             loss = loss_of(nimg, shares.Share(number, parts)) / parts
             loss.backward()
-        total = total.to(loss) + loss.detach()
+        total = total + loss.detach()
     return total
 
 
