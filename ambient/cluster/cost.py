@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ambient.cluster.site import Site
-from ambient.cluster.site import path as path_of_site
+from ambient.cluster.work import BASE_MB, LITTLE, Work
 from ambient.settings import Experiments
 from ambient.specs import (
     AnnotationSpec,
@@ -24,65 +23,11 @@ from ambient.specs import (
     TrainingSpec,
 )
 from ambient.specs.stages import JOBS
-from ambient.specs.strict import require
 from ambient.storage.files import HELD
 
-OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
-STARTUP_MINUTES = 10
-BASE_MB = 4000  # libraries and the CUDA context
 CAPTION_MB = 1e-3  # of an image: its caption, a copy of it, and where its sample lies in an archive
 ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
-
-
-@dataclass(frozen=True)
-class Work:
-    """A job: floating-point operations, further minutes on the CPU, memory, and whether a GPU helps."""
-
-    flops: float = 0.0
-    cpu_minutes: float = 0.0
-    memory_mb: float = BASE_MB
-    gpu: bool = False
-    ranks: bool = False  # can use several
-    weights_mb: float = 0.0  # of a training: the weights, once
-    copies: int = 0  # of them: they, their gradients, Adam's two moments, averages
-    shardable: bool = False  # ranks may each hold a part of these
-    activations_mb: float = 0.0  # in the GPU's memory, or the CPU's where there is no GPU
-    batch: int = 0  # images of a training step, of which each rank takes its part; 0: it has none
-
-    def processes(self, site: Site) -> int:
-        """Ranks that do the job. Raises `SpecError` where they can't share its batch evenly."""
-        number = site.ranks if self.ranks else 1
-        require(self.batch % number == 0, f"{path_of_site()}: {'gpus' if site.gpus else 'cpu_ranks'}", number,
-                f"a divisor of the batch of {self.batch}, of which each rank takes a part")
-        return number
-
-    def memory(self, site: Site) -> float:
-        """Main memory, MB, of all ranks of a node.
-
-        A training takes its weights and what belongs to them twice over, since a checkpoint of a GPU's passes
-        through main memory. Ranks that share them take their part. Beside it they have two copies: weights
-        and gradients of a step that is tried before they share them, later averages that the first collects.
-        """
-        copies = 2.0 * self.copies
-        if self.shardable and site.shard_weights and site.ranks > 1:
-            copies = copies / site.ranks + 2
-        each = self.memory_mb + copies * self.weights_mb
-        each += 0 if self.gpu and site.gpus else self.activations_mb
-        return each * (site.ranks // site.nodes if self.ranks else 1)
-
-    def minutes(self, site: Site) -> float:
-        """Expected wall time at a site."""
-        rate = site.gpu_tflops if self.gpu and site.gpus else site.cpu_tflops
-        return self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
-
-    def limit(self, site: Site, attempt: int) -> int:
-        """Time to ask for, minutes: grows with the attempt, and never exceeds what the site allows."""
-        asked = attempt * (STARTUP_MINUTES + OVERHEAD * self.minutes(site))
-        return min(math.ceil(asked), site.max_minutes)
-
-
-LITTLE = Work(cpu_minutes=0.2)  # of a job that draws or tabulates: it loads libraries, mostly
 
 
 def in_memory_mb(size: float) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ambient.cluster.cost import Costs, Work
+from ambient.cluster.cost import Costs
+from ambient.cluster.work import Work
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph, Node
 from ambient.specs.stages import JOBS, STAGES

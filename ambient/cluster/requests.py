@@ -11,8 +11,9 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 
-from ambient.cluster.cost import Costs, Work
+from ambient.cluster.cost import Costs
 from ambient.cluster.site import Site
+from ambient.cluster.work import Work
 from ambient.settings import Experiments
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError

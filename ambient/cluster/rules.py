@@ -15,8 +15,8 @@ from ambient import settings
 from ambient.cluster import overview
 from ambient.cluster import site as sites
 from ambient.cluster.adopt import Told
-from ambient.cluster.cost import LITTLE
 from ambient.cluster.requests import Requests, scale_of
+from ambient.cluster.work import LITTLE
 from ambient.provenance import source_code
 from ambient.settings.graph import Graph, Node, constraints
 from ambient.specs.stage import option

@@ -18,9 +18,10 @@ from pathlib import Path
 import yaml
 
 from ambient import settings
-from ambient.cluster.cost import Costs, Work
+from ambient.cluster.cost import Costs
 from ambient.cluster.plan import wanted
 from ambient.cluster.site import Site
+from ambient.cluster.work import Work
 from ambient.commands import new_captions, new_look
 from ambient.commands.new_parts import SHARE, parts_of
 from ambient.commands.new_scale import scale
