@@ -7,6 +7,7 @@ each artefact judged once, parents first.
 from __future__ import annotations
 
 import os
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ambient.audit.code import MANY, Code, converted
 from ambient.audit.place import Tree
 from ambient.audit.rederive import Rederive
 from ambient.audit.sign import SIGNATURE
-from ambient.audit.words import Result
+from ambient.audit.words import Result, shown
 from ambient.provenance import manifest, merkle
 from ambient.provenance.pruned import PRUNED, pruned_path, pruned_record
 from ambient.specs import DatasetSpec
@@ -34,6 +35,7 @@ BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient
          "ambient.outside": bind.measured, "ambient.comparison": bind.comparison}
 IGNORED = {"README.md", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
+UNASKED = ("execution", "format")  # of a manifest, what no check asks for once it is read
 
 
 class Audit:
@@ -70,7 +72,7 @@ class Audit:
 
     def load(self, key: Path) -> Result:
         """Level 0: the artefact and a well-formed manifest are there."""
-        result = Result(shown(key), key)
+        result = Result(key)
         record = manifest.path_for(key)
         if (how := self.tree.escape(key) or self.tree.escape(record)):
             result.problem("outside", how)
@@ -80,20 +82,22 @@ class Audit:
             self.not_there(result, present, recorded)
             return result
         try:
-            result.manifest = manifest.read(record)
+            found = manifest.read(record)
         except ValueError as error:
             result.problem("malformed", str(error).removeprefix(f"{record}: "), shown(record))
             return result
         except OSError as error:
             result.problem("unreadable", str(error.strerror), shown(record))
             return result
-        result.parents = merkle.parents(key, result.manifest)
+        result.parents = tuple(merkle.parents(key, found))
+        result.seconds = found["execution"]["wall_sec"]
+        result.manifest = {name: value for name, value in found.items() if name not in UNASKED}
         if present == regular.FILE:
             result.level = 0
         elif (prunable(key.name, result.manifest["stage"]) and self.tree.escape(pruned_path(key)) is None
               and pruned_record(key, result.manifest)):
             result.pruned = True
-            result.notes.append("pruned: removed on purpose, known by its manifest alone")
+            result.note("pruned: removed on purpose, known by its manifest alone")
         else:
             result.problem("orphaned", "no such file")
         return result
@@ -129,7 +133,7 @@ class Audit:
         """SHA-256 of a file in the tree; one file has many names below `..`."""
         real = self.tree.real_path(path)
         if real not in self.digests:
-            self.digests[real] = sha256(real)
+            self.digests[real] = sys.intern(sha256(real))  # manifests hold the same text
         return self.digests[real]
 
     def judge_any(self, result: Result) -> None:
@@ -149,7 +153,7 @@ class Audit:
             result.problem(word, detail)
         result.notes += notes
         if result.stage == "outside":
-            result.notes.append("images from outside, known by their digest: nobody here saw their making")
+            result.note("images from outside, known by their digest: nobody here saw their making")
         if not known:
             result.reason = result.reason or "its code is neither here nor in the repository's history"
         self.check_fellows(result)
@@ -178,7 +182,7 @@ class Audit:
             result.level = 1
         elif key.suffix in TEXTS and converted(regular.read(key, size)) == found["sha256"]:
             result.level = 1
-            result.notes.append("line ends were converted to CRLF since; the content is the same")
+            result.note("line ends were converted to CRLF since; the content is the same")
             self.digests[self.tree.real_path(key)] = found["sha256"]
         else:
             result.problem("changed", f"sha256 is {present[:12]}…, recorded {found['sha256'][:12]}…")
@@ -188,7 +192,7 @@ class Audit:
         whole = True
         for entries in result.manifest["inputs"].values():
             for entry in entries:
-                parent = Path(os.path.normpath(result.key.parent / entry["path"]))
+                parent = merkle.located(result.key, entry["path"])
                 below = self.results.get(parent)
                 if below is None or parent in self.open:  # a cycle, noted before
                     whole = False
@@ -300,14 +304,8 @@ class Audit:
 def fellows(result: Result) -> dict[Path, str]:
     """The other outputs of an artefact's job, in its own folder, with their digests."""
     outputs = result.manifest.get("outputs", {}).values()
-    return {result.key.parent / entry["path"]: entry["sha256"] for entry in outputs
-            if entry["path"] == Path(entry["path"]).name != result.key.name}
-
-
-def shown(path: Path) -> Path:
-    """A path as a person in this folder would write it."""
-    near = os.path.relpath(path)
-    return path if near.startswith("..") else Path(near)
+    return {merkle.located(result.key, entry["path"]): entry["sha256"] for entry in outputs
+            if "/" not in entry["path"] and entry["path"] not in (".", "..", result.key.name)}
 
 
 def artefacts_in(folder: Path) -> list[Path]:

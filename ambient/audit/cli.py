@@ -81,16 +81,16 @@ def audited(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[
 def compare_settings(audit: Audit) -> None:
     """Hold each manifest of a results tree against what the configuration here would ask of its job now."""
     config = source_code.ROOT / "config"
-    for result in audit.results.values():
-        if not result.manifest or "results" not in result.key.parts or not config.is_dir():
+    for result in audit.results.values() if config.is_dir() else ():
+        if not result.manifest or "results" not in result.key.parts:
             continue
         try:
             from ambient.settings import asked  # reads YAML, which an audit of no results tree can do without
 
-            for one in (asked.of_file(result.key, config) or [])[:MANY]:
+            for one in (asked.of_file(result.key, config, result.manifest) or [])[:MANY]:
                 result.problem("other settings", textwrap.shorten(str(one), LONGEST, placeholder=" ..."))
         except Exception as error:  # whatever is written into a manifest, or into the configuration
-            result.notes.append(f"its settings were not compared: {first_line(error)}")
+            result.note(f"its settings were not compared: {first_line(error)}")
 
 
 def main(arguments: list[str]) -> int:
@@ -196,7 +196,7 @@ def plain(results: list[Result], problems: list[Problem], roots: dict, reruns: l
     """The report for machines."""
     found = {"artefacts": {str(r.path): {
         "level": r.level, "next": r.reason, **({"pruned": True} if r.pruned else {}),
-        **({"notes": r.notes} if r.notes else {})} for r in results},
+        **({"notes": list(r.notes)} if r.notes else {})} for r in results},
         "problems": [problem.plain() for problem in problems],
         "roots": {str(path): root for path, root in roots.items()}}
     return found | ({"rerun": reruns} if reruns else {}) | ({"signature": signature} if signature else {})

@@ -14,6 +14,8 @@ from ambient.provenance import parts, source_code
 from ambient.storage import regular
 
 MANY = 10  # files of an artefact that are named one by one
+# Problems as (word, detail), notes, whether it is known.
+Verdict = tuple[list[tuple[str, str]], tuple[str, ...], bool]
 MODULE = re.compile(r"ambient\.[a-z_]+")
 
 
@@ -29,9 +31,18 @@ class Code:
         self.allow_other = allow_other
         self.present: dict[str, set[str]] = {}
         self.commits: dict[str, str] = {}
+        self.judged: dict[tuple, tuple[Mapping, Verdict]] = {}
 
-    def judge(self, found: Mapping) -> tuple[list[tuple[str, str]], list[str], bool]:
-        """(problems as (word, detail), notes, whether the code is known) of a manifest."""
+    def judge(self, found: Mapping) -> Verdict:
+        """The verdict on a manifest's code. Manifests that share it as one object (see
+        `ambient.provenance.reading`), a stage and the words of a specification share the verdict."""
+        key = id(found["code"]), found["stage"], source_code.words(found["spec"])
+        if key not in self.judged:  # with the object itself, so that no other one gets its number
+            self.judged[key] = found["code"], self.verdict(found)
+        return self.judged[key][1]
+
+    def verdict(self, found: Mapping) -> Verdict:
+        """The same, of one manifest."""
         recorded = found["code"]
         files, commit = recorded["files"], recorded.get("commit")
         differing = [name for name, value in files.items() if value not in self.here(name)]
@@ -59,7 +70,7 @@ class Code:
         strange = self.strange(recorded)
         problems += [("other code", f"{name}, which ran too, is neither the present one nor its commit's")
                      for name in strange if not self.allow_other]
-        return problems, notes, known and not strange
+        return problems, tuple(notes), known and not strange
 
     def is_here(self, recorded: Mapping) -> bool:
         """Whether all source files of an artefact are as they are here."""

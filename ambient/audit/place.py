@@ -18,20 +18,21 @@ class Tree:
     def __init__(self, start: Path) -> None:
         self.top = top_of(Path(os.path.abspath(start)))
         self.real = os.path.realpath(self.top)
-        self.folders: dict[Path, str] = {}
+        self.folders: dict[str, str] = {}
         self.scales: dict[str, bool] = {}
 
     def real_path(self, path: Path) -> str:
         """The path with symlinks followed; each folder is looked up once."""
-        folder = self.folders.get(path.parent)
+        place, name = os.path.split(path)
+        folder = self.folders.get(place)
         if folder is None:
-            folder = self.folders[path.parent] = os.path.realpath(path.parent)
-        found = os.path.join(folder, path.name)
+            folder = self.folders[place] = os.path.realpath(place)
+        found = str(path) if folder == place else os.path.join(folder, name)
         return os.path.realpath(found) if os.path.islink(found) else found
 
     def escape(self, path: Path) -> str | None:
         """How an absolute, normalised path leaves the tree; None for one that stays inside."""
-        if not path.is_relative_to(self.top):
+        if not within(str(path), str(self.top)):
             return f"leads out of {self.top.name}"
         if not within(self.real_path(path), self.real):
             return f"is a symlink that leads out of {self.top.name}"
@@ -39,17 +40,17 @@ class Tree:
 
     def scale(self, path: Path) -> str | None:
         """The scale's folder that a path lies in; None at the top itself or in a tree of one scale."""
-        parts = path.relative_to(self.top).parts
-        if len(parts) < 2:
+        first, below, _ = str(path).removeprefix(os.path.join(self.top, "")).partition(os.sep)
+        if not below:
             return None
-        if parts[0] not in self.scales:
-            self.scales[parts[0]] = is_scale(self.top / parts[0])
-        return parts[0] if self.scales[parts[0]] else None
+        if first not in self.scales:
+            self.scales[first] = is_scale(self.top / first)
+        return first if self.scales[first] else None
 
     def mixed(self, path: Path, other: Path) -> str | None:
         """The other scale that `other`, an input of `path`, is of; None where the two belong together."""
         theirs = self.scale(other)
-        ours = self.scale(path) or ("paper" if path.parent == self.top else theirs)
+        ours = self.scale(path) or ("paper" if os.path.dirname(path) == str(self.top) else theirs)
         return theirs if theirs and theirs != ours else None
 
 

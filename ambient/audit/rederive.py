@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ambient.audit import traces
 from ambient.audit.words import Result
 from ambient.provenance import manifest
+from ambient.provenance.merkle import located
 from ambient.specs.strict import build
 from ambient.storage.files import read_json, sha256
 from ambient.storage.text import first_line
@@ -87,7 +87,7 @@ class Rederive:
 
     def inputs(self, result: Result, *roles: str) -> dict[str, list[Path]]:
         """Paths of the inputs by role. Raises `Unavailable` where one of them was pruned."""
-        found = {role: [Path(os.path.normpath(result.key.parent / entry["path"])) for entry in entries]
+        found = {role: [located(result.key, entry["path"]) for entry in entries]
                  for role, entries in result.manifest["inputs"].items() if role in roles}
         for path in (path for files in found.values() for path in files):
             if self.audit.results[path].pruned:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ambient.audit.words import Result
+from ambient.provenance.merkle import located
 from ambient.specs.strict import build, plain
+from ambient.storage.files import canonical_json
 
 Results = Mapping[Path, Result]
+MEANT = 2**10  # specifications whose meaning is kept
 
 
 class Loose(Exception):
@@ -22,7 +26,7 @@ def parent(results: Results, result: Result, role: str, *stages: str) -> Result:
     entries = result.manifest["inputs"].get(role)
     if not entries:
         raise Loose(f"{result.path} was made from no {role}")
-    found = results.get(Path(os.path.normpath(result.key.parent / entries[0]["path"])))
+    found = results.get(located(result.key, entries[0]["path"]))
     if found is None or found.stage not in stages:
         raise Loose(f"{result.path} was made from a {role} that is no output of {' or '.join(stages)}")
     return found
@@ -31,7 +35,7 @@ def parent(results: Results, result: Result, role: str, *stages: str) -> Result:
 def parents(results: Results, result: Result, role: str, stage: str) -> list[Result]:
     """All files that a job read as `role`; none where it read none. Raises `Loose` as `parent` does."""
     entries = result.manifest["inputs"].get(role, [])
-    found = [results.get(Path(os.path.normpath(result.key.parent / entry["path"]))) for entry in entries]
+    found = [results.get(located(result.key, entry["path"])) for entry in entries]
     if any(one is None or one.stage != stage for one in found):
         raise Loose(f"{result.path} was made from a {role} that is no output of {stage}")
     return found
@@ -55,16 +59,23 @@ def meaning(spec: Mapping, kind: type, **without: Any) -> dict:
 
     `without`: settings that don't count, with any allowed value. What `kind` does not take stays as it is.
     """
+    return meant(canonical_json({**spec, **without}), kind)
+
+
+@lru_cache(MEANT)
+def meant(spec: str, kind: type) -> dict:
+    """The same of a specification's text; many artefacts of a tree have equal ones."""
+    found = json.loads(spec)
     try:
-        return plain(build(kind, {**spec, **without}, "spec"))
+        return plain(build(kind, found, "spec"))
     except ValueError:
-        return {**spec, **without}
+        return found
 
 
 def inputs_of(results: Results, result: Result, role: str) -> list[Result]:
     """The files that a job read as `role`."""
     entries = result.manifest["inputs"].get(role, ())
-    return [results[Path(os.path.normpath(result.key.parent / entry["path"]))] for entry in entries]
+    return [results[located(result.key, entry["path"])] for entry in entries]
 
 
 def trained(results: Results, samples: Result) -> Result:

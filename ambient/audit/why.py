@@ -48,8 +48,7 @@ def described(result: Result) -> str:
     words = [in_words(pattern, facts[key]) for key, pattern in FACTS.items() if key in facts]
     seed = spec.get("seed", spec.get("seeds"))
     words += [f"seed {seed}"] if isinstance(seed, int) else [f"seeds {seed}"] if seed else []
-    made = result.manifest.get("execution", {}).get("wall_sec")
-    words += [f"{made:,.1f} s"] if made is not None else []
+    words += [f"{result.seconds:,.1f} s"] if result.seconds is not None else []
     return ", ".join([result.stage, state, *words])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,22 +54,29 @@ class Problem:
                 "advice": ADVICE[self.word]}
 
 
-@dataclass
-class Result:
-    """What is known of one artefact.
+def shown(path: Path) -> Path:
+    """A path as a person in this folder would write it."""
+    near = os.path.relpath(path)
+    return path if near.startswith("..") else Path(near)
 
-    key: its absolute path. closed: everything below it is sound, and its own code and raw data are known;
+
+@dataclass(slots=True)
+class Result:
+    """What is known of one artefact: little, since an audit holds as many as its tree has.
+
+    key: its absolute path. manifest: what checks ask for, of one that is well-formed.
+    seconds: that its job took. closed: everything below it is sound, and its own code and raw data are known;
     of a pruned artefact too, whose bytes nobody can check. repeated: its job was run again and made the same.
     reason: the first thing that keeps it from the next level.
     """
 
-    path: Path
     key: Path
     level: int = -1
     problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    parents: list[Path] = field(default_factory=list)
-    manifest: dict = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    parents: tuple[Path, ...] = ()
+    manifest: Mapping = field(default_factory=dict)
+    seconds: float | None = None
     pruned: bool = False
     repeated: bool = False
     closed: bool = False
@@ -76,6 +85,15 @@ class Result:
     def problem(self, word: str, detail: str, path: Path | None = None) -> None:
         """Note a broken link, of the artefact itself or of a file beside it."""
         self.problems.append(Problem(path or self.path, word, detail))
+
+    def note(self, text: str) -> None:
+        """Note what is no broken link."""
+        self.notes += (text,)
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, as a person in this folder would write it."""
+        return shown(self.key)
 
     @property
     def stage(self) -> str:

@@ -21,10 +21,11 @@ from importlib import metadata
 from pathlib import Path
 
 from ambient.provenance import schema, source_code
+from ambient.provenance.reading import FORMAT, parse
+from ambient.provenance.reading import json_text as json_text  # part of what this module offers
 from ambient.storage import regular
 from ambient.storage.files import canonical_json, digest, sha256
 
-FORMAT = 1
 SUFFIX = ".manifest.json"
 CHUNK = 2**20  # bytes that are hashed at once
 LARGEST = 16 * 2**20  # bytes of a manifest; a table of a thousand runs has a few hundred thousand
@@ -64,11 +65,6 @@ def content_sha256(path: Path) -> str:
                 left -= len(part)
             total.update(f"{name}|{entry['dtype']}|{entry['shape']}|{inner.hexdigest()}\n".encode())
     return total.hexdigest()
-
-
-def json_text(found: Mapping) -> str:
-    """The one text of a manifest, as `ambient.storage.files.write_json` writes it."""
-    return json.dumps(found, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def code(module: str, spec: Mapping | None = None) -> dict:
@@ -268,28 +264,3 @@ def read_below(folder: Path, skipped: Callable[[str], None]) -> Iterator[tuple[P
             yield artefact_of(path), read(path)
         except (OSError, ValueError) as error:
             skipped(str(error))
-
-
-def parse(content: bytes) -> dict:
-    """The manifest that a file's bytes hold. Raises `ValueError`.
-
-    The seal, a digest of all the rest, finds damage anywhere; whoever rewrites a manifest can compute
-    it anew. A manifest has one text (line ends aside), so no byte of it can change unnoticed.
-    """
-    text = content.decode().replace("\r\n", "\n")
-    found = json.loads(text)
-    schema.MANIFEST(found, "")
-    if found["format"] != FORMAT:
-        raise ValueError(f"format {found['format']}, this version reads {FORMAT}")
-    if digest(found["spec"]) != found["spec_sha256"]:
-        raise ValueError("spec differs from spec_sha256")
-    if digest(found["code"]["files"]) != found["code"]["sha256"]:
-        raise ValueError("code.files differ from code.sha256")
-    own = [e for e in found.get("outputs", {}).values() if e["path"] == found["artefact"]]
-    if any(e["sha256"] != found["sha256"] for e in own):
-        raise ValueError("outputs gives another digest than sha256")
-    if found["seal"] != digest({k: v for k, v in found.items() if k != "seal"}):
-        raise ValueError("differs from its seal")
-    if text != json_text(found):
-        raise ValueError("not written as this program writes it (spaces, order or repeated keys)")
-    return found

@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from ambient.provenance import manifest
 from ambient.storage.files import canonical_json
+
+LOCATED = 2**14  # paths that are kept
 
 
 def root(leaves: Iterable[tuple[str, str]]) -> str:
@@ -31,9 +34,19 @@ def root(leaves: Iterable[tuple[str, str]]) -> str:
 
 def parents(artefact: Path, found: Mapping) -> list[Path]:
     """Where the inputs of an artefact lie, by its manifest; each once, in order."""
-    paths = (Path(os.path.normpath(artefact.parent / entry["path"]))
-             for entries in found["inputs"].values() for entry in entries)
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys(located(artefact, entry["path"])
+                              for entries in found["inputs"].values() for entry in entries))
+
+
+def located(artefact: Path, name: str) -> Path:
+    """Where a file lies that an artefact's manifest names: from the folder of the two."""
+    return normal(f"{str(artefact).rpartition(os.sep)[0]}{os.sep}{name}")
+
+
+@lru_cache(LOCATED)
+def normal(path: str) -> Path:
+    """A path without `..`, as one object for all who name it: an audit asks for each many times."""
+    return Path(os.path.normpath(path))
 
 
 def below(start: Iterable[Path], load: Callable[[Path], Mapping | None]) -> dict[Path, Mapping]:
@@ -59,7 +72,9 @@ def sidecar(folder: Path, manifests: Mapping[Path, Mapping]) -> dict:
 
     Paths count from `folder`, so that a tree may be moved whole.
     """
-    leaves = [(Path(os.path.relpath(path, folder)).as_posix(), found["seal"])
+    start = os.path.join(folder, "")
+    leaves = [(name.removeprefix(start) if (name := str(path)).startswith(start) else
+               Path(os.path.relpath(path, folder)).as_posix(), found["seal"])
               for path, found in manifests.items()]
     return {"sha256": root(leaves), "manifests": len(leaves)}
 

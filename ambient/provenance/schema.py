@@ -140,10 +140,10 @@ EXECUTION = record(
 KNOWN = {"stage": text, "artefact": name, "inputs": PARENTS, "spec": table, "code": CODE,
          "environment": ENVIRONMENT, "execution": EXECUTION}
 BEGUN = record(KNOWN | {"outputs": OUTPUTS}, {})  # what is known of a manifest when its job begins
-MANIFEST = record(
-    KNOWN | {"format": whole, "sha256": SHA256, "size": whole, "spec_sha256": SHA256, "facts": table,
-             "external": several(record({"file": name, "sha256": SHA256},
-                                        {"name": text, "origin": text, "size": whole})),
-             "seal": SHA256},
-    {"content_sha256": SHA256, "outputs": OUTPUTS,
-     "root": record({"sha256": SHA256, "manifests": whole}, {})})
+SECTIONS = KNOWN | {
+    "format": whole, "sha256": SHA256, "size": whole, "spec_sha256": SHA256, "facts": table, "seal": SHA256,
+    "external": several(record({"file": name, "sha256": SHA256},
+                               {"name": text, "origin": text, "size": whole}))}
+OPTIONAL = {"content_sha256": SHA256, "outputs": OUTPUTS,
+            "root": record({"sha256": SHA256, "manifests": whole}, {})}
+MANIFEST = record(SECTIONS, OPTIONAL)

@@ -94,11 +94,16 @@ def is_folder(module: str) -> bool:
 
 def words(spec: Any) -> frozenset[str]:
     """Every text among the values of a specification: what it may pick entries of tables by."""
-    if isinstance(spec, Mapping):
-        return frozenset().union(*map(words, spec.values()))
-    if isinstance(spec, (list, tuple)):
-        return frozenset().union(*map(words, spec))
-    return frozenset([spec] if isinstance(spec, str) else ())
+    found, waiting = set(), [spec]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            found.add(one)
+        elif isinstance(one, Mapping):
+            waiting += one.values()
+        elif isinstance(one, (list, tuple)):
+            waiting += one
+    return frozenset(found)
 
 
 class Reach:

@@ -26,15 +26,16 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
     the last snapshot; value_best: the mean over sampling seeds at the best snapshot (the paper reports
     its best), mean over training seeds; training_std: standard deviation of `value` over training seeds.
     """
+    frame = pd.DataFrame([{"run": i, **score} for i, run in enumerate(scores) for score in run])
+    means = frame.groupby(["run", "nimg"])["value"].mean().to_dict()
     last, best, best_nimg, spread = [], [], [], []
-    for run in scores:
-        frame = pd.DataFrame(run)
-        means = frame.groupby("nimg")["value"].mean()
-        final = frame[frame["nimg"] == means.index.max()]["value"]
-        last.append(final.mean())
-        spread.append(final.var(ddof=1) if len(final) > 1 else np.nan)
-        best.append(means.min())
-        best_nimg.append(int(means.idxmin()))
+    for i, run in enumerate(scores):
+        of_run = {nimg: value for (own, nimg), value in means.items() if own == i}
+        final = [score["value"] for score in run if score["nimg"] == max(of_run)]
+        last.append(np.mean(final))
+        spread.append(np.var(final, ddof=1) if len(final) > 1 else np.nan)
+        best.append(min(of_run.values()))
+        best_nimg.append(min(of_run, key=of_run.get))
     final_scores = [s["value"] for run in scores for s in run
                     if s["nimg"] == max(t["nimg"] for t in run)]
     return {

@@ -60,12 +60,14 @@ def graph(folder: Path, scale: str) -> Graph | None:
     return Graph(settings.Experiments(folder, scale)) if scale in settings.scales(folder) else None
 
 
-def of_file(path: Path, folder: Path | None = None) -> list[Difference] | None:
+def of_file(path: Path, folder: Path | None = None,
+            found: Mapping | None = None) -> list[Difference] | None:
     """How the manifest beside a file of a results tree differs from what its job would be asked now.
 
-    None where the configuration in `folder` (by default `settings.home()`) says nothing of such a file: it is
-    of a scale, run or table that is not there. Code is not compared, the audit does that. Raises `ValueError`
-    for a manifest that can't be read or a configuration that is refused.
+    `found` is that manifest, where it has been read. None where the configuration in `folder` (by default
+    `settings.home()`) says nothing of such a file: it is of a scale, run or table that is not there. Code is
+    not compared, the audit does that. Raises `ValueError` for a manifest that can't be read or a
+    configuration that is refused.
     """
     place = scale_of(Path(path))
     jobs = place and graph(Path(folder or settings.home()), place[0])
@@ -76,4 +78,4 @@ def of_file(path: Path, folder: Path | None = None) -> list[Difference] | None:
         spec = jobs.asks(job)
     except SpecError:  # a name that the configuration does not have
         return None
-    return differences(manifest.read(manifest.path_for(Path(path))), job.kind, spec, None)
+    return differences(found or manifest.read(manifest.path_for(Path(path))), job.kind, spec, None)
