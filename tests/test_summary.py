@@ -14,8 +14,9 @@ from ambient.provenance import manifest
 from ambient.report import (
     published,
 )
+from ambient.settings.entry_types import TextEntry
 from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
-from ambient.specs.strict import plain
+from ambient.specs.strict import SpecError, plain
 from ambient.storage.files import read_json
 
 
@@ -86,3 +87,25 @@ def test_numbers_of_the_running_text_stand_in_the_summary(tmp_path):
     for wrong in (([*logs], [tmp_path / "report.json"]), ([*logs, *logs], [])):
         with pytest.raises(ValueError, match="files for"):
             published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], *wrong, [1, 2, 3, 1, 2])
+
+
+def test_sizes_and_costs_of_imagenets_runs_follow_from_their_settings(paper, tmp_path):
+    """Operations by the published multiply-adds of a forward pass: 45.0 and 546.9 10^9."""
+    found = {one.id: one for one in paper.texts() if one.counted is not None}
+    assert {name: one.paper for name, one in found.items() if one.counted == one.paper} == {
+        "imagenet_lr": 0.012, "imagenet_batch": 2048, "imagenet_quality_split_good": 0.1}
+    assert found["imagenet_params"].counted == pytest.approx(124.713253 - 0.512, abs=1e-3)
+    assert found["imagenet_duration_xxl"].counted == 939.524096
+    for name, billions, images in (("xs", 45.0, 2**31), ("xxl", 546.9, 939_524_096)):
+        days = 6 * billions * 1e9 * images / (178e12 * 86400)
+        assert found[f"imagenet_{name}_time"].counted == pytest.approx(days, rel=2e-3)
+    row = published.text_row(found["imagenet_xs_time"], {"edm2-xs": {"method": "EDM2-XS"}}, [])
+    assert row["ours"] == found["imagenet_xs_time"].counted and row["paper"] == 96
+    assert row["quantity"] == row["paper_quantity"] == "gpu_days" and "32 H200" in row["note"]
+
+
+def test_a_number_is_counted_or_measured():
+    with pytest.raises(SpecError, match="counted: got None, allowed: a number for what follows from"):
+        text("batch", ("plain",), 5)
+    with pytest.raises(SpecError, match="tflops: got None, allowed: > 0 for gpu_days, else null"):
+        TextEntry("gpu_days", 3.0, ("plain",))

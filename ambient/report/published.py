@@ -12,7 +12,7 @@ from ambient.provenance import manifest
 from ambient.provenance.pace import rate_of
 from ambient.report.least import KINDS
 from ambient.specs import RowSpec, SummarySpec, TableSpec, TextSpec
-from ambient.specs.report import TIMES
+from ambient.specs.report import COUNTED, TIMES
 from ambient.specs.strict import build
 from ambient.storage.files import read_json
 
@@ -99,6 +99,8 @@ def text_row(spec: TextSpec, rows: Mapping[str, Mapping], files: Sequence[Path])
     if spec.of in TIMES:
         ours, where = time_of(spec, files)
         note = f"{note}; {where}" if note else where
+    elif spec.of in COUNTED:
+        ours = spec.counted
     elif spec.of == "crossing":
         ours = crossing_of(pd.DataFrame(read_json(files[0])["levels"]), spec.tau)
     else:

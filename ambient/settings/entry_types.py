@@ -151,4 +151,11 @@ class TextEntry:
     paper: float  #: the published number
     runs: tuple[str, ...] | None = None  #: names in `runs`
     table: str | None = None  #: in the place of `runs`: all of the table's rows
+    #: for gpu_days: 10^12 operations a second that a GPU sustains
+    tflops: float | None = None
     note: str | None = None  #: what the paper says of the number elsewhere
+
+    def __post_init__(self) -> None:
+        counts = self.of == "gpu_days"
+        good = self.tflops > 0 if counts and self.tflops is not None else (self.tflops is None) != counts
+        require(good, "tflops", self.tflops, "> 0 for gpu_days, else null")

@@ -13,6 +13,7 @@ from ambient.settings.compatible import (
     check_scored,
     check_training,
 )
+from ambient.settings.counted import counted
 from ambient.settings.entry_types import FigureEntry, SweepEntry, TableEntry, TextEntry
 from ambient.settings.outside import Outside
 from ambient.settings.resolve import evaluating
@@ -30,7 +31,7 @@ from ambient.specs import (
     TextSpec,
     TheorySpec,
 )
-from ambient.specs.report import TIMES
+from ambient.specs.report import COUNTED, TIMES
 from ambient.specs.strict import (
     SpecError,
     build,
@@ -173,12 +174,13 @@ class Experiments(TableRows):
             if not set(runs) <= rows.keys():
                 continue
             first = rows[runs[0]]
-            timed = entry.of in TIMES
+            told = entry.of not in (*TIMES, *COUNTED)
+            known = counted(self, runs[0], entry.of, entry.tflops) if entry.of in COUNTED else None
             epsilon = self.annotation(self.run(runs[0]).study, self.run(runs[0]).annotation).epsilon
             found.append(build(TextSpec, {
                 "id": name, "of": entry.of, "runs": runs, "paper": entry.paper, "tau": 0.5 - epsilon,
-                "note": entry.note, "protocol": None if timed else first.protocol,
-                "paper_protocol": None if timed else first.paper_protocol}, where))
+                "note": entry.note, "protocol": first.protocol if told else None, "counted": known,
+                "paper_protocol": first.paper_protocol if told else None}, where))
         return tuple(found)
 
     def present(self, section: str) -> list[str]:

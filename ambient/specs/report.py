@@ -155,6 +155,7 @@ class FigureSpec(OfKinds):
 
 
 TIMES = ("seconds_per_1000", "hours")
+COUNTED = ("parameters_1e6", "images_1e6", "batch", "lr", "good_share", "gpu_days")  # from settings alone
 
 
 @dataclass(frozen=True)
@@ -163,20 +164,28 @@ class TextSpec:
 
     of: value, the distance of the run; gain, by how much that of the second run is less than the first's;
     crossing, the level at which the mean P(clean) of held-out corrupted images first exceeds tau (the run's
-    classifier); seconds_per_1000 and hours: of trainings, images and a whole run, mean over `runs`.
+    classifier); seconds_per_1000 and hours: of trainings, images and a whole run, mean over `runs`. Those of
+    `COUNTED` follow from the settings of the run: millions of parameters and of training images, batch,
+    reference learning rate, the share of good images, days of one GPU.
     """
 
     id: str  #: name of the number
-    of: Literal["value", "gain", "crossing", "seconds_per_1000", "hours"]  #: what is computed (see above)
+    #: what is computed (see above)
+    of: Literal["value", "gain", "crossing", "seconds_per_1000", "hours", "parameters_1e6", "images_1e6",
+                "batch", "lr", "good_share", "gpu_days"]
     runs: tuple[str, ...]  #: that it is computed from
     paper: float  #: the published number
     protocol: str | None  #: how the first run's classifier was trained; None for times
     paper_protocol: str | None  #: how the paper's was
     tau: float  #: for a crossing: P(clean) that is crossed
     note: str | None  #: what the paper says of the number elsewhere
+    counted: float | None = later(None)  #: the number itself, where it follows from settings
 
     def __post_init__(self) -> None:
-        wanted = {"value": 1, "gain": 2, "crossing": 1}.get(self.of, max(len(self.runs), 1))
+        wanted = {"gain": 2, "seconds_per_1000": max(len(self.runs), 1),
+                  "hours": max(len(self.runs), 1)}.get(self.of, 1)
+        require((self.counted is not None) == (self.of in COUNTED), "counted", self.counted,
+                "a number for what follows from settings, else null")
         require(len(self.runs) == wanted, "runs", self.runs, f"{wanted} for {self.of}")
 
 
