@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import tarfile
 from io import BytesIO
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from raw_images import encoded
+from results_tree import audit as found
+from results_tree import remake
 from safetensors.torch import load_file, save_file
 
 import ambient
@@ -37,7 +40,7 @@ datasets:
   digits: {{max_images: 120, resolution: 8}}
   real: {{source: webdataset, resolution: 8, channels: 1, path: {here}/real, sha256: {pins[0]}, licence: CC0}}
   made: {{source: webdataset, resolution: 8, channels: 1, path: {here}/made, sha256: {pins[1]},
-         sigma_min: 0.5}}
+         sigma_min: 0.5, captions_of: real}}
   asked: {{source: prompts, resolution: 8, channels: 1, path: {here}/asked.txt, sha256: {pins[2]}}}
 corruptions:
   plus-made: {{op: add, dataset: made}}
@@ -127,10 +130,30 @@ def test_the_chain_is_whole(here, capsys):
     assert audit(["results/away"]) == 0, capsys.readouterr().out
 
 
+def of_other_captions(manifest):
+    manifest["inputs"]["texts"][0]["path"] = "../../../texts/real/tower.safetensors"
+
+
+def told_nothing(manifest):
+    manifest["inputs"]["texts"] = []
+
+
+@pytest.mark.parametrize("deed, word", [
+    (of_other_captions, "are of captions whose states are not those of"),
+    (told_nothing, "with 1 and 0 files of states")])
+def test_samples_of_other_captions_than_they_say_are_found(here, tmp_path, deed, word):
+    results = shutil.copytree(here / "results/away", tmp_path / "results/away")
+    remake(results, {results / "runs/first/seed-0/samples.safetensors": deed})
+    table = results / "table2a.csv"
+    problems = found(table).results[table].problems
+    assert word in " ".join(one.detail for one in problems)
+
+
 def test_each_distinct_caption_has_states_once(here):
     mixture = read("results/away/mixtures/told/plus-made/clean-1.0.safetensors")
     assert len(mixture.ids) == 90 and mixture.captions.texts == sorted(SAID)
-    for name, captions in (("real", 6), ("made", 6), ("asked", 2)):
+    assert not (here / "results/away/texts/made").exists()  # its captions are those of `real`
+    for name, captions in (("real", 6), ("asked", 2)):
         assert read_arrays(f"results/away/texts/{name}/tower.safetensors")["states"].shape == (captions, 6, 8)
     levels = read_arrays("results/away/annotations/told/plus-made/by-source.safetensors")["sigma_min"]
     assert levels[mixture.corrupted == 1].tolist() == [0.5] * 30 and not levels[mixture.corrupted == 0].any()
@@ -245,5 +268,4 @@ def test_a_job_reads_what_it_is_told(here):
     graph = Graph(Experiments(here / "config", "away"))
     job = graph.maker(f"{RUNS}/second/seed-0/denoiser.safetensors")
     assert set(graph.reads(job)) == {"data", "texts", "start", "annotations"}
-    assert graph.reads(job)["texts"] == [
-        f"results/away/texts/{name}/tower.safetensors" for name in ("real", "made")]
+    assert graph.reads(job)["texts"] == ["results/away/texts/real/tower.safetensors"]

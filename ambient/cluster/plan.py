@@ -10,6 +10,8 @@ from ambient.settings import Experiments
 from ambient.settings.graph import Graph, Node
 from ambient.specs.stages import JOBS, STAGES
 
+ROW_BYTES = 17  # of an image in a mixture: its label, its id, and whether it is corrupted
+
 
 def wanted(experiments: Experiments, target: str | None = None) -> list[Node]:
     """The jobs behind a target (None: all of the scale), each once, in the order of the table of stages.
@@ -40,7 +42,7 @@ def disk_bytes(experiments: Experiments, target: str | None = None) -> int:
     for kind, names in ((job.kind, job.names) for job in wanted(experiments, target)):
         if kind == "texts":
             total += bytes_of_texts(names["dataset"], names["text_encoder"], costs)
-        elif kind in ("prepare", "corrupt", "encode"):
+        elif kind in ("prepare", "corrupt", "combine", "encode"):
             total += bytes_of_images(kind, names, costs)
         elif kind in ("train", "sample", "reconstruct"):
             total += bytes_of_run(kind, names["run"], costs)
@@ -54,15 +56,27 @@ def bytes_of_texts(dataset: str, text_encoder: str, costs: Costs) -> int:
 
 
 def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:
-    """Bytes of a dataset, of a mixture, which may have no images of its own, or of latents."""
+    """Bytes of a dataset, of one or several mixtures, which may have no images of their own, of latents."""
+    if kind == "combine":
+        return bytes_of_combined(names["run"], costs)
     if kind == "corrupt" and costs.experiments.shares_latents(names["study"], names["corruption"]):
-        return costs.data(names["study"])[0] * 17  # labels, ids, and which are corrupted
+        return costs.data(names["study"])[0] * ROW_BYTES
     if kind == "prepare" and not costs.experiments.dataset(names["dataset"]).HAS_IMAGES:
         return costs.dataset(names["dataset"])[0] * 100  # captions
     images, channels, side = costs.dataset(names["dataset"]) if kind == "prepare" else (
         costs.points(names["study"]) if kind == "encode" else costs.data(names["study"]))
+    if kind != "prepare":
+        images = sum(costs.mixture(names["study"], names["corruption"]))
     each = 2 * 4 if kind == "encode" else 1  # mean and standard deviation, float32
     return images * channels * side**2 * each
+
+
+def bytes_of_combined(run: str, costs: Costs) -> int:
+    """Bytes of a run's mixtures as one, which has no images where one of them has none."""
+    made = costs.experiments.run(run)
+    bare = any(costs.experiments.shares_latents(made.study, corruption) for corruption, _ in made.parts)
+    _, channels, side = costs.data(made.study)
+    return costs.learnt(run) * (ROW_BYTES if bare else channels * side**2)
 
 
 def bytes_of_run(kind: str, run: str, costs: Costs) -> int:

@@ -174,6 +174,7 @@ def check_captions(found: Experiments, name: str, training: TrainingSpec) -> Non
     require(training.network.caption_channels == wide, f"{where}.network.caption_channels",
             training.network.caption_channels, f"{wide}, which text_encoders.{study.text_encoder} gives")
     for dataset in filter(None, [study.dataset, *(found.added_dataset(one) for one, _ in run.parts)]):
+        found.captions_of(dataset)
         require(found.dataset(dataset).captioned, f"{where}.network.conditional", True,
                 f"false, since datasets.{dataset} has no captions")
 

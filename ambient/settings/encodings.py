@@ -75,6 +75,15 @@ class Encodings(Stages):
             require(self.dataset(dataset).captioned, where, dataset, "a dataset with captions")
         return dataset
 
+    def captions_of(self, dataset: str) -> str:
+        """The dataset of whose captions a dataset takes the states, as it has all of them: itself, or that of
+        `captions_of`, such as the same images at another size."""
+        name = self.entry("datasets", dataset, "datasets").get("captions_of") or dataset
+        where = f"datasets.{dataset}.captions_of"
+        self.entry("datasets", name, where)
+        require(name == dataset or self.dataset(name).captioned, where, name, "a dataset with captions")
+        return name
+
     def text_states(self, text_encoder: str) -> TextsSpec:
         """The specification of the `texts` stage."""
         return TextsSpec(self.text_encoder(text_encoder).kind)

@@ -149,9 +149,9 @@ class Stages:
 
     def dataset(self, name: str) -> DatasetSpec:
         """The specification of the `prepare` stage."""
-        entry = dict(self.entry("datasets", name, "datasets"))
-        entry.pop("label", None)
-        return build(DatasetSpec, entry, f"datasets.{name}")
+        entry = self.entry("datasets", name, "datasets")
+        own = {key: value for key, value in entry.items() if key not in ("label", "captions_of")}
+        return build(DatasetSpec, own, f"datasets.{name}")
 
     def label(self, section: str, name: str) -> str:
         """What a reader knows an entry by: its `label`, or a corruption's words, or its name."""

@@ -141,8 +141,8 @@ class RunFiles:
         return dataset and self.path("prepare", dataset=dataset)
 
     def texts(self, dataset: str, text_encoder: str) -> str:
-        """The states of a dataset's captions."""
-        return self.path("texts", dataset=dataset, text_encoder=text_encoder)
+        """The states of a dataset's captions: its own job's, or those of the dataset that has the same."""
+        return self.path("texts", dataset=self.experiments.captions_of(dataset), text_encoder=text_encoder)
 
     def texts_of_run(self, run: str) -> list[str]:
         """The states of the captions of each dataset that a run learns from; none where it is told none."""
@@ -151,8 +151,8 @@ class RunFiles:
         if not self.experiments.training(made.trained, self.first_seed(run)).told_captions:
             return []
         added = [self.experiments.added_dataset(corruption) for corruption, _ in made.parts]
-        datasets = dict.fromkeys(filter(None, [study.dataset, *added]))
-        return [self.texts(name, study.text_encoder) for name in datasets]
+        files = (self.texts(name, study.text_encoder) for name in filter(None, [study.dataset, *added]))
+        return list(dict.fromkeys(files))
 
     def captions_of_samples(self, run: str) -> str | None:
         """The dataset whose captions a run's samples are of."""
