@@ -3,8 +3,10 @@
     python -m benchmarks.tamper results/demo [--share 0.1]
 
 Works on copies below a temporary folder; the tree itself is only read. Full count: 200 single-byte flips, 20
-swaps of two files of the same stage, 20 edits of a table's cell together with its manifest, 20 deleted files,
-20 edits of manifests (half of them with every digest made to fit), 10 edits of library code.
+of a byte within a stored array, 20 exchanges of two rows of an array (half of them with the digests of its
+own manifest made to fit), 20 swaps of two files of the same stage, 20 of two stores that others were made
+from, 20 edits of a table's cell together with its manifest, 20 deleted files, 20 edits of manifests (half of
+them with every digest made to fit), 10 edits of library code.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import random
 import shutil
+import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,9 +24,10 @@ from pathlib import Path
 
 from ambient.audit.chain import Audit, artefacts_in
 from ambient.provenance import manifest, merkle, source_code
-from ambient.storage.files import digest, sha256, write_json
+from ambient.storage.files import digest, read_arrays, sha256, write_arrays, write_json
 
-COUNTS = {"flip": 200, "swap": 20, "cell": 20, "delete": 20, "manifest": 20, "code": 10}
+COUNTS = {"flip": 200, "array": 20, "rows": 20, "swap": 20, "stores": 20, "cell": 20, "delete": 20,
+          "manifest": 20, "code": 10}
 
 
 class Tamper:
@@ -35,6 +39,8 @@ class Tamper:
         self.files = artefacts_in(tree)
         self.everything = self.files + [manifest.path_for(path) for path in self.files]
         self.manifests = {path: manifest.read(manifest.path_for(path)) for path in self.files}
+        self.arrays = [path for path in self.files if path.suffix == ".safetensors"]
+        self.read = {parent for path in self.files for parent in merkle.parents(path, self.manifests[path])}
 
     @contextmanager
     def kept(self, *paths: Path) -> Iterator[None]:
@@ -64,21 +70,66 @@ class Tamper:
             path.write_bytes(content)
             return self.named(path, manifest.artefact_of(path))
 
+    def array(self) -> bool:
+        """One byte within an array, behind the file's header: what a bad disk does to a store."""
+        path = self.random.choice(self.arrays)
+        with self.kept(path):
+            content = bytearray(path.read_bytes())
+            (header,) = struct.unpack("<Q", content[:8])
+            content[self.random.randrange(8 + header, len(content))] ^= self.random.randrange(1, 256)
+            path.write_bytes(content)
+            return self.named(path)
+
+    def rows(self) -> bool:
+        """Two rows of an array exchanged, as the scores or latents of two images; of a store that others were
+        made from also with the digests of its manifest made to fit."""
+        fitted = self.random.random() < 0.5
+        stores = [path for path in self.arrays if path in self.read or not fitted]
+        while True:
+            path = self.random.choice(stores)
+            arrays = read_arrays(path)
+            name = self.random.choice([*arrays])
+            array = arrays[name].copy()
+            if array.ndim and len(array) > 1:
+                a, b = self.random.sample(range(len(array)), 2)
+                if array[a].tobytes() != array[b].tobytes():
+                    break
+        record = manifest.path_for(path)
+        with self.kept(path, record):
+            array[[a, b]] = array[[b, a]]
+            write_arrays(path, arrays | {name: array})
+            if fitted:
+                self.refit(path, {"sha256": sha256(path), "content_sha256": manifest.content_sha256(path)})
+            return self.named(path, *self.made_from(path))
+
+    def stores(self) -> bool:
+        """Two stores of one stage exchanged with their manifests, as latents, scores or annotations of two
+        mixtures. Their own links may hold then: what was made from them tells."""
+        return self.exchanged([path for path in self.arrays if path in self.read], with_manifests=True)
+
+    def made_from(self, *paths: Path) -> list[Path]:
+        """The artefacts that were made from one of some files."""
+        return [path for path, found in self.manifests.items() if {*paths} & {*merkle.parents(path, found)}]
+
     def swap(self) -> bool:
         """Two artefacts of one stage and kind, each in the other's place; with their manifests or without."""
+        return self.exchanged(self.files, with_manifests=self.random.random() < 0.5)
+
+    def exchanged(self, files: list[Path], with_manifests: bool) -> bool:
+        """Two of some files, of one stage and kind, each in the other's place."""
         groups: dict[tuple, list[Path]] = {}
-        for path, found in self.manifests.items():
+        for path in files:
+            found = self.manifests[path]
             groups.setdefault((found["stage"], "".join(path.suffixes)), []).append(path)
         pairs = [(a, b) for group in groups.values() for a in group for b in group
                  if a < b and self.manifests[a]["sha256"] != self.manifests[b]["sha256"]]
         a, b = self.random.choice(pairs)
-        paths = [(a, b), (manifest.path_for(a), manifest.path_for(b))][:self.random.randint(1, 2)]
+        paths = [(a, b), (manifest.path_for(a), manifest.path_for(b))][:1 + with_manifests]
         with self.kept(*(path for pair in paths for path in pair)):
             for one, other in paths:
                 first, second = one.read_bytes(), other.read_bytes()
                 one.write_bytes(second), other.write_bytes(first)
-            children = [c for c, found in self.manifests.items() if {a, b} & set(merkle.parents(c, found))]
-            return self.named(a, b, *children)
+            return self.named(a, b, *self.made_from(a, b))
 
     def cell(self) -> bool:
         """A number of a table, with the digest in its manifest made to fit."""
@@ -117,9 +168,8 @@ class Tamper:
 
     def manifest(self) -> bool:
         """A value of a manifest, crudely or with its digests made to fit (then of what others build on)."""
-        inputs = {parent for path, found in self.manifests.items() for parent in merkle.parents(path, found)}
         fitted = self.random.random() < 0.5
-        path = self.random.choice(sorted(inputs) if fitted else self.files)
+        path = self.random.choice(sorted(self.read) if fitted else self.files)
         record = manifest.path_for(path)
         with self.kept(record):
             key, value = self.random.choice([

@@ -69,7 +69,8 @@ def test_an_untouched_tree_never_goes_red(tree, change):
     assert not problems(tree) and found.results[tree / "t.csv"].level == 3
 
 
-@pytest.mark.parametrize("deed", ["flip", "swap", "cell", "delete", "manifest", "code"])
+@pytest.mark.parametrize("deed", ["flip", "array", "rows", "swap", "stores", "cell", "delete", "manifest",
+                                  "code"])
 def test_tampering_is_named(tree, tmp_path, monkeypatch, deed):
     from benchmarks.tamper import run
 

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from results_tree import RUNS, audit, problems, remake
+from results_tree import RUNS, audit, problems, record, remake
 
 from ambient.data.annotations import Annotations
 from ambient.provenance import manifest
@@ -103,6 +103,75 @@ def test_samples_copied_under_other_weights(bare):
         shutil.copy(source / name, target / name)
     remake(bare, {})
     assert len(named(bare)) == 1 and "have the same samples, of different weights" in named(bare)[0]
+
+
+def rival(folder):
+    """A second mixture of the same images with its annotations, and latents of both mixtures.
+
+    Returns the latents of the first and of the second, and the second's annotations.
+    """
+    own = folder / "mixtures/study/blur/clean-0.5.safetensors"
+    other = folder / "mixtures/study/jpeg/clean-0.5.safetensors"
+    arrays, data = read_arrays(own), folder / "data/digits.safetensors"
+    other.parent.mkdir(parents=True)
+    write_arrays(other, arrays | {"images": arrays["images"] // 2})
+    record("corrupt", {"out": other}, {"data": data}, {"seed": 0, "op": "jpeg", "params": {"quality": 5}})
+    encoder = folder / "encoders/digits/e.safetensors"
+    encoder.parent.mkdir(parents=True)
+    write_arrays(encoder, {"w": np.ones(3)})
+    record("encoder", {"out": encoder}, {"data": data})
+    latents = [folder / f"latents/study/{name}/clean-0.5.safetensors" for name in ("blur", "jpeg")]
+    for number, (mixture, path) in enumerate(zip((own, other), latents, strict=True)):
+        path.parent.mkdir(parents=True)
+        write_arrays(path, {"ids": arrays["ids"], "mean": np.full((60, 1), number)})
+        record("encode", {"out": path}, {"data": mixture, "encoder": encoder})
+    annotations = folder / "annotations/study/jpeg/other.safetensors"
+    present = read_arrays(folder / "annotations/study/blur/ambient.safetensors")
+    annotations.parent.mkdir(parents=True)
+    write_arrays(annotations, present)
+    summary = annotations.with_suffix(".json")
+    shutil.copy(folder / "annotations/study/blur/ambient.json", summary)
+    record("annotate", {"out": annotations, "summary": summary}, {"data": other}, {"method": "fixed"})
+    return *latents, annotations
+
+
+def reads(role, *paths):
+    """A deed: a job of a run read other files as `role`."""
+    return lambda found: found["inputs"].update({role: [{"path": f"../../../{path}"} for path in paths]})
+
+
+def of_run(folder, role, *paths):
+    """The same of a training, all of whose files say it."""
+    return {folder / RUN / name: reads(role, *(path.relative_to(folder) for path in paths))
+            for name in ("denoiser.safetensors", "loss.jsonl")}
+
+
+def test_latents_and_annotations_of_another_mixture_are_named(bare):
+    own, other, annotations = rival(bare)
+    decoded = {bare / RUN / "samples.safetensors": reads("encoder", "encoders/digits/e.safetensors")}
+    remake(bare, of_run(bare, "latents", own) | decoded)
+    assert named(bare) == []
+    remake(bare, of_run(bare, "latents", other))
+    assert any("which are latents of other images than" in detail for detail in named(bare))
+    remake(bare, of_run(bare, "latents", own, other))  # of its own, and of others beside them
+    assert any("which are latents of other images than" in detail for detail in named(bare))
+    remake(bare, of_run(bare, "latents", own) | of_run(bare, "annotations", annotations))
+    assert any("its row shows the annotations of" in detail for detail in named(bare))
+    summary = {"path": annotations.with_suffix(".json").relative_to(bare).as_posix()}
+    remake(bare, {bare / "t.csv": lambda found: found["inputs"]["annotations"].__setitem__(2, summary)})
+    assert any("other.safetensors does not annotate" in detail for detail in named(bare))
+
+
+def test_rows_of_stores_exchanged_with_all_manifests(bare):
+    """What a job alone makes can't be derived from anything: level 4 is promised, none below."""
+    for name, key in (("mixtures/study/blur/clean-0.5", "images"), (f"{RUN}/samples", "256"),
+                      ("annotations/study/blur/ambient", "sigma_min")):
+        path = bare / f"{name}.safetensors"
+        arrays = read_arrays(path)
+        order = [1, 0] if key == "256" else [0, 3, 2, 1, *range(4, 60)]
+        write_arrays(path, arrays | {key: arrays[key][order]})
+    remake(bare, {})
+    assert not problems(bare)
 
 
 def set_spec(key, value):
