@@ -70,6 +70,12 @@ def test_mixtures_carry_captions(tmp_path):
     levels = [Annotations(one.ids, np.zeros(len(one.ids)), np.zeros(len(one.ids))) for one in (both, some)]
     together, _ = combine([(both, levels[0]), (some, levels[1])])
     assert together.captions.of_images() == [*KEPT, "b", "a red kite"]
+    bare, _ = combine([(both, levels[0]), (some, levels[1])], keep=False)
+    assert bare.images is None and bare.captions.of_images() == together.captions.of_images()
+    np.testing.assert_array_equal(bare.shown([both, some]).images, together.images)
+    asked = iter([both, some, data])
+    bare.taken(np.isin(bare.ids, both.ids)).shown(asked)
+    assert next(asked) is some  # no more are read than are needed
 
 
 def test_the_level_of_added_images_is_that_of_their_source():

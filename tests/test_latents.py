@@ -302,11 +302,11 @@ def test_mixtures_of_a_datasets_own_images_share_its_latents(tree):
 def test_a_mixture_without_images_is_shown_by_its_dataset_alone(tree):
     mixture = datasets.read(tree / "results/away/mixtures/controlled/best-alone/clean-0.2.safetensors")
     data = datasets.read(tree / DATA)
-    shown = mixture.shown(data)
+    shown = mixture.shown([data])
     np.testing.assert_array_equal(shown.images, data.images[np.isin(data.ids, mixture.ids)])
-    assert len(mixture.ids) == 30 and shown.shown(data) is shown
+    assert len(mixture.ids) == 30 and shown.shown([data]) is shown
     with pytest.raises(ValueError, match="no image for sample"):
-        mixture.shown(data.taken(np.arange(5)))
+        mixture.shown([data.taken(np.arange(5))])
     with pytest.raises(ValueError, match="no images of its own, so that its latents are needed"):
         Points(mixture)
 

@@ -72,9 +72,9 @@ def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:
 
 
 def bytes_of_combined(run: str, costs: Costs) -> int:
-    """Bytes of a run's mixtures as one, which has no images where one of them has none."""
+    """Bytes of a run's mixtures as one, which has no images where it learns from latents."""
     made = costs.experiments.run(run)
-    bare = any(costs.experiments.shares_latents(made.study, corruption) for corruption, _ in made.parts)
+    bare = costs.experiments.study(made.study).encoder is not None
     _, channels, side = costs.data(made.study)
     return costs.learnt(run) * (ROW_BYTES if bare else channels * side**2)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ambient.data.aligned import rows_of
 from ambient.data.texts import Texts
-from ambient.storage.arrays import Array, open_arrays, selected, write_by_rows
+from ambient.storage.arrays import Array, concatenated, open_arrays, selected, write_by_rows
 
 MAX_CLASSES = 100_000  # networks are told a class by a vector of so many numbers
 
@@ -68,12 +68,21 @@ class Dataset:
         """The names of the images' files; none where they have none."""
         return [] if self.names is None else self.names.tobytes().decode().split("\n")
 
-    def shown(self, dataset: Dataset) -> Dataset:
-        """This one with its images, which a dataset has; as it is where it has them. Raises `ValueError`."""
+    def shown(self, datasets: Iterable[Dataset]) -> Dataset:
+        """This one with its images, which other datasets have; as it is where it has them.
+
+        No more of them are asked than have all images. Raises `ValueError` naming an image that none has.
+        """
         if self.images is not None:
             return self
-        rows = rows_of(dataset.ids, self.ids, "image")
-        return dataclasses.replace(self, images=selected(dataset.images, rows))
+        ids, images = np.empty(0, np.int64), []
+        for dataset in datasets:
+            ids, images = np.concatenate([ids, dataset.ids]), [*images, dataset.images]
+            if np.isin(self.ids, ids).all():
+                break
+        every, first = np.unique(ids, return_index=True)
+        rows = first[rows_of(every, self.ids, "image")]
+        return dataclasses.replace(self, images=selected(concatenated(images), rows))
 
     def taken(self, rows: np.ndarray) -> Dataset:
         """Some of its images: `rows` are their places, or says of each whether it is taken."""

@@ -57,13 +57,13 @@ def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], ann
          images: Sequence[Path] = (), columns: int = 12) -> plt.Figure:
     """Real images, then for each run its first samples and the training image nearest to each of them.
 
-    `images`: the datasets of those mixtures that have no images, in the order of the rows.
+    `images`: what has the images of those mixtures that have none, in the order of the rows.
     """
     references: dict[str, np.ndarray] = {}
     lines, beside = [], iter(images)
     for row, path, mixture, table in zip(spec.rows, samples, mixtures, annotations, strict=True):
         arrays, data = open_arrays(path), read(mixture)
-        data = data if data.images is not None else data.shown(read(next(beside)))
+        data = data if data.images is not None else data.shown(map(read, beside))
         for name, shown in real(row, data, columns):
             references.setdefault(f"{row.target or row.dataset}, {name}" if several(spec) else name, shown)
         drawn = part(arrays[max(arrays, key=int)], 0)[:columns]

@@ -61,8 +61,8 @@ class Files(RunFiles):
         return [self.training_data(row.run) for row in self.table(table).rows]
 
     def images_of_rows(self, table: str) -> list[str]:
-        """The datasets that have the images of rows whose data have none, in row order."""
-        return [path for row in self.table(table).rows if (path := self.images_beside(row.run))]
+        """What has the images of rows whose data have none, in row order."""
+        return [path for row in self.table(table).rows for path in self.images_beside(row.run)]
 
     def reports_of_rows(self, table: str) -> list[str]:
         """What the classifiers of annotated rows say: the held-out report of a noise classifier, the

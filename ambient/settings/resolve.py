@@ -18,7 +18,6 @@ from ambient.settings.layers import overlay
 from ambient.specs import (
     AnnotationSpec,
     ClassifierSpec,
-    CombineSpec,
     DatasetSpec,
     LocalitySpec,
     MixtureSpec,
@@ -298,7 +297,3 @@ class Stages:
         require(spec.nimg is None or spec.nimg in training.snapshots, f"{where}.nimg", spec.nimg,
                 f"null (the last), or a snapshot of {run}: {', '.join(map(str, training.snapshots))}")
         return evaluating(spec, where, [training.network.kind])
-
-    def combined(self, run: str) -> CombineSpec:
-        """The specification of the `combine` stage."""
-        return CombineSpec(tuple("/".join(part) for part in self.run(run).parts))

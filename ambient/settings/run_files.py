@@ -108,11 +108,13 @@ class RunFiles:
             return self.images(study)
         return self.path("corrupt", study=study, corruption=corruption, fraction=fraction)
 
-    def images_beside(self, run: str) -> str | None:
-        """The dataset that has the images of a run's data, where those have none."""
+    def images_beside(self, run: str) -> list[str]:
+        """What has the images of a run's data where those have none: the study's dataset, or its mixtures."""
         made = self.experiments.run(run)
         none = [self.experiments.shares_latents(made.study, corruption) for corruption, _ in made.parts]
-        return self.images(made.study) if any(none) else None
+        if any(none):
+            return [self.images(made.study)]
+        return self.mixtures_of_parts(run) if self.experiments.bare(run) else []
 
     def latents_of_annotation(self, study: str, corruption: str, annotation: str) -> list[str]:
         """The latents that an annotation's classifiers are asked about; none where it asks none."""

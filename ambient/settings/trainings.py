@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from ambient.settings.encodings import Encodings
 from ambient.settings.resolve import mapping
-from ambient.specs import StartSpec, TrainingSpec
+from ambient.specs import CombineSpec, StartSpec, TrainingSpec
 from ambient.specs.strict import build, plain, require
 
 
 class Trainings(Encodings):
     """The stages of a scale, with those that train."""
+
+    def combined(self, run: str) -> CombineSpec:
+        """The specification of the `combine` stage."""
+        return CombineSpec(tuple("/".join(part) for part in self.run(run).parts), not self.bare(run))
+
+    def bare(self, run: str) -> bool:
+        """Whether a run's mixtures are combined without the images that they have."""
+        made = self.run(run)
+        shared = any(self.shares_latents(made.study, corruption) for corruption, _ in made.parts)
+        return bool(made.also) and self.study(made.study).encoder is not None and not shared
 
     def training(self, run: str, seed: int) -> TrainingSpec:
         """The specification of the `train` stage."""

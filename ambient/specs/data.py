@@ -179,6 +179,8 @@ class CombineSpec:
     """Several mixtures with their annotations as one: the parts' names, `corruption/annotation`."""
 
     parts: tuple[str, ...]  #: names of the mixtures, `corruption/annotation`
+    #: whether its file has the images; false where what learns reads latents, and a copy is of no use
+    images: bool = later(True)
 
     def __post_init__(self) -> None:
         require_distinct(self.parts, "parts")

@@ -21,8 +21,11 @@ from ambient.storage.files import write_json
 CHUNK = 1024  # samples compared at once
 
 
-def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotations]:
-    """One mixture and its annotations. Raises `ValueError` naming a sample that differs between parts."""
+def combine(parts: list[tuple[Dataset, Annotations]], keep: bool = True) -> tuple[Dataset, Annotations]:
+    """One mixture, with (`keep`) or without its images, and its annotations.
+
+    Raises `ValueError` naming a sample that differs between parts.
+    """
     ids = np.concatenate([data.ids for data, _ in parts])
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
@@ -47,7 +50,7 @@ def combine(parts: list[tuple[Dataset, Annotations]]) -> tuple[Dataset, Annotati
     rows = [annotations.of(data.ids) for data, annotations in parts]
     sigma_min = np.concatenate([r.sigma_min for r in rows])[order]
     sigma_max = np.concatenate([r.sigma_max for r in rows])[order]
-    images = selected(columns["images"], start) if "images" in columns else None
+    images = selected(columns["images"], start) if keep and "images" in columns else None
     return (Dataset(images, columns["labels"][start], ids[start],
                     columns["corrupted"][start], names, captions=captions),
             Annotations(ids[start], np.minimum.reduceat(sigma_min, start),
@@ -61,7 +64,7 @@ def main(spec: CombineSpec, record, *, data: list[Path], annotations: list[Path]
         raise ValueError(f"{len(data)} mixtures and {len(annotations)} annotations for "
                          f"{len(spec.parts)} parts")
     mixture, table = combine([(read(d), Annotations.read(a))
-                              for d, a in zip(data, annotations, strict=True)])
+                              for d, a in zip(data, annotations, strict=True)], spec.images)
     write(out, mixture)
     table.write(out_annotations)
     write_json(summary, statistics(table.sigma_min, mixture.corrupted == 1, table.sigma_max))

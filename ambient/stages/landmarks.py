@@ -21,7 +21,7 @@ def main(spec: LandmarksSpec, record, *, data: Path, mixture: Path, detector: Pa
     Raises `ValueError` for fewer than SMALLEST good images, or fewer than 2 bad ones.
     """
     dataset = read(data)
-    clean, mixed = dataset.images, read(mixture).shown(dataset)
+    clean, mixed = dataset.images, read(mixture).shown([dataset])
     if mixed.corrupted is None or mixed.corrupted.sum() < 2:
         raise ValueError(f"{mixture}: has fewer than 2 corrupted images, landmarks need 2 or more")
     if len(clean) < SMALLEST:

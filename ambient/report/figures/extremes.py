@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ambient.specs import FigureSpec
+from ambient.specs.strict import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,8 +31,13 @@ class Spec(FigureSpec):
 
 
 def reads(files, name: str, entry) -> dict:
-    """What the run is trained on, with the images that it may lack, and its annotations."""
-    return {"data": files.training_data(entry.run), "images": files.images_beside(entry.run),
+    """What the run is trained on, with the images that it may lack, and its annotations.
+
+    Raises `SpecError` for a run of several mixtures on latents, whose data have no images.
+    """
+    beside = files.images_beside(entry.run)
+    require(len(beside) < 2, f"figures.{name}.run", entry.run, "one of a single mixture, or on pixels")
+    return {"data": files.training_data(entry.run), "images": next(iter(beside), None),
             "annotations": files.annotations(entry.run)}
 
 
@@ -43,7 +49,7 @@ def draw(spec: FigureSpec, data: Path, annotations: Path, images: Path | None = 
     from ambient.report.drawing import SIGMA_MIN, heading, plt, show
     from ambient.report.noising import SCALED, noised
 
-    mixture = read(data) if images is None else read(data).shown(read(images))
+    mixture = read(data) if images is None else read(data).shown([read(images)])
     own = Annotations.read(annotations).of(mixture.ids)
     shown = groups(spec, own)
     names = mixture.file_names or [f"image {i}" for i in mixture.ids.tolist()]
