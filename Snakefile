@@ -66,6 +66,12 @@ rule latent_demo:
         RULES.graphs["demo"].pictures_of(["figure4", "figure30", "trade-off"]),
 
 
+rule text_demo:
+    input:
+        RULES.graphs["demo"].of_tables(["table9a", "table9b", "vendi"]),
+        RULES.graphs["demo"].pictures_of(["figure1-text", "figure7", "figure8", "figure26"]),
+
+
 rule small_all:
     input:
         RULES.graphs["small"].everything(),

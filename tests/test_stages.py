@@ -44,7 +44,8 @@ def test_what_the_table_says_of_stages():
     """The facts that other parts read from the table, in one place: a slip in a row is seen."""
     resumable = {name for name, row in STAGES.items() if row.resumable}
     assert resumable == {"scores", "encoder", "encode", "classifier", "annotate", "train", "sample",
-                         "sample_scores", "detector", "text_encoder", "texts"}
+                         "sample_scores", "judge", "detector", "text_encoder",
+                         "texts"}
     assert {name for name, row in STAGES.items() if row.prunes == "weights"} == {
         "classifier", "train", "reconstruct"}
     assert {name for name, row in STAGES.items() if row.prunes == "arrays"} == {

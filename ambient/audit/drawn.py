@@ -75,8 +75,12 @@ def check_told(results: Results, run: Run, training: Result) -> None:
 
 def is_of(results: Results, mixture: Result, dataset: Result) -> bool:
     """Whether all images of a mixture are a dataset's own, as they are."""
+    if parent(results, mixture, "data", "prepare") is not dataset:
+        return False
     done = operation(setting(mixture, "op"), setting(mixture, "params"), mixture.path)
-    return done is not None and done.KEEPS and parent(results, mixture, "data", "prepare") is dataset
+    if done is not None:
+        return done.KEEPS
+    return setting(mixture, "op") is None and setting(mixture, "clean_fraction") == 1
 
 
 def drawn_as(samples: Result) -> dict:

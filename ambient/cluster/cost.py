@@ -107,6 +107,14 @@ class Costs:
         _, channels, resolution = self.data(self.experiments.run(run).study)
         return self.scoring(spec, sampling.num_samples * len(sampling.seeds), channels, resolution)
 
+    def judge(self, judge: str, run: str) -> Work:
+        """Two questions a pair."""
+        spec, sampling = self.experiments.named_judge(judge), self.experiments.sampling(run)
+        pairs = min(sampling.num_samples * len(sampling.seeds), spec.pairs or math.inf) + spec.checks
+        _, channels, resolution = self.data(self.experiments.run(run).study)
+        return Work(cpu_minutes=LITTLE.cpu_minutes + 2 * pairs / spec.RATE / 60, gpu=spec.MODEL,
+                    memory_mb=BASE_MB + 3 * in_memory_mb(pairs * channels * resolution**2))
+
     def corrupt(self, study: str, corruption: str) -> Work:
         images = sum(self.mixture(study, corruption))
         memory_mb = 1000 + 4 * self.data_mb(study, images) + self.captions_mb(self.study_data(study), images)

@@ -111,3 +111,15 @@ def of_distinct(distinct: Sequence[str], rows: np.ndarray) -> Texts:
     encoded = [text.encode() for text in distinct]
     return Texts(np.frombuffer(b"".join(encoded), np.uint8),
                  np.cumsum([len(one) for one in encoded], dtype=np.int64), rows.astype(np.int64))
+
+
+def of_samples(captions: Texts | None, each: int, count: int) -> list[str]:
+    """The captions of the samples 0 to count - 1 of a seed: sample k has that of image k // each, counted
+    from the first again after the last.
+
+    Raises `ValueError` where the images have no captions, or one of them has none.
+    """
+    known = [None] if captions is None else captions.of_images()
+    if None in known:
+        raise ValueError("an image of the dataset that samples have their captions of has none")
+    return [known[k // each % len(known)] for k in range(count)]

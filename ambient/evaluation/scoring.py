@@ -15,15 +15,17 @@ from ambient.specs import ScorerSpec
 Arrays = Mapping[str, np.ndarray]
 
 
-def noted(spec: ScorerSpec, given: Path | None, detector: Path | None, record) -> Path | None:
-    """The file that a scorer reads: of a detector, or from outside, which is noted.
+def noted(spec: ScorerSpec, given: Path | None, detector: Path | None, record,
+          model: Path | None = None) -> Path | None:
+    """The file that a scorer reads: of a detector, of a model of texts, or from outside, which is noted.
 
     Raises `ValueError` where it is missing, where the scorer reads none, or where it is another one.
     """
     if spec.path is not None:  # a specification is recorded, and a local path must not be
         raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the file as --given")
     for option, path, wanted in (("given", given, spec.GIVEN),
-                                 ("detector", detector, "the weights of a detector" if spec.ASKS else None)):
+                                 ("detector", detector, "the weights of a detector" if spec.ASKS else None),
+                                 ("model", model, "a model of images and texts" if spec.MODEL else None)):
         if path is None and wanted is not None:
             raise ValueError(f"a scorer of kind {spec.kind} needs --{option}, {wanted}")
         if path is not None and wanted is None:
@@ -33,13 +35,13 @@ def noted(spec: ScorerSpec, given: Path | None, detector: Path | None, record) -
         digest = record.external("given", given, spec.GIVEN)
         if spec.sha256 not in (None, digest):
             raise ValueError(f"{given}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}")
-    return given or detector
+    return given or detector or model
 
 
 def in_shards(spec: ScorerSpec, name: str, count: int, score: Callable[[slice], Arrays],
               state: State) -> Arrays | None:
     """The arrays of `count` images, which `score` gives for a slice of them; None but on the first rank."""
-    parts = [slice(first, min(first + spec.SHARD, count)) for first in range(0, count, spec.SHARD)]
+    parts = [slice(first, min(first + spec.shard, count)) for first in range(0, count, spec.shard)]
     pieces = [(f"scores-{part.start}", part.stop - part.start) for part in parts]
     found = collect(name, state, pieces, lambda k: score(parts[k]))
     if found is None:

@@ -58,6 +58,14 @@ NOTES = {
 }
 
 
+# Columns by a scorer, those that a table has, and their titles.
+OF_SCORER = (("mean", "mean"), ("std", "spread over captions"), ("overall", "overall"), ("overall_se", "±"),
+             ("single_object", "single"), ("two_object", "two"), ("counting", "counting"),
+             ("colors", "colours"), ("position", "position"), ("color_attr", "two colours"),
+             ("overall_real", "overall, real images"), ("real", "real images"), ("threshold", "threshold"),
+             ("win_rate", "win rate"), ("win_rate_se", "±"))
+
+
 def cell(value: object, decimals: int) -> str:
     """A number as text; an empty cell where there is none."""
     return "" if pd.isna(value) else f"{float(value):,.{decimals}f}"
@@ -79,8 +87,7 @@ def protocol(row: pd.Series) -> str:
 def table_of(spec: TableSpec, table: pd.DataFrame) -> dict:
     """A table's heading and rows as text, columns without any value left out."""
     beside = [(name, name, 2) for name in spec.beside]
-    beside += [(f"{name}_{key}", f"{name}: {words}", 3) for name in spec.scorers
-               for key, words in (("mean", "mean"), ("win_rate", "win rate"), ("win_rate_se", "±"))]
+    beside += [(f"{name}_{key}", f"{name}: {words}", 3) for name in spec.scorers for key, words in OF_SCORER]
     beside += [(f"{name}_{kind}", f"{name}, {kind}, least of the sweep", 2) for kind in KINDS
                for name in (table["metric"][0], *spec.beside) if spec.sweeps]
     shown = [(name, title, decimals) for name, title, decimals in (*NUMBERS[:3], *beside, *NUMBERS[3:])

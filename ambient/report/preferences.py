@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ambient.evaluation.geneval import TASKS, Share, geneval_score
 from ambient.storage.files import read_arrays
 
 
@@ -29,10 +30,45 @@ def columns(scorer: str, files: Sequence[Path], first: Sequence[Path]) -> dict[s
     """The columns of one row by a scorer: mean and median score, and the preference to the first row.
 
     `files` and `first` hold one file for each training seed, of this row and of the first one. The first row
-    has no preference.
+    has no preference. Where samples of a caption have one score together, their standard deviation over
+    captions and seeds is a column, and of how many images a score is; where real images are scored beside
+    them, their mean is. Verdicts on prompts of several tasks have the columns of `of_tasks` instead.
     """
-    own, other = (np.stack([read_arrays(path)["score"] for path in paths]) for paths in (files, first))
+    arrays = [read_arrays(path) for path in files]
+    if "task" in arrays[0]:
+        return {f"{scorer}_{name}": value for name, value in of_tasks(arrays).items()}
+    own, other = (np.stack(scores) for scores in ([one["score"] for one in arrays],
+                                                  [read_arrays(path)["score"] for path in first]))
     found = {"mean": float(own.mean()), "median": float(np.median(own))}
+    if "of" in arrays[0]:
+        found |= {"std": float(own.std(ddof=1)) if own.size > 1 else np.nan,
+                  "of": float(arrays[0]["of"].max())}
+    if "real_score" in arrays[0]:
+        found["real"] = float(arrays[0]["real_score"].mean())
     if list(files) != list(first):
         found |= preference(own, other)
     return {f"{scorer}_{name}": value for name, value in found.items()}
+
+
+def of_tasks(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """The columns of GenEval's verdicts: the share of right images of each task and the mean of the tasks.
+
+    Each has its standard error, `_se`, and what real images reach by the same detector, `_real`: where that
+    is far from 1 a task says little. `threshold`: from which score on detections count; `objects`: how many
+    of them an image has.
+    """
+    score, task = (np.concatenate([one[key].ravel() for one in arrays]) for key in ("score", "task"))
+    own, real = by_task(score, task), by_task(arrays[0]["real_score"], arrays[0]["real_task"])
+    found: dict[str, float] = {}
+    for name, share in own.items():
+        found |= {name: share.share, f"{name}_se": share.standard_error}
+        if name in real:
+            found[f"{name}_real"] = real[name].share
+    return found | {"threshold": float(arrays[0]["threshold"].max()),
+                    "objects": float(np.mean([one["objects"].mean() for one in arrays]))}
+
+
+def by_task(score: np.ndarray, task: np.ndarray) -> dict[str, Share]:
+    """GenEval's score of verdicts, 1 or 0, on prompts of tasks by their places in `TASKS`; overall first."""
+    shares = geneval_score({TASKS[number]: score[task == number].tolist() for number in np.unique(task)})
+    return {"overall": shares["overall"]} | shares

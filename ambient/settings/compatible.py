@@ -11,7 +11,6 @@ from ambient.specs.strict import SpecError, require
 
 if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
-    from ambient.settings.resolve import Run
 
 NO_TRANSFORMS = "none in a study with an encoder: they change images, and it works on latents"
 SMALLEST_DETECTED = 8  # pixels: a detector that learns halves its images three times
@@ -70,6 +69,8 @@ def check_study(found: Experiments, study: str) -> None:
     for detector in found.detectors(study):
         if found.detector(detector).LEARNS:
             check_detector(found, study, detector)
+        if found.detector(detector).MODEL:
+            check_model(found, f"detectors.{detector}", found.detector(detector).model)
         if published := found.detector(detector).published:
             key = f"detectors.{detector}.published"
             check_recorded(f"{key}.path", published.path)
@@ -284,20 +285,10 @@ def check_ranked(found: Experiments, dataset: str, scorer: str, within: str, whe
             f"all: the images of {dataset} have no classes")
 
 
-def check_judge(found: Experiments, run: Run, scorer: str, where: str, own: bool) -> None:
-    """A scorer can score samples, and (unless `own`) has not chosen or annotated the images that they were
-    learnt from."""
-    dataset, spec = found.study(run.study).dataset, found.scorer(scorer)
-    check_ranked(found, dataset, scorer, "all", where)
-    require(spec.PER_IMAGE, where, scorer, f"one that needs the image alone; kind {spec.kind} needs more")
-    told = {found.scorer_of(corruption) for corruption, _ in run.parts}
-    told |= {getattr(found.annotation(run.study, annotation), "scorer", None) for _, annotation in run.parts}
-    require(own or scorer not in told, where, scorer, f"one that has not told the good images of {run.name}: "
-            "it would judge itself (own_judge: true lets it)")
-    if spec.ASKS:
-        found.entry("detectors", spec.detector, f"scorers.{scorer}.detector")
-        require(found.detector(spec.detector).kind == "classifier", f"scorers.{scorer}.detector",
-                spec.detector, "one of kind classifier")
+def check_model(found: Experiments, where: str, name: str) -> None:
+    """A model of images and texts, which tells how near they are."""
+    found.entry("text_encoders", name, f"{where}.model")
+    require(found.text_encoder(name).SEES, f"{where}.model", name, "a text encoder that sees images, too")
 
 
 def check_scored(found: Experiments, study: str, corruption: str, annotation: str) -> None:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ambient.settings.captioned import check_judge
 from ambient.settings.compatible import (
-    check_judge,
     check_locality,
     check_run,
     check_scored,

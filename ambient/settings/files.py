@@ -15,21 +15,22 @@ from typing import Any
 from ambient.settings.layers import load
 from ambient.specs.strict import SpecError, nearest, refuse_unknown, require
 
-SECTIONS = ("datasets", "scorers", "corruptions", "encoders", "text_encoders", "detectors", "classifiers",
-            "annotations", "studies", "runs", "sweeps", "tables", "theory", "figures", "main", "in_text")
+SECTIONS = ("datasets", "scorers", "corruptions", "encoders", "text_encoders", "detectors", "judges",
+            "classifiers", "annotations", "studies", "runs", "sweeps", "tables", "theory", "figures", "main",
+            "in_text")
 BASE = ("data.yaml", "models.yaml", "studies.yaml", "theory.yaml")
 OF_A_TABLE = ("title", "defaults", "rows")  # keys of a table's file, which is named after its table
 # A name that no earlier layer has is an entry of its own if it says all of these (or `like`), else a slip.
 COMPLETE = {
     "datasets": ("source", "resolution", "channels"), "scorers": ("kind",), "corruptions": ("op",),
     "encoders": ("kind",), "text_encoders": ("kind",),
-    "detectors": ("kind",),
+    "detectors": ("kind",), "judges": ("kind",),
     "classifiers": ("crop",), "annotations": ("method",), "runs": ("study", "corruption", "annotation"),
     "studies": ("dataset", "clean_fraction", "mixture_seed", "training_seeds", "detector", "classifier",
                 "annotation", "training", "sampling"),
     "sweeps": ("of",), "tables": ("title", "rows"), "figures": ("title", "kind"), "in_text": ("of", "paper")}
-LIKE = ("datasets", "scorers", "corruptions", "encoders", "text_encoders", "detectors", "classifiers",
-        "annotations", "studies", "figures")
+LIKE = ("datasets", "scorers", "corruptions", "encoders", "text_encoders", "detectors", "judges",
+        "classifiers", "annotations", "studies", "figures")
 NAME = r"[a-z0-9][a-z0-9.-]*"  # of what is part of a path
 NAMED = {"tables": r"[a-z0-9][a-z0-9_.-]*", "figures": r"[a-z0-9][a-z0-9_.-]*", "in_text": r"\w+"}
 

@@ -170,7 +170,7 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
              "floor": {name for name, one in figures.items() if one.NOISE_FLOOR},
              "near": {name for name, one in figures.items() if one.NEIGHBOURS}}
     return dict.fromkeys(("dataset", "study", "corruption", "classifier", "annotation", "run", "detector",
-                          "outside", "scorer", "encoder", "text_encoder"),
+                          "outside", "scorer", "encoder", "text_encoder", "judge", "than"),
                          NAME) | {"fraction": r"[0-9.e-]+", "ema_std": r"[0-9.e-]+", "seed": r"\d+"} | {
         key: "|".join(map(re.escape, sorted(values))) or "none" for key, values in names.items()}
 

@@ -55,6 +55,36 @@ class RunFiles:
         study = self.experiments.study(self.experiments.run(run).study)
         return self.weights_of_scorer(study.dataset, scorer)
 
+    def model_of_scorer(self, scorer: str) -> str | None:
+        """The model of images and texts that a scorer asks, if it asks one."""
+        spec = self.experiments.scorer(scorer)
+        return self.path("text_encoder", text_encoder=spec.model) if spec.MODEL else None
+
+    def captions_of_scorer(self, run: str, scorer: str) -> str | None:
+        """The dataset whose captions a run's samples have, where a scorer needs them."""
+        if not self.experiments.scorer(scorer).CAPTIONED:
+            return None
+        return self.captions_of_run(run)
+
+    def real_of_scorer(self, scorer: str) -> str | None:
+        """The real images that a scorer scores beside samples, if it does."""
+        name = getattr(self.experiments.scorer(scorer), "real", None)
+        return name and self.path("prepare", dataset=name)
+
+    def captions_of_run(self, run: str) -> str:
+        """The dataset whose captions a run's samples have."""
+        return self.path("prepare", dataset=self.experiments.sampling(run).captions)
+
+    def model_of_judge(self, judge: str) -> str | None:
+        """The model of images and texts that a judge asks, if it asks one."""
+        spec = self.experiments.named_judge(judge)
+        return self.path("text_encoder", text_encoder=spec.model) if spec.MODEL else None
+
+    def real_of_judge(self, judge: str) -> str | None:
+        """The real images that a judge is checked on, if it is."""
+        name = self.experiments.named_judge(judge).real
+        return name and self.path("prepare", dataset=name)
+
     def scores_of_annotation(self, study: str, annotation: str) -> str | None:
         """The scores by which a study's images are annotated, if they are."""
         spec = self.experiments.annotation(study, annotation)
@@ -249,6 +279,11 @@ class RunFiles:
             dataset = against.of
         own = self.experiments.entry("detectors", name, "detectors").get("dataset", dataset)
         return self.path("detector", dataset=own, detector=name)
+
+    def model_of_detector(self, detector: str) -> str | None:
+        """The model of images and texts whose image tower a detector is, if it is one."""
+        spec = self.experiments.detector(detector)
+        return self.path("text_encoder", text_encoder=spec.model) if spec.MODEL else None
 
     def reference(self, run: str, detector: str | None) -> str:
         """The moments that a run's samples are held against."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from ambient.settings.compatible import check_ranked
+from ambient.settings.captioned import check_judging
+from ambient.settings.compatible import check_ranked, check_recorded
 from ambient.settings.samplings import Samplings
-from ambient.specs import DetectorSpec, EvaluationSpec, LandmarksSpec
+from ambient.specs import DetectorSpec, EvaluationSpec, JudgeSpec, LandmarksSpec, ScorerSpec
 from ambient.specs.strict import build, require
 
 
@@ -24,6 +25,35 @@ class Scores(Samplings):
         """Refuse a scorer that is not there or can't score a dataset, and ranks in classes that has none."""
         self.entry("scorers", scorer, where)
         check_ranked(self, dataset, scorer, within, where)
+
+    def sample_scorer(self, run: str, name: str) -> ScorerSpec:
+        """The specification of the `sample_scores` stage: with how many samples of the run have a caption
+        together, and with the detector that it asks, where these count."""
+        spec = self.scorer(name).portable()
+        if spec.CAPTIONED:
+            spec = dataclasses.replace(spec, each=self.sampling(run).captions_each)
+        if hasattr(spec, "asked"):
+            spec = dataclasses.replace(spec, asked=self.portable_detector(spec.detector))
+        return spec
+
+    def named_judge(self, name: str) -> JudgeSpec:
+        """A judge by name, before it is known what it judges."""
+        spec = build(JudgeSpec, self.entry("judges", name, "judges"), f"judges.{name}")
+        check_recorded(f"judges.{name}.path", spec.path)
+        return spec
+
+    def judge(self, name: str, run: str, than: str) -> JudgeSpec:
+        """The specification of the `judge` stage of two runs. Raises `SpecError` for samples that are no
+        pairs."""
+        spec, ours, theirs = self.named_judge(name), self.sampling(run), self.sampling(than)
+        for key in ("captions", "captions_each", "num_samples", "seeds"):
+            one, other = getattr(ours, key), getattr(theirs, key)
+            require(one == other, f"{self.sampling_key(than)}.{key}", other, f"{one}, as {run} has: a judge "
+                    "compares samples of the same captions and latents")
+        require(ours.captions is not None, f"{self.sampling_key(run)}.captions", None,
+                "a name in datasets: a judge is told the captions of samples")
+        check_judging(self, name, spec)
+        return dataclasses.replace(spec.portable(), each=ours.captions_each)
 
     def detector(self, name: str) -> DetectorSpec:
         """The specification of the `detector` and `reference` stages."""

@@ -19,6 +19,7 @@ from ambient.specs.evaluation import (
     SamplerSpec,
     SamplingSpec,
 )
+from ambient.specs.judging import JudgeSpec
 from ambient.specs.measured import NeighboursSpec, NoiseFloorSpec
 from ambient.specs.report import (
     ComparisonSpec,
@@ -48,10 +49,10 @@ from ambient.specs.training import (
 __all__ = [
     "AgainstSpec", "AnnotationSpec", "AugmentSpec", "BestSpec", "ClassifierSpec", "CombineSpec",
     "ComparisonSpec", "DatasetSpec", "DetectorSpec", "DrawnSpec", "EncoderSpec", "EncodingSpec",
-    "EvaluationSpec", "FigureSpec", "GuideSpec", "LandmarksSpec", "LocalitySpec", "LossSpec", "MixtureSpec",
-    "NUISANCES", "NeighboursSpec", "NetworkCost", "NetworkSpec", "NoiseFloorSpec", "NoiseSpec",
-    "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "PublishedSpec", "ReconstructionSpec",
-    "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec", "SelectSpec", "ShownFigure",
-    "StartSpec", "SummarySpec", "TableSpec", "TextEncoderSpec", "TextSpec", "TextsSpec", "TheorySpec",
-    "TrainingSpec",
+    "EvaluationSpec", "FigureSpec", "GuideSpec", "JudgeSpec", "LandmarksSpec", "LocalitySpec", "LossSpec",
+    "MixtureSpec", "NUISANCES", "NeighboursSpec", "NetworkCost", "NetworkSpec", "NoiseFloorSpec",
+    "NoiseSpec", "OperationSpec", "OptimiserSpec", "OutsideSpec", "PatchMapsSpec", "PublishedSpec",
+    "ReconstructionSpec", "ReportSpec", "RowSpec", "SamplerSpec", "SamplingSpec", "ScorerSpec",
+    "SelectSpec", "ShownFigure", "StartSpec", "SummarySpec", "TableSpec", "TextEncoderSpec", "TextSpec",
+    "TextsSpec", "TheorySpec", "TrainingSpec",
 ]

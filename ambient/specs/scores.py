@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from ambient.specs.data import DatasetSpec
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import require
+from ambient.specs.strict import later, require
 
 Within = Literal["class", "all"]
 
@@ -19,6 +19,10 @@ class ScorerSpec(OfKinds):
 
     KINDS: ClassVar[Kinds] = Kinds("ambient.evaluation.scorers")
     PER_IMAGE: ClassVar[bool] = True  # a score follows from its image alone, so that samples have one, too
+    CAPTIONED: ClassVar[bool] = False  # or from its image and its caption: then samples alone have one
+    GROUPED: ClassVar[bool] = False  # the samples of a caption have one score together
+    ANY_DETECTOR: ClassVar[bool] = False  # the detector that it asks need be no classifier
+    MODEL: ClassVar[bool] = False  # asks a model of images and texts, by `model`
     ASKS: ClassVar[bool] = False  # a detector of the workflow, by `detector`
     GIVEN: ClassVar[str | None] = None  # what `path` is, of a kind that reads a file from outside
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
@@ -28,17 +32,29 @@ class ScorerSpec(OfKinds):
     RATE: ClassVar[float] = 500.0  # images/s that one process scores, beside that
 
     kind: str  #: a file of `ambient/evaluation/scorers/`: `measure`, `clip_iqa`, `legibility`,
-    #: `margin`, `table`
+    #: `margin`, `table`, `clip_score`, `geneval`, `vendi`
     path: str | None = None  #: a local file, for the kinds that read one
     sha256: str | None = None  #: of that file; any other content is refused
+    #: samples that have a caption together, one after the other; where captions count it is set by itself
+    each: int = later(1, kw_only=True)
 
     def __post_init__(self) -> None:
+        require(self.each > 0, "each", self.each, ">= 1")
         for key in ("path", "sha256"):
             require(self.GIVEN is not None or getattr(self, key) is None, key, getattr(self, key),
                     f"null: kind {self.kind} reads no file")
 
+    @property
+    def shard(self) -> int:
+        """Images that are saved together: all of a caption, or of several."""
+        return max(self.SHARD // self.each, 1) * self.each
+
     def check(self, dataset: DatasetSpec) -> None:
         """Raise `SpecError` for images that it can't score."""
+        require(not self.CAPTIONED, "kind", self.kind, "one for images as they are: this one scores samples")
+
+    def check_samples(self, each: int, count: int) -> None:
+        """Raise `SpecError` for so many samples, `each` of a caption, that it can't score."""
 
     def mean_sides(self) -> tuple[int, ...]:
         """The sides of patches, pixels, whose mean score it gives for each image."""

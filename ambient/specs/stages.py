@@ -13,6 +13,7 @@ from ambient.specs.annotation import AnnotationSpec, ClassifierSpec, LocalitySpe
 from ambient.specs.data import CombineSpec, DatasetSpec, MixtureSpec
 from ambient.specs.encoding import EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
 from ambient.specs.evaluation import DetectorSpec, EvaluationSpec, LandmarksSpec, OutsideSpec, SamplingSpec
+from ambient.specs.judging import JudgeSpec
 from ambient.specs.measured import NeighboursSpec, NoiseFloorSpec
 from ambient.specs.report import ComparisonSpec, FigureSpec, ReportSpec, SummarySpec, TableSpec
 from ambient.specs.scores import ScorerSpec
@@ -167,7 +168,8 @@ _STAGES = (
     Stage("detector", DetectorSpec,
           {"out": "detectors/{dataset}/{detector}.weights"},
           lambda settings, w: settings.portable_detector(w["detector"]),
-          inputs={"data": same("prepare")},
+          inputs={"data": same("prepare"),
+                  "model?": lambda files, w: files.model_of_detector(w["detector"])},
           outside={"weights?": lambda settings, w: settings.detector(w["detector"]).weights},
           cost=("dataset", "detector"), state="detectors/{dataset}/{detector}"),
     Stage("reference", DetectorSpec,
@@ -195,11 +197,24 @@ _STAGES = (
           cost=("run",), prunes="arrays"),
     Stage("sample_scores", ScorerSpec,
           {"out": "runs/{run}/seed-{seed}/scores-{scorer}.safetensors"},
-          lambda settings, w: settings.scorer(w["scorer"]).portable(),
+          lambda settings, w: settings.sample_scorer(w["run"], w["scorer"]),
           inputs={"samples": same("sample"),
-                  "detector?": lambda files, w: files.weights_of_scorer_for(w["run"], w["scorer"])},
+                  "detector?": lambda files, w: files.weights_of_scorer_for(w["run"], w["scorer"]),
+                  "model?": lambda files, w: files.model_of_scorer(w["scorer"]),
+                  "captions?": lambda files, w: files.captions_of_scorer(w["run"], w["scorer"]),
+                  "real?": lambda files, w: files.real_of_scorer(w["scorer"])},
           outside={"given?": lambda settings, w: settings.scorer(w["scorer"]).path},
           cost=("run", "scorer"), state="runs/{run}/seed-{seed}/scores-{scorer}"),
+    Stage("judge", JudgeSpec,
+          {"out": "judged/{judge}/{run}/{than}/seed-{seed}.json"},
+          lambda settings, w: settings.judge(w["judge"], w["run"], w["than"]),
+          inputs={"samples": same("sample"),
+                  "than": lambda files, w: files.path("sample", run=w["than"], seed=w["seed"]),
+                  "captions": lambda files, w: files.captions_of_run(w["run"]),
+                  "model?": lambda files, w: files.model_of_judge(w["judge"]),
+                  "real?": lambda files, w: files.real_of_judge(w["judge"])},
+          outside={"program?": lambda settings, w: settings.named_judge(w["judge"]).path},
+          cost=("judge", "run"), state="judged/{judge}/{run}/{than}/seed-{seed}"),
     Stage("outside", OutsideSpec,
           {"out": "outside/{outside}.json", "moments_out": "outside/{outside}.safetensors"},
           lambda settings, w: settings.outside.spec(w["outside"]),
@@ -270,7 +285,7 @@ _STAGES = (
           lambda settings, w: settings.figure(w["figure"]),
           inputs={key: of_figure("figure", bare(key))
                   for key in ("data?", "images?", "added?", "annotations?", "patches?", "locality_table?",
-                              "scores?", "table?")}),
+                              "scores?", "table?", "samples*", "scored*", "judged*", "sources*")}),
     Stage("theory", TheorySpec,
           {"out": "theory.csv", "crossings_out": "theory-crossings.csv",
            "contraction_out": "theory-contraction.csv"},

@@ -1,26 +1,57 @@
-"""Stage: a score of each sample of a run, by a scorer that needs the image alone."""
+"""Stage: a score of each sample of a run, by a scorer that needs the image alone, or its caption, too."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ambient.evaluation import scorers
+from ambient.evaluation.captioned import REAL, CaptionScorer
 from ambient.evaluation.scoring import in_shards, noted
 from ambient.jobs.state import State
-from ambient.jobs.stopping import patiently
+from ambient.jobs.stopping import patiently, say
 from ambient.specs import ScorerSpec
-from ambient.storage.arrays import merged, open_arrays
+from ambient.storage.arrays import Array, merged, open_arrays
 from ambient.storage.files import write_arrays
+
+Arrays = dict[str, np.ndarray]
 
 
 def main(spec: ScorerSpec, record, *, samples: Path, detector: Path | None, given: Path | None, state: State,
-         out: Path) -> None:
-    """`out` gets the scores `score`, float64 (seeds, num_samples), of the last snapshot's samples."""
+         out: Path, model: Path | None = None, captions: Path | None = None,
+         real: Path | None = None) -> None:
+    """`out` gets the scores `score`, float64 (seeds, num_samples), of the last snapshot's samples.
+
+    A scorer of images with captions gives further arrays of the same shape, and the same arrays of the `real`
+    images, under names that begin with `real_`. One that scores the samples of each caption together gives
+    (seeds, captions). The samples have the captions of the dataset `captions`, `spec.each` of them each.
+    """
     images = max(open_arrays(samples).items(), key=lambda item: int(item[0]))[1]
-    flat = merged(images)
-    score = scorers.KINDS[spec.kind].scorer(spec, noted(spec, given, detector, record))
-    found = in_shards(spec, "score", len(flat), lambda part: {"score": score(flat[part])["score"]}, state)
+    flat, kind = merged(images), scorers.KINDS[spec.kind]
+    file = noted(spec, given, detector, record, model)
+    scorer = kind.scorer(spec, file, real) if spec.CAPTIONED else kind.scorer(spec, file)
+    score = with_captions(spec, scorer, flat, captions, images.shape[:2]) if spec.CAPTIONED else (
+        lambda part: {"score": scorer(flat[part])["score"]})
+    found = in_shards(spec, "score", len(flat), score, state)
     if found is None:
         return
-    patiently(write_arrays, out, {"score": found["score"].astype("float64").reshape(images.shape[:2])})
+    arrays = {name: one.reshape(images.shape[0], -1) for name, one in found.items()}
+    if spec.CAPTIONED:
+        for remark in scorer.remarks(found):
+            say(remark)
+        arrays |= {REAL + name: one for name, one in scorer.real.items()}
+    patiently(write_arrays, out, arrays | {"score": arrays["score"].astype("float64")})
     record.facts |= {"samples": len(flat)}
+
+
+def with_captions(spec: ScorerSpec, scorer: CaptionScorer, images: Array, captions: Path,
+                  shape: tuple[int, int]) -> Callable[[slice], Arrays]:
+    """The arrays of a slice of the samples (seeds x num_samples), each with its caption."""
+    from ambient.data.datasets import read
+    from ambient.data.texts import of_samples
+
+    seeds, count = shape
+    prompts = of_samples(read(captions).captions, spec.each, count) * seeds
+    return lambda part: scorer(images[part], prompts[part])

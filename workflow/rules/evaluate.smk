@@ -40,6 +40,27 @@ rule sample_scores:
         "{resources.run} sample_scores --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
 
+rule judge:
+    """Which of two runs' samples a judge prefers, pair by pair."""
+    input:
+        unpack(reads("judge")),
+    output:
+        **writes("judge"),
+    log:
+        "results/{scale}/logs/judge/{judge}/{run}/{than}/seed-{seed}.log",
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        **resources("judge"),
+    params:
+        **told("judge"),
+    message:
+        "judge {wildcards.run} against {wildcards.than}, seed {wildcards.seed}, by {wildcards.judge} ({wildcards.scale})"
+    shell:
+        "{resources.run} judge --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+
+
 rule detector:
     """The network in whose features distances are measured."""
     input:

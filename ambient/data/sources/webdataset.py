@@ -6,6 +6,7 @@ is the text file, or the entry `caption`, `text` or `prompt` of a JSON file.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -26,13 +27,18 @@ IMAGES = ("jpg", "jpeg", "png", "webp")
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(DatasetSpec):
-    """`path` is a tar or a folder of tars, read in the order of their names."""
+    """`path` is a tar or a folder of tars, read in the order of their names. `num_images` says about how many
+    samples are taken, for the estimate of costs alone."""
 
     CONVERTS: ClassVar[bool] = True
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
 
     crop: Literal["centre", "pad", "adm"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+
+    def portable(self) -> Spec:
+        """Without local paths and `num_images`, which say nothing of the prepared images."""
+        return dataclasses.replace(super().portable(), num_images=None)
 
 
 locate = images.locate

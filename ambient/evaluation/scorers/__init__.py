@@ -5,10 +5,14 @@ A file has
   runs;
 - where `Spec.PER_IMAGE` is true, `scorer(spec, given)`: a function from uint8 images (N, C, H, W) to arrays
   of N rows: `score`, and for sides of patches `patches/<side>` (N, rows, columns);
+- where `Spec.CAPTIONED` is true, `scorer(spec, given, real)`: an
+`ambient.evaluation.captioned.CaptionScorer`, which is asked for samples and their captions. `real` is the
+file of the dataset that `spec.real` names, or None;
 - else `score(spec, data, given, state)`: the same arrays for all images of a dataset, with what a stop must
   not lose saved in `state`. Every rank calls it; on all but the first it may return None.
 
-`given` is the file from outside that `Spec.GIVEN` is, checked against the specification's digest, or None.
+`given` is the file from outside that `Spec.GIVEN` is, checked against the specification's digest; or that of
+the detector that `Spec.ASKS`, or of the model of texts; or None.
 Settings are checked by these files, so they import torch inside of their functions.
 """
 

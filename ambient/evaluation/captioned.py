@@ -1,0 +1,35 @@
+"""What a scorer of images with captions is: it is asked for both, and says what real images score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ambient.data.datasets import Dataset, read
+
+REAL = "real_"  # before the name of an array that is of real images
+
+
+class CaptionScorer(Protocol):
+    """A function of images and captions."""
+
+    real: dict[str, np.ndarray]  # arrays of real images under the names of those of samples; may be empty
+
+    def __call__(self, images: np.ndarray, captions: Sequence[str]) -> dict[str, np.ndarray]:
+        """Arrays of uint8 images (N, C, H, H) with a caption each: `score`, and further ones."""
+
+    def remarks(self, found: dict[str, np.ndarray]) -> list[str]:
+        """What a reader should know of all the arrays, a sentence each."""
+
+
+def captioned(path: Path) -> tuple[Dataset, list[str]]:
+    """A dataset, and the caption of each of its images. Raises `ValueError` where one has none."""
+    data = read(path)
+    captions = [None] * len(data.ids) if data.captions is None else data.captions.of_images()
+    if data.images is None or None in captions:
+        raise ValueError(f"{path}: {'has no images' if data.images is None else 'an image has no caption'}; "
+                         "images with captions are needed here")
+    return data, captions

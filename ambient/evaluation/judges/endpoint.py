@@ -1,0 +1,91 @@
+"""Judge `endpoint`: a vision model behind an address that speaks as OpenAI's chat completions do."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from ambient.evaluation.judges import Answer, answered
+from ambient.specs import JudgeSpec
+from ambient.specs.strict import SpecError, require
+
+QUESTION = ("Two images, A and B, were made for this prompt:\n{caption}\nWhich of the two follows the prompt "
+            "better and looks better? End your answer with one word: A, B, or none if neither is better.")
+WAITS = (1.0, 4.0, 16.0)  # seconds before it is asked again, where the other side is busy or out of reach
+BUSY = (408, 409, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(JudgeSpec):
+    """The key, where one is needed, is read from an environment variable and written nowhere."""
+
+    RATE: ClassVar[float] = 0.5
+    SHARD: ClassVar[int] = 10
+
+    address: str  #: of chat completions, such as http://localhost:8000/v1/chat/completions
+    model: str  #: as the endpoint calls it
+    key_variable: str | None = None  #: name of the environment variable with the key; null: none is needed
+    question: str = QUESTION  #: with {caption} in it
+    seconds: float = 120.0  #: after which a call counts as failed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.address.startswith(("http://", "https://")), "address", self.address, "http(s)://...")
+        require("@" not in self.address.split("/")[2], "address", "(hidden)", "one without a password in it")
+        require("{caption}" in self.question, "question", self.question, "a text with {caption} in it")
+        require(self.seconds > 0, "seconds", self.seconds, "> 0")
+
+
+def judge(spec: Spec, given: None) -> Callable[[Sequence[str], np.ndarray, np.ndarray], list[Answer]]:
+    """The model's answers, one call a pair. Raises `ValueError` where there is none, or no key."""
+    key = os.environ.get(spec.key_variable) if spec.key_variable else None
+    if spec.key_variable and not key:
+        raise SpecError(f"key_variable: the environment has no {spec.key_variable}, from which the "
+                        "endpoint's key is read: set it where the job runs")
+
+    def ask(captions: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Answer]:
+        return [answered(said(spec, body(spec, *one), key), spec.address)
+                for one in zip(captions, first, second, strict=True)]
+
+    return ask
+
+
+def body(spec: Spec, caption: str, first: np.ndarray, second: np.ndarray) -> bytes:
+    """The question as the endpoint takes it, with both images in it."""
+    content = [{"type": "text", "text": spec.question.replace("{caption}", caption)}]
+    for image in (first, second):
+        file = io.BytesIO()
+        Image.fromarray(image.transpose(1, 2, 0).squeeze()).save(file, "PNG")
+        data = base64.b64encode(file.getvalue()).decode()
+        content.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}})
+    return json.dumps({"model": spec.model, "temperature": 0,
+                       "messages": [{"role": "user", "content": content}]}).encode()
+
+
+def said(spec: Spec, question: bytes, key: str | None) -> str:
+    """What the endpoint answers. It is asked again where it is busy."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(spec.address, question, headers)
+    for wait in (*WAITS, None):
+        try:
+            with urllib.request.urlopen(request, timeout=spec.seconds) as reply:
+                return str(json.load(reply)["choices"][0]["message"]["content"]).strip()
+        except urllib.error.HTTPError as error:
+            why, again = f"status {error.code}", error.code in BUSY
+        except (OSError, ValueError, LookupError, TypeError) as error:  # also: no JSON, no answer
+            why, again = f"{type(error).__name__} {error}", isinstance(error, OSError)
+        if wait is None or not again:
+            break
+        time.sleep(wait)
+    raise ValueError(f"{spec.address}: gave no answer ({why})")

@@ -1,0 +1,87 @@
+"""Stage: which of two runs' samples a judge prefers, pair by pair, with every answer that it gave.
+
+Pairs are samples of the same seed and number, so of the same caption and drawn from the same latents.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ambient.data.datasets import read
+from ambient.data.texts import of_samples
+from ambient.evaluation import judges
+from ambient.evaluation.captioned import captioned
+from ambient.evaluation.judging import agreement, judged
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently, say
+from ambient.specs import JudgeSpec
+from ambient.storage.arrays import open_arrays
+from ambient.storage.files import write_json
+
+
+def last(samples: Path) -> np.ndarray:
+    """The samples of the last snapshot, uint8 (seeds, num_samples, C, H, W)."""
+    return max(open_arrays(samples).items(), key=lambda item: int(item[0]))[1]
+
+
+def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, state: State, out: Path,
+         model: Path | None = None, real: Path | None = None, program: Path | None = None) -> None:
+    """`out` gets a record of each pair of `samples` and those of the other run, `than`; and of each check.
+
+    A check is a pair of `real` images, one of which has the caption that is asked about: the share of these
+    that the judge gets right says what its other verdicts are worth.
+    """
+    if program is not None:
+        record.external("program", program, spec.GIVEN)
+    ask = judges.KINDS[spec.kind].judge(spec, model or program)
+    ours, theirs = last(samples), last(than)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"{samples} and {than}: samples of the shapes {ours.shape} and {theirs.shape} are "
+                         "no pairs")
+    pairs = pairs_of(spec, ours, theirs, of_samples(read(captions).captions, spec.each, ours.shape[1]))
+    checks = checks_of(spec, real) if real else []
+    every = checks + pairs
+    parts = [every[first:first + spec.SHARD] for first in range(0, len(every), spec.SHARD)]
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        keys, texts, images, others = zip(*parts[number], strict=True)
+        found = judged(ask, spec.seed, keys, texts, np.stack(images), np.stack(others))
+        return {"records": np.frombuffer(bytearray(json.dumps(found).encode()), np.uint8)}
+
+    found = collect("judge", state, [(f"answers-{k}", len(part)) for k, part in enumerate(parts)], make)
+    if found is None:
+        return
+    records = [one for part in found for one in json.loads(part["records"].tobytes())]
+    right = agreement(records[:len(checks)]) if checks else None
+    if right is not None:
+        say(f"judge: prefers the right one of two real images in {right:.1%} of {len(checks)} pairs")
+    patiently(write_json, out, {"judge": spec.kind, "agreement": right, "checks": records[:len(checks)],
+                                "pairs": records[len(checks):]})
+    record.facts |= {"pairs": len(pairs), "checks": len(checks), "agreement": right}
+
+
+Pair = tuple[tuple[str, int, int], str, np.ndarray, np.ndarray]
+
+
+def pairs_of(spec: JudgeSpec, ours: np.ndarray, theirs: np.ndarray, prompts: list[str]) -> list[Pair]:
+    """(key, caption, image, other) of the samples, seed by seed."""
+    seeds, count = ours.shape[:2]
+    return [(("sample", seed, k), prompts[k], ours[seed, k], theirs[seed, k])
+            for seed in range(seeds) for k in range(count)][:spec.pairs]
+
+
+def checks_of(spec: JudgeSpec, real: Path) -> list[Pair]:
+    """The same of real images: each with its own caption, beside the next one that has another caption."""
+    data, captions = captioned(real)
+    found: list[Pair] = []
+    for k, caption in enumerate(captions[:spec.checks]):
+        later = [*range(k + 1, len(captions)), *range(k)]
+        other = next((row for row in later if captions[row] != caption), None)
+        if other is None:
+            raise ValueError(f"{real}: all captions are {caption!r}, checks need two or more")
+        found.append((("check", 0, k), caption, data.images[k], data.images[other]))
+    return found

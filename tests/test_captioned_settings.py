@@ -1,0 +1,309 @@
+"""Samples of captions at the demo scale: what jobs are told and read, what is refused, figures."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ambient.audit import drawn
+from ambient.data.datasets import Dataset, write
+from ambient.data.scores import Scores
+from ambient.data.texts import Texts
+from ambient.report import figures
+from ambient.report.drawing import plt
+from ambient.settings import Experiments
+from ambient.settings.captioned import check_captioned
+from ambient.settings.compatible import check_model
+from ambient.settings.graph import Graph
+from ambient.specs import FigureSpec
+from ambient.specs.strict import SpecError
+from ambient.storage.files import write_arrays
+
+ROOT = Path(__file__).parents[1]
+COMMON = {
+    "names": (),
+    "corruptions": (),
+    "noise": {"P_mean": 0.0, "P_std": 1.0},
+    "epsilon": 0.05,
+    "buffer": None,
+    "crop_sigma": 0.001,
+    "images": 3,
+    "seed": 0,
+    "title": "T",
+}
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return Experiments(ROOT / "config", "demo")
+
+
+def told(demo, path):
+    graph = Graph(demo)
+    job = graph.maker(path)
+    return graph.asks(job), graph.reads(job)
+
+
+def test_what_jobs_of_captions_are_told_and_read(demo):
+    """Scores know how many samples have a caption together; a judge of two runs reads the samples of both."""
+    run = "results/demo/runs/text-all/seed-0"
+    spec, reads = told(demo, f"{run}/scores-clip-score.safetensors")
+    assert spec.each == demo.sampling("text-all").captions_each == 4
+    assert reads == {
+        "samples": [f"{run}/samples.safetensors"],
+        "real": ["results/demo/data/scenes-held.safetensors"],
+        "model": ["results/demo/text-encoders/scene-model.safetensors"],
+        "captions": ["results/demo/data/scene-prompts.safetensors"],
+    }
+    spec, reads = told(demo, "results/demo/runs/vendi-tuned/seed-0/scores-vendi.safetensors")
+    assert (spec.each, spec.asked.kind, spec.asked.model) == (16, "contrastive", "scene-model-2")
+    assert reads["captions"] == ["results/demo/data/scene-few.safetensors"]
+    (detector,) = reads["detector"]
+    assert told(demo, detector)[1]["model"] == ["results/demo/text-encoders/scene-model-2.safetensors"]
+    _, reads = told(demo, f"{run}/scores-geneval.safetensors")
+    assert reads["detector"] == ["results/demo/detectors/shapes/shapenet.weights"]
+    spec, reads = told(demo, "results/demo/judged/scene-judge/text-ambient/text-all/seed-0.json")
+    assert (spec.kind, spec.each, spec.checks) == ("alignment", 4, 400)
+    assert reads["samples"] == ["results/demo/runs/text-ambient/seed-0/samples.safetensors"]
+    assert reads["than"] == [f"{run}/samples.safetensors"]
+
+
+# Steps of 2,048 images, pixels, share of patches left out, rate, its ramp in steps, what it falls to, largest
+# norm of the gradient, mean and width of ln sigma, and whether it goes on with Adam's moments.
+PHASES = {
+    "-1": (250_000, 256, 0.75, 2.4e-4, 2_500, 0.33, 0.25, -0.6, 1.2, None),
+    "-2": (30_000, 256, 0.0, 8e-5, 0, 0.0, 0.25, -0.6, 1.2, True),
+    "-3": (50_000, 512, 0.75, 8e-5, 500, 0.0, 0.5, 0.0, 0.6, False),
+    "": (5_000, 512, 0.0, 8e-5, 0, 0.0, 0.5, 0.0, 0.6, True),
+}
+
+
+def test_a_table_of_the_paper_is_made_in_four_phases():
+    """Ten trainings behind three rows: four phases of two arms, and two more of the fine-tuned one."""
+    paper = Graph(Experiments(ROOT / "config", "paper"))
+    found = paper.experiments
+    runs = {job.names["run"] for job in paper.behind(["results/table9a.csv"]) if job.kind == "train"}
+    arms = {f"text-{arm}{phase}" for arm in ("all", "ambient") for phase in PHASES}
+    assert runs == arms | {"text-tuned", "text-tuned-3"}
+    assert [found.phases_before(run) for run in ("text-ambient", "text-tuned")] == [
+        ["text-ambient-3", "text-ambient-2", "text-ambient-1"],
+        ["text-tuned-3", "text-all-2", "text-all-1"],
+    ]
+    for run in runs:
+        steps, side, mask, lr, ramp, least, clip, mean, width, moments = PHASES[
+            run[-2:] if "-" in run[-2:] else ""
+        ]
+        spec = found.training(run, 0)
+        rate = spec.optimiser
+        assert found.dataset(found.study(found.run(run).study).dataset).resolution == side
+        assert (rate.nimg, rate.batch, rate.lr, rate.ramp_nimg) == (2048 * steps, 2048, lr, 2048 * ramp)
+        assert (rate.decay_to, rate.clip, spec.mask, spec.caption_dropout) == (least, clip, mask, 0.1)
+        assert (rate.algorithm, rate.weight_decay, rate.betas, rate.eps) == ("adamw", 0.1, (0.9, 0.999), 1e-8)
+        assert (spec.noise.P_mean, spec.noise.P_std, spec.sigma_data, spec.loss.margin) == (
+            mean,
+            width,
+            0.9,
+            0.05,
+        )
+        assert (spec.start and spec.start.moments) == moments and spec.posterior == "fixed"
+        kind = spec.network
+        assert (kind.model_channels, kind.depth, kind.mixer_channels, kind.mixer_depth) == (1024, 28, 768, 6)
+        assert kind.position_scale == side / 256
+    whole = found.training("text-ambient", 0)
+    assert whole.seen + whole.optimiser.nimg == 2048 * 335_000
+    poor = "results/paper/annotations/{}/plus-diffusiondb{}/by-source.safetensors"
+    levels = [
+        paper.asks(paper.maker(poor.format(*one))).sigma_min for one in (("text", ""), ("text-1", "-256"))
+    ]
+    assert levels == [2.0, 2.0]
+    drawn = found.sampling("text-ambient")
+    assert (drawn.num_samples, drawn.guidance, drawn.guide.told, drawn.sampler.num_steps) == (
+        30_000,
+        1.5,
+        False,
+        30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "run", "said"),
+    [
+        (
+            {"kind": "clip_score", "model": "scene-modle"},
+            "text-all",
+            "no such name in text_encoders: 'scene-modle'",
+        ),
+        (
+            {"kind": "clip_score", "model": "scene-model", "real": "digits"},
+            "text-all",
+            "scorers.x.real: got 'digits', allowed: a dataset with captions",
+        ),
+        (
+            {"kind": "clip_score", "model": "scene-model"},
+            "only-clean",
+            "samples of only-clean have no captions",
+        ),
+        (
+            {"kind": "clip_score", "model": "dfn5b"},
+            "text-all",
+            "got 'dfn5b', allowed: a text encoder that sees images",
+        ),
+    ],
+)
+def test_scorers_of_captions_that_do_not_fit_are_refused(demo, monkeypatch, entry, run, said):
+    monkeypatch.setitem(demo.tree["scorers"], "x", entry)
+    with pytest.raises(SpecError, match=re.escape(said)):
+        check_captioned(demo, demo.run(run), "x", "tables.t.scorers")
+
+
+def test_a_scorer_of_captions_scores_no_dataset_and_no_detector_asks_a_model_that_is_blind(demo):
+    with pytest.raises(SpecError, match="kind: got 'clip_score', allowed: one for images as they are"):
+        demo.scorer("clip-score").check(demo.dataset("scenes"))
+    with pytest.raises(
+        SpecError, match="detectors.d.model: got 'dfn5b', allowed: a text encoder that sees images"
+    ):
+        check_model(demo, "detectors.d", "dfn5b")
+
+
+@pytest.mark.parametrize(
+    ("than", "judge", "said"),
+    [
+        ("vendi-all", {}, "captions: got 'scene-few', allowed: scene-prompts, as text-ambient has"),
+        ("only-clean", {}, "captions: got None, allowed: scene-prompts"),
+        ("text-all", {"real": "digits"}, "judges.j.real: got 'digits', allowed: a dataset with captions"),
+        ("text-all", {"model": "dfn5b"}, "judges.j.model: got 'dfn5b'"),
+    ],
+)
+def test_judges_that_do_not_fit_are_refused(demo, monkeypatch, than, judge, said):
+    monkeypatch.setitem(demo.tree["judges"], "j", copy.deepcopy(demo.tree["judges"]["scene-judge"]) | judge)
+    with pytest.raises(SpecError, match=re.escape(said)):
+        demo.judge("j", "text-ambient", than)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Samples of two runs, which say in their greys which they are: 8 of 4 captions, 2 each."""
+    captions = Texts.of(["a star", "two hearts", "a red ring", "a moon"])
+    write(
+        tmp_path / "captions.safetensors",
+        Dataset(np.zeros((4, 1, 8, 8), np.uint8), np.zeros(4, int), np.arange(4), captions=captions),
+    )
+    for number in range(2):
+        grey = (np.arange(8) + 100 * number).astype(np.uint8)[None, :, None, None, None]
+        images = np.broadcast_to(grey, (1, 8, 1, 8, 8)).copy()
+        write_arrays(tmp_path / f"samples-{number}.safetensors", {"16": images, "8": images * 0})
+        write_arrays(
+            tmp_path / f"scores-{number}.safetensors", {"score": np.array([[1.0, 1.25, 1.5, 2.0]]) + number}
+        )
+    yield tmp_path
+    plt.close("all")
+
+
+def shown(figure):
+    """(title, first grey of each picture) of each row."""
+    return [
+        (axis.get_title("left"), axis.get_images()[0].get_array()[0, ::8].tolist()) for axis in figure.axes
+    ]
+
+
+def test_runs_are_shown_by_caption(files):
+    given = {
+        "data": files / "captions.safetensors",
+        "samples": [files / f"samples-{k}.safetensors" for k in (0, 1)],
+    }
+    own = {"runs": ("a", "b"), "labels": ("A", "B"), "each": 2}
+    figure = figures.KINDS["by_caption"].draw(FigureSpec("by_caption", **COMMON, **own), **given)
+    assert shown(figure) == [("A", [0, 2, 4]), ("B", [100, 102, 104])]
+    assert "a star; two hearts; a red ring." in figure._supxlabel.get_text().replace("\n", " ")
+    scored = [files / f"scores-{k}.safetensors" for k in (0, 1)]
+    spec = FigureSpec("by_caption", **COMMON, **own, together=True, captions=2, scorer="vendi")
+    figure = figures.KINDS["by_caption"].draw(spec, **given, scored=scored)
+    assert shown(figure) == [
+        ("a star, A: Vendi score 1.00 of 2", [0, 1, 255]),
+        ("a star, B: Vendi score 2.00 of 2", [100, 101, 255]),
+        ("two hearts, A: Vendi score 1.25 of 2", [2, 3, 255]),
+        ("two hearts, B: Vendi score 2.25 of 2", [102, 103, 255]),
+    ]
+
+
+def test_preferences_are_bars_of_all_training_seeds(tmp_path):
+    """Two seeds: 3 of 4 and 1 of 4 pairs; the judge is right in 0.9 and 0.7 of its checks."""
+    for seed, (wins, right) in enumerate(((3, 0.9), (1, 0.7))):
+        pairs = [{"caption": "a star", "verdict": "run" if k < wins else "than"} for k in range(4)]
+        (tmp_path / f"{seed}.json").write_text(
+            json.dumps({"pairs": pairs, "checks": [{}] * 10, "agreement": right})
+        )
+    spec = FigureSpec(
+        "preferences",
+        **COMMON,
+        judge="eye",
+        than="b",
+        labels=("Ambient-o", "All data"),
+        judged_by="alignment",
+    )
+    figure = figures.KINDS["preferences"].draw(spec, [tmp_path / "0.json", tmp_path / "1.json"])
+    (axis,) = figure.axes
+    widths = [bar.get_width() for bar in axis.patches]
+    assert widths == [50.0, 50.0, 50.0, 50.0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == [
+        "all prompts\n8 pairs, 0 ties",
+        "single object\n8 pairs, 0 ties",
+    ]
+    assert "Of 10 pairs of real images it prefers the right one in 80.0%" in figure._supxlabel.get_text()
+    plt.close("all")
+
+
+def test_sources_are_ranked_each_by_itself(tmp_path):
+    level = np.random.default_rng(0).permutation(20)
+    for name, bright in (("good", 100), ("poor", 0)):
+        images = np.broadcast_to((level + bright)[:, None, None, None], (20, 1, 8, 8)).astype(np.uint8).copy()
+        write(tmp_path / f"{name}.safetensors", Dataset(images, np.zeros(20, int), np.arange(20)))
+        Scores(np.arange(20), level / 10 + bright, {}, {}).write(tmp_path / f"{name}-scores.safetensors")
+    spec = FigureSpec(
+        "sources",
+        **COMMON,
+        scorer="s",
+        datasets=("good", "poor"),
+        labels=("good ones", "poor ones"),
+        levels=(0.0, 2.0),
+    )
+    figure = figures.KINDS["sources"].draw(
+        spec,
+        [tmp_path / f"{name}.safetensors" for name in ("good", "poor")],
+        [tmp_path / f"{name}-scores.safetensors" for name in ("good", "poor")],
+    )
+    *pictures, histogram = figure.axes
+    greys = [axis.get_images()[0].get_array()[0, ::8].tolist() for axis in pictures]
+    assert greys == [[119, 118, 117], [100, 101, 102], [19, 18, 17], [0, 1, 2]]
+    assert pictures[0].get_title("left") == "good ones, the best: s 102 to 102"
+    assert pictures[3].get_title("left").endswith("= 2), the worst: s 0.2 to 0")
+    assert [text.get_text() for text in histogram.get_legend().get_texts()] == [
+        "good ones, 20 images",
+        "poor ones, 20 images",
+    ]
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("op", "fraction", "own", "whole"),
+    [
+        (None, 1.0, True, True),
+        (None, 0.5, True, False),
+        (None, 1.0, False, False),
+        ("jpeg", 1.0, True, False),
+    ],
+)
+def test_a_mixture_without_corruption_has_all_images_of_its_dataset(op, fraction, own, whole):
+    """The audit allows latents of the whole dataset for it, if nothing is left out, and of no other one."""
+    dataset, other = (SimpleNamespace(path=name, stage="prepare") for name in ("d", "o"))
+    spec = {"op": op, "params": {"quality": 25} if op else {}, "clean_fraction": fraction}
+    mixture = SimpleNamespace(
+        path="m", key=Path("t/m"), manifest={"spec": spec, "inputs": {"data": [{"path": "d"}]}}
+    )
+    assert drawn.is_of({Path("t/d"): dataset if own else other}, mixture, dataset) == whole
