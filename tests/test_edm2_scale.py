@@ -62,6 +62,16 @@ def test_samples_are_of_the_width_that_they_ask_for(tree):
     assert denoiser.model.dropout == 0.1 and not denoiser.training
 
 
+def test_an_average_is_made_at_the_snapshots_that_are_drawn_from(tmp_path):
+    finished.configure(tmp_path, OVERLAY.replace("earlier_seeds: 1", "earlier_seeds: 0"))
+    found = Experiments(tmp_path / "config", finished.SCALE)
+    assert found.reconstruction("only-clean", 0.14).snapshots == (512,)
+    assert found.reconstruction("only-clean", 0.2).snapshots == (128, 256, 384, 512)  # nobody draws
+    paper = Experiments("config", "paper")
+    for run, std in (("edm2-xs", 0.135), ("edm2-xxl", 0.015), ("guide-xs", 0.045)):
+        assert paper.reconstruction(run, std).snapshots == paper.training(run, 0).snapshots[-1:]
+
+
 def test_commands_take_the_width_that_is_sampled(tree, monkeypatch):
     monkeypatch.chdir(tree)
     found = Experiments(tree / "config", finished.SCALE)

@@ -23,8 +23,9 @@ from ambient.diffusion.objective import ambient_loss, edm_loss, uncertain
 from ambient.specs.strict import SpecError, plain
 from ambient.stages import reconstruct, sample, train
 from ambient.training import loading
+from ambient.training.averaging import reconstructed
 from ambient.training.loop import Fit, learning_rate
-from ambient.training.weights import read_description, read_weights, snapshot
+from ambient.training.weights import read_description, read_weights, save_weights, snapshot
 
 CPU = torch.device("cpu")
 # (precision, tolerance of losses, of gradients, of what several training steps give)
@@ -282,6 +283,52 @@ def test_a_reconstruction_is_near_what_tracking_that_width_gives(mixture, annota
     reconstruct.main(specs.ReconstructionSpec(0.2, (160,)), record, denoiser=trained[2], out=out)
     for name, tensor in read_weights(trained[2], snapshot(160, 0.2)).items():
         torch.testing.assert_close(read_weights(out, snapshot(160))[name], tensor, atol=1e-6, rtol=1e-6)
+
+
+def kept_path(path, precision, widths=(0.05, 0.1), count=64):
+    """What a training keeps whose weights at time t in [0, 1] are random sums of t, t^2 and t^3. Returns the
+    averages of any width at T = 1: that of t^k until T, by exponent g, is (g + 1) / (g + 1 + k) T^k.
+    """
+    powers = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    sums = torch.randn(500, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def average(std, time):
+        g = schedules.power_gamma(std)
+        return sums @ ((g + 1) / (g + 1 + powers) * time**powers)
+
+    batch = 1000
+    tensors, spec = {}, optimiser(ema_stds=list(widths), snapshot_precision=precision)
+    for number in range(1, count + 1):
+        found = [{"w": average(std, number / count).float(), "b": torch.ones(3)} for std in widths]
+        tensors |= train.named(number * batch, found, spec, {"w"})
+    save_weights(path, tensors, {"spec": {"snapshots": [batch * (i + 1) for i in range(count)],
+                                          "optimiser": {"ema_stds": list(widths)}}})
+    return lambda std: average(std, 1.0)
+
+
+def test_float16_snapshots_cost_narrow_widths_their_digits(tmp_path):
+    """The error of a made average, relative to the weights, by width and by what the snapshots keep."""
+    errors = {}
+    for precision in ("float32", "float16"):
+        path = tmp_path / f"{precision}.safetensors"
+        exact = kept_path(path, precision)
+        assert read_weights(path, "1000/")["w"].dtype == getattr(torch, precision)
+        assert read_weights(path, "1000/")["b"].dtype == torch.float32  # buffers stay as they are
+        for std in (0.015, 0.07):
+            made, _ = reconstructed(path, read_description(path), 64_000, std)
+            off = made["64000/w"].double() - exact(std)
+            errors[precision, std] = float(off.norm() / exact(std).norm())
+            assert made["64000/w"].dtype == torch.float32 and torch.equal(made["64000/b"], torch.ones(3))
+    assert errors["float32", 0.015] < 2e-5 and errors["float32", 0.07] < 1e-6
+    assert 4e-3 < errors["float16", 0.015] < 8e-3  # 500 times as much, of a rounding of 2^-11 = 5e-4
+    assert 1e-4 < errors["float16", 0.07] < 3e-4
+    assert path.stat().st_size < 0.6 * path.with_stem("float32").stat().st_size
+
+
+def test_a_weight_beyond_float16_is_refused():
+    spec = optimiser(ema_stds=[0.1], snapshot_precision="float16")
+    with pytest.raises(ValueError, match="float16 holds nothing beyond 65504"):
+        train.named(8, [{"w": torch.tensor([7e4])}], spec, {"w"})
 
 
 def test_what_cannot_be_reconstructed_or_sampled_is_refused(mixture, annotations, trained, tmp_path):

@@ -186,13 +186,15 @@ class Costs:
         held = self.captions_mb(self.study_data(study), self.learnt(run)) if spec.told_captions else 0.0
         return replace(work, shardable=JOBS["train"].shardable, memory_mb=work.memory_mb + held)
 
-    def reconstruct(self, run: str) -> Work:
+    def reconstruct(self, run: str, ema_std: str) -> Work:
         """Each snapshot is a sum of all averages until it; one tensor is in memory at a time."""
+        wanted = self.experiments.reconstruction(run, float(ema_std)).snapshots
         study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
         _, channels, resolution = self.points(study)
         weights_mb = spec.network.cost(resolution, channels).parameters * 4 / 1e6
-        read = weights_mb * len(spec.optimiser.ema_stds) * len(spec.snapshots) ** 2 / 2
-        return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000 + weights_mb * (len(spec.snapshots) + 1))
+        until = sum(spec.snapshots.index(nimg) + 1 for nimg in wanted)
+        read = weights_mb * len(spec.optimiser.ema_stds) * until
+        return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000 + weights_mb * (len(wanted) + 1))
 
     def annotate(self, study: str, corruption: str, annotation: str) -> Work:
         """Its classifiers are asked about every image that is not clean, and for the mean of all."""

@@ -45,7 +45,7 @@ def disk_bytes(experiments: Experiments, target: str | None = None) -> int:
         elif kind in ("prepare", "corrupt", "combine", "encode"):
             total += bytes_of_images(kind, names, costs)
         elif kind in ("train", "sample", "reconstruct"):
-            total += bytes_of_run(kind, names["run"], costs)
+            total += bytes_of_run(kind, names, costs)
     return total
 
 
@@ -79,13 +79,16 @@ def bytes_of_combined(run: str, costs: Costs) -> int:
     return costs.learnt(run) * (ROW_BYTES if bare else channels * side**2)
 
 
-def bytes_of_run(kind: str, run: str, costs: Costs) -> int:
+def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> int:
     """Bytes of a run's training with its checkpoints, of its samples, or of averages made after it."""
+    run = names["run"]
     spec, sampling = costs.experiments.training(run, 0), costs.experiments.sampling(run)
     study, snapshots = costs.experiments.run(run).study, len(spec.snapshots)
     (_, seen, side), (_, channels, resolution) = costs.points(study), costs.data(study)
     weights, widths = 4 * spec.network.cost(side, seen).parameters, max(len(spec.optimiser.ema_stds), 1)
     if kind == "train":
-        return (2 * snapshots * widths + 2 * (4 + widths)) * weights
-    return snapshots * weights if kind == "reconstruct" else (
-        2 * sampling.images(snapshots) * channels * resolution**2)
+        each = weights // 2 if spec.optimiser.snapshot_precision == "float16" else weights
+        return 2 * snapshots * widths * each + 2 * (4 + widths) * weights
+    if kind == "reconstruct":
+        return len(costs.experiments.reconstruction(run, float(names["ema_std"])).snapshots) * weights
+    return 2 * sampling.images(snapshots) * channels * resolution**2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from ambient.settings.resolve import evaluating, mapping
@@ -85,5 +86,21 @@ class Samplings(Trainings):
         return self.training(run, seed)
 
     def reconstruction(self, run: str, ema_std: float) -> ReconstructionSpec:
-        """The specification of the `reconstruct` stage: at each snapshot of the run."""
-        return ReconstructionSpec(ema_std, self.training(run, 0).snapshots)
+        """The specification of the `reconstruct` stage: at the snapshots of the run that are drawn from with
+        that width; where nothing is, at each of them."""
+        every = self.training(run, 0).snapshots
+        return ReconstructionSpec(ema_std, tuple(sorted(self.drawn_from.get((run, ema_std), every))))
+
+    @cached_property
+    def drawn_from(self) -> dict[tuple[str, float | None], set[int]]:
+        """(training, width) -> the snapshots that samples of some run are drawn from, or guided by."""
+        found: dict[tuple[str, float | None], set[int]] = {}
+        for run in self.entries.names("runs"):
+            spec, trained = self.sampling(run), self.run(run).trained
+            snapshots = self.training(trained, 0).snapshots
+            earlier = snapshots if spec.seeds_at(last=False) else ()
+            found.setdefault((trained, spec.ema_std), set()).update(earlier, snapshots[-1:])
+            if guide := self.guiding(run):
+                nimg = spec.guide.nimg or self.training(guide, 0).snapshots[-1]
+                found.setdefault((guide, spec.guide.ema_std), set()).add(nimg)
+        return found

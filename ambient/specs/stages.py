@@ -155,7 +155,7 @@ _STAGES = (
           {"out": "runs/{run}/seed-{seed}/denoiser-ema-{ema_std}.safetensors"},
           lambda settings, w: settings.reconstruction(w["run"], float(w["ema_std"])),
           inputs={"denoiser": same("train")},
-          cost=("run",), prunes="weights"),
+          cost=("run", "ema_std"), prunes="weights"),
     Stage("sample", SamplingSpec,
           {"out": "runs/{run}/seed-{seed}/samples.safetensors"},
           lambda settings, w: settings.sampling(w["run"]),

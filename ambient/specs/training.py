@@ -99,6 +99,9 @@ class OptimiserSpec:
     #: images seen until the average begins, as a copy of the weights; from there on by the half-life alone;
     #: null: from the first step, by `ema_ramp` too
     ema_start_nimg: int | None = later(None)
+    #: of the averages that snapshots keep: float16 takes half the place, and an average of a narrow width
+    #: that is made of them has many times its rounding
+    snapshot_precision: Literal["float32", "float16"] = later("float32")
 
     def __post_init__(self) -> None:
         require_finite(self, "clip")

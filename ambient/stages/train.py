@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,16 +25,25 @@ from ambient.training.build import build_denoiser
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import Begin, fit
 from ambient.training.points import Points
-from ambient.training.weights import save_weights, snapshot
+from ambient.training.weights import not_finite, save_weights, snapshot
 
 END = "end"  # the piece of the state that a phase leaves for the next
 
 
-def named(nimg: int, averages: list[dict[str, Tensor]], spec: OptimiserSpec) -> dict[str, Tensor]:
-    """The averages of a snapshot as they are called in the file."""
+def named(nimg: int, averages: list[dict[str, Tensor]], spec: OptimiserSpec,
+          weights: Collection[str]) -> dict[str, Tensor]:
+    """The averages of a snapshot as they are called and kept in the file; `weights`: the names of all that is
+    averaged, beside which there are buffers.
+
+    Raises `ValueError` for a weight that has no place in float16.
+    """
     prefixes = [snapshot(nimg), *(snapshot(nimg, std) for std in spec.ema_stds[1:])]
-    return {prefix + name: tensor for prefix, average in zip(prefixes, averages, strict=True)
-            for name, tensor in average.items()}
+    half = set(weights) if spec.snapshot_precision == "float16" else set()
+    found = {prefix + name: tensor.half() if name in half else tensor
+             for prefix, average in zip(prefixes, averages, strict=True) for name, tensor in average.items()}
+    if half and (bad := not_finite(found)):
+        raise ValueError(f"snapshot_precision: float16 holds nothing beyond 65504 ({bad}): set float32")
+    return found
 
 
 def told_of(spec: TrainingSpec, mixture: Dataset, texts: Sequence[Path]) -> Told | None:
@@ -81,8 +90,10 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: St
     compile_for(denoiser.model, spec.optimiser.nimg // spec.optimiser.batch)
     rows, told = Annotations.read(annotations), told_of(spec, mixture, texts)
     batches = AmbientBatches(spec, mixture, points, rows, denoiser, where, told)
+    weights = {name for name, _ in denoiser.named_parameters()}
     losses = fit("train", denoiser, spec.optimiser, batches.loss, state, spec.snapshots,
-                 lambda nimg, averages: state.put(f"snapshot-{nimg}", named(nimg, averages, spec.optimiser)),
+                 lambda nimg, averages: state.put(f"snapshot-{nimg}",
+                                                  named(nimg, averages, spec.optimiser, weights)),
                  shard=stopping.setting(launch.SHARD) > 0,
                  begin=beginning(spec, start),
                  at_end=(lambda tensors: state.put(END, phases.left(tensors))) if spec.keep_state else None)
