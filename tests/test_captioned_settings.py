@@ -119,7 +119,7 @@ def test_a_table_of_the_paper_is_made_in_four_phases():
     assert whole.seen + whole.optimiser.nimg == 2048 * 335_000
     poor = "results/paper/annotations/{}/plus-diffusiondb{}/by-source.safetensors"
     levels = [
-        paper.asks(paper.maker(poor.format(*one))).sigma_min for one in (("text", ""), ("text-1", "-256"))
+        paper.asks(paper.maker(poor.format(*one))).sigma_min for one in (("text", ""), ("text-256", "-256"))
     ]
     assert levels == [2.0, 2.0]
     drawn = found.sampling("text-ambient")
