@@ -244,6 +244,14 @@ def test_its_costs_are_those_that_torch_counts(changes, monkeypatch):
     assert spec.cost(16, 3) == (counter.get_total_flops() // 2, parameters, sum(features))
 
 
+@pytest.mark.parametrize("changes", [{}, {"conditional": True}, {
+    "conditional": True, "channel_mult": [1, 3, 2], "attn_resolutions": [16, 8], "num_blocks": 3}])
+def test_its_parameters_are_those_of_the_built_network(changes):
+    with torch.device("meta"):
+        network = build_network(small(**changes), 16, 3, 7, False, None)
+    assert small(**changes).parameters(16, 3, 7) == sum(p.numel() for p in network.parameters())
+
+
 def test_a_preset_costs_what_was_published():
     """45.0 billion multiply-adds an evaluation at 64 x 64."""
     spec = small(model_channels=128, channel_mult=[1, 2, 3, 4], num_blocks=3, attn_resolutions=[16, 8],

@@ -24,7 +24,9 @@ def counted(settings: Experiments, run: str, of: str, tflops: float | None) -> f
     if of == "lr":
         return spec.optimiser.lr
     channels, side = settings.shape(study)
-    network = spec.network.cost(side, channels)
     if of == "parameters_1e6":
-        return network.parameters / 1e6
-    return 2.0 * 3 * network.multiply_adds * spec.optimiser.nimg / (tflops * 1e12 * 86400)
+        dataset = settings.dataset(settings.study(study).dataset)
+        classes = dataset.CLASSES or (dataset.SHAPE or (channels, 0))[1]
+        return spec.network.parameters(side, channels, classes) / 1e6
+    forward = 2.0 * spec.network.cost(side, channels).multiply_adds
+    return 3 * forward * spec.optimiser.nimg / (tflops * 1e12 * 86400)

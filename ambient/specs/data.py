@@ -55,6 +55,7 @@ class DatasetSpec(OfKinds):
     HAD_IN_WORDS: ClassVar[str] = ""
     HAS_CLASSES: ClassVar[bool] = True  # or may have them
     SHAPE: ClassVar[tuple[int, int] | None] = None  # channels and classes, of a source of known images
+    CLASSES: ClassVar[int | None] = None  # of published data whose channels are free
     TITLE: ClassVar[str | None] = None  # of published data, for who cites them
     ADDRESS: ClassVar[str | None] = None
     CONVERTS: ClassVar[bool] = False  # and leaves images out: a page then says what was done

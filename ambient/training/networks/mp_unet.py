@@ -88,6 +88,12 @@ class Spec(NetworkSpec):
         count.layer(width, channels, resolution, 3)
         return NetworkCost(count.multiply_adds, count.parameters, count.features)
 
+    def parameters(self, resolution: int, channels: int, classes: int) -> int:
+        """With the layer of classes of a conditional network, and the gains of the output and of each block."""
+        labels = classes * max(self.widths) if self.conditional else 0
+        blocks = 2 * len(self.widths) + len(self.widths) * (2 * self.num_blocks + 1)
+        return super().parameters(resolution, channels, classes) + labels + 1 + blocks
+
 
 class Counter:
     """Adds up layers, as `ambient/diffusion/networks/mp_unet.py` builds them."""
