@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from ambient.data.datasets import Dataset, to_float
+from ambient.data.datasets import Dataset, to_float, to_uint8
+from ambient.data.measures import measure
 from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.networks.autoencoder import Autoencoder, kl_divergence
 from ambient.jobs import ranks
 from ambient.jobs.state import State
+from ambient.jobs.stopping import say
 from ambient.storage.arrays import Array, selected
 from ambient.training import shares
 from ambient.training.hardware import autocast, device
@@ -22,6 +25,7 @@ from ambient.training.loop import fit
 if TYPE_CHECKING:
     from ambient.training.encoders.autoencoder import Spec
 
+COMPARED = 1000  # images whose quality is compared before and after decoding, at the most
 CHECKED = 10  # one image in so many is kept out of training, to report the error
 
 
@@ -70,7 +74,31 @@ def trained(spec: Spec, record, network: ImageAutoencoder, data: Dataset, state:
     network.eval()
     record.facts |= {"images_seen": spec.nimg, "held_out_images": len(held_out),
                      "held_out_rms": rms(network, held_out)}
+    if spec.keeps is not None:
+        record.facts |= {"rank_correlation": kept(spec, network, held_out)}
     return network
+
+
+@torch.no_grad()
+def kept(spec: Spec, network: ImageAutoencoder, images: Array) -> float:
+    """Spearman's rank correlation of a measure of quality before and after images are encoded and decoded.
+
+    Raises `ValueError` where it is less than is asked for: latents that have lost the quality by which images
+    are ranked can't show what the ranking is good for.
+    """
+    score, before, after = measure(spec.keeps), [], []
+    for first in range(0, min(len(images), COMPARED), 64):
+        shown = np.asarray(images[first:min(first + 64, COMPARED)])
+        decoded = to_uint8(network.decode(network.encode(shown)[0]).cpu().numpy())
+        for scores, part in ((before, shown), (after, decoded)):
+            scores += [score(image) for image in part]
+    found = float(spearmanr(before, after).statistic)
+    if not found >= spec.keeps_at_least:  # nor NaN, where all images score the same
+        raise ValueError(f"keeps: the {spec.keeps} of {len(before)} held-out images before and after being "
+                         f"decoded has a rank correlation of {found:.3f}, allowed: at least "
+                         f"{spec.keeps_at_least:g} (keeps_at_least); raise nimg, widths or latent_channels")
+    say(f"encoder: {spec.keeps} survives decoding, rank correlation {found:.3f} on {len(before)} images")
+    return found
 
 
 @torch.no_grad()

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ambient.data.quality import KINDS as QUALITY
 from ambient.specs import EncoderSpec, OptimiserSpec
-from ambient.specs.strict import require
+from ambient.specs.strict import later, require
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -34,6 +35,10 @@ class Spec(EncoderSpec):
     lr: float = 2.0e-3  #: learning rate, which falls to 0 along a cosine
     precision: Literal["float32", "bfloat16"] = "bfloat16"  #: of the network's arithmetic in training
     seed: int = 0  #: of initial weights, batches and noise
+    #: a measure of quality (`ambient/data/quality/`) that ranks images as before when they are decoded; an
+    #: encoder that loses what the measure sees is refused; null: none is asked for
+    keeps: str | None = later(None)
+    keeps_at_least: float = later(0.9)  #: the rank correlation (Spearman) of both on held-out images
 
     def __post_init__(self) -> None:
         require(self.latent_channels > 0, "latent_channels", self.latent_channels, ">= 1")
@@ -42,6 +47,9 @@ class Spec(EncoderSpec):
                 self.widths, "one multiple of 8, or several")
         require(self.kl >= 0, "kl", self.kl, ">= 0")
         self.optimiser()
+        require(self.keeps is None or self.keeps in QUALITY, "keeps", self.keeps,
+                f"{', '.join(QUALITY)}, or null")
+        require(-1 <= self.keeps_at_least <= 1, "keeps_at_least", self.keeps_at_least, "[-1, 1]")
 
     def optimiser(self) -> OptimiserSpec:
         """How it is trained. The last twentieth of the training is averaged."""
