@@ -89,7 +89,7 @@ class Spec(NetworkSpec):
         return NetworkCost(count.multiply_adds, count.parameters, count.features)
 
     def parameters(self, resolution: int, channels: int, classes: int) -> int:
-        """With the layer of classes of a conditional network, and the gains of the output and of each block."""
+        """With the layer of classes, of a conditional network, and the gains of output and blocks."""
         labels = classes * max(self.widths) if self.conditional else 0
         blocks = 2 * len(self.widths) + len(self.widths) * (2 * self.num_blocks + 1)
         return super().parameters(resolution, channels, classes) + labels + 1 + blocks
