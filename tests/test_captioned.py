@@ -211,6 +211,30 @@ def test_shards_of_mds(tmp_path):
         prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
 
 
+def test_rows_of_parquet_files(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    files = [{"bytes": PHOTOS[name], "path": name} for name in ("a.png", "b.png", "c.png")]
+    (tmp_path / "in").mkdir()
+    table = arrow.table({"image": files, "caption": [["one", "1"], ["two"], []]})
+    parquet.write_table(table, tmp_path / "in/0.parquet", row_group_size=2)
+    parquet.write_table(arrow.table({"image": [encoded(PIXELS[3])], "caption": ["four"]}),
+                        tmp_path / "in/1.parquet")
+    data, record = prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    assert data.captions.of_images() == ["one", "two", "four"] and data.ids.tolist() == [0, 1, 3]
+    np.testing.assert_array_equal(data.images, IMAGES[[0, 1, 3]])
+    assert record.facts["left_out"] == {"images without a caption": 1}
+    with pytest.raises(ValueError, match="0.parquet: has no column 'text'; its columns are image, caption"):
+        prepared(DatasetSpec("parquet", 8, 3, caption="text"), tmp_path / "in", tmp_path)
+    parquet.write_table(arrow.table({"image": [b"none", None], "caption": ["five", "six"]}),
+                        tmp_path / "in/1.parquet")
+    with pytest.raises(ValueError, match="the image of 1.parquet, row 0 is damaged"):
+        prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    (tmp_path / "in/1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="1.parquet: "):
+        prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+
+
 @needs_reference
 def test_mds_as_its_own_library_writes_it():
     known, folder = vectors("mds"), REFERENCE / "mds"

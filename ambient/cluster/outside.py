@@ -19,6 +19,7 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
     needed = wanted(found, target)
     for dataset in sorted({job.names["dataset"] for job in needed if job.kind == "prepare"}):
         spec = found.dataset(dataset)
+        yield from packages(f"dataset {dataset}", spec.PACKAGES, "parquet")
         if spec.HAD == "drawn" or spec.path is None and spec.HAD == "installed":
             yield OK, f"dataset {dataset}: {spec.HAD_IN_WORDS}"
         elif spec.path is None and spec.HAD == "path":
@@ -96,9 +97,9 @@ def encoder_weights(title: str, key: str, spec: EncoderSpec | TextEncoderSpec,
         yield OK, f"{title}: {weights}"
 
 
-def packages(title: str, names: tuple[str, ...]) -> Iterator[Finding]:
+def packages(title: str, names: tuple[str, ...], extra: str = "pretrained") -> Iterator[Finding]:
     """Packages of an extra that are missing here."""
     for name in names:
         if find_spec(name) is None:
             yield MISSING, (f"{title}: needs the package {name}, which is not installed here: "
-                            "pip install 'ambient[pretrained]'")
+                            f"pip install 'ambient[{extra}]'")

@@ -63,11 +63,12 @@ class DatasetSpec(OfKinds):
     select: ClassVar[SelectSpec | None] = None  # which images are taken; None: all
     rule: ClassVar[str | None] = None  # path of a file by which they are selected
     table: ClassVar[str | None] = None  # path of a table of captions, where they don't lie among the images
+    PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     captioned: ClassVar[bool] = False  # whether its images have captions
     HAS_IMAGES: ClassVar[bool] = True  # false for a list of captions alone
 
     #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`;
-    #: with captions: `webdataset`, `mds`, `prompts`, `photos`, `scenes`
+    #: with captions: `webdataset`, `parquet`, `mds`, `prompts`, `photos`, `scenes`
     source: str
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)

@@ -30,7 +30,7 @@ class Spec(DatasetSpec):
     rule: str | None = None  #: the file of `select.by`, a list of names or a CSV table
     #: beside: captions lie among the images, as text files or tables; table: in the file `table`; null: none
     captions: Literal["beside", "table"] | None = later(None, kw_only=True)
-    table: str | None = later(None, kw_only=True)  #: a table of captions, .csv, .jsonl or .parquet
+    table: str | None = later(None, kw_only=True)  #: a table of captions, .csv or .jsonl
     table_sha256: str | None = later(None, kw_only=True)  #: of that file; the configuration fills it in
 
     def __post_init__(self) -> None:

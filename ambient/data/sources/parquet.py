@@ -1,0 +1,97 @@
+"""Source `parquet`: Parquet files with an image and a caption a row, as Hugging Face's datasets have them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ambient.data.sources import images
+from ambient.specs import DatasetSpec
+
+if TYPE_CHECKING:
+    from ambient.data.pairs import Pair
+    from ambient.data.raw import Raw
+    from ambient.data.readers import Reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(DatasetSpec):
+    """`path` is a file or a folder of files, read in the order of their names. `num_images` says about how
+    many rows there are, for the estimate of costs alone."""
+
+    CONVERTS: ClassVar[bool] = True
+    HAS_CLASSES: ClassVar[bool] = False
+    PACKAGES: ClassVar[tuple[str, ...]] = ("pyarrow",)
+    captioned: ClassVar[bool] = True
+
+    crop: Literal["centre", "pad", "adm"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+    image: str = "image"  #: name of the column of image files: their bytes, or a structure with `bytes`
+    caption: str = "caption"  #: name of the column of captions; of a list of them the first is meant
+
+    def portable(self) -> Spec:
+        """Without local paths and `num_images`, which say nothing of the prepared images."""
+        return dataclasses.replace(super().portable(), num_images=None)
+
+
+locate = images.locate
+
+
+def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
+    """The rows of all files. Raises `ValueError` naming a file that is none, or lacks a column."""
+    from ambient.data.pairs import reading
+
+    names = [name for name in sorted(raw.files) if name.endswith(".parquet")]
+    if not names:
+        raise ValueError(f"{raw.path}: neither a Parquet file nor a folder of such")
+    pairs = [pair for name in names for pair in rows_of(spec, name, raw.in_parts(name))]
+    return reading(spec, spec.crop, pairs, raw.path, f"the column {spec.caption}")
+
+
+class Column:
+    """The image files of a Parquet file, of which one group of rows is in memory."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self.file, self.name, self.held = file, name, (-1, [])
+
+    def content(self, group: int, row: int) -> bytes:
+        """The image file of a row of a group; empty where there is none."""
+        if self.held[0] != group:
+            self.held = group, self.file.read_row_group(group, columns=[self.name]).column(0)
+        value = self.held[1][row].as_py()
+        found = value.get("bytes") if isinstance(value, dict) else value
+        return found if isinstance(found, bytes) else b""
+
+
+def rows_of(spec: Spec, title: str, path: Path) -> list[Pair]:
+    """The rows of one file. Raises `ValueError` where it is damaged, or has not both columns."""
+    from ambient.data.pairs import Pair
+
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise ValueError(f"a dataset of source parquet needs the package pyarrow ({error}): "
+                         "pip install 'ambient[parquet]'") from None
+    try:
+        file = parquet.ParquetFile(path)
+        has = file.schema_arrow.names
+        if lacks := [name for name in (spec.image, spec.caption) if name not in has]:
+            raise ValueError(f"has no column {lacks[0]!r}; its columns are {', '.join(has)}")
+        captions = file.read(columns=[spec.caption]).column(0).to_pylist()
+    except (ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{title}: {error}") from None
+    column, found = Column(file, spec.image), []
+    for group in range(file.num_row_groups):
+        for row in range(file.metadata.row_group(group).num_rows):
+            found.append(Pair(f"{title}, row {len(found)}", text_of(captions[len(found)]),
+                              partial(column.content, group, row)))
+    return found
+
+
+def text_of(value: Any) -> str:
+    """A caption; of a list the first, and nothing for what is no text."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, str) else ""
