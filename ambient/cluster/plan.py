@@ -88,7 +88,8 @@ def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> int:
     weights, widths = 4 * spec.network.cost(side, seen).parameters, max(len(spec.optimiser.ema_stds), 1)
     if kind == "train":
         each = weights // 2 if spec.optimiser.snapshot_precision == "float16" else weights
-        return 2 * snapshots * widths * each + 2 * (4 + widths) * weights
+        left = 2 * 3 * weights * spec.keep_state  # the last weights and Adam's moments, in the state too
+        return 2 * snapshots * widths * each + 2 * (4 + widths) * weights + left
     if kind == "reconstruct":
         return len(costs.experiments.reconstruction(run, float(names["ema_std"])).snapshots) * weights
     return 2 * sampling.images(snapshots) * channels * resolution**2
