@@ -20,33 +20,39 @@ def here(on_cpu: int, on_gpu: int) -> int:
     return on_gpu if device().type == "cuda" else on_cpu
 
 
-COMPARISONS: dict[str, Callable[[int], Pair]] = {
-    "train-demo": lambda repeats: training.step("demo", "ambient-blur-0.6", None, 10, repeats),
-    "train-small": lambda repeats: training.step("small", "ambient-blur-0.8", None, 5, repeats),
-    "train-cifar10": lambda repeats: training.step("paper", "ambient-blur-0.8", here(32, 128), 1, repeats),
-    "train-cifar10-float32": lambda repeats: training.step(
-        "paper", "ambient-blur-0.8", here(32, 128), 1, repeats, "float32"),
-    "train-64": lambda repeats: training.step("paper", "faces-blur-0.8", here(8, 64), 1, repeats),
-    "sample-demo": lambda repeats: sampling.samples("demo", "ambient-blur-0.6", 250, repeats),
-    "sample-small": lambda repeats: sampling.samples("small", "ambient-blur-0.8", 125, repeats),
-    "sample-cifar10": lambda repeats: sampling.samples(
+# By name, of (repeats, images in a batch of CIFAR-10's network in training; None: as many as below).
+COMPARISONS: dict[str, Callable[[int, int | None], Pair]] = {
+    "train-demo": lambda repeats, batch: training.step("demo", "ambient-blur-0.6", None, 10, repeats),
+    "train-small": lambda repeats, batch: training.step("small", "ambient-blur-0.8", None, 5, repeats),
+    "train-cifar10": lambda repeats, batch: training.step(
+        "paper", "ambient-blur-0.8", batch or here(32, 128), 1, repeats),
+    "train-cifar10-float32": lambda repeats, batch: training.step(
+        "paper", "ambient-blur-0.8", batch or here(32, 128), 1, repeats, "float32"),
+    "train-64": lambda repeats, batch: training.step("paper", "faces-blur-0.8", here(8, 64), 1, repeats),
+    "sample-demo": lambda repeats, batch: sampling.samples("demo", "ambient-blur-0.6", 250, repeats),
+    "sample-small": lambda repeats, batch: sampling.samples("small", "ambient-blur-0.8", 125, repeats),
+    "sample-cifar10": lambda repeats, batch: sampling.samples(
         "paper", "ambient-blur-0.8", here(16, 250), repeats),
-    "route": lambda repeats: evaluation.route(2000, repeats),
-    "distance": lambda repeats: evaluation.distance(2048, repeats),
+    "route": lambda repeats, batch: evaluation.route(2000, repeats),
+    "distance": lambda repeats, batch: evaluation.distance(2048, repeats),
 }
-HEAD = ("| work | plain | ours | ratio (smallest to largest) | ratio, were there convolutions alone "
-        "| ours, share of the bf16 ceiling |\n|---|---|---|---|---|---|")
+HEAD = ("| work | plain | by autocast | ours | to plain (smallest to largest) | to autocast "
+        "| to plain, were there convolutions alone | ours, share of the bf16 ceiling |\n" + "|---" * 8 + "|")
+
+
+def spread(ratios: list[float]) -> str:
+    """Median, smallest and largest of ratios, as a cell; empty where there are none."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
 
 
 def line(pair: Pair, ceilings: dict[str, float]) -> str:
     """A comparison as a row of Markdown."""
     share = f"{pair.gflop * pair.rate(pair.ours) / ceilings['bfloat16']:.0%}" if pair.gflop else ""
-    ratios = pair.ratios
     most = f"{statistics.median(pair.plain) / pair.floor:.2f}" if pair.floor else ""
-    return (f"| {pair.name} | {pair.rate(pair.plain):.3g} {pair.unit}/s "
-            f"| {pair.rate(pair.ours):.3g} {pair.unit}/s "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {most} | {share} |")
+    rates = [f"{pair.rate(way):.3g} {pair.unit}/s" if way else ""
+             for way in (pair.plain, pair.autocast, pair.ours)]
+    cells = [pair.name, *rates, spread(pair.ratios), spread(pair.autocast_ratios), most, share]
+    return f"| {' | '.join(cells)} |"
 
 
 def where(pair: Pair) -> str:
@@ -66,7 +72,8 @@ def report(pairs: list[Pair], ceilings: dict[str, float], command: str, repeats:
                  for kind in (torch.float32, torch.bfloat16)}
     return "\n".join([
         "# Benchmarks\n", f"Written by `{command}` ({machine}).",
-        f"Plain and ours alternate in one run; a ratio is the median over {repeats} repeats of plain / ours.",
+        f"The ways alternate in one run; a ratio is the median over {repeats} repeats of another / ours.",
+        "Plain is float32. By autocast is the plain network under torch's own bfloat16 autocast.",
         f"The ceiling is a {side} x {side} matrix product: {ceilings['float32']:.0f} GFLOP/s in float32, "
         f"{ceilings['bfloat16']:.0f} in bfloat16. A large convolution reaches {convolved[torch.float32]:.0f} "
         f"and {convolved[torch.bfloat16]:.0f}.\n", HEAD, *(line(pair, ceilings) for pair in pairs),
@@ -82,6 +89,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(COMPARISONS)}")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--batch", type=int, help="images, in the comparisons of train-cifar10")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/README.md"))
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(COMPARISONS))
@@ -92,10 +100,10 @@ def main() -> None:
                 for kind in (torch.float32, torch.bfloat16)}
     pairs = []
     for name in given.names or COMPARISONS:
-        pairs.append(COMPARISONS[name](given.repeats))
+        pairs.append(COMPARISONS[name](given.repeats, given.batch))
         print(line(pairs[-1], ceilings), flush=True)
     command = " ".join(["python -m benchmarks", *given.names, f"--repeats {given.repeats}",
-                        f"--threads {given.threads}"])
+                        f"--threads {given.threads}", *([f"--batch {given.batch}"] if given.batch else [])])
     given.out.write_text(report(pairs, ceilings, command, given.repeats))
     print(f"wrote {given.out}")
 

@@ -1,4 +1,4 @@
-"""The Heun sampler: ours against a plain loop in float32, on the same latents."""
+"""The Heun sampler: ours against a plain loop in float32 and under torch's autocast, on the same latents."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ambient.diffusion.noise import karras_schedule
 from ambient.settings import Experiments
 from ambient.stages.sample import BATCH, Draw
 from ambient.training.build import build_network
-from ambient.training.hardware import compile_for, device
+from ambient.training.hardware import autocast, compile_for, device
 from benchmarks import convolutions
-from benchmarks.timing import Pair, paired, shares
+from benchmarks.timing import Pair, paired, profiled, shares
 from benchmarks.training import as_written
 
 
-def plain_heun(denoiser: Denoiser, latents: torch.Tensor, spec) -> torch.Tensor:
-    """Algorithm 1 of Karras et al. 2022 as it stands, the network in float32, gradients not kept."""
+def plain_heun(denoiser: Denoiser, latents: torch.Tensor, spec, precision: str) -> torch.Tensor:
+    """Algorithm 1 of Karras et al. 2022 as it stands, gradients not kept."""
     sigmas = karras_schedule(spec.num_steps, spec.sigma_min, spec.sigma_max, spec.rho).to(latents)
     x = latents * sigmas[0]
-    with torch.no_grad():
+    with torch.no_grad(), autocast(precision, x.device):
         for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
             level = sigma.expand(len(x))
             d = (x - denoiser(x, level)) / sigma
@@ -60,6 +60,7 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
 
     plain, nfe = as_written(denoiser()), 2 * spec.sampler.num_steps - 1
     pair = paired(f"sampling, {scale}, {nfe} evaluations", "images", count,
-                  lambda: plain_heun(plain, latents, spec.sampler), ours, repeats)
+                  lambda: plain_heun(plain, latents, spec.sampler, "float32"), ours, repeats,
+                  autocast=lambda: plain_heun(plain, latents, spec.sampler, "bfloat16"))
     floor = nfe * count / size * convolutions.alone(denoiser().model, shape, size, backward=False)
-    return replace(pair, shares=shares(ours), floor=floor)
+    return replace(pair, shares=shares(profiled(ours)), floor=floor)

@@ -1,4 +1,4 @@
-"""Paired timings: two ways of doing the same work, alternating in one run, compared as ratios.
+"""Paired timings: two or three ways of doing the same work, alternating in one run, compared as ratios.
 
 A shared machine's speed drifts by tens of per cent within minutes, so that single timings of two
 programs say little; neighbours in time see the same machine.
@@ -23,7 +23,10 @@ KERNEL_NAME = 60  # characters: those of GPUs are long
 
 @dataclass(frozen=True)
 class Pair:
-    """One comparison: seconds of each repeat, plain and ours, and the units of work in a repeat."""
+    """One comparison: seconds of each repeat, plain, ours and by autocast, and the units of work in a repeat.
+
+    Plain is float32. By autocast is what a competent user adds to it: torch's own bfloat16 and defaults.
+    """
 
     name: str
     unit: str  # of work: images, distances
@@ -33,11 +36,17 @@ class Pair:
     gflop: float | None = None  # arithmetic in a unit of work, where it is counted
     shares: dict[str, float] | None = None  # of the time of ours, by operation, where it is profiled
     floor: float | None = None  # seconds of a repeat's convolutions by themselves, where they are timed
+    autocast: tuple[float, ...] = ()  # of each repeat, where there is such a way
 
     @property
     def ratios(self) -> list[float]:
         """Of each repeat, plain / ours: how many times as fast ours is."""
         return [p / o for p, o in zip(self.plain, self.ours, strict=True)]
+
+    @property
+    def autocast_ratios(self) -> list[float]:
+        """Of each repeat, by autocast / ours; empty where there is no such way."""
+        return [a / o for a, o in zip(self.autocast, self.ours, strict=False)]
 
     def rate(self, seconds: tuple[float, ...]) -> float:
         """Units of work a second, median."""
@@ -54,15 +63,18 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def paired(name: str, unit: str, work: int, plain: Callable[[], object], ours: Callable[[], object],
-           repeats: int, gflop: float | None = None) -> Pair:
-    """Time both, alternating, after one call of each that is not counted."""
-    plain(), ours()
-    times = [(seconds(plain), seconds(ours)) for _ in range(repeats)]
-    return Pair(name, unit, work, tuple(t[0] for t in times), tuple(t[1] for t in times), gflop)
+           repeats: int, gflop: float | None = None, autocast: Callable[[], object] | None = None) -> Pair:
+    """Time all, alternating, after one call of each that is not counted."""
+    ways = [plain, ours] if autocast is None else [plain, ours, autocast]
+    for way in ways:
+        way()
+    times = [[seconds(way) for way in ways] for _ in range(repeats)]
+    first, second, *rest = (tuple(column) for column in zip(*times, strict=True))
+    return Pair(name, unit, work, first, second, gflop, autocast=rest[0] if rest else ())
 
 
-def shares(work: Callable[[], object], most: int = 8) -> dict[str, float]:
-    """Operations by their share of a call's time (without what they call), the `most` largest."""
+def profiled(work: Callable[[], object]) -> Counter[str]:
+    """Microseconds of a call by operation, without what it calls: the GPU's own where there is one."""
     gpu = torch.cuda.is_available()
     with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as found:
         work()
@@ -70,6 +82,11 @@ def shares(work: Callable[[], object], most: int = 8) -> dict[str, float]:
     for event in found.key_averages():
         name = event.key.removeprefix("aten::")[:KERNEL_NAME]
         times[name] += event.self_device_time_total if gpu else event.self_cpu_time_total
+    return times
+
+
+def shares(times: Counter[str], most: int = 8) -> dict[str, float]:
+    """Operations by their share of profiled time, the `most` largest."""
     return {name: spent / times.total() for name, spent in times.most_common(most)}
 
 

@@ -1,4 +1,8 @@
-"""A training step: ours against a plain one (float32, one parameter at a time), on the same batches."""
+"""A training step: ours against plain ones on the same batches.
+
+The first plain one is float32, one parameter at a time. The second is a competent user's: the same network
+under torch's own bfloat16 autocast, with the optimiser as torch has it by default.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from ambient.data.datasets import Dataset
 from ambient.diffusion import randomness
 from ambient.diffusion.networks.unet import Block, Conv, UNet
 from ambient.settings import Experiments
-from ambient.specs import OptimiserSpec, TrainingSpec
+from ambient.specs import DatasetSpec, OptimiserSpec, TrainingSpec
 from ambient.specs.strict import build, plain
 from ambient.training.batches import AmbientBatches
 from ambient.training.build import build_denoiser, build_network
@@ -23,7 +27,7 @@ from ambient.training.hardware import compile_for, device
 from ambient.training.loop import Fit, ema_beta, learning_rate
 from ambient.training.points import Points
 from benchmarks import convolutions
-from benchmarks.timing import Pair, paired, shares
+from benchmarks.timing import Pair, paired, profiled, shares
 
 IMAGES = 2000  # random ones: the time of a step does not depend on what they show
 
@@ -76,10 +80,13 @@ def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMA
 class PlainFit:
     """What a straightforward loop does: Adam, clipping and EMA one parameter at a time."""
 
+    foreach: bool | None = False
+
     def __init__(self, network: nn.Module, spec: OptimiserSpec) -> None:
         self.spec, self.weights = spec, list(as_written(network).parameters())
         self.ema = [weight.detach().clone() for weight in self.weights]
-        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=spec.betas, eps=spec.eps, foreach=False)
+        self.adam = torch.optim.Adam(self.weights, lr=spec.lr, betas=spec.betas, eps=spec.eps,
+                                     foreach=self.foreach)
 
     def step(self, loss_of, nimg: int) -> float:
         for group in self.adam.param_groups:
@@ -87,12 +94,18 @@ class PlainFit:
         loss = loss_of(nimg)
         self.adam.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, self.spec.clip, foreach=False)
+        torch.nn.utils.clip_grad_norm_(self.weights, self.spec.clip, foreach=self.foreach)
         self.adam.step()
         beta = ema_beta(self.spec, nimg + self.spec.batch)
         for average, weight in zip(self.ema, self.weights, strict=True):
             average.copy_(weight.detach().lerp(average, beta))
         return loss.item()
+
+
+class DefaultFit(PlainFit):
+    """The same as torch does it by default: on a GPU Adam and clipping take all parameters at once."""
+
+    foreach = None
 
 
 def gflop_per_image(spec: TrainingSpec, resolution: int, channels: int) -> float:
@@ -104,16 +117,21 @@ def gflop_per_image(spec: TrainingSpec, resolution: int, channels: int) -> float
     return 3 * counter.get_total_flops() / 1e9
 
 
-def step(scale: str, run: str, batch: int | None, steps: int, repeats: int,
-         ours_in: str = "bfloat16") -> Pair:
-    """Steps of a configured run; `batch` replaces its batch size where time or memory ask for it."""
+def configured(scale: str, run: str, batch: int | None) -> tuple[dict, DatasetSpec]:
+    """The settings of a training of a configured run, and its dataset; `batch` replaces its batch size."""
     found = Experiments("config", scale)
-    dataset = found.dataset(found.study(found.run(run).study).dataset)
     given = plain(found.training(run, 0))
     if batch:
         nimg = given["optimiser"]["nimg"] // batch * batch
         given["optimiser"] |= {"batch": batch, "nimg": nimg, "ramp_nimg": 0}
         given["snapshots"] = [nimg]
+    return given, found.dataset(found.study(found.run(run).study).dataset)
+
+
+def step(scale: str, run: str, batch: int | None, steps: int, repeats: int,
+         ours_in: str = "bfloat16") -> Pair:
+    """Steps of a configured run; `batch` replaces its batch size where time or memory ask for it."""
+    given, dataset = configured(scale, run, batch)
 
     def looped(precision: str, kind: type):
         spec = build(TrainingSpec, given | {
@@ -132,8 +150,9 @@ def step(scale: str, run: str, batch: int | None, steps: int, repeats: int,
     size = spec.optimiser.batch
     pair = paired(f"training step, {scale}, batch {size}, ours in {ours_in}", "images", size * steps,
                   looped("float32", PlainFit), ours, repeats,
-                  gflop_per_image(spec, dataset.resolution, dataset.channels))
+                  gflop_per_image(spec, dataset.resolution, dataset.channels),
+                  looped("bfloat16", DefaultFit))
     network = build_network(spec.network, dataset.resolution, dataset.channels, 10, False, torch.Generator())
     image = (dataset.channels, dataset.resolution, dataset.resolution)
-    return replace(pair, shares=shares(ours),
+    return replace(pair, shares=shares(profiled(ours)),
                    floor=steps * convolutions.alone(network.to(device()), image, size, backward=True))
