@@ -7,7 +7,7 @@ then the run's own overrides. The files of a scale are laid over each other befo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,7 +80,7 @@ class Stages:
         self.folder, self.scale = Path(folder), scale
         self.entries = Entries(self.folder, scale)
         self.tree, self.lineage = self.entries.tree, self.entries.lineage
-        self.made: dict[tuple[str, str], Any] = {}  # entries as dataclasses
+        self.made: dict[tuple[str, ...], Any] = {}  # what was resolved, by its kind and names
 
     def entry(self, section: str, name: str, asked_by: str) -> dict:
         """A named entry. Raises `SpecError` for a dangling reference, with the nearest valid name."""
@@ -93,10 +93,14 @@ class Stages:
 
     def typed(self, cls: type[T], section: str, name: str, asked_by: str, **more: Any) -> T:
         """An entry as its dataclass, made once. Raises `SpecError` for unknown keys and wrong types."""
-        if (section, name) not in self.made:
-            entry = self.entry(section, name, asked_by) | more
-            self.made[section, name] = build(cls, entry, f"{section}.{name}")
-        return self.made[section, name]
+        return self.once((section, name), lambda: build(
+            cls, self.entry(section, name, asked_by) | more, f"{section}.{name}"))
+
+    def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What `make` makes, which is made once: a workflow of ten training seeds asks thousands of times."""
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
 
     def run(self, name: str) -> Run:
         """A run by name. Raises `SpecError` for unknown keys or references."""
@@ -150,7 +154,7 @@ class Stages:
         """The specification of the `prepare` stage."""
         entry = self.entry("datasets", name, "datasets")
         own = {key: value for key, value in entry.items() if key not in ("label", "captions_of")}
-        return build(DatasetSpec, own, f"datasets.{name}")
+        return self.once(("prepare", name), lambda: build(DatasetSpec, own, f"datasets.{name}"))
 
     def label(self, section: str, name: str) -> str:
         """What a reader knows an entry by: its `label`, or a corruption's words, or its name."""

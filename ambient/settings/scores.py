@@ -59,7 +59,7 @@ class Scores(Samplings):
         """The specification of the `detector` and `reference` stages."""
         entry = self.entry("detectors", name, "studies")
         own = {k: v for k, v in entry.items() if k not in ("dataset", "weights_of")}
-        return build(DetectorSpec, own, f"detectors.{name}")
+        return self.once(("detector", name), lambda: build(DetectorSpec, own, f"detectors.{name}"))
 
     def weights_of(self, name: str) -> str:
         """The detector whose weights this one measures with: `weights_of`, or itself."""

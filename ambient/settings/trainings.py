@@ -23,6 +23,10 @@ class Trainings(Encodings):
 
     def training(self, run: str, seed: int) -> TrainingSpec:
         """The specification of the `train` stage."""
+        return self.once(("train", run, str(seed)), lambda: self.resolved_training(run, seed))
+
+    def resolved_training(self, run: str, seed: int) -> TrainingSpec:
+        """The same, from the files."""
         found, key = self.run(run), self.training_key(run)
         values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
         if values.get("start") is not None:
