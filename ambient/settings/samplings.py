@@ -87,9 +87,11 @@ class Samplings(Trainings):
 
     def reconstruction(self, run: str, ema_std: float) -> ReconstructionSpec:
         """The specification of the `reconstruct` stage: at the snapshots of the run that are drawn from with
-        that width; where nothing is, at each of them."""
+        that width, and at the last one, by which a file of weights is known as a training's; where nothing is
+        drawn, at each of them."""
         every = self.training(run, 0).snapshots
-        return ReconstructionSpec(ema_std, tuple(sorted(self.drawn_from.get((run, ema_std), every))))
+        drawn = self.drawn_from.get((run, ema_std), every)
+        return ReconstructionSpec(ema_std, tuple(sorted({*drawn, every[-1]})))
 
     @cached_property
     def drawn_from(self) -> dict[tuple[str, float | None], set[int]]:
