@@ -209,11 +209,16 @@ def test_published_numbers(paper):
 # Numbers of the running text that are no row of a table.
 IN_TEXT = {"fig2_crossing": 1.64, "appc_no_weight_no_buffer_text": 5.56, "appc_weight_gain": 0.13,
            "cifar_throughput": 0.8, "cifar_runtime": 4.4}
+# Those of ImageNet that the demo has, too, and those of the larger network. Times: of 32 cards, in days of one.
+OF_IMAGENET = {"imagenet_params": 125, "imagenet_lr": 0.012, "imagenet_batch": 2048,
+               "imagenet_duration": 2000, "imagenet_quality_split_good": 0.1, "imagenet_xs_time": 3 * 32}
+OF_THE_LARGER = {"imagenet_duration_xxl": 2000, "imagenet_xxl_time": 7 * 32}
 
 
 def test_numbers_of_the_running_text(paper):
     found = {text.id: text for text in paper.summary().texts}
-    assert {name: text.paper for name, text in found.items() if not name.endswith("_leaky")} == IN_TEXT
+    assert {name: text.paper for name, text in found.items() if not name.endswith("_leaky")} == (
+        IN_TEXT | OF_IMAGENET | OF_THE_LARGER)
     for name in ("fig2_crossing", "appc_no_weight_no_buffer_text", "appc_weight_gain"):
         assert found[f"{name}_leaky"].paper == IN_TEXT[name]
         assert found[f"{name}_leaky"].protocol == found[f"{name}_leaky"].paper_protocol
@@ -222,7 +227,7 @@ def test_numbers_of_the_running_text(paper):
     assert found["appc_weight_gain_leaky"].runs == ("leaky-loss-plain", "leaky-loss-weight")
     assert len(found["cifar_runtime"].runs) == len(paper.tables["table2a"].rows)
     small = {text.id for text in Experiments(ROOT / "config", "demo").summary().texts}
-    assert small == set(IN_TEXT)  # of the paper's protocol too where its runs are rows
+    assert small == set(IN_TEXT | OF_IMAGENET)  # of the paper's protocol too where its runs are rows
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")
@@ -237,6 +242,9 @@ def test_numbers_of_the_running_text_are_those_transcribed():
     with open(PUBLISHED / "text_results.csv") as file:
         printed = {row["id"]: row["value"] for row in csv.DictReader(file)}
     assert {name: float(printed[name]) for name in IN_TEXT} == IN_TEXT
+    cards = {name: 32 if name.endswith("_time") else 1 for name in OF_IMAGENET | OF_THE_LARGER}
+    assert {name: float(printed[name.replace("duration_xxl", "duration")]) * number
+            for name, number in cards.items()} == OF_IMAGENET | OF_THE_LARGER
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")

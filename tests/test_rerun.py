@@ -148,5 +148,5 @@ def test_nothing_is_downloaded_or_looked_for(original):
 
 
 def test_stages_are_known_by_the_names_that_manifests_record():
-    assert roles.of("ambient.train").reads == ("data", "latents", "annotations")
+    assert roles.of("ambient.train").reads == ("data", "latents", "texts", "start", "annotations")
     assert not any(map(roles.of, ("ambient.manifest", "ambient.gone", "train", "ambient.audit_page")))

@@ -183,11 +183,13 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
     # These need a form or a licence, wildlife as a source beside a study's own dataset too.
     licensed = [line.split(":")[0] for line in missing if "has no download" in line]
     assert licensed == [f"dataset {name}" for name in (
-        "cats", "dogs", "ffhq", "imagenet-512", "imagenet-512-val", "wildlife")]
+        "cats", "cc12m", "cc12m-256", "coco", "coco-captions", "diffusiondb", "diffusiondb-256", "dogs",
+        "ffhq", "imagenet-512", "imagenet-512-val", "journeydb", "journeydb-256", "sa-1b", "sa-1b-256", "textcaps",
+        "textcaps-256", "wildlife")]
     # Whether packages of an extra are there depends on where the tests run; test_dinov2.py looks at it.
     local = [line for line in missing if "has no download" not in line and "needs the package" not in line]
     assert [line.split(":")[0] for line in local if "needs" in line or "give" in line] == [
-        "scorer clip-iqa", "detector dinov2", "encoder sd-vae"]
+        "scorer clip-iqa", "detector dinov2", "encoder sd-vae", "encoder sdxl-vae", "text encoder dfn5b"]
     assert [line for line in local if "no such file" in line] == [
         "dataset cifar10: no such file /nowhere.zip (datasets.cifar10.path)",
         "detector inception: no such file /nowhere.pt (detectors.inception.weights)"]
