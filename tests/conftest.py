@@ -13,6 +13,7 @@ import results_tree
 from ambient.audit.rederive import Rederive
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
+from ambient.jobs import progress
 from ambient.settings import Experiments
 from ambient.storage.files import digest, sha256
 
@@ -22,6 +23,12 @@ if "AMBIENT_TEST_GPU" not in os.environ:  # the tests know what a CPU computes, 
 
 ROOT = Path(__file__).parents[1]
 DRAWN: dict[str, dict[str, str]] = {}  # digests of figures, by the digest of all that they are drawn from
+
+
+@pytest.fixture(autouse=True)
+def progress_is_of_no_job(monkeypatch):
+    """Lines of progress are called after the last job that this process ran, which another test began."""
+    monkeypatch.setattr(progress, "_job", [])
 
 
 @pytest.fixture(autouse=True)

@@ -209,7 +209,7 @@ def test_published_numbers(paper):
 # Numbers of the running text that are no row of a table.
 IN_TEXT = {"fig2_crossing": 1.64, "appc_no_weight_no_buffer_text": 5.56, "appc_weight_gain": 0.13,
            "cifar_throughput": 0.8, "cifar_runtime": 4.4}
-# Those of ImageNet that the demo has, too, and those of the larger network. Times: of 32 cards, in days of one.
+# Those of ImageNet that the demo has, too; those of the larger network. Times: 32 cards, in days of one.
 OF_IMAGENET = {"imagenet_params": 125, "imagenet_lr": 0.012, "imagenet_batch": 2048,
                "imagenet_duration": 2000, "imagenet_quality_split_good": 0.1, "imagenet_xs_time": 3 * 32}
 OF_THE_LARGER = {"imagenet_duration_xxl": 2000, "imagenet_xxl_time": 7 * 32}

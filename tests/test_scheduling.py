@@ -184,8 +184,8 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
     licensed = [line.split(":")[0] for line in missing if "has no download" in line]
     assert licensed == [f"dataset {name}" for name in (
         "cats", "cc12m", "cc12m-256", "coco", "coco-captions", "diffusiondb", "diffusiondb-256", "dogs",
-        "ffhq", "imagenet-512", "imagenet-512-val", "journeydb", "journeydb-256", "sa-1b", "sa-1b-256", "textcaps",
-        "textcaps-256", "wildlife")]
+        "ffhq", "imagenet-512", "imagenet-512-val", "journeydb", "journeydb-256", "sa-1b", "sa-1b-256",
+        "textcaps", "textcaps-256", "wildlife")]
     # Whether packages of an extra are there depends on where the tests run; test_dinov2.py looks at it.
     local = [line for line in missing if "has no download" not in line and "needs the package" not in line]
     assert [line.split(":")[0] for line in local if "needs" in line or "give" in line] == [
