@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ambient.settings.resolve import Stages
 from ambient.specs import EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
 from ambient.specs.strict import SpecError, build, require
+
+Coder = TypeVar("Coder", EncoderSpec, TextEncoderSpec)
 
 
 class Encodings(Stages):
@@ -12,17 +16,25 @@ class Encodings(Stages):
 
     def encoder(self, name: str) -> EncoderSpec:
         """The specification of the `encoder` stage."""
-        entry = self.entry("encoders", name, "studies")
+        return self.coder(EncoderSpec, "encoders", name)
+
+    def coder(self, cls: type[Coder], section: str, name: str) -> Coder:
+        """The specification of what encodes, from its entry, which also says what it is made from."""
+        entry = self.entry(section, name, "studies")
         own = {key: value for key, value in entry.items() if key not in ("weights", "dataset")}
-        return build(EncoderSpec, own, f"encoders.{name}")
+        return build(cls, own, f"{section}.{name}")
+
+    def coder_weights(self, spec: EncoderSpec | TextEncoderSpec, section: str, name: str) -> str | None:
+        """The local path of the weights of what encodes, where they come from outside."""
+        weights = self.entry(section, name, "studies").get("weights")
+        given = isinstance(weights, str) and not spec.LEARNS
+        require(weights is None or given, f"{section}.{name}.weights", weights,
+                "null for one that learns in the workflow, else a path")
+        return weights
 
     def encoder_weights(self, name: str) -> str | None:
         """The local path of an encoder's weights, where they come from outside."""
-        where, weights = f"encoders.{name}.weights", self.entry("encoders", name, "studies").get("weights")
-        given = isinstance(weights, str) and not self.encoder(name).LEARNS
-        require(weights is None or given, where, weights,
-                "null for an encoder that learns in the workflow, else a path")
-        return weights
+        return self.coder_weights(self.encoder(name), "encoders", name)
 
     def encoder_dataset(self, study: str) -> str:
         """The dataset that a study's encoder is made on: its own `dataset`, or the study's."""
@@ -52,17 +64,11 @@ class Encodings(Stages):
 
     def text_encoder(self, name: str) -> TextEncoderSpec:
         """The specification of the `text_encoder` stage."""
-        entry = self.entry("text_encoders", name, "text_encoders")
-        own = {key: value for key, value in entry.items() if key not in ("weights", "dataset")}
-        return build(TextEncoderSpec, own, f"text_encoders.{name}")
+        return self.coder(TextEncoderSpec, "text_encoders", name)
 
     def text_weights(self, name: str) -> str | None:
         """The local path of a text encoder's weights, where they come from outside."""
-        where, weights = f"text_encoders.{name}.weights", self.entry("text_encoders", name, "").get("weights")
-        given = isinstance(weights, str) and not self.text_encoder(name).LEARNS
-        require(weights is None or given, where, weights,
-                "null for a text encoder that learns in the workflow, else a path")
-        return weights
+        return self.coder_weights(self.text_encoder(name), "text_encoders", name)
 
     def text_dataset(self, name: str) -> str | None:
         """The captioned dataset that a text encoder learns from; None for one from outside."""
