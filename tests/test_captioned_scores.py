@@ -181,6 +181,8 @@ def test_columns_of_verdicts_are_shares_of_tasks(tmp_path):
     assert found["g_single_object_se"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4))
     assert [found[f"g_{name}_real"] for name in ("single_object", "counting", "overall")] == [1.0, 0.0, 0.5]
     assert (found["g_threshold"], found["g_objects"]) == (0.4, 1.5)
+    overall = [(1 + 0) / 2, (0.5 + 2 / 3) / 2]  # of the two training seeds, each by itself
+    assert found["g_training_std"] == pytest.approx(np.std(overall, ddof=1))
 
 
 def test_columns_of_groups_have_their_spread(tmp_path):
@@ -189,6 +191,9 @@ def test_columns_of_groups_have_their_spread(tmp_path):
     found = columns("v", [tmp_path / "a.safetensors"], [tmp_path / "a.safetensors"])
     std = pytest.approx(2**0.5)
     assert found == {"v_mean": 2.0, "v_median": 2.0, "v_std": std, "v_of": 4.0, "v_real": 2.25}
+    write_arrays(tmp_path / "b.safetensors", {"score": np.array([[6.0, 6.0]]), "of": np.array([[4, 4]])})
+    both = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    assert columns("v", both, both)["v_training_std"] == pytest.approx(8**0.5)  # of 2 and 6
 
 
 def test_a_model_of_both_scores_and_measures(tmp_path):

@@ -47,6 +47,19 @@ def test_distances_can_be_drawn(paper, name, tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_scores_have_panels_of_their_own(paper):
+    """Beside the distance stand the shares of right images with their standard errors."""
+    spec = dataclasses.replace(paper.tables["table6"], scorers=("g",))
+    table = table_of(spec)
+    table["g_overall"], table["g_overall_se"], table["g_mean"] = np.arange(len(table)) / 10, 0.05, 9.0
+    axis = distance_panels.distances(spec, table).axes[-1]
+    assert (axis.get_title(), axis.get_xlabel()) == ("ours: g", "g, overall (higher is better)")
+    marks = [line.get_xdata()[0] for line in axis.lines if line.get_marker() not in ("|", "None")]
+    assert marks == pytest.approx(table["g_overall"].tolist())
+    first = axis.containers[0].lines[2][0].get_segments()[0]
+    assert first[:, 0] == pytest.approx([-0.05, 0.05])
+
+
 def test_one_level_is_drawn_row_by_row(paper):
     spec = by_the_strict_classifier(paper.tables["table2a"])
     rows = [row for row in spec.rows if row.parameters.get("sigma_px", 0.6) == 0.6]

@@ -9,6 +9,13 @@ from ambient.specs import FigureSpec, RowSpec, TableSpec
 # A parameter of a corruption as an axis or a column of levels; others go by their own name.
 PARAMETERS = {"sigma_px": "blur, standard deviation [pixels]", "quality": "JPEG quality",
               "length_px": "motion blur, length [pixels]"}
+# Columns by a scorer, `<scorer>_<key>`, and their titles. The first of `MAIN` that is there is its own.
+OF_SCORER = (("mean", "mean"), ("std", "spread over captions"), ("overall", "overall"), ("overall_se", "±"),
+             ("training_std", "± training seeds"), ("single_object", "single"), ("two_object", "two"),
+             ("counting", "counting"), ("colors", "colours"), ("position", "position"),
+             ("color_attr", "two colours"), ("overall_real", "overall, real images"), ("real", "real images"),
+             ("threshold", "threshold"), ("win_rate", "win rate"), ("win_rate_se", "±"))
+MAIN = ("overall", "mean")
 # Of the figure of the theory, which has a stage of its own.
 THEORY = ("Section 4 in one dimension: a few clean samples alone (Algorithm 1), or with many others "
           "(Algorithm 2), which help above the measured sigma_min.")

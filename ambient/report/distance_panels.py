@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ambient.report.captions import (
+    MAIN,
     PARAMETERS,
     corruption_of_all,
     distinct,
@@ -35,9 +36,13 @@ def note_of(table: pd.DataFrame) -> str:
     return f"Ours: {uncertainty(int(table['num_training_seeds'].max()), int(table['num_seeds'].max()))}."
 
 
-def spreads(table: pd.DataFrame) -> list[tuple[np.ndarray, float]]:
-    """(standard deviations, width of their bar): over training seeds if several, over sampling seeds."""
-    found = [(table["training_std"].to_numpy(float), 3.5), (table["value_std"].to_numpy(float), 1.0)]
+def spreads(table: pd.DataFrame, value: str) -> list[tuple[np.ndarray, float]]:
+    """(standard deviations, width of their bar): over training seeds if several; the distance's over sampling
+    seeds, and a score's standard error."""
+    scorer = value.removesuffix("_overall").removesuffix("_mean")
+    names = ("training_std", "value_std") if value == "value" else (f"{scorer}_training_std", f"{value}_se")
+    found = [(table[name].to_numpy(float), width) for name, width in zip(names, (3.5, 1.0), strict=True)
+             if name in table]
     return [(values, width) for values, width in found if np.isfinite(values).any()]
 
 
@@ -52,7 +57,7 @@ def bars(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, label
     for place, (row, one) in enumerate(zip(spec.rows, table[value], strict=True)):
         look = line_of(row.method, [r.method for r in spec.rows])
         axis.plot([one], [place], ls="none", marker=look["marker"], color=look["color"])
-        for values, width in spreads(table) if value == "value" else ():
+        for values, width in spreads(table, value):
             axis.errorbar([one], [place], xerr=values[place:place + 1], color=look["color"], **bar(width))
     axis.set_yticks(range(len(table)), [label_of(row, spec.rows) for row in spec.rows], fontsize=8)
     axis.set_ylim(len(table) - 0.5, -0.5)
@@ -64,7 +69,7 @@ def levels(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, lab
     key, methods = level_key(spec), [row.method for row in spec.rows]
     for method, rows in table.groupby("method", sort=False):
         rows, look = rows.dropna(subset=[value]), line_of(method, methods)
-        bands = spreads(rows) if value == "value" else []
+        bands = spreads(rows, value)
         if rows[key].isna().all():
             for level in rows[value]:
                 axis.axhline(level, color=look["color"], ls=look["ls"], lw=1.2, label=method)
@@ -81,8 +86,14 @@ def levels(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, lab
     axis.set_ylabel(label)
 
 
+def scored(spec: TableSpec, table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(column, axis, title) of the panel of each scorer, which has the number that the scorer is about."""
+    found = [(one, next(key for key in MAIN if f"{one}_{key}" in table)) for one in spec.scorers]
+    return [(f"{one}_{key}", f"{one}, {key} (higher is better)", f"ours: {one}") for one, key in found]
+
+
 def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
-    """Our distances with both spreads, and published ones beside them where there are any."""
+    """Our distances with both spreads, beside them published ones where there are any, and scores."""
     ours = metric_axis(joined_metrics(table), table["num_samples"])
     key = level_key(spec)
     by_level = key is not None and table[key].nunique() > 1
@@ -90,7 +101,9 @@ def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
     if published(spec.rows):
         panels.append(("paper_value", published_axis(spec.rows),
                        f"{published_title(spec.rows)}, one value each"))
-    size = (8.6, 3.6) if by_level else (9.5, 1.5 + 0.34 * len(table))
+    panels += scored(spec, table)
+    more = 3.65 * max(len(panels) - 2, 0)
+    size = (8.6 + more, 3.6) if by_level else (9.5 + more, 1.5 + 0.34 * len(table))
     figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharey=not by_level,
                                 sharex=by_level, squeeze=False)
     for axis, (value, label, title) in zip(axes[0], panels, strict=True):

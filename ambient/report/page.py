@@ -14,6 +14,7 @@ import pandas as pd
 from ambient.provenance import manifest
 from ambient.report import figures
 from ambient.report.captions import (
+    OF_SCORER,
     THEORY,
     distinct,
     label_of,
@@ -56,14 +57,6 @@ NOTES = {
     "protocol": "A strict classifier is trained on the run's own mixture, a leaky one on clean versions "
                 "of corrupted images too, as the paper's.",
 }
-
-
-# Columns by a scorer, those that a table has, and their titles.
-OF_SCORER = (("mean", "mean"), ("std", "spread over captions"), ("overall", "overall"), ("overall_se", "±"),
-             ("single_object", "single"), ("two_object", "two"), ("counting", "counting"),
-             ("colors", "colours"), ("position", "position"), ("color_attr", "two colours"),
-             ("overall_real", "overall, real images"), ("real", "real images"), ("threshold", "threshold"),
-             ("win_rate", "win rate"), ("win_rate_se", "±"))
 
 
 def cell(value: object, decimals: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +30,17 @@ def columns(scorer: str, files: Sequence[Path], first: Sequence[Path]) -> dict[s
     """The columns of one row by a scorer: mean and median score, and the preference to the first row.
 
     `files` and `first` hold one file for each training seed, of this row and of the first one. The first row
-    has no preference. Where samples of a caption have one score together, their standard deviation over
-    captions and seeds is a column, and of how many images a score is; where real images are scored beside
-    them, their mean is. Verdicts on prompts of several tasks have the columns of `of_tasks` instead.
+    has no preference. Of several training seeds `training_std` is the standard deviation of their means.
+    Where samples of a caption have one score together, their standard deviation over captions and seeds is
+    a column, and of how many images a score is; where real images are scored beside them, their mean is.
+    Verdicts on prompts of several tasks have the columns of `of_tasks` instead.
     """
     arrays = [read_arrays(path) for path in files]
     if "task" in arrays[0]:
         return {f"{scorer}_{name}": value for name, value in of_tasks(arrays).items()}
     own, other = (np.stack(scores) for scores in ([one["score"] for one in arrays],
                                                   [read_arrays(path)["score"] for path in first]))
-    found = {"mean": float(own.mean()), "median": float(np.median(own))}
+    found = {"mean": float(own.mean()), "median": float(np.median(own)), **scatter(map(np.mean, own))}
     if "of" in arrays[0]:
         found |= {"std": float(own.std(ddof=1)) if own.size > 1 else np.nan,
                   "of": float(arrays[0]["of"].max())}
@@ -48,6 +49,12 @@ def columns(scorer: str, files: Sequence[Path], first: Sequence[Path]) -> dict[s
     if list(files) != list(first):
         found |= preference(own, other)
     return {f"{scorer}_{name}": value for name, value in found.items()}
+
+
+def scatter(values: Iterable[float]) -> dict[str, float]:
+    """`training_std`, the standard deviation of a number over training seeds; nothing for one seed."""
+    found = list(map(float, values))
+    return {"training_std": float(np.std(found, ddof=1))} if len(found) > 1 else {}
 
 
 def of_tasks(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
@@ -64,6 +71,7 @@ def of_tasks(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
         found |= {name: share.share, f"{name}_se": share.standard_error}
         if name in real:
             found[f"{name}_real"] = real[name].share
+    found |= scatter(by_task(one["score"], one["task"])["overall"].share for one in arrays)
     return found | {"threshold": float(arrays[0]["threshold"].max()),
                     "objects": float(np.mean([one["objects"].mean() for one in arrays]))}
 

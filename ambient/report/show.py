@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ambient.report.captions import joined, uncertainty
+from ambient.report.captions import MAIN, OF_SCORER, joined, uncertainty
 
 COLUMNS = {"id": "id", "dataset": "target", "method": "method", "corruption": "corruption",
            "sigma_px": "blur px", "quality": "quality", "length_px": "motion px",
@@ -43,14 +44,29 @@ def read(path: Path):  # noqa: ANN201, pandas is loaded by those commands only t
     return table
 
 
+def text_of(table, titles: Mapping[str, str]) -> str:  # noqa: ANN001, see `read`
+    """Those columns of a data frame that are in `titles` and hold anything, by their titles."""
+    shown = table[[name for name in titles if name in table and table[name].notna().any()]]
+    return shown.rename(columns=titles).to_string(index=False, na_rep="", float_format="{:.2f}".format)
+
+
+def by_scorers(columns: Iterable[str]) -> dict[str, str]:
+    """Column -> title of the numbers by a table's scorers. Of these higher is better."""
+    known = {name.removesuffix(f"_{key}") for name in columns for key in MAIN
+             if name.endswith(f"_{key}") and name not in COLUMNS}
+    titles = {f"{scorer}_{key}": f"{scorer} {title}" for scorer in sorted(known) for key, title in OF_SCORER}
+    return {name: titles[name] for name in columns if name in titles}
+
+
 def main(arguments: list[str]) -> int:
     """`python -m ambient show TABLE.csv`."""
     parser = argparse.ArgumentParser(prog="python -m ambient show", description=main.__doc__)
     parser.add_argument("table", type=Path)
     path = parser.parse_args(arguments).table
     table = read(path)
-    shown = table[[c for c in COLUMNS if c in table and table[c].notna().any()]].rename(columns=COLUMNS)
-    text = shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="")
+    scored = by_scorers(table.columns)
+    parts = [text_of(table, COLUMNS)] + ([text_of(table, {"method": "method", **scored})] if scored else [])
+    text = "\n\nBy its scorers (higher is better):\n\n".join(parts)
     samples = joined(map(int, table["num_samples"]))
     spread = uncertainty(int(table["num_training_seeds"].max()), int(table["num_seeds"].max()), bars=False)
     metric = joined(table["metric"])

@@ -83,7 +83,8 @@ def other_metric(spec: RowSpec, metric: str, metrics: Sequence[dict]) -> dict:
     if found.pop("metric") != metric:
         raise ValueError(f"run {spec.run}: {metrics[0]['metric']} where {metric} is expected")
     numbers = summarise([m["scores"] for m in metrics])
-    return {metric: numbers["value"], f"{metric}_std": numbers["value_std"],
+    several = {f"{metric}_training_std": numbers["training_std"]} if len(metrics) > 1 else {}
+    return {metric: numbers["value"], f"{metric}_std": numbers["value_std"], **several,
             f"{metric}_best": numbers["value_best"]} | {f"{metric}_{k}": v for k, v in found.items()}
 
 
