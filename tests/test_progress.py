@@ -3,10 +3,13 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ambient.cluster import overview
+from ambient.cluster import overview, rules
+from ambient.cluster.site import Site
+from ambient.cluster.work import Work
 from ambient.jobs import progress
 from ambient.jobs.progress import Progress
 
@@ -50,6 +53,17 @@ def test_the_whole_takes_as_long_for_the_rest_as_for_what_is_done():
     assert overview.summary(jobs, said, 600) == (
         "Overall: 1 of 3 jobs, 20% of the work, about 40 min left; train b seed 0 17%")
     assert "about unknown left" in overview.summary(jobs | {"a.json": (0.1, True)}, {}, 5)
+
+
+@pytest.mark.parametrize(("local", "driver", "minutes"), [
+    (True, False, 2.0), (True, True, 0.01), (False, False, 0.01)])
+def test_a_share_of_the_work_is_of_the_machine_that_does_it(local, driver, minutes, monkeypatch, tmp_path):
+    """12e12 operations at 0.1 Tflop/s of a CPU, or at 20 of a GPU."""
+    monkeypatch.setattr(rules.manifest, "DRIVER", tmp_path if driver else tmp_path / "none")
+    requests = SimpleNamespace(site=Site(gpus=4, nodes=2), work=lambda kind, wildcards: Work(12e12, gpu=True))
+    told = SimpleNamespace(requests=requests, workflow=SimpleNamespace(local_exec=local))
+    job = SimpleNamespace(rule=SimpleNamespace(name="train"), wildcards=None)
+    assert rules.Rules.share(told, job) == pytest.approx(minutes)
 
 
 def test_what_jobs_say_is_read_if_it_is_of_this_run(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from ambient.cluster import site as sites
 from ambient.cluster.adopt import Told
 from ambient.cluster.requests import Requests, scale_of
 from ambient.cluster.work import LITTLE
-from ambient.provenance import source_code
+from ambient.provenance import manifest, source_code
 from ambient.settings.graph import Graph, Node, constraints
 from ambient.specs.stage import option
 from ambient.specs.stages import JOBS, STAGES
@@ -107,10 +108,13 @@ class Rules:
                     tuple(map(Path, outside)))
 
     def share(self, job: Any) -> float:
-        """A job's part of the whole work, as minutes of its estimate."""
+        """A job's part of the whole work, as minutes of its estimate at the place where it runs."""
         kind = kind_of(job)
         work = self.requests.work(kind, job.wildcards) if kind else LITTLE
-        return work.minutes(self.requests.site)
+        site = self.requests.site
+        if self.workflow.local_exec and not manifest.DRIVER.exists():
+            site = dataclasses.replace(site, gpus=0, nodes=1)
+        return work.minutes(site)
 
     def say_how_far_it_is(self) -> None:
         """A line a minute: what is done, what is at work, how long the rest will take."""
