@@ -104,15 +104,25 @@ class Costs:
     def sample_scores(self, run: str, scorer: str) -> Work:
         """The same for the samples of a run's last snapshot."""
         spec, sampling = self.experiments.scorer(scorer), self.experiments.sampling(run)
-        _, channels, resolution = self.data(self.experiments.run(run).study)
-        return self.scoring(spec, sampling.num_samples * len(sampling.seeds), channels, resolution)
+        images, shape = sampling.num_samples * len(sampling.seeds), self.data(self.experiments.run(run).study)
+        work = self.scoring(spec, images, *shape[1:])
+        asked = self.asking(spec.model, *shape[1:]) if spec.MODEL else 0.0
+        seen = self.experiments.detector(spec.detector).flops(*shape[1:]) if spec.ASKS else 0.0
+        return replace(work, flops=work.flops + images * (asked + seen))
+
+    def asking(self, model: str, channels: int, resolution: int) -> float:
+        """Floating-point operations of a model of images and texts for an image and its caption."""
+        spec = self.experiments.text_encoder(model)
+        return 2.0 * (spec.image_multiply_adds(resolution, channels) + spec.multiply_adds())
 
     def judge(self, judge: str, run: str) -> Work:
-        """Two questions a pair."""
+        """Two questions a pair, each of two images and their caption."""
         spec, sampling = self.experiments.named_judge(judge), self.experiments.sampling(run)
         pairs = min(sampling.num_samples * len(sampling.seeds), spec.pairs or math.inf) + spec.checks
         _, channels, resolution = self.data(self.experiments.run(run).study)
-        return Work(cpu_minutes=LITTLE.cpu_minutes + 2 * pairs / spec.RATE / 60, gpu=spec.MODEL,
+        flops = 4 * pairs * self.asking(spec.model, channels, resolution) if spec.MODEL else 0.0
+        return Work(flops=flops, gpu=spec.MODEL,
+                    cpu_minutes=LITTLE.cpu_minutes + 2 * pairs / spec.RATE / 60,
                     memory_mb=BASE_MB + 3 * in_memory_mb(pairs * channels * resolution**2))
 
     def corrupt(self, study: str, corruption: str) -> Work:
@@ -273,7 +283,10 @@ class Costs:
     def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:
         """Features of images, what the detector's kind says that one costs."""
         spec = self.experiments.detector(detector)
-        return Work(flops=images * spec.flops(channels, resolution), gpu=True,
+        each = spec.flops(channels, resolution)
+        if spec.MODEL:
+            each += 2.0 * self.experiments.text_encoder(spec.model).image_multiply_adds(resolution, channels)
+        return Work(flops=images * each, gpu=True,
                     cpu_minutes=LITTLE.cpu_minutes + images / spec.RATE / 60,
                     memory_mb=2 * BASE_MB + images * spec.dimensions * 8 / 1e6)
 

@@ -101,9 +101,13 @@ class TextEncoderSpec(OfKinds):
         """About how many there are in encoding one caption."""
         raise NotImplementedError
 
+    def image_multiply_adds(self, resolution: int, channels: int) -> float:
+        """The same of the features of one image, where it sees images."""
+        return 0.0
+
     def training_multiply_adds(self, resolution: int, channels: int) -> float:
         """The same of a forward pass of one captioned image, where it learns."""
-        return 0.0
+        return self.image_multiply_adds(resolution, channels) + self.multiply_adds()
 
 
 @dataclass(frozen=True)

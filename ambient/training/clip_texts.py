@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -33,13 +33,16 @@ class ClipTexts(nn.Module):
 
         Raises `ValueError` naming the first tensor of the tower that is missing or misshapen.
         """
-        tensors = read_tensors(checkpoint)
+        self.take(read_tensors(checkpoint))
+        self.merges.copy_(torch.frombuffer(bytearray(merges), dtype=torch.uint8))
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """The tower's tensors of all that a checkpoint holds."""
         if any(name.startswith(PREFIX) for name in tensors):
             tensors = {name.removeprefix(PREFIX): one for name, one in tensors.items() if
                        name.startswith(PREFIX)}
         own = self.tower.state_dict()
         load_strictly(self.tower, {name: one for name, one in tensors.items() if name in own})
-        self.merges.copy_(torch.frombuffer(bytearray(merges), dtype=torch.uint8))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -54,11 +57,6 @@ class ClipTexts(nn.Module):
         """The states (N, T, D) of texts, after the final norm, at all positions."""
         with autocast(self.precision, self.merges.device):
             return self.tower.states(self.tokens(texts)).float()
-
-    def features(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (N, F), whose product with an image's is the CLIP score."""
-        with autocast(self.precision, self.merges.device):
-            return self.tower.features(self.tokens(texts)).float()
 
     def about(self) -> dict:
         """What `build` needs beside the settings."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ambient.data.clip_pixels import MEAN, STD
 from ambient.specs import DatasetSpec, ScorerSpec
 from ambient.specs.strict import require, require_distinct
 from ambient.storage.files import naming, sha256
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 OPENAI_SHA256 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 ADVICE = ("fetch OpenAI's RN50.pt, or a safetensors file of its tensors by the same names, and give its "
           "local path as scorers.<name>.path in config/local.yaml")
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of pixels in [0, 1]
 START, END, LENGTH = 49406, 49407, 77  # tokens around a prompt, and how many there are with zeros after them
 PROMPTS = ((886, 1125, 269), (2103, 1125, 269))  # "Good photo." and "Bad photo."
 SMALLEST = 224  # pixels: what is smaller is enlarged to it, bilinearly
@@ -37,7 +37,7 @@ class Spec(ScorerSpec):
     GIVEN: ClassVar[str] = "the weights of CLIP's RN50"
     PACKAGES: ClassVar[tuple[str, ...]] = ("piq",)
     ADVICE: ClassVar[str] = ADVICE
-    FLOPS: ClassVar[float] = 4.2e12  # of 512 x 512 pixels, with patches of all five sides
+    FLOPS: ClassVar[float] = 2.4e5  # of a pixel that the network sees
     RATE: ClassVar[float] = 200.0
     SHARD: ClassVar[int] = 64
 
@@ -55,6 +55,11 @@ class Spec(ScorerSpec):
 
     def patch_sides(self) -> tuple[int, ...]:
         return self.patches
+
+    def flops(self, images: int, channels: int, resolution: int) -> float:
+        """Of the whole image, and of all patches of each side, those that are small enlarged."""
+        sides = {resolution, *self.patches}
+        return images * self.FLOPS * sum((resolution / side * max(side, SMALLEST))**2 for side in sides)
 
 
 def scorer(spec: Spec, given: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -61,12 +61,11 @@ class Spec(TextEncoderSpec):
         """Of a caption: the text tower's matrices."""
         return 12 * self.layers * self.tokens * self.channels**2
 
-    def training_multiply_adds(self, resolution: int, channels: int) -> float:
-        """Of a pair: the image tower's convolutions, too."""
+    def image_multiply_adds(self, resolution: int, channels: int) -> float:
+        """Of the image tower's convolutions."""
         c, h = self.image_channels, resolution
-        image = 9 * (channels * c * h**2 + 2 * c**2 * (h // 2)**2 + 8 * c**2 * (h // 4)**2
-                     + 16 * c**2 * (h // 8)**2)
-        return image + self.multiply_adds()
+        return 9 * (channels * c * h**2 + 2 * c**2 * (h // 2)**2 + 8 * c**2 * (h // 4)**2
+                    + 16 * c**2 * (h // 8)**2)
 
 
 def make(spec: Spec, record, *, data: Dataset, weights: Path | None, state: State) -> ImageTextModel:
