@@ -259,6 +259,16 @@ def test_prompts_keep_their_order(tmp_path):
         row["prompt"] for row in rows]
     (tmp_path / "c.csv").write_text('id,caption\n1,"a dog,\non grass"\n')
     assert prepared(spec, tmp_path / "c.csv", tmp_path)[0].captions.of_images() == ["a dog, on grass"]
+    (tmp_path / "t.tsv").write_text('Prompt\tCategory\n"a" dog, red\tColors\nfive  cats\tFood & Drinks\n'
+                                    '"two\tColors\n')
+    data, record = prepared(spec, tmp_path / "t.tsv", tmp_path)
+    assert data.captions.of_images() == ['"a" dog, red', "five cats", '"two']
+    assert data.file_names == ["Colors/1", "Food & Drinks/2", "Colors/3"]
+    assert data.labels.tolist() == [0, 1, 0]
+    assert record.facts["class_names"] == {"0": "Colors", "1": "Food & Drinks"}
+    (tmp_path / "c.csv").write_text("prompts,category\na,Text\nb,\n")
+    with pytest.raises(ValueError, match="c.csv, line 3: got '', allowed: a category on every line"):
+        prepared(spec, tmp_path / "c.csv", tmp_path)
     (tmp_path / "p.txt").write_text("b\n\na\n")
     with pytest.raises(ValueError, match="p.txt, line 2: got '', allowed: a caption"):
         prepared(spec, tmp_path / "p.txt", tmp_path)

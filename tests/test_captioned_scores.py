@@ -83,7 +83,9 @@ class Known:
     def __init__(self, planned):
         self.of = {image.tobytes(): scene for image, scene in zip(IMAGES, planned, strict=True)}
 
-    def __call__(self, images):
+    names = shapes.SHAPES
+
+    def __call__(self, images, asked=()):
         return [seen(scene, 0.7, [(shapes.SHAPES[scene.shapes[0].kind], 0.35)])
                 for scene in (self.of[image.tobytes()] for image in images)]
 
@@ -99,11 +101,17 @@ def real(tmp_path):
 def test_the_threshold_is_chosen_on_real_images(real):
     """False detections of score 0.35 spoil counting alone; true ones have 0.7."""
     found = geneval.Verdicts(Known(PLANNED), real)
-    assert found.threshold == 0.65
+    assert found.rules.score == found.rules.score_counting == 0.65
     assert found.real["score"].tolist() == [1.0] * 30
     counting = [k for k, scene in enumerate(PLANNED) if scene.asked["tag"] == "counting"]
-    low = geneval.right(found.asked([scene.caption for scene in PLANNED]), Known(PLANNED)(IMAGES), 0.3)
+    asked, objects = found.asked([scene.caption for scene in PLANNED]), Known(PLANNED)(IMAGES)
+    low = geneval.right(asked, objects, geneval.one_threshold(0.3))
     assert np.flatnonzero(~low).tolist() == counting
+    published = geneval.Verdicts(Known(PLANNED), None)
+    wrong = published(IMAGES, [scene.caption for scene in PLANNED])
+    assert published.real == {} and np.flatnonzero(wrong["score"] == 0).tolist() == counting  # 0.9 there
+    above = wrong["threshold"]
+    assert set(above[counting]) == {0.9} and set(np.delete(above, counting)) == {0.3}
 
 
 def test_verdicts_are_those_on_the_captions_that_samples_have(real):
@@ -173,14 +181,14 @@ def test_columns_of_verdicts_are_shares_of_tasks(tmp_path):
     for seed, score in enumerate(([1.0, 1, 0, 0, 0], [1.0, 0, 1, 1, 0])):
         write_arrays(tmp_path / f"{seed}.safetensors", real | {
             "score": np.array([score]), "task": np.array([[0, 0, 2, 2, 2]]),
-            "objects": np.full((1, 5), seed + 1), "threshold": np.full((1, 5), 0.4)})
+            "objects": np.full((1, 5), seed + 1), "threshold": np.array([[0.3, 0.3, 0.9, 0.9, 0.9]])})
     files = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
     found = columns("g", files, files[:1])
     assert found["g_single_object"] == 0.75 and found["g_counting"] == pytest.approx(2 / 6)
     assert found["g_overall"] == pytest.approx((0.75 + 1 / 3) / 2)
     assert found["g_single_object_se"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4))
     assert [found[f"g_{name}_real"] for name in ("single_object", "counting", "overall")] == [1.0, 0.0, 0.5]
-    assert (found["g_threshold"], found["g_objects"]) == (0.4, 1.5)
+    assert (found["g_threshold"], found["g_threshold_counting"], found["g_objects"]) == (0.3, 0.9, 1.5)
     overall = [(1 + 0) / 2, (0.5 + 2 / 3) / 2]  # of the two training seeds, each by itself
     assert found["g_training_std"] == pytest.approx(np.std(overall, ddof=1))
 

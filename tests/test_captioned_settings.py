@@ -22,7 +22,7 @@ from ambient.settings.captioned import check_captioned
 from ambient.settings.compatible import check_model
 from ambient.settings.graph import Graph
 from ambient.specs import FigureSpec
-from ambient.specs.strict import SpecError
+from ambient.specs.strict import SpecError, build, plain
 from ambient.storage.files import write_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -246,6 +246,7 @@ def test_preferences_are_bars_of_all_training_seeds(tmp_path):
         than="b",
         labels=("Ambient-o", "All data"),
         judged_by="alignment",
+        lists=(),
     )
     figure = figures.KINDS["preferences"].draw(spec, [tmp_path / "0.json", tmp_path / "1.json"])
     (axis,) = figure.axes
@@ -256,6 +257,29 @@ def test_preferences_are_bars_of_all_training_seeds(tmp_path):
         "single object\n8 pairs, 0 ties",
     ]
     assert "Of 10 pairs of real images it prefers the right one in 80.0%" in figure._supxlabel.get_text()
+    plt.close("all")
+
+
+def test_preferences_on_several_lists_stand_below_each_other(tmp_path):
+    """Two lists of one seed each: 3 of 4 and 1 of 2 pairs, with the published share of a category."""
+    for name, group, verdicts in (("a", "Colors", "rrrt"), ("b", "Animals", "rt")):
+        sides = {"r": "run", "t": "than"}
+        pairs = [{"caption": "", "group": group, "verdict": sides[one]} for one in verdicts]
+        (tmp_path / name).write_text(json.dumps({"pairs": pairs, "checks": [], "agreement": None}))
+    own = {"judge": "eye", "than": "b", "labels": ("Ambient-o", "All data"), "judged_by": "endpoint"}
+    pair = {"run": "c", "than": "d"}
+    values = {"kind": "preferences", **COMMON, **own, "lists": ("DrawBench", "PartiPrompts"), "also": [pair]}
+    spec = build(FigureSpec, plain(values | {"paper": {"Colors": 72}}), "f")
+    figure = figures.KINDS["preferences"].draw(spec, [tmp_path / "a", tmp_path / "b"])
+    (axis,) = figure.axes
+    assert [text.get_text().partition("\n")[0] for text in axis.get_yticklabels()] == [
+        "DrawBench, all prompts", "Colors", "PartiPrompts, all prompts", "Animals"]
+    assert [bar.get_width() for bar in axis.patches][:4] == [75.0, 75.0, 50.0, 50.0]
+    marks = next(one for one in axis.collections if one.get_label() == "the paper's").get_offsets()
+    assert marks.compressed().tolist()[:1] == [72.0]
+    assert "It was not checked" in figure._supxlabel.get_text()
+    with pytest.raises(SpecError, match=re.escape("paper.Text: got 101.0, allowed: [0, 100]")):
+        build(FigureSpec, plain(values | {"paper": {"Text": 101}}), "f")
     plt.close("all")
 
 

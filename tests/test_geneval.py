@@ -1,11 +1,15 @@
 """GenEval's verdicts and the Vendi score: vectors of the reference, and closed forms."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 from t2i_vectors import needs_reference, read
 
+from ambient.data import sources
+from ambient.data.coco import NAMES
+from ambient.data.prompt_forms import BEFORE, understood, words
 from ambient.evaluation.geneval import (
     TASKS,
     Clause,
@@ -21,6 +25,7 @@ from ambient.evaluation.geneval import (
     relations,
 )
 from ambient.evaluation.vendi import vendi
+from ambient.specs import DatasetSpec
 
 LEFT, RIGHT, FAR_RIGHT = (0.0, 10.0, 10.0, 20.0), (40.0, 10.0, 50.0, 20.0), (80.0, 10.0, 90.0, 20.0)
 
@@ -129,6 +134,24 @@ def test_the_score_is_the_mean_of_the_tasks():
     for nothing in ({}, {"counting": []}):
         with pytest.raises(ValueError, match="right: got a task without images"):
             geneval_score(nothing)
+
+
+def test_the_published_prompts_are_drawn_anew():
+    """553, as many of each task, number and relation as are published, in the published order."""
+    spec = DatasetSpec("geneval", 512, 3, num_images=553)
+    found = sources.KINDS["geneval"].draw(spec)
+    captions = found.captions.of_images()
+    asked = [understood(caption, NAMES) for caption in captions]
+    assert Counter(one["tag"] for one in asked) == dict(zip(TASKS, (80, 99, 80, 94, 100, 100), strict=True))
+    assert Counter(one["include"][0]["count"] for one in asked if one["tag"] == "counting") == {
+        2: 26, 3: 28, 4: 26}
+    assert Counter(one["include"][1]["position"][0] for one in asked if one["tag"] == "position") == {
+        "left of": 19, "right of": 27, "above": 26, "below": 28}
+    assert captions[0] == "a photo of a bench" and captions[80] == "a photo of a bench and a sports ball"
+    drawn = {BEFORE + words(one): one for one in sources.KINDS["geneval"].drawn(spec)}
+    assert [drawn[caption] for caption in captions] == asked  # what is asked for follows from the words
+    with pytest.raises(ValueError, match="num_images: got 552, allowed: 553, the prompts of seed 43"):
+        sources.KINDS["geneval"].draw(DatasetSpec("geneval", 512, 3, num_images=552))
 
 
 # --- Vendi --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ambient.data.datasets import Dataset, write
+from ambient.data.datasets import Dataset, joined, write
 from ambient.data.texts import Texts
 from ambient.evaluation import judges
 from ambient.evaluation.judges import FIRST, NONE, SECOND, Answer, endpoint
@@ -267,8 +267,21 @@ def test_the_stage_keeps_every_answer_by_caption_and_latent(pairs, monkeypatch):
     assert found["agreement"] == facts["agreement"] == 0.5 and len(asked) == 28
     again, _ = run_judge(pairs, spec)
     assert again == found and len(asked) == 28
+    assert "group" not in found["pairs"][0]
     few, _ = run_judge(pairs, JudgeSpec("alignment", model="m", each=3, pairs=2))
     assert len(few["pairs"]) == 2 and few["agreement"] is None
+
+
+def test_pairs_know_the_category_of_their_caption(pairs, monkeypatch):
+    """As a list of prompts names it; bars are of categories then, in the order of the alphabet."""
+    monkeypatch.setattr(judges.KINDS["alignment"], "judge", lambda spec, given: brighter)
+    captions = Texts.of(["a star", "two hearts"])
+    write(pairs / "real", Dataset(None, np.zeros(2, int), np.arange(2), captions=captions,
+                                  names=joined(["Text/1", "Colors/2"])))
+    found, _ = run_judge(pairs, JudgeSpec("alignment", model="m", each=3))
+    assert [one["group"] for one in found["pairs"]] == (["Text"] * 3 + ["Colors"] * 3) * 2
+    table = bars(found["pairs"])
+    assert table["prompts"].tolist() == [ALL, "Colors", "Text"] and table["share"].tolist() == [0.5] * 3
 
 
 def test_samples_that_are_no_pairs_are_refused(pairs, monkeypatch):

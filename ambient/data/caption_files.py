@@ -6,6 +6,8 @@ the images as `metadata.jsonl` or `metadata.csv`; its names then begin at its ow
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,8 @@ from ambient.data.raw import Raw
 from ambient.data.selection import KEYS, Files, parsed_table, text_of
 
 TEXTS = ("text", "caption", "prompt")  # titles of the column of captions
+PROMPTS = (*TEXTS, "prompts")  # of a list of captions alone
+CATEGORIES = ("category", "categories")  # of what kind such a caption is
 TABLES = ("metadata.jsonl", "metadata.csv")
 ALLOWED = f"a text file NAME.txt beside each image, or {' or '.join(TABLES)} among them"
 
@@ -80,27 +84,52 @@ def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
         yield where, row[name], row[caption]
 
 
-def texts_of(path: Path) -> list[str]:
+@dataclass(frozen=True)
+class Listed:
+    """A caption of a file that names no images, the category that the file gives it, and where it stands."""
+
+    text: str
+    category: str | None
+    where: str
+
+
+def prompts_of(path: Path) -> list[Listed]:
     """The captions of a file that names no images, in its order: one a line, or one a row of a table.
 
-    Raises `ValueError` naming the line of one that is empty, and a file that has none.
+    A table may have a column of categories. Raises `ValueError` naming the line of a caption that is empty or
+    has no category where others have one, and a file that has no captions.
     """
-    text, found = text_of(path), []
-    if path.suffix.lower() not in (".csv", ".jsonl"):
-        found = [(f"{path}, line {number}", line) for number, line in enumerate(text.splitlines(), 1)]
-    elif path.suffix.lower() == ".csv":
-        rows = parsed_table(text)
-        title = title_of(str(path), rows.fieldnames or [], TEXTS, "captions")
-        found = [(f"{path}, line {rows.line_num}", row[title] or "") for row in rows]
+    text, end = text_of(path), path.suffix.lower()
+    if end in (".csv", ".tsv"):
+        rows = unquoted_table(text) if end == ".tsv" else parsed_table(text)
+        titles = rows.fieldnames or []
+        title, group = title_of(str(path), titles, PROMPTS, "captions"), category_of(titles)
+        found = [Listed(row[title] or "", group and (row[group] or ""), f"{path}, line {rows.line_num}")
+                 for row in rows]
+    elif end == ".jsonl":
+        found = [Listed(row[title_of(where, list(row), PROMPTS, "captions")], row.get(category_of(list(row))),
+                        where) for where, row in objects(text, str(path))]
     else:
-        for where, row in objects(text, str(path)):
-            found.append((where, row[title_of(where, list(row), TEXTS, "captions")]))
-    for where, caption in found:
-        if not isinstance(caption, str) or not caption.strip():
-            raise ValueError(f"{where}: got {caption!r:.40}, allowed: a caption on every line")
+        found = [Listed(line, None, f"{path}, line {number}")
+                 for number, line in enumerate(text.splitlines(), 1)]
     if not found:
         raise ValueError(f"{path}: no captions in it")
-    return [caption for _, caption in found]
+    grouped = any(one.category is not None for one in found)
+    for one in found:
+        for what, value in (("caption", one.text), *([("category", one.category)] if grouped else [])):
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"{one.where}: got {value!r:.40}, allowed: a {what} on every line")
+    return found
+
+
+def category_of(titles: Sequence[str]) -> str | None:
+    """The title of a table's column of categories; None where it has none."""
+    return next((title for title in titles if title.lower() in CATEGORIES), None)
+
+
+def unquoted_table(text: str) -> csv.DictReader:
+    """The rows of a table whose columns are parted by tabs, in which a quotation mark is one."""
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def objects(text: str, path: str) -> Iterator[tuple[str, dict]]:

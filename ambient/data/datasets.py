@@ -25,7 +25,7 @@ class Dataset:
     where there is none. ids: int64 (N,), rising. corrupted: uint8 (N,), 1 or 0, or None for a dataset that is
     no mixture. Photographs have the names of their files too, one a line (uint8, UTF-8), and scores, float64
     (N,), where a rule that gives scores chose them. captions: of images that have some. Captions without any
-    images are a list of prompts.
+    images are a list of prompts, whose names begin with their category, as with a folder.
     """
 
     images: Array | None

@@ -1,14 +1,18 @@
-"""What a scorer of images with captions is: it is asked for both, and says what real images score."""
+"""What a scorer of images with captions is: it is asked for both, and says what real images score.
+
+Also what sees objects in images, for a scorer that judges by them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from ambient.data.datasets import Dataset, read
+from ambient.evaluation.geneval import Detection, Prompt
 
 REAL = "real_"  # before the name of an array that is of real images
 
@@ -23,6 +27,17 @@ class CaptionScorer(Protocol):
 
     def remarks(self, found: dict[str, np.ndarray]) -> list[str]:
         """What a reader should know of all the arrays, a sentence each."""
+
+Seen = Mapping[str, list[Detection]]  # the detections of an image by class
+
+
+class Objects(Protocol):
+    """What sees the objects in images."""
+
+    names: Sequence[str]  # of the classes of objects
+
+    def __call__(self, images: np.ndarray, asked: Sequence[Prompt]) -> list[Seen]:
+        """What uint8 images (N, C, H, H) show. Prompts say what is asked of each, so what need be told."""
 
 
 def captioned(path: Path) -> tuple[Dataset, list[str]]:

@@ -5,7 +5,7 @@ A part's box is exact, so positions and numbers are; what is told of it is its c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,14 +15,13 @@ from scipy import ndimage
 
 from ambient.data.shapes import COLOURS, GREY, SHAPES
 from ambient.evaluation import small_nets
-from ambient.evaluation.geneval import Detection
+from ambient.evaluation.captioned import Seen
+from ambient.evaluation.geneval import Detection, Prompt
 
 APART = 40  # of 255, in some channel: a pixel that differs so much from grey belongs to a shape
 SMALLEST = 0.012  # of an image's pixels: smaller parts are specks
 SHADE = 0.9  # of the palette, about as dark as shapes are drawn at the mean
 EVERYWHERE = np.ones((3, 3), int)  # pixels that touch at a corner belong together
-
-Seen = Mapping[str, list[Detection]]
 
 
 class Part(NamedTuple):
@@ -68,6 +67,8 @@ def colour_of(image: np.ndarray, part: Part) -> str:
 class SceneObjects:
     """What is seen in scenes by the class classifiers of a detector that has learnt shapes alone."""
 
+    names = SHAPES
+
     def __init__(self, weights: Path, side: int) -> None:
         """Raises `ValueError` for a detector of other classes."""
         self.network, self.side = small_nets.load(weights), side
@@ -75,8 +76,8 @@ class SceneObjects:
             raise ValueError(f"{weights}: tells {self.network.shape[-1]} classes, allowed: the {len(SHAPES)} "
                              "shapes of scenes")
 
-    def __call__(self, images: np.ndarray) -> list[Seen]:
-        """The detections of each image by class: the likeliest class of each part, with its probability."""
+    def __call__(self, images: np.ndarray, asked: Sequence[Prompt] = ()) -> list[Seen]:
+        """The likeliest class of each part of an image, with its probability, whatever is asked."""
         shown = [(row, part) for row, image in enumerate(images) for part in parts(image)]
         seen: list[dict[str, list[Detection]]] = [{} for _ in images]
         if not shown:

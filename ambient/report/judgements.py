@@ -1,4 +1,4 @@
-"""How often a judge prefers the samples of one run to those of another, by the form of the prompt."""
+"""How often a judge prefers the samples of one run to those of another, by the category of the prompt."""
 
 from __future__ import annotations
 
@@ -13,28 +13,35 @@ from ambient.report.drawing import wilson
 ALL = "all prompts"
 
 
-def category(caption: str) -> str | None:
-    """The form of a caption of scenes, as GenEval calls it; None for any other one."""
+def category(record: dict) -> str | None:
+    """What a list of prompts says of a caption, or its form where it is of scenes, as GenEval calls it.
+
+    None for any other one.
+    """
+    if "group" in record:
+        return record["group"]
     try:
-        return understood(caption, SHAPES)["tag"]
+        return understood(record["caption"], SHAPES)["tag"]
     except ValueError:
         return None
 
 
 def bars(records: Sequence[dict]) -> pd.DataFrame:
-    """A row for all pairs and for each form of their captions: `pairs`, `wins`, `ties`, `losses`, the share
-    p = (wins + ties / 2) / pairs of the run that is judged, and its 95 % interval `low` to `high` (Wilson).
+    """A row for all pairs and for each category of their captions: `pairs`, `wins`, `ties`, `losses`, the
+    share p = (wins + ties / 2) / pairs of the run that is judged, and its 95 % interval `low` to `high`
+    (Wilson).
 
     Ties are split in half, as the paper's bars have them. Verdicts of pairs with one caption are alike, so
     that the true interval is wider. Raises `ValueError` for no records.
     """
     if not records:
         raise ValueError("no pairs were judged")
-    forms = [category(record["caption"]) for record in records]
+    groups = [category(record) for record in records]
     verdicts = pd.Series([record["verdict"] for record in records])
+    others = sorted({group for group in groups if group not in (None, *TASKS)})
     rows = []
-    for name in [ALL, *(task for task in TASKS if task in forms)]:
-        own = verdicts[[name in (ALL, form) for form in forms]]
+    for name in [ALL, *(task for task in TASKS if task in groups), *others]:
+        own = verdicts[[name in (ALL, group) for group in groups]]
         wins, losses = int((own == "run").sum()), int((own == "than").sum())
         ties = len(own) - wins - losses
         share = (wins + ties / 2) / len(own)

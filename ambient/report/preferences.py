@@ -60,20 +60,26 @@ def scatter(values: Iterable[float]) -> dict[str, float]:
 def of_tasks(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """The columns of GenEval's verdicts: the share of right images of each task and the mean of the tasks.
 
-    Each has its standard error, `_se`, and what real images reach by the same detector, `_real`: where that
-    is far from 1 a task says little. `threshold`: from which score on detections count; `objects`: how many
-    of them an image has.
+    Each has its standard error, `_se`, and what real images reach by the same detector, `_real`, where some
+    were judged: where that is far from 1 a task says little. `threshold`: from which score on detections
+    count, `threshold_counting`: where objects are counted; `objects`: how many of them an image has.
     """
-    score, task = (np.concatenate([one[key].ravel() for one in arrays]) for key in ("score", "task"))
-    own, real = by_task(score, task), by_task(arrays[0]["real_score"], arrays[0]["real_task"])
+    score, task, threshold = (np.concatenate([one[key].ravel() for one in arrays])
+                              for key in ("score", "task", "threshold"))
+    own, real = by_task(score, task), {}
+    if "real_score" in arrays[0]:
+        real = by_task(arrays[0]["real_score"], arrays[0]["real_task"])
     found: dict[str, float] = {}
     for name, share in own.items():
         found |= {name: share.share, f"{name}_se": share.standard_error}
         if name in real:
             found[f"{name}_real"] = real[name].share
     found |= scatter(by_task(one["score"], one["task"])["overall"].share for one in arrays)
-    return found | {"threshold": float(arrays[0]["threshold"].max()),
-                    "objects": float(np.mean([one["objects"].mean() for one in arrays]))}
+    counting = task == TASKS.index("counting")
+    for name, chosen in (("threshold", ~counting), ("threshold_counting", counting)):
+        if chosen.any():
+            found[name] = float(threshold[chosen].max())
+    return found | {"objects": float(np.mean([one["objects"].mean() for one in arrays]))}
 
 
 def by_task(score: np.ndarray, task: np.ndarray) -> dict[str, Share]:

@@ -29,9 +29,21 @@ def check_judge(found: Experiments, run: Run, scorer: str, where: str, own: bool
     require(own or scorer not in told, where, scorer, f"one that has not told the good images of {run.name}: "
             "it would judge itself (own_judge: true lets it)")
     if spec.ASKS:
-        found.entry("detectors", spec.detector, f"scorers.{scorer}.detector")
-        require(spec.ANY_DETECTOR or found.detector(spec.detector).kind == "classifier",
-                f"scorers.{scorer}.detector", spec.detector, "one of kind classifier")
+        check_asked_detector(found, scorer)
+
+
+def check_asked_detector(found: Experiments, scorer: str) -> None:
+    """A detector gives what a scorer asks of it, and the scorer has the settings that this needs."""
+    spec, where = found.scorer(scorer), f"scorers.{scorer}"
+    found.entry("detectors", spec.detector, f"{where}.detector")
+    asked = found.detector(spec.detector)
+    require(spec.ASKED_FOR in asked.GIVES, f"{where}.detector", spec.detector,
+            f"one that gives {spec.ASKED_FOR}, which kind {asked.kind} does not")
+    if spec.ASKED_FOR == "objects":
+        for key in ("window", "model"):
+            needed = key in asked.OBJECTS_BY
+            require((getattr(spec, key) is not None) == needed, f"{where}.{key}", getattr(spec, key),
+                    f"{'a value' if needed else 'null'} for a detector of kind {asked.kind}")
 
 
 def check_captioned(found: Experiments, run: Run, scorer: str, where: str) -> None:

@@ -67,6 +67,8 @@ def check_study(found: Experiments, study: str) -> None:
     name = found.study(study).dataset
     check_dataset(name, found.dataset(name))
     for detector in found.detectors(study):
+        require("features" in found.detector(detector).GIVES, f"studies.{study}.detector", detector,
+                f"one that gives features: one of kind {found.detector(detector).kind} measures no distance")
         if found.detector(detector).LEARNS:
             check_detector(found, study, detector)
         if found.detector(detector).MODEL:

@@ -68,7 +68,8 @@ class DatasetSpec(OfKinds):
     HAS_IMAGES: ClassVar[bool] = True  # false for a list of captions alone
 
     #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`;
-    #: with captions: `webdataset`, `parquet`, `mds`, `prompts`, `photos`, `scenes`
+    #: with captions: `webdataset`, `parquet`, `mds`, `photos`, `scenes`; captions alone: `prompts`,
+    #: `written`, `geneval`
     source: str
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)

@@ -161,6 +161,9 @@ class DetectorSpec(OfKinds):
     LEARNS: ClassVar[bool] = False  # from images of the workflow; else its weights come from outside
     NEEDS_CLASSES: ClassVar[bool] = False  # of the images that it learns from, two or more
     MODEL: ClassVar[bool] = False  # the image tower of a model of images and texts, named by `model`
+    # What it gives of an image: `features` for distances, `classes` with their probabilities, `objects`.
+    GIVES: ClassVar[tuple[str, ...]] = ("features",)
+    OBJECTS_BY: ClassVar[tuple[str, ...]] = ()  # settings of a scorer that are needed where it gives objects
     FULL_RANK: ClassVar[bool] = False  # a distance takes more samples than there are features
     FLOPS: ClassVar[float] = 1e8  # of an image's features, where no network of the workflow gives them
     RATE: ClassVar[float] = math.inf  # images/s that one process prepares for it
@@ -170,7 +173,7 @@ class DetectorSpec(OfKinds):
     OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
 
     kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `dinov2`, `classifier`, `selfnet`,
-    #: `contrastive`
+    #: `contrastive`, `mask2former`
     weights: str | None = None  #: a local file; None: inception: clean-fid's download
     sha256: str | None = None  #: of that file; None: inception: the only one allowed, dinov2: any
     features: int = 2048  #: numbers for each image; where it learns: of each member

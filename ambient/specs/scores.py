@@ -21,9 +21,10 @@ class ScorerSpec(OfKinds):
     PER_IMAGE: ClassVar[bool] = True  # a score follows from its image alone, so that samples have one, too
     CAPTIONED: ClassVar[bool] = False  # or from its image and its caption: then samples alone have one
     GROUPED: ClassVar[bool] = False  # the samples of a caption have one score together
-    ANY_DETECTOR: ClassVar[bool] = False  # the detector that it asks need be no classifier
     MODEL: ClassVar[bool] = False  # asks a model of images and texts, by `model`
     ASKS: ClassVar[bool] = False  # a detector of the workflow, by `detector`
+    # What that detector gives of an image (`DetectorSpec.GIVES`).
+    ASKED_FOR: ClassVar[Literal["features", "classes", "objects"]] = "classes"
     GIVEN: ClassVar[str | None] = None  # what `path` is, of a kind that reads a file from outside
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str] = "set scorers.<name>.path to a local file"  # how the file is had

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient.data.datasets import read
+from ambient.data.datasets import Dataset, read
 from ambient.data.texts import of_samples
 from ambient.evaluation import judges
 from ambient.evaluation.captioned import captioned
@@ -42,7 +42,8 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
     if ours.shape != theirs.shape:
         raise ValueError(f"{samples} and {than}: samples of the shapes {ours.shape} and {theirs.shape} are "
                          "no pairs")
-    pairs = pairs_of(spec, ours, theirs, of_samples(read(captions).captions, spec.each, ours.shape[1]))
+    asked = read(captions)
+    pairs = pairs_of(spec, ours, theirs, of_samples(asked.captions, spec.each, ours.shape[1]))
     checks = checks_of(spec, real) if real else []
     every = checks + pairs
     parts = [every[first:first + spec.SHARD] for first in range(0, len(every), spec.SHARD)]
@@ -56,12 +57,21 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
     if found is None:
         return
     records = [one for part in found for one in json.loads(part["records"].tobytes())]
+    tell_groups(spec, asked, records[len(checks):])
     right = agreement(records[:len(checks)]) if checks else None
     if right is not None:
         say(f"judge: prefers the right one of two real images in {right:.1%} of {len(checks)} pairs")
     patiently(write_json, out, {"judge": spec.kind, "agreement": right, "checks": records[:len(checks)],
                                 "pairs": records[len(checks):]})
     record.facts |= {"pairs": len(pairs), "checks": len(checks), "agreement": right}
+
+
+def tell_groups(spec: JudgeSpec, asked: Dataset, records: list[dict]) -> None:
+    """Note of each pair of samples to which category its caption belongs, where the list of captions says."""
+    groups = [name.rpartition("/")[0] for name in asked.file_names]
+    for record in records if any(groups) else ():
+        _, _, number = record["key"]
+        record["group"] = groups[number // spec.each % len(groups)]
 
 
 Pair = tuple[tuple[str, int, int], str, np.ndarray, np.ndarray]

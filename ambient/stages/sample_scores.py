@@ -31,7 +31,8 @@ def main(spec: ScorerSpec, record, *, samples: Path, detector: Path | None, give
     images = max(open_arrays(samples).items(), key=lambda item: int(item[0]))[1]
     flat, kind = merged(images), scorers.KINDS[spec.kind]
     file = noted(spec, given, detector, record, model)
-    scorer = kind.scorer(spec, file, real) if spec.CAPTIONED else kind.scorer(spec, file)
+    beside = {"model": model} if spec.ASKS and spec.MODEL else {}
+    scorer = kind.scorer(spec, file, real, **beside) if spec.CAPTIONED else kind.scorer(spec, file)
     score = with_captions(spec, scorer, flat, captions, images.shape[:2]) if spec.CAPTIONED else (
         lambda part: {"score": scorer(flat[part])["score"]})
     found = in_shards(spec, "score", len(flat), score, state)

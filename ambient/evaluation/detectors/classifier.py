@@ -18,7 +18,9 @@ from ambient.specs.strict import require
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ambient.evaluation.scene_objects import SceneObjects
     from ambient.jobs.state import State
+    from ambient.specs import ScorerSpec
 
 CHECKED = 10  # one image in so many is kept out of training, to report the accuracy
 
@@ -29,6 +31,8 @@ class Spec(DetectorSpec):
 
     LEARNS: ClassVar[bool] = True
     NEEDS_CLASSES: ClassVar[bool] = True
+    GIVES: ClassVar[tuple[str, ...]] = ("features", "classes", "objects")
+    OBJECTS_BY: ClassVar[tuple[str, ...]] = ("window",)
     VIEWS: ClassVar[int] = 1  # of each image in a step of the training
 
     def __post_init__(self) -> None:
@@ -88,3 +92,10 @@ def features(spec: Spec, path: Path) -> Callable[[np.ndarray], Tensor]:
     from ambient.evaluation import small_nets
 
     return small_nets.features(path)
+
+
+def objects(asking: ScorerSpec, path: Path, model: None) -> SceneObjects:
+    """What sees the shapes of scenes for a scorer."""
+    from ambient.evaluation.scene_objects import SceneObjects
+
+    return SceneObjects(path, asking.window)

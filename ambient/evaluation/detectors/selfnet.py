@@ -42,6 +42,8 @@ class Spec(classifier.Spec):
     """`members` networks side by side; `features` and `channels` are each one's. The metric: `fd-<name>`."""
 
     NEEDS_CLASSES: ClassVar[bool] = False
+    GIVES: ClassVar[tuple[str, ...]] = ("features",)
+    OBJECTS_BY: ClassVar[tuple[str, ...]] = ()
     VIEWS: ClassVar[int] = 2
 
     def seen(self, channels: int, resolution: int) -> tuple[int, int]:

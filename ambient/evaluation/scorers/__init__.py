@@ -6,8 +6,9 @@ A file has
 - where `Spec.PER_IMAGE` is true, `scorer(spec, given)`: a function from uint8 images (N, C, H, W) to arrays
   of N rows: `score`, and for sides of patches `patches/<side>` (N, rows, columns);
 - where `Spec.CAPTIONED` is true, `scorer(spec, given, real)`: an
-`ambient.evaluation.captioned.CaptionScorer`, which is asked for samples and their captions. `real` is the
-file of the dataset that `spec.real` names, or None;
+  `ambient.evaluation.captioned.CaptionScorer`, which is asked for samples and their captions. `real` is the
+  file of the dataset that `spec.real` names, or None. One that asks a detector and a model of texts is given
+  `model`, too;
 - else `score(spec, data, given, state)`: the same arrays for all images of a dataset, with what a stop must
   not lose saved in `state`. Every rank calls it; on all but the first it may return None.
 

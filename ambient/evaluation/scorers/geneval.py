@@ -1,8 +1,9 @@
 """Scorer `geneval`: 1 for a sample that shows what its caption asks for, else 0, by GenEval's rules.
 
-Captions have GenEval's six forms (`ambient.data.prompt_forms`). What an image shows is told by a detector
-that learnt single shapes in the workflow. From which score a detection counts is chosen on real images: of
-one half of them as many as possible are right. What the other half scores is the detector's own ceiling.
+Captions have GenEval's six forms (`ambient.data.prompt_forms`). What an image shows is told by a detector of
+objects. With `real`, one threshold of detections is chosen on real images: of one half of them as many as
+possible are right. What the other half scores is the detector's own ceiling. Without, the thresholds are
+those that are published, of the published detector: 0.3, and 0.9 where objects are counted.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ambient.data.prompt_forms import TASKS
-from ambient.specs import ScorerSpec
+from ambient.specs import DetectorSpec, ScorerSpec
 from ambient.specs.strict import require
 
 if TYPE_CHECKING:
-    from ambient.evaluation.geneval import Prompt
-    from ambient.evaluation.scene_objects import SceneObjects, Seen
+    from ambient.evaluation.captioned import Objects, Seen
+    from ambient.evaluation.geneval import Prompt, Rules
 
 THRESHOLDS = tuple(k / 20 for k in range(1, 20))
 FEW = 0.2  # objects an image: with fewer a task says more of the detector than of the samples
@@ -28,52 +29,67 @@ FEW = 0.2  # objects an image: with fewer a task says more of the detector than 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(ScorerSpec):
-    """The rules are GenEval's, but for the threshold of detections."""
+    """The rules are GenEval's. The detector's kind says which of `window` and `model` it needs."""
 
     PER_IMAGE: ClassVar[bool] = False
     CAPTIONED: ClassVar[bool] = True
     ASKS: ClassVar[bool] = True
+    ASKED_FOR: ClassVar[str] = "objects"
     FLOPS: ClassVar[float] = 1e8
     RATE: ClassVar[float] = 200.0
 
-    detector: str  #: name in `detectors`, of one of kind classifier that learnt single shapes
-    window: int  #: pixels of a side of the images that it learnt from
-    real: str  #: name in `datasets`: real images with captions, on which the threshold is chosen
+    detector: str  #: name in `detectors`, of one that gives objects
+    window: int | None = None  #: kind classifier: pixels of a side of the single shapes that it learnt from
+    model: str | None = None  #: kind mask2former: name in `text_encoders`, of the CLIP that tells colours
+    #: name in `datasets`: real images with captions, on which the threshold is chosen; null: as published
+    real: str | None = None
+    asked: DetectorSpec | None = None  #: that detector; set by itself
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.window >= 8, "window", self.window, ">= 8 pixels")
+        require(self.window is None or self.window >= 8, "window", self.window, ">= 8 pixels")
+
+    @property
+    def MODEL(self) -> bool:
+        return self.model is not None
 
 
 class Verdicts:
-    """The score by a detector, with its threshold and its ceiling."""
+    """The score by what sees objects, with its thresholds and its ceiling, where real images are given."""
 
-    def __init__(self, objects: SceneObjects, real: Path) -> None:
+    def __init__(self, objects: Objects, real: Path | None) -> None:
         from ambient.evaluation.captioned import captioned
+        from ambient.evaluation.geneval import PUBLISHED
 
-        self.objects = objects
-        data, captions = captioned(real)
-        seen, asked = objects(data.images[:]), self.asked(captions)
-        self.threshold = best_threshold(asked[::2], seen[::2])
-        self.real = self.judged(asked[1::2], seen[1::2])
+        self.objects, self.rules = objects, PUBLISHED
+        self.real: dict[str, np.ndarray] = {}
+        if real is not None:
+            data, captions = captioned(real)
+            asked = self.asked(captions)
+            seen = objects(data.images[:], asked)
+            self.rules = one_threshold(best_threshold(asked[::2], seen[::2]))
+            self.real = self.judged(asked[1::2], seen[1::2])
 
     def asked(self, captions: Sequence[str]) -> list[Prompt]:
         """What each caption asks for. Raises `ValueError` for one of another form."""
         from ambient.data.prompt_forms import understood
-        from ambient.data.shapes import SHAPES
         from ambient.evaluation.geneval import geneval_prompt
 
-        return [geneval_prompt(understood(caption, SHAPES)) for caption in captions]
+        return [geneval_prompt(understood(caption, self.objects.names)) for caption in captions]
 
     def judged(self, asked: Sequence[Prompt], seen: Sequence[Seen]) -> dict[str, np.ndarray]:
-        """`score`, 1 or 0; `task`, its place in `TASKS`; `objects`, how many count; `threshold`."""
-        count = [sum(one.score > self.threshold for ones in each.values() for one in ones) for each in seen]
-        return {"score": right(asked, seen, self.threshold).astype(np.float64),
+        """`score`, 1 or 0; `task`, its place in `TASKS`; `objects`, how many count; `threshold`, of its
+        task."""
+        least = [threshold_of(self.rules, prompt) for prompt in asked]
+        count = [sum(one.score > above for ones in each.values() for one in ones)
+                 for above, each in zip(least, seen, strict=True)]
+        return {"score": right(asked, seen, self.rules).astype(np.float64),
                 "task": np.array([TASKS.index(prompt.task) for prompt in asked]),
-                "objects": np.array(count), "threshold": np.full(len(seen), self.threshold)}
+                "objects": np.array(count), "threshold": np.array(least)}
 
     def __call__(self, images: np.ndarray, captions: Sequence[str]) -> dict[str, np.ndarray]:
-        return self.judged(self.asked(captions), self.objects(images))
+        asked = self.asked(captions)
+        return self.judged(asked, self.objects(images, asked))
 
     def remarks(self, found: dict[str, np.ndarray]) -> list[str]:
         said = []
@@ -85,11 +101,22 @@ class Verdicts:
         return said
 
 
-def right(asked: Sequence[Prompt], seen: Sequence[Seen], threshold: float) -> np.ndarray:
-    """Whether each image is right where detections count above a threshold, bool (N,)."""
-    from ambient.evaluation.geneval import Rules, geneval_faults
+def threshold_of(rules: Rules, prompt: Prompt) -> float:
+    """The score above which a detection counts for a prompt."""
+    return rules.score_counting if prompt.task == "counting" else rules.score
 
-    rules = Rules(score=threshold, score_counting=threshold)
+
+def one_threshold(threshold: float) -> Rules:
+    """GenEval's rules with one threshold for all tasks."""
+    from ambient.evaluation.geneval import Rules
+
+    return Rules(score=threshold, score_counting=threshold)
+
+
+def right(asked: Sequence[Prompt], seen: Sequence[Seen], rules: Rules) -> np.ndarray:
+    """Whether each image is right by the rules, bool (N,)."""
+    from ambient.evaluation.geneval import geneval_faults
+
     return np.array([not geneval_faults(*one, rules) for one in zip(asked, seen, strict=True)])
 
 
@@ -98,13 +125,14 @@ def best_threshold(asked: Sequence[Prompt], seen: Sequence[Seen]) -> float:
     from ambient.evaluation.geneval import geneval_score, of_tasks
 
     def overall(threshold: float) -> float:
-        return geneval_score(of_tasks(asked, right(asked, seen, threshold)))["overall"].share
+        shown = right(asked, seen, one_threshold(threshold))
+        return geneval_score(of_tasks(asked, shown))["overall"].share
 
     return max(THRESHOLDS, key=lambda threshold: (overall(threshold), threshold))
 
 
-def scorer(spec: Spec, given: Path, real: Path) -> Verdicts:
-    """The verdict on each image; `given` is the file of the detector."""
-    from ambient.evaluation.scene_objects import SceneObjects
+def scorer(spec: Spec, given: Path, real: Path | None, model: Path | None = None) -> Verdicts:
+    """The verdict on each image; `given` is the file of the detector, `model` that of the CLIP."""
+    from ambient.evaluation import detectors
 
-    return Verdicts(SceneObjects(given, spec.window), real)
+    return Verdicts(detectors.KINDS[spec.asked.kind].objects(spec, given, model), real)

@@ -24,7 +24,7 @@ class Spec(ScorerSpec):
     CAPTIONED: ClassVar[bool] = True
     GROUPED: ClassVar[bool] = True
     ASKS: ClassVar[bool] = True
-    ANY_DETECTOR: ClassVar[bool] = True
+    ASKED_FOR: ClassVar[str] = "features"
     FLOPS: ClassVar[float] = 1e9
 
     detector: str  #: name in `detectors`
