@@ -36,7 +36,7 @@ def test_levels_are_told_from_other_rows(paper):
     found = {name: distance_panels.level_key(table) for name, table in paper.tables.items()}
     assert found == {"table1": None, "table2a": "sigma_px", "table2b": None, "table3": "quality",
                      "table4": "sigma_px", "table5": None, "table6": None, "table7": "sigma_px",
-                     "table9a": None, "text_results": None}
+                     "table9a": None, "table9b": None, "vendi": None, "text_results": None}
 
 
 @pytest.mark.parametrize("name", ["table2b", "table3", "table6"])

@@ -276,8 +276,12 @@ def test_pairs_know_the_category_of_their_caption(pairs, monkeypatch):
     """As a list of prompts names it; bars are of categories then, in the order of the alphabet."""
     monkeypatch.setattr(judges.KINDS["alignment"], "judge", lambda spec, given: brighter)
     captions = Texts.of(["a star", "two hearts"])
-    write(pairs / "real", Dataset(None, np.zeros(2, int), np.arange(2), captions=captions,
-                                  names=joined(["Text/1", "Colors/2"])))
+    write(
+        pairs / "real",
+        Dataset(
+            None, np.zeros(2, int), np.arange(2), captions=captions, names=joined(["Text/1", "Colors/2"])
+        ),
+    )
     found, _ = run_judge(pairs, JudgeSpec("alignment", model="m", each=3))
     assert [one["group"] for one in found["pairs"]] == (["Text"] * 3 + ["Colors"] * 3) * 2
     table = bars(found["pairs"])

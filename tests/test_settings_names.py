@@ -133,7 +133,8 @@ def test_a_table_is_one_file_and_a_row_one_line(config):
     path.write_text("title: Motion\ndefaults: {study: controlled, annotation: per-sample}\nrows:\n"
                     "  only-clean: {of: table2a}\n  motion-four: {corruption: motion-4, paper: {fid: 4.5}}\n")
     made = Experiments(config, "paper")
-    assert list(made.tables)[-3:] == ["table9", "text_results", "table9a"]
+    of_captions = ["table9a", "table9b", "vendi"]
+    assert list(made.tables)[-5:] == ["table9", "text_results", *of_captions]
     clean, motion = made.tables["table9"].rows
     assert clean.paper == {"fid": 8.79} and motion.paper == {"fid": 4.5} and motion.method == "Ambient-o"
     path.write_text(path.read_text() + "  motion-two: {corruption: motion-2}\n")
@@ -141,8 +142,8 @@ def test_a_table_is_one_file_and_a_row_one_line(config):
         "only-clean", "motion-four", "motion-two"]
     table = config / "experiments/pixel/table10.yaml"
     table.write_text("title: Later\nrows: {motion-two: {of: table9}}\n")
-    assert list(Experiments(config, "paper").tables)[-4:] == [
-        "table9", "table10", "text_results", "table9a"]
+    assert list(Experiments(config, "paper").tables)[-6:] == [
+        "table9", "table10", "text_results", *of_captions]
 
 
 @pytest.mark.parametrize(("text", "words"), [

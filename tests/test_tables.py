@@ -15,9 +15,10 @@ from ambient.data import usage
 from ambient.data.annotations import Annotations
 from ambient.diffusion.eligible import Admission
 from ambient.evaluation.detectors import inception
-from ambient.report import captions, tables
+from ambient.report import captions, published, tables
 from ambient.specs import strict
 from ambient.stages import tables as tables_stage
+from ambient.storage.files import write_arrays
 
 
 def scores(values):
@@ -52,6 +53,26 @@ def make_table(tmp_path):
         files.append(path)
     return (specs.TableSpec("t", "demo", rows, (0,)), files,
             [tmp_path / "a-annotations.json", tmp_path / "b-annotations.json"])
+
+
+def test_a_table_names_what_its_scorers_ask_and_has_the_papers_number_of_each_column(tmp_path):
+    """A published number stands beside the column that it is of; one of no column is left out."""
+    made, metrics, annotations = make_table(tmp_path)
+    printed = {"fid": 8.79, "clip_mean": 0.5, "fd-y": 3.0, "z_mean": 1.0}
+    first = dataclasses.replace(made.rows[0], paper=printed)
+    asked = ({"detector": "eyes", "model": "clip"}, {})
+    spec = dataclasses.replace(made, rows=(first, made.rows[1]), scorers=("clip", "plain"), asked=asked)
+    for name in ("a", "b"):
+        write_arrays(tmp_path / f"{name}.safetensors", {"score": np.array([[0.25, 0.75]])})
+    scored = [tmp_path / f"{name}.safetensors" for name in ("a", "b")] * 2
+    table = tables.frame(spec, metrics, annotations, scored=scored)
+    assert table["clip_detector"].tolist() == ["eyes"] * 2 and table["clip_model"].tolist() == ["clip"] * 2
+    assert "plain_detector" not in table and "paper_z_mean" not in table and "paper_fd-y" not in table
+    assert table["paper_clip_mean"][0] == 0.5 and np.isnan(table["paper_clip_mean"][1])
+    found = published.scored("t", spec, table)
+    assert [(one["quantity"], one["ours"], one["paper"]) for one in found] == [("clip_mean", 0.5, 0.5)]
+    with pytest.raises(strict.SpecError, match="asked: got .*, allowed: one for each of scorers, or none"):
+        dataclasses.replace(spec, asked=asked[:1])
 
 
 def test_table_columns_and_rows(tmp_path):

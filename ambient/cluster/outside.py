@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from ambient.cluster.plan import wanted
 from ambient.settings import Experiments
-from ambient.specs import EncoderSpec, TextEncoderSpec
+from ambient.specs import DetectorSpec, EncoderSpec, JudgeSpec, ScorerSpec, TextEncoderSpec
 
 Finding = tuple[str, str]  # ok, note or missing; one line
 OK, NOTE, MISSING = "ok", "note", "missing"
@@ -39,8 +40,10 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
         yield from packages(f"detector {detector}", spec.PACKAGES)
         if spec.LEARNS:
             yield OK, f"detector {detector}: trained in the workflow"
+        elif spec.MODEL:
+            yield OK, f"detector {detector}: the image tower of the text encoder {spec.model}"
         elif spec.weights is None and spec.ADVICE:
-            yield MISSING, f"detector {detector}: {spec.ADVICE}"
+            yield MISSING, f"detector {detector}: {advice(spec, detector)}"
         elif spec.weights is None:
             yield NOTE, (f"detector {detector}: weights will be downloaded by its job; nodes without network "
                          f"need detectors.{detector}.weights in config/local.yaml")
@@ -52,11 +55,29 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
         if found.detector(detector).published:
             yield published(detector, found.published_moments(detector))
     for encoder in sorted({job.names["encoder"] for job in needed if job.kind == "encoder"}):
-        yield from encoder_weights(f"encoder {encoder}", f"encoders.{encoder}", found.encoder(encoder),
-                                   found.encoder_weights(encoder))
+        yield from encoder_weights("encoder", encoder, found.encoder(encoder), found.encoder_weights(encoder))
     for encoder in sorted({job.names["text_encoder"] for job in needed if job.kind == "text_encoder"}):
-        yield from encoder_weights(f"text encoder {encoder}", f"text_encoders.{encoder}",
-                                   found.text_encoder(encoder), found.text_weights(encoder))
+        yield from encoder_weights("text encoder", encoder, found.text_encoder(encoder),
+                                   found.text_weights(encoder))
+    for judge in sorted({job.names["judge"] for job in needed if job.kind == "judge"}):
+        yield of_judge(judge, found.named_judge(judge))
+
+
+def advice(spec: DetectorSpec | ScorerSpec | EncoderSpec | TextEncoderSpec, name: str) -> str:
+    """How the file of an entry is had."""
+    return (spec.ADVICE or "").replace("<name>", name)
+
+
+def of_judge(name: str, spec: JudgeSpec) -> Finding:
+    """The program or the address that a judge asks, and its key."""
+    if spec.GIVEN is not None and (spec.path is None or not Path(spec.path).is_file()):
+        return MISSING, f"judge {name}: {spec.GIVEN} is needed: judges.{name}.path is {spec.path}"
+    key = getattr(spec, "key_variable", None)
+    if key is not None and not os.environ.get(key):
+        return MISSING, f"judge {name}: the environment has no {key}, which jobs need for {spec.address}"
+    asked = getattr(spec, "address", None)
+    return (NOTE, f"judge {name}: its jobs send samples to {asked}, which must answer there") if asked else (
+        OK, f"judge {name}: of kind {spec.kind}")
 
 
 def published(detector: str, path: str | None) -> Finding:
@@ -76,21 +97,22 @@ def scorer_file(found: Experiments, scorer: str) -> Iterator[Finding]:
     if spec.GIVEN is None:
         yield OK, f"scorer {scorer}: of kind {spec.kind}, reads nothing from outside"
     elif spec.path is None:
-        yield MISSING, f"scorer {scorer}: needs {spec.GIVEN}: {spec.ADVICE}"
+        yield MISSING, f"scorer {scorer}: needs {spec.GIVEN}: {advice(spec, scorer)}"
     elif not Path(spec.path).is_file():
         yield MISSING, f"scorer {scorer}: no such file {spec.path} (scorers.{scorer}.path)"
     else:
         yield OK, f"scorer {scorer}: {spec.path}"
 
 
-def encoder_weights(title: str, key: str, spec: EncoderSpec | TextEncoderSpec,
+def encoder_weights(what: str, name: str, spec: EncoderSpec | TextEncoderSpec,
                     weights: str | None) -> Iterator[Finding]:
     """The packages and weights of an encoder of images or captions."""
+    title, key = f"{what} {name}", f"{what.replace(' ', '_')}s.{name}"
     yield from packages(title, spec.PACKAGES)
     if spec.LEARNS:
         yield OK, f"{title}: trained in the workflow"
     elif weights is None:
-        yield MISSING, f"{title}: {spec.ADVICE}"
+        yield MISSING, f"{title}: {advice(spec, name)}"
     elif not Path(weights).exists():
         yield MISSING, f"{title}: no such file or folder {weights} ({key}.weights)"
     else:

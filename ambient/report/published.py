@@ -56,14 +56,32 @@ def rows_of(name: str, specs: tuple[RowSpec, ...], table: pd.DataFrame) -> list[
 
 
 def beside(name: str, spec: TableSpec, table: pd.DataFrame) -> list[dict]:
-    """A row for each number of a table by another detector, of which the paper prints none."""
+    """A row for each number of a table by another detector, with the paper's where it prints one."""
     return [{"table": name, "id": one.id, "dataset": one.dataset, "method": one.method,
              "corruption": row["corruption"], "parameters": key_of(one), "quantity": metric,
              "ours": row[metric], "ours_std": row[f"{metric}_std"], "ours_best": row[f"{metric}_best"],
              "num_samples": row[f"{metric}_num_samples"], "num_seeds": row["num_seeds"],
              "num_training_seeds": row["num_training_seeds"], "nimg": row["nimg"], "run_id": one.run_id,
-             "protocol": one.protocol, "paper_protocol": one.paper_protocol}
+             "protocol": one.protocol, "paper_protocol": one.paper_protocol} | papers(row, metric)
             for one, (_, row) in zip(spec.rows, table.iterrows(), strict=True) for metric in spec.beside]
+
+
+def papers(row: pd.Series, quantity: str) -> dict:
+    """The paper's number of a table's column; nothing where it prints none."""
+    paper = row.get(f"paper_{quantity}")
+    return {} if paper is None or pd.isna(paper) else {"paper_quantity": quantity, "paper": paper}
+
+
+def scored(name: str, spec: TableSpec, table: pd.DataFrame) -> list[dict]:
+    """A row for each score of a table's samples of which the paper prints a number."""
+    columns = [column for column in table if any(column.startswith(f"{scorer}_") for scorer in spec.scorers)]
+    return [{"table": name, "id": one.id, "dataset": one.dataset, "method": one.method,
+             "corruption": row["corruption"], "parameters": key_of(one), "quantity": column,
+             "ours": row[column], "ours_std": row.get(f"{column}_se"), "num_samples": row["num_samples"],
+             "num_training_seeds": row["num_training_seeds"], "nimg": row["nimg"], "run_id": one.run_id,
+             "protocol": one.protocol, "paper_protocol": one.paper_protocol} | papers(row, column)
+            for one, (_, row) in zip(spec.rows, table.iterrows(), strict=True) for column in columns
+            if papers(row, column)]
 
 
 def swept(name: str, spec: TableSpec, table: pd.DataFrame) -> list[dict]:
@@ -128,6 +146,7 @@ def rebuild(spec: Mapping, tables: Sequence[Path], levels: Sequence[int], logs: 
     for one, path, level in zip(found.tables, tables, levels, strict=True):
         table = pd.read_csv(path)
         made = rows_of(one.name, one.rows, table) + beside(one.name, one, table)
+        made += scored(one.name, one, table)
         made += swept(one.name, one, table) if one.sweeps else []
         rows += [row | {"provenance_level": level} for row in made]
         by_run |= {row.run: values for row, (_, values) in zip(one.rows, table.iterrows(), strict=True)}

@@ -129,6 +129,11 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path |
         "training_id": spec.trained and spec.training_id, "run_id": spec.run_id}
 
 
+def printed(spec: RowSpec, row: Mapping) -> dict[str, float]:
+    """The published numbers of columns that are called as the paper's are in the row: `paper_<column>`."""
+    return {f"paper_{name}": value for name, value in spec.paper.items() if name in row}
+
+
 def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
           usable: Sequence[Path] = (), others: Sequence[Path] = (),
           scored: Sequence[Path] = (), sweeps: Sequence[Path] = ()) -> pd.DataFrame:
@@ -167,8 +172,11 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
         for k, scorer in enumerate(spec.scorers):
             own = scored[k * len(metrics):]
             rows[-1] |= columns(scorer, of_row(own, i), of_row(own, 0))
+            rows[-1] |= {f"{scorer}_{key}": name for key, name in spec.asked_of(k).items()}
         if points is not None:
             rows[-1] |= least.columns(one, (rows[-1]["metric"], *spec.beside), points)
+        else:
+            rows[-1] |= printed(one, rows[-1])
     keys = list(dict.fromkeys(key for one in spec.rows for key in one.told_apart_by))
     table = pd.DataFrame(rows)
     empty = [name for name in table if table[name].isna().all()]

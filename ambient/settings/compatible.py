@@ -125,10 +125,19 @@ def check_run(found: Experiments, name: str) -> None:
     check_guide(found, name)
     check_asked(found, name, training)
     for detector in found.detectors(run.study):
+        check_recorded(f"detectors.{detector}.weights", found.detector(detector).weights)
+
+
+def check_measured(found: Experiments, name: str) -> None:
+    """The samples of a table's row are enough for its distances, unless several of them have each caption.
+
+    These are drawn for a score by caption: nobody publishes distances of such samples.
+    """
+    sampling, key = found.sampling(name), f"{found.sampling_key(name)}.num_samples"
+    for detector in found.detectors(found.run(name).study):
         spec = found.detector(detector)
-        check_recorded(f"detectors.{detector}.weights", spec.weights)
-        require(not (spec.FULL_RANK and spec.too_few(sampling.num_samples)),
-                f"{key}.num_samples", sampling.num_samples,
+        few = spec.FULL_RANK and spec.too_few(sampling.num_samples) and sampling.captions_each == 1
+        require(not few, key, sampling.num_samples,
                 f"more than the {spec.dimensions} features of {detector}: the covariance of fewer is "
                 "singular, and a distance of it not that of the protocol")
 

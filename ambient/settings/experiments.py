@@ -9,6 +9,7 @@ from pathlib import Path
 from ambient.settings.captioned import check_judge
 from ambient.settings.compatible import (
     check_locality,
+    check_measured,
     check_run,
     check_scored,
     check_training,
@@ -56,6 +57,7 @@ class Experiments(TableRows):
             self.tables = {name: self.table(name) for name in tree["tables"]}
             for name in self.needed():
                 self.validate(name)
+                check_measured(self, name)
             for name in tree["theory"]:
                 self.theory(name)
             self.figures = {name: self.figure(name) for name in self.present("figures")}
@@ -80,6 +82,7 @@ class Experiments(TableRows):
                                  "beside": self.metrics_beside(rows, f"tables.{name}.rows"),
                                  "title": entry.title, "landmarks": self.landmarks_of(entry),
                                  "scorers": self.scorers_of(name, entry), "sweeps": entry.sweeps,
+                                 "asked": self.asked_by(entry.scorers),
                                  "told_apart": self.told_apart(entry)},
                      f"tables.{name}")
 
@@ -127,6 +130,13 @@ class Experiments(TableRows):
             for run in map(self.run, entry.rows):
                 check_judge(self, run, name, where, entry.own_judge)
         return entry.scorers
+
+    def asked_by(self, scorers: Sequence[str]) -> list[dict[str, str]]:
+        """The detector and the model of texts that each scorer asks; none where no scorer needs captions."""
+        specs = [self.scorer(name) for name in scorers]
+        told = [{key: getattr(spec, key) for key, asks in (("detector", spec.ASKS), ("model", spec.MODEL))
+                 if asks and spec.CAPTIONED} for spec in specs]
+        return told if any(told) else []
 
     def classifiers_of(self, table: TableEntry) -> list[tuple[str, str, str]]:
         """(study, corruption, classifier) of each noise classifier of photographs that a table rests on."""
@@ -194,6 +204,7 @@ class Experiments(TableRows):
             self.sweeps[name] = found = self.sweep(name)
             for row in found.rows:
                 self.validate(row.run)
+                check_measured(self, row.run)
         return self.sweeps[name]
 
     def named_table(self, name: str | None, asked_by: str) -> TableSpec:

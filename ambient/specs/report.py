@@ -88,11 +88,19 @@ class TableSpec:
     #: names of sweeps: beside each row stand the least distances of its training in them
     sweeps: tuple[str, ...] = later(())
     scorers: tuple[str, ...] = later(())  #: by which every row's samples are scored, several columns each
+    #: what each scorer asks: `detector` and `model`, by their names; none where no scorer needs captions
+    asked: tuple[Mapping[str, str], ...] = later(())
     #: what noise classifiers tell from good photographs, in a reader's words: the page says how well
     told_apart: tuple[str, ...] = later(())
 
+    def asked_of(self, scorer: int) -> Mapping[str, str]:
+        """What a scorer asks, by its place."""
+        return self.asked[scorer] if self.asked else {}
+
     def __post_init__(self) -> None:
         require_seeds(self.training_seeds, "training_seeds")
+        require(len(self.asked) in (0, len(self.scorers)), "asked", self.asked,
+                "one for each of scorers, or none")
 
 
 @dataclass(frozen=True)

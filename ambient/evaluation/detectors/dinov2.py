@@ -5,7 +5,6 @@ The network is transformers' `Dinov2Model`, with weights from a local safetensor
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from ambient.specs import DetectorSpec
 from ambient.specs.strict import require
-from ambient.storage.files import atomic, naming, sha256
+from ambient.storage.files import naming
 
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
@@ -55,30 +54,19 @@ class Spec(DetectorSpec):
 
 def make(spec: Spec, record, *, data: Path, weights: Path | None, state, out: Path) -> None:
     """Put the weights at `out`. Raises `ValueError` where they are missing, or of another network."""
-    if weights is None or not weights.is_file():
-        raise ValueError(f"detectors.<name>.weights: got {weights}, allowed: a file; {ADVICE}")
-    digest = record.external("dinov2", weights, "weights of DINOv2, from outside")
-    if digest != (spec.sha256 or digest):
-        raise ValueError(f"{weights}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}")
-    with atomic(out) as temporary:
-        shutil.copyfile(weights, temporary)
-        if sha256(temporary) != digest:
-            raise ValueError(f"{weights}: changed while it was read: run the job again")
-        read_network(spec, temporary, weights)
+    from ambient.evaluation.pretrained import put
+
+    put(spec, record, weights, out, "weights of DINOv2, from outside",
+        lambda path, called: read_network(spec, path, called))
 
 
 def read_network(spec: Spec, path: Path, called: Path | None = None) -> nn.Module:
     """The network in evaluation mode, float32. Raises `ValueError` naming the file for any other weights."""
-    try:
-        from transformers import Dinov2Config, Dinov2Model
-        from transformers.utils import logging
-    except ImportError as error:
-        raise ValueError(f"a detector of kind dinov2 needs the package transformers ({error}): "
-                         "pip install 'ambient[pretrained]'") from None
     from safetensors.torch import load_file
 
-    logging.disable_progress_bar()
-    logging.set_verbosity(logging.CRITICAL)  # what does not fit is said below, in one line
+    from ambient.evaluation.pretrained import library, network
+
+    found = library(spec.kind)
     with naming(called or path):
         tensors = load_file(path)
         if POSITIONS not in tensors or PATCHES not in tensors:
@@ -88,14 +76,8 @@ def read_network(spec: Spec, path: Path, called: Path | None = None) -> nn.Modul
             raise ValueError(f"features: got {spec.features}, allowed: {settings['hidden_size']}, the width "
                              "of this network")
         tensors[POSITIONS] = stretched(tensors[POSITIONS])
-        network, told = Dinov2Model.from_pretrained(
-            None, config=Dinov2Config(image_size=SIDE, layer_norm_eps=1e-6, **settings), state_dict=tensors,
-            output_loading_info=True)
-        for key in ("missing_keys", "unexpected_keys"):
-            if told[key]:
-                raise ValueError(f"{key.replace('_', ' ')}: {sorted(told[key])[0]} and {len(told[key]) - 1} "
-                                 f"more; {ADVICE}")
-    return network.eval()
+        config = found.Dinov2Config(image_size=SIDE, layer_norm_eps=1e-6, **settings)
+        return network(found.Dinov2Model, config, tensors, ADVICE)
 
 
 def architecture(tensors: Mapping[str, Tensor]) -> dict:

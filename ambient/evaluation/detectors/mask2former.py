@@ -7,7 +7,6 @@ published ones. It gives objects, and no features.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ambient.specs import DetectorSpec
 from ambient.specs.strict import require
-from ambient.storage.files import atomic, naming, sha256
+from ambient.storage.files import naming
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,16 +57,10 @@ class Spec(DetectorSpec):
 
 def make(spec: Spec, record, *, data: Path, weights: Path | None, state, out: Path) -> None:
     """Put the weights at `out`. Raises `ValueError` where they are missing, or of another network."""
-    if weights is None or not weights.is_file():
-        raise ValueError(f"detectors.<name>.weights: got {weights}, allowed: a file; {ADVICE}")
-    digest = record.external("mask2former", weights, "weights of Mask2Former, from outside")
-    if digest != (spec.sha256 or digest):
-        raise ValueError(f"{weights}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}")
-    with atomic(out) as temporary:
-        shutil.copyfile(weights, temporary)
-        if sha256(temporary) != digest:
-            raise ValueError(f"{weights}: changed while it was read: run the job again")
-        read_network(spec, temporary, weights)
+    from ambient.evaluation.pretrained import put
+
+    put(spec, record, weights, out, "weights of Mask2Former, from outside",
+        lambda path, called: read_network(spec, path, called))
 
 
 def settings_of(spec: Spec) -> Mapping:
@@ -83,25 +76,14 @@ def settings_of(spec: Spec) -> Mapping:
 
 def read_network(spec: Spec, path: Path, called: Path | None = None) -> nn.Module:
     """The network in evaluation mode, float32. Raises `ValueError` naming the file for any other weights."""
-    try:
-        from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
-        from transformers.utils import logging
-    except ImportError as error:
-        raise ValueError(f"a detector of kind mask2former needs the package transformers ({error}): "
-                         "pip install 'ambient[pretrained]'") from None
     from safetensors.torch import load_file
 
-    logging.disable_progress_bar()
-    logging.set_verbosity(logging.CRITICAL)  # what does not fit is said below, in one line
+    from ambient.evaluation.pretrained import library, network
+
+    found = library(spec.kind)
     with naming(called or path):
-        network, told = Mask2FormerForUniversalSegmentation.from_pretrained(
-            None, config=Mask2FormerConfig(**settings_of(spec)), state_dict=load_file(path),
-            output_loading_info=True, ignore_mismatched_sizes=True)
-        for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            names = sorted(str(one if isinstance(one, str) else one[0]) for one in told[key])
-            if wrong := [name for name in names if not any(idle in name for idle in IDLE)]:
-                raise ValueError(f"{key.replace('_', ' ')}: {wrong[0]} and {len(wrong) - 1} more; {ADVICE}")
-    return network.float().eval()
+        return network(found.Mask2FormerForUniversalSegmentation,
+                       found.Mask2FormerConfig(**settings_of(spec)), load_file(path), ADVICE, IDLE)
 
 
 def objects(asking: ScorerSpec, path: Path, model: Path) -> CocoObjects:

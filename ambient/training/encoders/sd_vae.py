@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ambient.training.pretrained_vae import PretrainedVAE
 
 FILE = "diffusion_pytorch_model.safetensors"
-ADVICE = ("give the local folder of stabilityai/sd-vae-ft-mse, which has this file and config.json, as "
-          "encoders.<name>.weights in config/local.yaml")
+ADVICE = ("give the local folder of stabilityai/sd-vae-ft-mse (EDM2) or of SDXL's vae (MicroDiT), which has "
+          "this file and config.json, as encoders.<name>.weights in config/local.yaml")
 
 
 @dataclass(frozen=True)
