@@ -178,18 +178,24 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
     configuration(tmp_path / "config")
     (tmp_path / "config/local.yaml").write_text(
         "datasets: {cifar10: {path: /nowhere.zip}}\ndetectors: {inception: {weights: /nowhere.pt}}\n")
-    missing = [line for kind, line in doctor.raw_data(settings.Experiments(tmp_path / "config", "paper"))
-               if kind == doctor.MISSING]
+    found = settings.Experiments(tmp_path / "config", "paper")
+    missing = [line for kind, line in doctor.raw_data(found) if kind == doctor.MISSING]
     # These need a form or a licence, wildlife as a source beside a study's own dataset too.
     licensed = [line.split(":")[0] for line in missing if "has no download" in line]
     assert licensed == [f"dataset {name}" for name in (
-        "cats", "cc12m", "cc12m-256", "coco", "coco-captions", "diffusiondb", "diffusiondb-256", "dogs",
-        "ffhq", "imagenet-512", "imagenet-512-val", "journeydb", "journeydb-256", "sa-1b", "sa-1b-256",
-        "textcaps", "textcaps-256", "wildlife")]
+        "cats", "cc12m", "cc12m-256", "cc12m-shown", "coco", "coco-captions", "diffusiondb",
+        "diffusiondb-256", "diffusiondb-shown", "dogs", "drawbench", "ffhq", "imagenet-512",
+        "imagenet-512-val", "journeydb", "journeydb-256", "journeydb-shown", "partiprompts", "sa-1b",
+        "sa-1b-256", "sa-1b-shown", "textcaps", "textcaps-256", "vendi-prompts", "wildlife")]
     # Whether packages of an extra are there depends on where the tests run; test_dinov2.py looks at it.
     local = [line for line in missing if "has no download" not in line and "needs the package" not in line]
     assert [line.split(":")[0] for line in local if "needs" in line or "give" in line] == [
-        "scorer clip-iqa", "detector dinov2", "encoder sd-vae", "encoder sdxl-vae", "text encoder dfn5b"]
+        "scorer clip-iqa", "scorer clip-iqa-whole", "detector dino", "detector dinov2",
+        "detector mask2former", "encoder sd-vae", "encoder sdxl-vae", "text encoder clip-b-32",
+        "text encoder clip-l-14", "text encoder dfn5b"]
+    assert any("as detectors.mask2former.weights in config/local.yaml" in line for line in local)
+    notes = [line for kind, line in doctor.raw_data(found) if kind == doctor.NOTE]
+    assert any(line.startswith("judge vision-model: its jobs send samples to http://local") for line in notes)
     assert [line for line in local if "no such file" in line] == [
         "dataset cifar10: no such file /nowhere.zip (datasets.cifar10.path)",
         "detector inception: no such file /nowhere.pt (detectors.inception.weights)"]
