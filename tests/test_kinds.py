@@ -36,8 +36,8 @@ def test_a_specification_is_of_its_kind_however_it_is_made():
 
 @pytest.mark.parametrize(("values", "said"), [
     ({"kind": "inceptoin"},
-     "detectors.a.kind: got 'inceptoin', allowed: classifier, contrastive, dino, dinov2, inception, mask2former, "
-     "selfnet$"),
+     "detectors.a.kind: got 'inceptoin', allowed: classifier, contrastive, dino, dinov2, "
+     "inception, mask2former, selfnet$"),
     ({"kind": ["inception"]}, r"detectors.a.kind: got \['inception'\], allowed"),
     ({"kind": "__init__"}, "detectors.a.kind: got '__init__', allowed"),
     ({"kind": "../inception"}, "detectors.a.kind: got '../inception', allowed"),
