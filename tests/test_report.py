@@ -240,12 +240,15 @@ def test_show_says_which_seeds_the_spreads_are_of(original):
 
 
 def test_show_has_the_scores_by_a_tables_scorers(tmp_path, capsys):
-    head = HEADER.decode().strip() + ",sigma_min_mean,g_overall,g_overall_se,v_mean"
-    (tmp_path / "t.csv").write_text(f"{head}\nAll data,fd-x,1.0,8,1,1,0.5,0.25,0.125,3.5\n")
+    scores = "g_overall,g_overall_se,v_mean,g_detector,paper_g_overall"
+    head = HEADER.decode().strip() + f",sigma_min_mean,{scores}"
+    (tmp_path / "t.csv").write_text(f"{head}\nAll data,fd-x,1.0,8,1,1,0.5,0.25,0.125,3.5,eyes,0.44\n")
     assert command.main(["show", str(tmp_path / "t.csv")]) == 0
     said = capsys.readouterr().out.partition("By its scorers (higher is better):")[2]
-    assert re.findall(r"\S+ overall|\S+ ±|\S+ mean", said) == ["g overall", "g ±", "v mean"]
-    assert re.search(r"All data +0\.25 +0\.12 +3\.50\n", said)
+    assert re.findall(r"\S+ overall|\S+ ±|\S+ mean", said) == [
+        "g overall", "g ±", "v mean", "g overall"]
+    assert re.search(r"g detector +the paper: g overall\n", said)
+    assert re.search(r"All data +0\.25 +0\.12 +3\.50 +eyes +0\.44\n", said)
 
 
 HEADER = b"method,metric,value,num_samples,num_seeds,num_training_seeds\n"

@@ -15,7 +15,7 @@ from ambient.data import usage
 from ambient.data.annotations import Annotations
 from ambient.diffusion.eligible import Admission
 from ambient.evaluation.detectors import inception
-from ambient.report import captions, published, tables
+from ambient.report import captions, page, published, tables
 from ambient.specs import strict
 from ambient.stages import tables as tables_stage
 from ambient.storage.files import write_arrays
@@ -69,6 +69,10 @@ def test_a_table_names_what_its_scorers_ask_and_has_the_papers_number_of_each_co
     assert table["clip_detector"].tolist() == ["eyes"] * 2 and table["clip_model"].tolist() == ["clip"] * 2
     assert "plain_detector" not in table and "paper_z_mean" not in table and "paper_fd-y" not in table
     assert table["paper_clip_mean"][0] == 0.5 and np.isnan(table["paper_clip_mean"][1])
+    shown = page.table_of(spec, table)
+    cells = dict(zip(shown["columns"], shown["rows"][0]["cells"], strict=True))
+    assert [cells[f"clip: {key}"] for key in ("mean", "mean, the paper's", "detector", "model")] == [
+        "0.500", "0.500", "eyes", "clip"]
     found = published.scored("t", spec, table)
     assert [(one["quantity"], one["ours"], one["paper"]) for one in found] == [("clip_mean", 0.5, 0.5)]
     with pytest.raises(strict.SpecError, match="asked: got .*, allowed: one for each of scorers, or none"):

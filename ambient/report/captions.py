@@ -14,7 +14,8 @@ OF_SCORER = (("mean", "mean"), ("std", "spread over captions"), ("overall", "ove
              ("training_std", "± training seeds"), ("single_object", "single"), ("two_object", "two"),
              ("counting", "counting"), ("colors", "colours"), ("position", "position"),
              ("color_attr", "two colours"), ("overall_real", "overall, real images"), ("real", "real images"),
-             ("threshold", "threshold"), ("win_rate", "win rate"), ("win_rate_se", "±"))
+             ("threshold", "threshold"), ("threshold_counting", "threshold, counting"),
+             ("win_rate", "win rate"), ("win_rate_se", "±"), ("detector", "detector"), ("model", "model"))
 MAIN = ("overall", "mean")
 # Of the figure of the theory, which has a stage of its own.
 THEORY = ("Section 4 in one dimension: a few clean samples alone (Algorithm 1), or with many others "

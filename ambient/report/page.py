@@ -60,7 +60,9 @@ NOTES = {
 
 
 def cell(value: object, decimals: int) -> str:
-    """A number as text; an empty cell where there is none."""
+    """A number or a name as text; an empty cell where there is none."""
+    if isinstance(value, str):
+        return value
     return "" if pd.isna(value) else f"{float(value):,.{decimals}f}"
 
 
@@ -83,6 +85,8 @@ def table_of(spec: TableSpec, table: pd.DataFrame) -> dict:
     beside += [(f"{name}_{key}", f"{name}: {words}", 3) for name in spec.scorers for key, words in OF_SCORER]
     beside += [(f"{name}_{kind}", f"{name}, {kind}, least of the sweep", 2) for kind in KINDS
                for name in (table["metric"][0], *spec.beside) if spec.sweeps]
+    beside = [column for name, title, decimals in beside
+              for column in ((name, title, decimals), (f"paper_{name}", f"{title}, the paper's", decimals))]
     shown = [(name, title, decimals) for name, title, decimals in (*NUMBERS[:3], *beside, *NUMBERS[3:])
              if name in table and table[name].notna().any()]
     best = table["value"].idxmin()

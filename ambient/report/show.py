@@ -54,7 +54,8 @@ def by_scorers(columns: Iterable[str]) -> dict[str, str]:
     """Column -> title of the numbers by a table's scorers. Of these higher is better."""
     known = {name.removesuffix(f"_{key}") for name in columns for key in MAIN
              if name.endswith(f"_{key}") and name not in COLUMNS}
-    titles = {f"{scorer}_{key}": f"{scorer} {title}" for scorer in sorted(known) for key, title in OF_SCORER}
+    titles = {f"{scorer}_{key}": f"{scorer.replace('paper_', 'the paper: ')} {title}"
+              for scorer in sorted(known) for key, title in OF_SCORER}
     return {name: titles[name] for name in columns if name in titles}
 
 
