@@ -50,7 +50,7 @@ class Unavailable(Exception):
 class Rederive:
     """Raises results from level 2 to 3. Figures are drawn once a job."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, draws: bool) -> None:
         self.audit = audit
         self.drawn: dict[str, dict[str, str]] = {}
         self.stages: dict[str, Callable[[Result], None]] = {
@@ -58,6 +58,8 @@ class Rederive:
             "ambient.annotate": self.annotation, "ambient.figures": self.figures,
             "ambient.summary": self.summary, "ambient.outside": self.outside,
             "ambient.comparison": self.comparison}
+        if not draws:
+            del self.stages["ambient.figures"]
 
     def __call__(self, result: Result) -> None:
         """Build it again if its stage is one of the above; raise the level, or say what stands against."""
