@@ -18,8 +18,9 @@ input()
 
 def begin(folder):
     """A run of its own process, and how many dead runs it found."""
-    run = subprocess.Popen([sys.executable, "-c", BEGIN, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                           text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])})
+    run = subprocess.Popen([sys.executable, "-c", BEGIN, folder], text=True, stdin=subprocess.PIPE,
+                           stdout=subprocess.PIPE,
+                           env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])})
     return run, int(run.stdout.readline())
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 # Of a summary, what its job alone knows.
 CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean", "sigma_min_lag", "never_crossed",
-                    "last_level")
+                    "last_level", "unsure")
 # Of the outputs of some stages one is derived again, by what its name ends in.
 ONE_OF_SEVERAL = {"evaluate": ".json", "annotate": ".json", "outside": ".json", "comparison": ".csv"}
 DRAWING = ("matplotlib", "numpy", "pandas", "pillow")

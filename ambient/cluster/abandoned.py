@@ -1,8 +1,9 @@
 """Snakemake's lock on a folder, where the Snakemake that held it was killed.
 
-Snakemake writes down the files of a run and refuses another run of the same files. A run that is killed leaves
-that list behind, and the next one would ask for `--unlock`. Here each run holds a lease beside the list, as jobs
-do (`ambient.jobs.lock`). Where every lease is of a run that is dead, nobody works on the files of the list.
+Snakemake writes down the files of a run and refuses another run of the same files. A run that is killed
+leaves that list behind, and the next one would ask for `--unlock`. Here each run holds a lease beside the
+list, as jobs do (`ambient.jobs.lock`). Where every lease is of a run that is dead, nobody works on the files
+of the list.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ table{border-collapse:collapse;font-size:.9rem;width:100%;font-variant-numeric:t
 th,td{padding:.45rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 tr:last-child td,tr:last-child th{border-bottom:0}thead th{white-space:normal;vertical-align:bottom}
 th:first-child{text-align:left;position:sticky;left:0;background:#fff;font-weight:600}
-.text{text-align:left}td a{color:inherit;text-decoration-color:#999}td.text{white-space:normal;min-width:15rem;color:var(--soft);font-size:.8rem}
+td a{color:inherit;text-decoration-color:#999}
+.text{text-align:left}td.text{white-space:normal;min-width:15rem;color:var(--soft);font-size:.8rem}
 tr.best td,tr.best th{background:var(--mark)}
 figure{margin:1.5rem 0}figure img{max-width:100%;height:auto;display:block}
 figcaption{font-size:.9rem;color:var(--soft);max-width:60rem}figcaption b{color:var(--ink)}
@@ -23,8 +24,11 @@ body{font-size:15px;padding:.7rem}th,td{padding:.4rem .5rem}
 th:first-child{white-space:normal;min-width:7.5rem}}
 """
 
-PAGE = """{% macro chain(path) %}
-{% if path in chains.of %} <a href="#{{ chains.of[path][0] }}">{{ chains.of[path][1] }}</a>{% endif %}
+PAGE = """{% macro linked(value, path) %}
+{% if path in chains.of %}<a href="#{{ chains.of[path][0] }}">{{ value }}</a>{% else %}{{ value }}{% endif %}
+{% endmacro %}
+{% macro chain(path) %}
+{% if path in chains.of %} {{ linked(chains.of[path][1], path) }}{% endif %}
 {% endmacro %}
 <!doctype html>
 <html lang="en">
@@ -92,7 +96,8 @@ Left out: {{ one.left_out | join("; ") or "nothing" }}.{{ chain(one.path) }}</li
 <th scope="col">± draws</th><th scope="col">how many</th><th scope="col">compared with</th></tr></thead>
 <tbody>
 {% for row in known.rows %}
-<tr><th scope="row">{{ row.images }}</th>{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}</tr>
+<tr><th scope="row">{{ row.images }}</th>
+{% for value in row.cells %}<td>{{ linked(value, known.path) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 <p class="soft">Real images in the place of samples: held-out good ones are the floor, which no model that
@@ -122,8 +127,9 @@ Distances grow as fewer images are compared: read them beside a score of as many
 {% if chains.lines %}
 <section id="chains">
 <h2>Where everything comes from</h2>
-<p class="soft">Each file is followed by those that it was made from, down to raw data, which have their SHA-256.
-The levels are those of the audit when this page was made, in which figures were not drawn again.</p>
+<p class="soft">Each file is followed by those that it was made from, down to raw data, which have their
+SHA-256. The levels are those of the audit when this page was made, in which figures were not drawn
+again.</p>
 <div class="wide"><pre>
 {% for anchor, text in chains.lines %}
 <span{% if anchor %} id="{{ anchor }}"{% endif %}>{{ text }}
