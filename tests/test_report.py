@@ -174,8 +174,14 @@ def test_a_sentence_says_whether_the_other_images_helped():
     annotated         in zip(spec.rows, (None, "add", "add"), (None, "noise", None), strict=True)]
     spec = dataclasses.replace(spec, rows=tuple(rows))
     assert findings.helped(spec, table) == (
-        "The other images helped: method 1 is nearer than method 0 by 1 (25%), no more than two standard "
-        "deviations.")
+        "Whether the other images helped can't be told: method 1 is nearer than method 0 by 1 (25%), no more "
+        "than two standard deviations.")
+    table["value"] = [4.0, 2.5, 9.0]
+    table["training_values"] = ["4/4.5/3.5", "2/2.5/3", "9/2.25/15"]
+    assert findings.helped(spec, table) == (
+        "The other images helped: method 1 is nearer than method 0 by 1.5 (38%), more than two standard "
+        "deviations. method 1 is ahead of all other rows in 2 of 3 training seeds.")
+    table["training_values"] = None
     table["value"] = [4.0, 6.0, 9.0]
     assert findings.helped(spec, table) == (
         "The other images did not help here: method 1 is farther than method 0 by 2 (50%), more than two "
