@@ -58,13 +58,17 @@ def test_extremes_show_the_least_and_the_largest_sigma_min_with_their_files(pape
         (levels > 0).astype(np.uint8), joined(names)))
     Annotations(np.arange(60), levels, np.zeros(60)).write(tmp_path / "a.safetensors")
     spec = dataclasses.replace(paper.figures["figure15"], images=4)
-    figure = extremes.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors")
+    said = [tmp_path / "one.json", tmp_path / "other.json"]
+    said[0].write_text(json.dumps({"unsure": [{"id": 30 + k, "from": 1, "to": 9 - k} for k in range(3)]}))
+    said[1].write_text(json.dumps({"unsure": [{"id": 40 + k, "from": 1, "to": 7.5 - k} for k in range(3)]}))
+    figure = extremes.draw(spec, tmp_path / "m.safetensors", tmp_path / "a.safetensors", summaries=said)
     titles = [axis.get_title("left") for axis in figure.axes]
     assert titles[:4] == ["020.png", "021.png", "022.png", "023.png"]  # below them their levels
     assert titles[4] == r"$\sigma_{\min}$ = 0.1" and titles[20:24] == [r"$\sigma_{\min}$ = 2.7",
         r"$\sigma_{\min}$ = 2.8", r"$\sigma_{\min}$ = 2.9", r"$\sigma_{\min}$ = 3"]
     assert titles[16:20] == ["046.png", "047.png", "048.png", "049.png"]
-    assert titles[28:] == ["never"] * 4 and {int(name[:3]) for name in titles[24:28]} <= set(range(50, 60))
+    assert titles[28:32] == ["never"] * 4 and {int(name[:3]) for name in titles[24:28]} <= set(range(50, 60))
+    assert titles[32:36] == ["030.png", "031.png", "040.png", "032.png"]  # 9, 8, 7.5 and 7 times
 
 
 def test_figure_3_noises_each_image_to_its_own_level(paper, tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from results_tree import audit
 from ambient import __main__ as command
 from ambient.annotation.statistics import WEAK_ACCURACY
 from ambient.audit import html
+from ambient.audit.chain import Audit
+from ambient.audit.stages.report import chains
 from ambient.provenance import manifest
 from ambient.provenance.manifest import path_for
 from ambient.report import findings
@@ -102,6 +104,29 @@ def test_the_report_escapes_what_it_is_given(page):
     assert any("digits & letters, 8x8" in text for *_, text in page.all("p"))
 
 
+def test_every_number_of_the_report_leads_to_where_it_comes_from(original):
+    spec = build(TableSpec, read_json(path_for(original / "t.csv"))["spec"], "spec")
+    files = [original / f"t{part}.png" for part in report.SUFFIXES]
+    audited = Audit(original / "t.csv", draws=False)
+    text = report.page(ReportSpec("tiny", (spec,), (ShownFigure("t", "Figure 9: more", "levels"),)),
+                       [original / "t.csv"], [*files, original / "t.png"], [3],
+                       chains=chains(audited, [original / "t.csv", *files]))
+    page = Page(text)
+    ids = {attributes["id"]: text for _, attributes, text in page.tags if "id" in attributes}
+    links = [attributes["href"] for _, attributes, _ in page.all("a")]
+    assert {link[1:] for link in links if link.startswith("#")} <= ids.keys()
+    for part in ("li", "figcaption"):
+        for piece in re.findall(f"<{part}>.*?</{part}>", text, re.S):
+            assert re.search(r'<a href="#chain-\d+">level [23]</a>', piece), piece
+    cells = re.findall(r"<td>(.*?)</td>", text)
+    cell = r'<a href="t-audit.html#t0-\d">[^<]*</a>'
+    assert len(cells) > 6 and all(re.fullmatch(cell, one) for one in cells)
+    told = {ids[link[1:]].split()[0] for link in links if link.startswith("#chain")}
+    assert {Path(one).name for one in told} == {"t.csv", *(path.name for path in files)}
+    assert audited.artefact(files[0]).level == 2 < Audit(files[0]).artefact(files[0]).level
+    assert "denoiser.safetensors  [train, level 2" in text and "[raw, sha256" in text
+
+
 def test_the_report_says_what_was_read_of_photographs(original, tmp_path):
     facts = {"images": 1200, "raw_images": 1500, "converted": {"turned": 3}, "left_out": {"damaged": 1}}
     prepared = tmp_path / "birds-good.safetensors"
@@ -109,7 +134,8 @@ def test_the_report_says_what_was_read_of_photographs(original, tmp_path):
     with mock.patch.object(manifest, "read", return_value={"facts": facts}):
         (found,) = report.images_read([prepared])
     text = jinja2.Environment(autoescape=True).from_string(PAGE).render(
-        read=[found], sections=[], others=[], scale="birds", folder="results/birds", ended="", commits="")
+        read=[found], sections=[], others=[], scale="birds", folder="results/birds", ended="", commits="",
+        chains=report.Chains())
     assert "birds-good</b>: 1,200 of 1,500 image files.\nConverted: 3 turned.\nLeft out: 1 damaged." in text
 
 
@@ -148,8 +174,14 @@ def test_a_sentence_says_whether_the_other_images_helped():
     annotated         in zip(spec.rows, (None, "add", "add"), (None, "noise", None), strict=True)]
     spec = dataclasses.replace(spec, rows=tuple(rows))
     assert findings.helped(spec, table) == (
-        "The other images helped: method 1 is nearer than method 0 by 1 (25%), no more than two standard "
-        "deviations.")
+        "Whether the other images helped can't be told: method 1 is nearer than method 0 by 1 (25%), no more "
+        "than two standard deviations.")
+    table["value"] = [4.0, 2.5, 9.0]
+    table["training_values"] = ["4/4.5/3.5", "2/2.5/3", "9/2.25/15"]
+    assert findings.helped(spec, table) == (
+        "The other images helped: method 1 is nearer than method 0 by 1.5 (38%), more than two standard "
+        "deviations. method 1 is ahead of all other rows in 2 of 3 training seeds.")
+    table["training_values"] = None
     table["value"] = [4.0, 6.0, 9.0]
     assert findings.helped(spec, table) == (
         "The other images did not help here: method 1 is farther than method 0 by 2 (50%), more than two "

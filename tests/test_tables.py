@@ -37,6 +37,7 @@ def test_summary_numbers():
     assert found["training_std"] == pytest.approx(np.std([10, 4], ddof=1))
     assert found["num_seeds"] == 2 and found["num_training_seeds"] == 2 and found["nimg"] == 200
     assert tables.summarise([one])["best_nimg"] == 100
+    assert found["training_values"] == "10/4" and tables.summarise([one])["training_values"] is None
     assert np.isnan(tables.summarise([one])["training_std"])
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import spearmanr
 
-from ambient.annotation import trajectories
+from ambient.annotation import crossings, trajectories
 from ambient.annotation.trajectories import Dense, SharedNoise, first_crossing, kernel_smooth, smooth
 from ambient.specs import AnnotationSpec, NoiseSpec
 
@@ -41,6 +41,18 @@ def test_first_crossing_and_never():
     p = np.array([[0.9, 0.54, 0.5], [0.9, 0.9, 0.56], [0.3, 0.9, 0.9]])
     np.testing.assert_array_equal(first_crossing(sigmas, p, 0.05, "last"), [1.0, 10.0, 0.1])
     np.testing.assert_array_equal(first_crossing(sigmas, p, 0.05, "exclude"), [1.0, np.inf, 0.1])
+
+
+def test_unsure_are_the_images_whose_level_hangs_most_on_the_threshold(monkeypatch):
+    """P(corrupted) = 1/2 + 1/2 sigma^-s: a curve of slope s crosses 0.5 + e at (2 e)^(-1/s)."""
+    sigmas, slopes = np.geomspace(1, 1e6, 4000), np.array([1.0, 0.5, 2.0, 0.25])
+    curves = 0.5 + 0.5 * sigmas ** -slopes[:, None]
+    monkeypatch.setattr(crossings, "UNSURE", 3)
+    found = crossings.unsure(sigmas, np.r_[curves, np.full((1, 4000), 0.9)], np.arange(7, 12), 0.05)
+    assert [one["id"] for one in found] == [10, 8, 7]
+    np.testing.assert_allclose([one["from"] for one in found], 0.15 ** (-1 / slopes[[3, 1, 0]]), rtol=0.01)
+    np.testing.assert_allclose([one["to"] for one in found], 0.05 ** (-1 / slopes[[3, 1, 0]]), rtol=0.01)
+    assert crossings.unsure(sigmas, np.full((2, 4000), 0.9), np.arange(2), 0.05) == []  # surely corrupted
 
 
 def test_population_crossing_lies_between_the_samples():

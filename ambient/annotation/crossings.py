@@ -6,7 +6,7 @@ import numpy as np
 
 from ambient.annotation.classifier import Classifier
 from ambient.annotation.levels import Inputs, Levels
-from ambient.annotation.trajectories import CHUNK, PROTOCOLS, Dense
+from ambient.annotation.trajectories import CHUNK, PROTOCOLS, Dense, first_crossing
 from ambient.data.datasets import Dataset
 from ambient.jobs import ranks
 from ambient.jobs.shards import collect
@@ -16,6 +16,7 @@ from ambient.storage.arrays import Computed
 from ambient.training.hardware import compile_for, device
 from ambient.training.points import Points
 
+UNSURE = 32  # images that the statistics name
 PASSES = 2**20  # of the network, about, that are saved together and lost together; at most 16 chunks
 
 
@@ -30,6 +31,18 @@ def classify(asked: Dense, data: Dataset, points: Points, state: State) -> np.nd
                      lambda k: {"p": asked.of(points.fixed(parts[k], asked.spec.seed).numpy(),
                                               data.ids[parts[k]])})
     return None if shards is None else np.concatenate([shard["p"] for shard in shards])
+
+
+def unsure(sigmas: np.ndarray, curves: np.ndarray, ids: np.ndarray, epsilon: float) -> list[dict]:
+    """The images whose sigma_min hangs most on the threshold, for people; the most unsure first.
+
+    from: where P(corrupted) is below 0.5 + 1.5 epsilon for the first time; to: below 0.5 + 0.5 epsilon, or
+    the last level. Those with the largest ratio of the two are meant; of equal ones the first in order.
+    """
+    first, last = (first_crossing(sigmas, curves, part * epsilon, "last") for part in (1.5, 0.5))
+    most = np.argsort(-last / first, kind="stable")[:UNSURE]
+    return [{"id": int(ids[i]), "from": float(first[i]), "to": float(last[i])}
+            for i in most if last[i] > first[i]]
 
 
 def crossings(spec: AnnotationSpec, mixture: Dataset, inputs: Inputs, state: State) -> Levels | None:
@@ -55,4 +68,6 @@ def crossings(spec: AnnotationSpec, mixture: Dataset, inputs: Inputs, state: Sta
     never = (curves >= 0.5 + spec.epsilon).all(axis=-1)
     about |= {"never_crossed": int(np.broadcast_to(never, len(corrupted)).sum()),
               "last_level": float(asked.sigmas[-1])}
+    if not spec.OF_MEAN:
+        about["unsure"] = unsure(asked.sigmas, curves, mixture.ids[rows], spec.epsilon)
     return Levels(sigma_min, about=about)

@@ -41,14 +41,15 @@ UNASKED = ("execution", "format")  # of a manifest, what no check asks for once 
 class Audit:
     """Audits the artefacts of one results tree, of which `start` is a file or folder."""
 
-    def __init__(self, start: Path, allow_other_code: bool = False) -> None:
+    def __init__(self, start: Path, allow_other_code: bool = False, draws: bool = True) -> None:
+        """`draws`: figures are drawn again, without which they reach level 2."""
         self.tree = Tree(start)
         self.code = Code(allow_other_code)
         self.digests: dict[str, str] = {}
         self.results: dict[Path, Result] = {}
         self.judged: list[Path] = []  # in this order: what an artefact was made from comes before it
         self.open: set[Path] = set()  # being judged: meeting one again is a cycle
-        self.rederive = Rederive(self)
+        self.rederive = Rederive(self, draws)
 
     def artefact(self, path: Path) -> Result:
         """Judge an artefact and, before it, everything that it was made from."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 # Of a summary, what its job alone knows.
 CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean", "sigma_min_lag", "never_crossed",
-                    "last_level")
+                    "last_level", "unsure")
 # Of the outputs of some stages one is derived again, by what its name ends in.
 ONE_OF_SEVERAL = {"evaluate": ".json", "annotate": ".json", "outside": ".json", "comparison": ".csv"}
 DRAWING = ("matplotlib", "numpy", "pandas", "pillow")
@@ -50,7 +50,7 @@ class Unavailable(Exception):
 class Rederive:
     """Raises results from level 2 to 3. Figures are drawn once a job."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: Audit, draws: bool) -> None:
         self.audit = audit
         self.drawn: dict[str, dict[str, str]] = {}
         self.stages: dict[str, Callable[[Result], None]] = {
@@ -58,6 +58,8 @@ class Rederive:
             "ambient.annotate": self.annotation, "ambient.figures": self.figures,
             "ambient.summary": self.summary, "ambient.outside": self.outside,
             "ambient.comparison": self.comparison}
+        if not draws:
+            del self.stages["ambient.figures"]
 
     def __call__(self, result: Result) -> None:
         """Build it again if its stage is one of the above; raise the level, or say what stands against."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,21 +24,27 @@ FACTS = {"images": "{:,} images", "samples": "{:,} samples", "nfe": "{} network 
 
 def tree(audit: Audit, tops: Sequence[Path]) -> list[str]:
     """The chains below artefacts, indented; what was shown already is not unfolded again."""
-    lines, seen = [], set()
+    return [line for _, lines in unfolded(audit, tops) for line in lines]
+
+
+def unfolded(audit: Audit, tops: Sequence[Path]) -> Iterator[tuple[Path | None, list[str]]]:
+    """The lines of each artefact of the chains, with its path; without where it was shown already."""
+    seen = set()
     waiting = [(path, 0) for path in reversed(tops)]
     while waiting:
         key, depth = waiting.pop()
         result, again = audit.results[key], key in seen
         seen.add(key)
         indent = "  " * depth
-        lines.append(f"{indent}{result.path}  [{described(result)}]" + ("  (above)" if again else ""))
+        head = printable(f"{indent}{result.path}  [{described(result)}]")
         if again:
+            yield None, [f"{head}  (above)"]
             continue
-        lines += [f"{indent}  ! {problem.word}: {problem.detail}" for problem in result.problems]
+        lines = [f"{indent}  ! {problem.word}: {problem.detail}" for problem in result.problems]
         lines += [f"{indent}  {e['file']}  [raw, sha256 {e['sha256'][:12]}…]"
                   for e in result.manifest.get("external", [])]
+        yield key, [head, *map(printable, lines)]
         waiting += [(p, depth + 1) for p in reversed(result.parents) if p in audit.results]
-    return [printable(line) for line in lines]
 
 
 def described(result: Result) -> str:

@@ -23,6 +23,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode, RerunTrigger
 
+from ambient.cluster import abandoned
 from ambient.provenance import manifest
 from ambient.provenance.pruned import pruned_record
 from ambient.settings.asked import Difference, differences
@@ -115,8 +116,14 @@ class Adopting(DAG):
         """Settle what the manifests describe; make again what was cut short (its state resumes)."""
         self.settled = self.settle()
         self.judge.digests.save()
+        if self.executes() and abandoned.take_over(Path(self.workflow.persistence.path)):
+            logger.info("The last run in this folder was killed: its lock is taken over.")
         if not self.ignore_incomplete:
             self.forcefiles.update(await self.incomplete_files())
+
+    def executes(self) -> bool:
+        """Whether this run starts jobs."""
+        return self.workflow.execution_settings is not None and not self.workflow.dryrun
 
     async def incomplete_files(self) -> list:
         """Files that were being made when a run ended, but for those that are whole."""
@@ -176,7 +183,7 @@ class Adopting(DAG):
             kept -= waiting
         self._len = len(self._finished | self._needrun)
         self.refuse_outside()
-        if self.workflow.execution_settings is not None and not self.workflow.dryrun:
+        if self.executes():
             await self.write_records(kept)
 
     def refuse_outside(self) -> None:

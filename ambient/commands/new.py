@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -33,6 +35,7 @@ from ambient.data.squares import CROPS
 from ambient.settings import Experiments
 from ambient.settings.files import NAME, base_files, read
 from ambient.specs import DatasetSpec
+from ambient.specs.strict import SpecError
 from ambient.storage.files import write_text
 
 GREY = "grey, taken as colour"
@@ -138,14 +141,29 @@ def look(given: argparse.Namespace) -> tuple[Photos, DatasetSpec, str, float]:
     return photos, spec, raw.close()[0], (time.process_time() - started) / len(photos.names) / 60
 
 
-def told_time(scale_name: str, folder: Path, reading: float) -> Iterator[str]:
+@contextmanager
+def resolved(text: str, name: str, folder: Path) -> Iterator[Experiments]:
+    """The settings of a scale whose file is not written yet, beside the files of a folder of settings."""
+    with tempfile.TemporaryDirectory(prefix="ambient-new-") as beside:
+        for path in folder.resolve().iterdir():
+            if path.name != "scales":
+                (Path(beside) / path.name).symlink_to(path)
+        write_text(Path(beside) / "scales" / f"{name}.yaml", text)
+        try:
+            experiments = Experiments(beside, name)
+        except SpecError as error:  # of local.yaml, say
+            raise SpecError(str(error).replace(beside, str(folder))) from None
+        yield experiments
+
+
+def told_time(experiments: Experiments, reading: float) -> Iterator[str]:
     """How long the scale's run takes: on this machine, by passes of its networks timed here, and on a GPU.
 
     `reading`: processor time in minutes that one of the images took to be read.
     """
     from ambient.commands.new_speed import tflops
 
-    experiments, page = Experiments(folder, scale_name), f"results/{scale_name}/report.html"
+    scale_name, page = experiments.scale, f"results/{experiments.scale}/report.html"
     rates, here = tflops(experiments, page), Counter()
     longest = at_gpu = 0.0
     for node in wanted(experiments, page):
@@ -189,13 +207,11 @@ def main(written: list[str]) -> int:
     for line in new_look.warnings(photos, parts, given.resolution):
         print(f"  note: {line}")
     common = {"resolution": given.resolution, "channels": spec.channels, "crop": given.crop}
-    write_text(path, scale(given.name, parts, common, chosen_sizes, given.seeds))
-    try:
-        for line in told_time(given.name, folder, reading):
+    text = scale(given.name, parts, common, chosen_sizes, given.seeds)
+    with resolved(text, given.name, folder) as experiments:
+        for line in told_time(experiments, reading):
             print(line)
-    except BaseException:
-        path.unlink()
-        raise
+    write_text(path, text)  # last: a command that was stopped before can be given again
     print(f"written: {path}. Read it, edit what you like, then run\n"
           f"  snakemake --cores 2 --config scale={given.name}\nfor results/{given.name}/report.html")
     return 0

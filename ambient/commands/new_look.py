@@ -12,6 +12,7 @@ from ambient.commands.new_parts import Part
 from ambient.data.photos import COPY, Photos
 
 GOOD_LEAST, OTHER_LEAST, ALL_LEAST = 30, 30, 200  # images below which nothing can be learnt here
+TOGETHER = 256  # images that are summed at once
 ALIKE = 2.0  # grey levels: standard deviation between images below which they are all the same
 
 
@@ -60,9 +61,21 @@ def against(parts: Sequence[Part]) -> Iterator[str]:
         yield (f"{total} images in all are too few to train a model that does more than repeat them: at "
                f"least {ALL_LEAST} are needed")
     yield from both(parts)
-    every = np.concatenate([part.photos.images for part in parts])
-    if every.std(axis=0, dtype=np.float64).mean() < ALIKE:
+    if spread([part.photos.images for part in parts]) < ALIKE:
         yield "all images look alike: they differ by less than two grey levels"
+
+
+def spread(groups: Sequence[np.ndarray]) -> float:
+    """The standard deviation of each value over all images (N, C, H, H) of several groups, its mean.
+
+    Sums of some images at a time: as float64 all of 200,000 would take eight times their bytes.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for images in groups:
+        for first in range(0, len(images), TOGETHER):
+            part = images[first:first + TOGETHER].astype(np.float64)
+            count, total, squares = count + len(part), total + part.sum(0), squares + (part**2).sum(0)
+    return float(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0)).mean())
 
 
 def both(parts: Sequence[Part]) -> Iterator[str]:

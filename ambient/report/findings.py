@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from ambient.annotation.statistics import WEAK_ACCURACY, best_level
@@ -83,9 +84,21 @@ def helped(spec: TableSpec, table: pd.DataFrame) -> str | None:
     size = f"{abs(gap):.2g} ({abs(gap) / table['value'][first]:.0%})"
     sure = f", {'more' if abs(gap) > 2 * spread else 'no more'} than two standard deviations" \
         if pd.notna(spread) else ""
-    verdict = "helped" if gap > 0 else "did not help here"
+    verdict = "The other images helped" if gap > 0 else "The other images did not help here"
+    if pd.notna(spread) and abs(gap) <= 2 * spread:
+        verdict = "Whether the other images helped can't be told"
     side = "nearer" if gap > 0 else "farther"
-    return f"The other images {verdict}: {names[1]} is {side} than {names[0]} by {size}{sure}."
+    return (f"{verdict}: {names[1]} is {side} than {names[0]} by {size}{sure}."
+            + seed_by_seed(names[1], table, best))
+
+
+def seed_by_seed(name: str, table: pd.DataFrame, row: int) -> str:
+    """In how many training seeds a row is ahead of all others; nothing where there is one seed."""
+    if "training_values" not in table or table["training_values"].isna().any():
+        return ""
+    values = np.array([[float(one) for one in seeds.split("/")] for seeds in table["training_values"]])
+    ahead = (values[row] < np.delete(values, row, axis=0)).all(axis=0)
+    return f" {name} is ahead of all other rows in {ahead.sum()} of {len(ahead)} training seeds."
 
 
 def told_apart(label: str, report: Mapping) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from ambient.report.captions import (
     seeds_of,
     targets,
 )
-from ambient.report.findings import findings
+from ambient.report.findings import findings, told_apart
 from ambient.report.least import KINDS
 from ambient.report.template import PAGE
 from ambient.specs import ReportSpec, TableSpec
@@ -57,6 +58,18 @@ NOTES = {
     "protocol": "A strict classifier is trained on the run's own mixture, a leaky one on clean versions "
                 "of corrupted images too, as the paper's.",
 }
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Where what a page shows comes from.
+
+    of: for each file shown its anchor among the lines, and its level of the audit in words. lines: an anchor
+    or None, and text, for each file behind what is shown.
+    """
+
+    of: Mapping[Path, tuple[str, str]] = field(default_factory=dict)
+    lines: Sequence[tuple[str | None, str]] = ()
 
 
 def cell(value: object, decimals: int) -> str:
@@ -105,7 +118,7 @@ def landmarks_of(labels: Sequence[str], paths: Sequence[Path], folder: Path) -> 
         rows = [{"images": row["images"], "cells": [row["metric"], cell(row["value"], 2),
                  cell(row["value_std"], 2), cell(row["num_images"], 0), cell(row["reference_images"], 0)]}
                 for _, row in pd.read_csv(path).iterrows()]
-        found.append({"label": label, "rows": rows, "csv": os.path.relpath(path, folder)})
+        found.append({"label": label, "rows": rows, "csv": os.path.relpath(path, folder), "path": path})
     return found
 
 
@@ -116,7 +129,8 @@ def images_read(paths: Sequence[Path]) -> list[dict]:
         facts = manifest.read(manifest.path_for(path))["facts"]
         done = {key: [f"{count:,} {what}" for what, count in facts[key].items()]
                 for key in ("converted", "left_out")}
-        found.append({"name": path.stem, "images": facts["images"], "files": facts["raw_images"], **done})
+        found.append({"name": path.stem, "path": path, "images": facts["images"],
+                      "files": facts["raw_images"], **done})
     return found
 
 
@@ -127,7 +141,8 @@ def caption(kind: str) -> str:
 
 def picture(path: Path, title: str, caption: str) -> dict:
     """A PNG as it goes into the page."""
-    return {"name": path.stem, "title": title, "caption": caption, "pdf": path.with_suffix(".pdf").name,
+    return {"name": path.stem, "path": path, "title": title, "caption": caption,
+            "pdf": path.with_suffix(".pdf").name,
             "data": base64.b64encode(path.read_bytes()).decode()}
 
 
@@ -136,10 +151,12 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[P
     """A table, what it says, its figures, what known images score, and how others' images compare."""
     table = pd.read_csv(path)
     titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
-    captions = of_table(spec, table)
+    captions, reports = of_table(spec, table), [read_json(one) for one in classifiers]
+    told = dict(zip(map(told_apart, spec.told_apart, reports), classifiers, strict=True))
     return {"name": spec.name, "title": spec.title or spec.name, "targets": targets(spec.rows),
             "paper": published(spec.rows) and published_title(spec.rows), "level": level,
-            "findings": findings(spec, table, level, [read_json(one) for one in classifiers]),
+            "findings": [{"text": text, "path": told.get(text, path)}
+                         for text in findings(spec, table, level, reports)],
             "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
             "csv": path.name, "audit": f"{spec.name}-audit.html",
             "landmarks": landmarks_of(spec.landmarks, landmarks, path.parent),
@@ -160,14 +177,14 @@ def origin(paths: list[Path]) -> dict:
 
 def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int],
          landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), classifiers: Sequence[Path] = (),
-         compared: Sequence[Path] = ()) -> str:
+         compared: Sequence[Path] = (), chains: Chains = Chains()) -> str:
     """The HTML. `levels` are the audit's of the tables.
 
     `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table. `landmarks` holds
     a file for each corruption that a table's specification names in its own `landmarks`, table by table.
     `photos` are the prepared datasets of the owner's images. `classifiers` holds the held-out report of each
     noise classifier that a table's specification names in `told_apart`, table by table. `compared` are the
-    figures with rows from outside, of the tables that have such.
+    figures with rows from outside, of the tables that have such. `chains` tells where all of these come from.
     """
     count, known, asked = len(SUFFIXES), iter(landmarks), iter(classifiers)
     sections = [section(one, path, pictures[i * count:(i + 1) * count],
@@ -180,5 +197,5 @@ def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: lis
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)
     return environment.from_string(PAGE).render(scale=spec.scale, sections=sections, others=others,
-                                                read=images_read(photos),
+                                                read=images_read(photos), chains=chains,
                                                 folder=tables[0].parent.as_posix(), **origin(tables))

@@ -24,7 +24,8 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
     value: the last snapshot, mean over sampling seeds, then over training seeds. value_std: standard
     deviation over sampling seeds, pooled over training seeds; value_min: the smallest single score of
     the last snapshot; value_best: the mean over sampling seeds at the best snapshot (the paper reports
-    its best), mean over training seeds; training_std: standard deviation of `value` over training seeds.
+    its best), mean over training seeds; training_std: standard deviation of `value` over training seeds;
+    training_values: these values, with slashes between.
     """
     frame = pd.DataFrame([{"run": i, **score} for i, run in enumerate(scores) for score in run])
     means = frame.groupby(["run", "nimg"])["value"].mean().to_dict()
@@ -44,14 +45,16 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
         "best_nimg": best_nimg[0] if len(set(best_nimg)) == 1 else "/".join(map(str, best_nimg)),
         "nimg": max(s["nimg"] for s in scores[0]),
         "num_seeds": len(final_scores) // len(scores), "num_training_seeds": len(scores),
-        "training_std": np.std(last, ddof=1) if len(last) > 1 else np.nan}
+        "training_std": np.std(last, ddof=1) if len(last) > 1 else np.nan,
+        "training_values": "/".join(f"{value:.6g}" for value in last) if len(last) > 1 else None}
 
 
 # Columns that are there only where they say something.
 USED = ("images_clean", "images_added", "images_used", "levels_used", "draws_used")
 DRAWN = ("ema_std", "guidance", "guide", "nfe")
 OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
-            "reference_dataset", "weights_sha256", "protocol", "paper_protocol", "training_id", *DRAWN, *USED)
+            "reference_dataset", "weights_sha256", "protocol", "paper_protocol", "training_id",
+            "training_values", *DRAWN, *USED)
 PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
 SAID = ("reference_best", "against")  # of a score, where its distance is to the best images alone
 

@@ -12,17 +12,25 @@ table{border-collapse:collapse;font-size:.9rem;width:100%;font-variant-numeric:t
 th,td{padding:.45rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 tr:last-child td,tr:last-child th{border-bottom:0}thead th{white-space:normal;vertical-align:bottom}
 th:first-child{text-align:left;position:sticky;left:0;background:#fff;font-weight:600}
+td a{color:inherit;text-decoration-color:#999}
 .text{text-align:left}td.text{white-space:normal;min-width:15rem;color:var(--soft);font-size:.8rem}
 tr.best td,tr.best th{background:var(--mark)}
 figure{margin:1.5rem 0}figure img{max-width:100%;height:auto;display:block}
 figcaption{font-size:.9rem;color:var(--soft);max-width:60rem}figcaption b{color:var(--ink)}
+pre{font-size:.75rem;margin:0;padding:.6rem}:target{background:#fff7d6}
 nav a{margin-right:1rem}a{color:#0b5394}code{overflow-wrap:anywhere;font-size:.9em}
 @media(max-width:40rem){.picture{overflow-x:auto}figure img{max-width:none;width:40rem}
 body{font-size:15px;padding:.7rem}th,td{padding:.4rem .5rem}
 th:first-child{white-space:normal;min-width:7.5rem}}
 """
 
-PAGE = """<!doctype html>
+PAGE = """{% macro linked(value, path) %}
+{% if path in chains.of %}<a href="#{{ chains.of[path][0] }}">{{ value }}</a>{% else %}{{ value }}{% endif %}
+{% endmacro %}
+{% macro chain(path) %}
+{% if path in chains.of %} {{ linked(chains.of[path][1], path) }}{% endif %}
+{% endmacro %}
+<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -49,7 +57,7 @@ Distances to the full clean dataset: lower is better.</p>
 {% for one in read %}
 <li><b>{{ one.name }}</b>: {{ "{:,}".format(one.images) }} of {{ "{:,}".format(one.files) }} image files.
 Converted: {{ one.converted | join("; ") or "nothing" }}.
-Left out: {{ one.left_out | join("; ") or "nothing" }}.</li>
+Left out: {{ one.left_out | join("; ") or "nothing" }}.{{ chain(one.path) }}</li>
 {% endfor %}
 </ul>
 </section>
@@ -61,7 +69,7 @@ Left out: {{ one.left_out | join("; ") or "nothing" }}.</li>
 {% if one.paper %} {{ one.paper[0] | upper }}{{ one.paper[1:] }}.{% endif %}</p>
 <ul class="findings">
 {% for sentence in one.findings %}
-<li>{{ sentence }}</li>
+<li>{{ sentence.text }}{{ chain(sentence.path) }}</li>
 {% endfor %}
 </ul>
 <div class="wide"><table>
@@ -70,9 +78,10 @@ Left out: {{ one.left_out | join("; ") or "nothing" }}.</li>
 <th scope="col">provenance</th><th scope="col" class="text">protocol of ours</th></tr></thead>
 <tbody>
 {% for row in one.table.rows %}
+{% set story = one.audit ~ "#t0-" ~ loop.index0 %}
 <tr{% if row.best %} class="best"{% endif %}><th scope="row">{{ row.label }}</th>
-{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}
-<td><a href="{{ one.audit }}#t0-{{ loop.index0 }}">level {{ one.level }}</a></td>
+{% for value in row.cells %}<td><a href="{{ story }}">{{ value }}</a></td>{% endfor %}
+<td><a href="{{ story }}">level {{ one.level }}</a></td>
 <td class="text">{{ row.protocol }}{% if row.note %}. Paper: {{ row.note }}{% endif %}</td></tr>
 {% endfor %}
 </tbody></table></div>
@@ -87,19 +96,20 @@ Left out: {{ one.left_out | join("; ") or "nothing" }}.</li>
 <th scope="col">± draws</th><th scope="col">how many</th><th scope="col">compared with</th></tr></thead>
 <tbody>
 {% for row in known.rows %}
-<tr><th scope="row">{{ row.images }}</th>{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}</tr>
+<tr><th scope="row">{{ row.images }}</th>
+{% for value in row.cells %}<td>{{ linked(value, known.path) }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table></div>
 <p class="soft">Real images in the place of samples: held-out good ones are the floor, which no model that
 draws new images is expected to pass; a model of all images alike would at best be where both are mixed.
 Distances grow as fewer images are compared: read them beside a score of as many samples.
-<a href="{{ known.csv }}">{{ known.csv }}</a></p>
+<a href="{{ known.csv }}">{{ known.csv }}</a>{{ chain(known.path) }}</p>
 {% endfor %}
 {% for figure in one.pictures %}
 <figure id="{{ figure.name }}"><div class="picture"><img alt="{{ one.title }}: {{ figure.title | lower }}"
  src="data:image/png;base64,{{ figure.data }}"></div>
 <figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}
-<a href="{{ figure.pdf }}">PDF</a></figcaption></figure>
+<a href="{{ figure.pdf }}">PDF</a>{{ chain(figure.path) }}</figcaption></figure>
 {% endfor %}
 </section>
 {% endfor %}
@@ -110,8 +120,22 @@ Distances grow as fewer images are compared: read them beside a score of as many
 <figure id="{{ figure.name }}"><div class="picture"><img alt="{{ figure.title }}"
  src="data:image/png;base64,{{ figure.data }}"></div>
 <figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}
-<a href="{{ figure.pdf }}">PDF</a></figcaption></figure>
+<a href="{{ figure.pdf }}">PDF</a>{{ chain(figure.path) }}</figcaption></figure>
 {% endfor %}
+</section>
+{% endif %}
+{% if chains.lines %}
+<section id="chains">
+<h2>Where everything comes from</h2>
+<p class="soft">Each file is followed by those that it was made from, down to raw data, which have their
+SHA-256. The levels are those of the audit when this page was made, in which figures were not drawn
+again.</p>
+<div class="wide"><pre>
+{% for anchor, text in chains.lines %}
+<span{% if anchor %} id="{{ anchor }}"{% endif %}>{{ text }}
+</span>
+{%- endfor %}
+</pre></div>
 </section>
 {% endif %}
 <p class="soft">Check it: <code>python -m ambient audit {{ folder }}</code> follows every number back to raw

@@ -211,10 +211,10 @@ class RunFiles:
         return self.path("annotate", role, study=made.study, corruption=made.corruption,
                          annotation=made.annotation)
 
-    def annotations_of_parts(self, run: str) -> list[str]:
-        """The annotations of each mixture that a run's data are combined of."""
+    def annotations_of_parts(self, run: str, role: str = "out") -> list[str]:
+        """The annotations, or (`summary`) their statistics, of each mixture that a run's data are of."""
         made = self.experiments.run(run)
-        return [self.path("annotate", study=made.study, corruption=corruption, annotation=annotation)
+        return [self.path("annotate", role, study=made.study, corruption=corruption, annotation=annotation)
                 for corruption, annotation in made.parts]
 
     def classifier(self, study: str, corruption: str, annotation: str, role: str = "out") -> str | None:

@@ -285,7 +285,8 @@ _STAGES = (
           lambda settings, w: settings.figure(w["figure"]),
           inputs={key: of_figure("figure", bare(key))
                   for key in ("data?", "images?", "added?", "annotations?", "patches?", "locality_table?",
-                              "scores?", "table?", "samples*", "scored*", "judged*", "sources*")}),
+                              "scores?", "table?", "samples*", "scored*", "judged*", "sources*",
+                              "summaries*")}),
     Stage("theory", TheorySpec,
           {"out": "theory.csv", "crossings_out": "theory-crossings.csv",
            "contraction_out": "theory-contraction.csv"},

@@ -5,11 +5,14 @@ The page is whole in itself: figures are in it, it loads nothing, and it can be 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ambient.audit import why
 from ambient.audit.chain import Audit
-from ambient.report.page import page
+from ambient.audit.words import level_word
+from ambient.report.page import Chains, page
 from ambient.specs import ReportSpec
 from ambient.storage.files import write_text
 
@@ -18,7 +21,19 @@ def main(spec: ReportSpec, record, *, tables: list[Path], pictures: list[Path], 
          landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), classifiers: Sequence[Path] = (),
          compared: Sequence[Path] = ()) -> None:
     """`out` gets the page."""
-    audit = Audit(tables[0])
+    audit = Audit(tables[0], draws=False)
     levels = [audit.artefact(path).level for path in tables]
-    write_text(out, page(spec, tables, pictures, levels, landmarks, photos, classifiers, compared))
+    shown = [*tables, *landmarks, *photos, *classifiers, *compared, *pictures]
+    write_text(out, page(spec, tables, pictures, levels, landmarks, photos, classifiers, compared,
+                         chains(audit, shown)))
     record.facts |= {"tables": len(tables), "pictures": len(pictures)}
+
+
+def chains(audit: Audit, shown: Sequence[Path]) -> Chains:
+    """Where everything that the page shows comes from."""
+    words = {path: level_word(audit.artefact(path)) for path in shown}
+    tops = [Path(os.path.abspath(path)) for path in words]
+    parts = list(why.unfolded(audit, tops))
+    anchors = {key: f"chain-{number}" for number, (key, _) in enumerate(parts) if key}
+    return Chains({path: (anchors[top], words[path]) for path, top in zip(words, tops, strict=True)},
+                  [(anchors.get(key), "\n".join(lines)) for key, lines in parts])

@@ -1,7 +1,8 @@
-"""Figure `extremes`: images with the least and the largest sigma_min of a run."""
+"""Figure `extremes`: images with the least and the largest sigma_min of a run, and those least sure of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
@@ -27,7 +28,8 @@ class Spec(FigureSpec):
     NEEDS_RUN: ClassVar[bool] = True
     CAPTION: ClassVar[str] = (
         "Images by their sigma_min, the least and the largest: as they are, and noised to it. "
-        "From there on an image trains as a good one does.")
+        "From there on an image trains as a good one does. The classifier is unsure of an image whose "
+        "sigma_min would be far another one, were the threshold a little lower or higher.")
 
 
 def reads(files, name: str, entry) -> dict:
@@ -38,10 +40,12 @@ def reads(files, name: str, entry) -> dict:
     beside = files.images_beside(entry.run)
     require(len(beside) < 2, f"figures.{name}.run", entry.run, "one of a single mixture, or on pixels")
     return {"data": files.training_data(entry.run), "images": next(iter(beside), None),
-            "annotations": files.annotations(entry.run)}
+            "annotations": files.annotations(entry.run),
+            "summaries": files.annotations_of_parts(entry.run, "summary")}
 
 
-def draw(spec: FigureSpec, data: Path, annotations: Path, images: Path | None = None) -> Figure:
+def draw(spec: FigureSpec, data: Path, annotations: Path, images: Path | None = None,
+         summaries: Sequence[Path] = ()) -> Figure:
     """Two rows for each group of images: as they are, with their files' names, and noised to their level."""
     from ambient.data.annotations import Annotations
     from ambient.data.datasets import read
@@ -51,7 +55,7 @@ def draw(spec: FigureSpec, data: Path, annotations: Path, images: Path | None = 
 
     mixture = read(data) if images is None else read(data).shown([read(images)])
     own = Annotations.read(annotations).of(mixture.ids)
-    shown = groups(spec, own)
+    shown = groups(spec, own) | least_sure(spec, own, summaries)
     names = mixture.file_names or [f"image {i}" for i in mixture.ids.tolist()]
     count = max(map(len, shown.values()), default=1)
     figure = plt.figure(figsize=(1.15 * count + 0.4, 2.75 * len(shown) + 0.8), layout="constrained")
@@ -92,6 +96,19 @@ def groups(spec: FigureSpec, annotations: Annotations) -> dict[str, np.ndarray]:
              f"the largest {SIGMA_MIN}": ranked[::-1][:spec.images][::-1],
              "never used at high noise, some of them": never[np.sort(drawn)]}
     return {name: rows for name, rows in found.items() if len(rows)}
+
+
+def least_sure(spec: FigureSpec, annotations: Annotations,
+               summaries: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Of all `summaries`' images those whose sigma_min hangs most on the threshold: places among the rows."""
+    from ambient.report.drawing import SIGMA_MIN
+    from ambient.storage.files import read_json
+
+    named = [one for path in summaries for one in read_json(path).get("unsure", ())]
+    first = sorted(named, key=lambda one: one["from"] / one["to"])[:spec.images]
+    place = {identity: row for row, identity in enumerate(annotations.ids.tolist())}
+    rows = np.array([place[one["id"]] for one in first], np.int64)
+    return {f"the classifier is unsure: {SIGMA_MIN} hangs on the threshold": rows} if len(rows) else {}
 
 
 def short(name: str) -> str:

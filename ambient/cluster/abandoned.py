@@ -1,0 +1,53 @@
+"""Snakemake's lock on a folder, where the Snakemake that held it was killed.
+
+Snakemake writes down the files of a run and refuses another run of the same files. A run that is killed
+leaves that list behind, and the next one would ask for `--unlock`. Here each run holds a lease beside the
+list, as jobs do (`ambient.jobs.lock`). Where every lease is of a run that is dead, nobody works on the files
+of the list.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+from ambient.jobs.lock import LEASE, RENEWAL
+
+LOCKS, RUNS = "locks", "ambient-runs"  # folders in .snakemake: Snakemake's own lists, and the leases
+
+
+def lease_at(path: Path) -> SoftFileLease:
+    """The lease of a run. One of this machine whose process is dead can be had at once."""
+    return SoftFileLease(path, lease_duration=LEASE, heartbeat_interval=RENEWAL, thread_local=False)
+
+
+def is_dead(path: Path) -> bool:
+    """Whether a lease is held by nobody. Then it is removed."""
+    lease = lease_at(path)
+    try:
+        lease.acquire(timeout=0)
+    except Timeout:
+        return False
+    lease.release()
+    return True
+
+
+def take_over(folder: Path) -> int:
+    """Begin a run in `folder`, which is `.snakemake`: hold a lease until this process ends.
+
+    Returns of how many dead runs the lists were removed: 0 where another run works.
+    """
+    (folder / RUNS).mkdir(parents=True, exist_ok=True)
+    others = sorted((folder / RUNS).glob("*.lock"))
+    lease = lease_at(folder / RUNS / f"{secrets.token_hex(4)}.lock")
+    lease.acquire(timeout=0)
+    atexit.register(lease.release)
+    dead = [is_dead(path) for path in others]
+    if not all(dead):
+        return 0
+    for path in (folder / LOCKS).glob("*.lock") if dead else ():
+        path.unlink()
+    return len(dead)
