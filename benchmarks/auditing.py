@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from ambient.annotation.statistics import statistics
 from ambient.audit import cli
 from ambient.evaluation.frechet import frechet_distance, moments
 from ambient.provenance import manifest, merkle, source_code
+from ambient.provenance.manifest import peak_memory
 from ambient.report.tables import rebuild
 from ambient.settings import Experiments
 from ambient.specs import TableSpec
@@ -199,9 +199,7 @@ def audited(folder: str, report) -> None:
     with contextlib.redirect_stdout(said):
         status = cli.main([folder])
     seconds, busy = time.perf_counter() - begun, time.process_time() - busy
-    # Not getrusage: its peak is handed down from the process that started this one.
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3
-    report.put((seconds, busy, peak, status, said.getvalue().splitlines()[-1]))
+    report.put((seconds, busy, peak_memory() / 1e6, status, said.getvalue().splitlines()[-1]))
 
 
 def measure(count: int) -> tuple[int, float, float, float]:

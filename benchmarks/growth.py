@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from ambient.evaluation.frechet import moments
 from ambient.jobs.identity import Identity
 from ambient.jobs.stage import Record
 from ambient.jobs.state import State
+from ambient.provenance.manifest import peak_memory
 from ambient.settings import Experiments
 from ambient.stages import annotate, corrupt, train
 from benchmarks import training
@@ -93,8 +93,7 @@ def trains(count: int, report) -> None:
         train.main(spec, Record(), data=data, annotations=annotations,
                    state=State(Path(name, "t"), Identity("benchmark", {})),
                    out=Path(name, "d.safetensors"), log=Path(name, "loss.jsonl"))
-    # Not getrusage: its peak is handed down from the process that started this one.
-    report.put(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**20)
+    report.put(peak_memory() / 2**30)
 
 
 def peak(count: int) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import re
 import struct
 import tempfile
 import time
@@ -24,6 +23,7 @@ import torch
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
 from ambient.diffusion import randomness
+from ambient.provenance.manifest import peak_memory
 from ambient.settings import Experiments
 from ambient.specs import TrainingSpec
 from ambient.storage.arrays import NAMES
@@ -91,9 +91,7 @@ def drawn(count: int, report) -> None:
         for number in range(BATCHES):
             batches.read((number * ROWS, 0, ROWS))
         seconds = (time.perf_counter() - begun) / BATCHES
-    # Not getrusage: its peak is handed down from the process that started this one.
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**20
-    report.put((peak, seconds))
+    report.put((peak_memory() / 2**30, seconds))
 
 
 def step(images: int) -> float:

@@ -6,7 +6,9 @@ under torch's own bfloat16 autocast, with the optimiser as torch has it by defau
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from ambient.data import latents
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
+from ambient.data.latents import Latents
+from ambient.data.text_states import TextStates, Told
+from ambient.data.texts import Texts
 from ambient.diffusion import randomness
 from ambient.diffusion.networks.unet import Block, Conv, UNet
 from ambient.settings import Experiments
@@ -30,6 +36,7 @@ from benchmarks import convolutions
 from benchmarks.timing import Pair, paired, profiled, shares
 
 IMAGES = 2000  # random ones: the time of a step does not depend on what they show
+CAPTIONS = 16  # different ones among them
 
 
 class PlainConv(Conv):
@@ -65,16 +72,41 @@ def as_written(network: nn.Module) -> nn.Module:
     return network
 
 
-def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMAGES) -> AmbientBatches:
+def random_data(spec: TrainingSpec, shape: tuple[int, int, int], count: int,
+                classes: int) -> tuple[Dataset, Points]:
+    """Random images, or latents where `shape` has not the channels of images, a tenth of them clean."""
+    draws, ids = np.random.default_rng(0), np.arange(count)
+    encoded = shape[0] not in (1, 3)
+    images = None if encoded else draws.integers(0, 256, (count, *shape), np.uint8)
+    captions = Texts.of(f"caption {i % CAPTIONS}" for i in range(count)) if spec.told_captions else None
+    data = Dataset(images, ids % classes, ids, (ids % 10 > 0).astype(np.uint8), captions=captions)
+    if not encoded:
+        return data, Points(data)
+    mean = draws.standard_normal((count, *shape), np.float32)
+    shift, scale = np.zeros(shape[0], np.float32), np.full(shape[0], latents.STD, np.float32)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "latents.safetensors")
+        latents.write(path, ids, shape, shift, scale, [Latents(mean, np.zeros_like(mean), ids, shift, scale)])
+        return data, Points(data, [path])
+
+
+def random_states(data: Dataset, spec: TrainingSpec) -> Told | None:
+    """Random states of the captions of images; None for a network that is told none."""
+    if not spec.told_captions:
+        return None
+    shape = (len(data.captions), spec.network.caption_tokens, spec.network.caption_channels)
+    states = np.random.default_rng(1).standard_normal(shape, np.float32).astype(np.float16)
+    return Told(data.captions, [TextStates(states, data.captions.digests())])
+
+
+def batches(spec: TrainingSpec, resolution: int, channels: int, count: int = IMAGES,
+            classes: int = 10) -> AmbientBatches:
     """The loss of a run on random images, a tenth of them clean, the others usable above 1."""
-    draws = np.random.default_rng(0)
-    images = draws.integers(0, 256, (count, channels, resolution, resolution), np.uint8)
-    ids = np.arange(count)
-    data = Dataset(images, ids % 10, ids)
-    rows = Annotations(ids, np.where(ids % 10 == 0, 0.0, 1.0), np.zeros(count))
-    denoiser = build_denoiser(spec, resolution, channels, 10, randomness.torch_generator("cpu", "init", 0))
-    denoiser = denoiser.to(device()).train()
-    return AmbientBatches(spec, data, Points(data), rows, denoiser, device())
+    data, points = random_data(spec, (channels, resolution, resolution), count, classes)
+    rows = Annotations(data.ids, data.corrupted.astype(float), np.zeros(count))
+    generator = randomness.torch_generator("cpu", "init", 0)
+    denoiser = build_denoiser(spec, resolution, channels, classes, generator).to(device()).train()
+    return AmbientBatches(spec, data, points, rows, denoiser, device(), random_states(data, spec))
 
 
 class PlainFit:

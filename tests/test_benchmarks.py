@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import time
+import warnings
 
 import pytest
 import torch
 
 from ambient.settings import Experiments
 from ambient.training.loop import Fit
-from benchmarks import training
+from benchmarks import gpu, suspects, training
 from benchmarks.__main__ import HEAD, line
 from benchmarks.timing import Pair, paired
+from benchmarks.works import WORKS
 
 
 def test_the_ways_alternate_and_are_compared_repeat_by_repeat():
@@ -43,3 +47,59 @@ def test_a_baseline_does_the_work_of_ours(kind):
     assert found[kind][0] == pytest.approx(found[Fit][0], rel=1e-4)
     for ours, theirs in zip(found[Fit][1] + found[Fit][2], found[kind][1] + found[kind][2], strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)
+
+
+def written(tmp_path, monkeypatch, *names):
+    """The rows that `python -m benchmarks.gpu` writes in miniature, and its page; nothing is compiled."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    page = tmp_path / "gpu.md"
+    gpu.main(["--device", "cpu", "--quick", "--out", str(page), *names])
+    return json.loads(page.with_suffix(".json").read_text())["rows"], page.read_text()
+
+
+def test_the_gpu_benchmark_measures_every_row(tmp_path, monkeypatch):
+    rows, page = written(tmp_path, monkeypatch)
+    assert [row for row in rows if "error" in row] == []
+    assert len(rows) == 4 * len(WORKS) + 2 + len(suspects.SUSPECTS)
+    for row in rows:
+        name = row.get("name", "")
+        assert (WORKS[name].name if name in WORKS else name) in page
+        assert row["part"] == gpu.SYNCHRONISATIONS or row["images_per_s"]
+    network = next(row for row in rows if row["name"] == "cifar10")
+    assert network["tflops"] == pytest.approx(network["images_per_s"] * gflop_of_a_step() / 1e3, rel=1e-3)
+    assert network["together"] == 4
+    assert all(0 < sum(row["profile"].values()) <= 1 for row in rows if row.get("compiled"))
+
+
+def gflop_of_a_step():
+    """Of an image and the miniature of the CIFAR-10 network, by torch's own count."""
+    spec = gpu.Size(True).spec(WORKS["cifar10"], 4)
+    return training.gflop_per_image(spec, 8, 3)
+
+
+def test_a_row_that_fails_or_takes_too_long_ends_no_other(tmp_path, monkeypatch):
+    def failing(size):
+        raise ValueError("no such thing\nand more")
+
+    monkeypatch.setattr(gpu, "ROW_SECONDS", 3)
+    for name, ways in (("parts", failing), ("tf32", lambda size: (lambda: time.sleep(20), time.sleep))):
+        changed = dataclasses.replace(suspects.SUSPECTS[name], ways=ways)
+        monkeypatch.setitem(suspects.SUSPECTS, name, changed)
+    rows, page = written(tmp_path, monkeypatch, "parts", "tf32", "ema-rarely")
+    errors = [row.get("error") for row in rows]
+    assert errors == ["ValueError: no such thing", "OutOfTimeError: more than 3 s", None]
+    assert "| ValueError: no such thing |" in page
+
+
+def test_waits_are_counted_by_their_lines():
+    def waits():
+        for said in (suspects.SYNCHRONISES, "something else"):
+            warnings.warn(said, stacklevel=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = suspects.synchronisations(lambda: [waits() for _ in range(3)])
+    (place, count), = found.items()
+    assert place.startswith("test_benchmarks.py:") and count == 3

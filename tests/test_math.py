@@ -241,6 +241,20 @@ def test_distance_equals_scipy_sqrtm():
     assert np.allclose(p.covariance, np.cov(f, rowvar=False))
 
 
+def test_moments_of_parts_are_those_of_all():
+    """Also where the mean is a million times the deviation; parts may be of any size, and are seen once."""
+    features = 1e6 + np.random.default_rng(2).standard_normal((1001, 5))
+    found, rows = frechet.moments(features), np.arange(0, 1001, 3)
+    assert found.count == 1001 and np.allclose(found.mean, features.mean(0), rtol=1e-14)
+    assert np.allclose(found.covariance, np.cov(features - 1e6, rowvar=False), rtol=1e-9, atol=1e-9)
+    parts = frechet.moments_of(iter([features[:1], features[1:700], features[700:]]))
+    assert np.allclose(parts.covariance, found.covariance, rtol=1e-9, atol=1e-9) and parts.count == 1001
+    assert np.array_equal(frechet.moments(features, rows).covariance,
+                          frechet.moments(features[rows]).covariance)
+    with pytest.raises(ValueError, match="not finite"):
+        frechet.moments_of([features, features[:2] * np.nan])
+
+
 @pytest.mark.parametrize("size", [1e200, np.nan])
 def test_distance_refuses_moments_that_overflow(size):
     """Their difference would be infinity less infinity, or a number that means nothing."""

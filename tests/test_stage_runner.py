@@ -54,6 +54,14 @@ def test_a_stage_writes_its_manifest(toy):
     assert found["execution"]["peak_memory_bytes"] > 1_000_000
 
 
+def test_a_job_is_not_charged_for_the_memory_of_what_started_it(toy):
+    folder, run = toy
+    large = bytearray(b"x") * 600_000_000
+    assert run().returncode == 0 and large[-1]
+    found = manifest.read(folder / "out.txt.manifest.json")["execution"]
+    assert 1_000_000 < found["peak_memory_bytes"] < 300_000_000
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"spec": '{"P_mean": "0", "P_std": 1}'}, "--spec.P_mean: got '0', allowed: a number"),
     ({"spec": '{"P_mean": 0, "P_sdt": 1}'}, "unknown key 'P_sdt' (did you mean 'P_std'?)"),

@@ -281,14 +281,17 @@ class Costs:
         return Work(flops=flops * images, gpu=True, ranks=True, memory_mb=BASE_MB + held / 1e6)
 
     def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:
-        """Features of images, what the detector's kind says that one costs."""
+        """Moments of the features of images, what the detector's kind says that one costs.
+
+        Five matrices of D x D numbers are in memory at once, and no more features than of a batch.
+        """
         spec = self.experiments.detector(detector)
         each = spec.flops(channels, resolution)
         if spec.MODEL:
             each += 2.0 * self.experiments.text_encoder(spec.model).image_multiply_adds(resolution, channels)
         return Work(flops=images * each, gpu=True,
                     cpu_minutes=LITTLE.cpu_minutes + images / spec.RATE / 60,
-                    memory_mb=2 * BASE_MB + images * spec.dimensions * 8 / 1e6)
+                    memory_mb=2 * BASE_MB + 5 * spec.dimensions**2 * 8 / 1e6)
 
     def evaluate(self, run: str) -> Work:
         spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)
@@ -302,9 +305,12 @@ class Costs:
         return self.features(detector, *self.dataset(dataset))
 
     def landmarks(self, study: str, corruption: str, detector: str) -> Work:
-        """Features of a dataset, and of the images of a mixture that are not clean."""
+        """Features of a dataset, and of the images of a mixture that are not clean; all stay in memory."""
         images, channels, resolution = self.data(study)
-        return self.features(detector, images + self.mixture(study, corruption)[1], channels, resolution)
+        every = images + self.mixture(study, corruption)[1]
+        work = self.features(detector, every, channels, resolution)
+        held = every * self.experiments.detector(detector).dimensions * 4 / 1e6
+        return replace(work, memory_mb=work.memory_mb + held)
 
     def outside(self, outside: str) -> Work:
         run = self.experiments.outside.run(outside)

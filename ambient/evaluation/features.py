@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ambient.evaluation import detectors
+from ambient.evaluation.frechet import PART, Moments, moments_of
 from ambient.jobs.progress import Progress
 from ambient.specs import DetectorSpec
 from ambient.storage.arrays import Array
 
-BATCH = 250
-
 
 @torch.no_grad()
+def parts(spec: DetectorSpec, path: Path, images: Array, name: str) -> Iterator[np.ndarray]:
+    """Features (n, D) float32 of uint8 images (N, C, H, W), part by part."""
+    detector, progress = detectors.KINDS[spec.kind].features(spec, path), Progress(name, len(images))
+    for first in range(0, len(images), PART):
+        yield detector(images[first:first + PART]).float().cpu().numpy()
+        progress.update(min(first + PART, len(images)))
+
+
 def extract(spec: DetectorSpec, path: Path, images: Array, name: str) -> np.ndarray:
-    """Features (N, D) float32 of uint8 images (N, C, H, W)."""
-    detector = detectors.KINDS[spec.kind].features(spec, path)
-    progress, parts = Progress(name, len(images)), []
-    for first in range(0, len(images), BATCH):
-        parts.append(detector(images[first:first + BATCH]).float().cpu().numpy())
-        progress.update(min(first + BATCH, len(images)))
-    return np.concatenate(parts)
+    """Features (N, D) float32 of uint8 images (N, C, H, W), all of them in memory."""
+    found, done = np.empty((0, 0), np.float32), 0
+    for part in parts(spec, path, images, name):
+        if not done:
+            found = np.empty((len(images), part.shape[1]), np.float32)
+        found[done:done + len(part)] = part
+        done += len(part)
+    return found
+
+
+def moments(spec: DetectorSpec, path: Path, images: Array, name: str) -> Moments:
+    """Moments of the features of images, none of which stays in memory."""
+    return moments_of(parts(spec, path, images, name))

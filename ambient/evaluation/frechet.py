@@ -6,12 +6,13 @@ of the square roots of the eigenvalues of A S_2 A, which is symmetric: no comple
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 LARGEST = float(np.finfo(np.float32).max)  # of a feature: a mean is at most this, a covariance its square
+PART = 250  # features that are added up at once
 ROUNDING = 1e-9  # relative, by which a covariance may miss its own transpose
 
 
@@ -58,15 +59,30 @@ def stored(arrays: Mapping[str, np.ndarray], where: str, prefix: str = "",
         raise ValueError(f"{where}: {prefix}moments: {error}") from None
 
 
-def moments(features: np.ndarray) -> Moments:
-    """Moments of features (N, D), accumulated in float64. Raises `ValueError` for N < 2 or NaN."""
-    features = np.asarray(features, np.float64)
-    if len(features) < 2:
-        raise ValueError(f"{len(features)} samples have no covariance: at least 2 are needed")
-    if not np.isfinite(features).all():
-        raise ValueError("features are not finite")
-    return Moments(features.mean(0), np.cov(features, rowvar=False).reshape(
-        features.shape[1], features.shape[1]), len(features))
+def moments(features: np.ndarray, rows: np.ndarray | None = None) -> Moments:
+    """Moments of features (N, D), or of some rows of them. Raises `ValueError` for N < 2 or NaN."""
+    rows = np.arange(len(features)) if rows is None else rows
+    return moments_of(features[rows[first:first + PART]] for first in range(0, len(rows), PART))
+
+
+def moments_of(parts: Iterable[np.ndarray]) -> Moments:
+    """Moments of features that come in parts (n, D), of which one is in memory at a time; in float64.
+
+    Sums are of differences d from the mean of the first part: S = sum d d^T - (sum d)(sum d)^T / N, so that
+    no digits are lost to a mean that is large. Raises `ValueError` for N < 2 or NaN.
+    """
+    count, origin, total, squares = 0, 0.0, 0.0, 0.0
+    for part in parts:
+        part = np.asarray(part, np.float64)
+        if not np.isfinite(part).all():
+            raise ValueError("features are not finite")
+        if not count:
+            origin = part.mean(0)
+        part = part - origin
+        count, total, squares = count + len(part), total + part.sum(0), squares + part.T @ part
+    if count < 2:
+        raise ValueError(f"{count} samples have no covariance: at least 2 are needed")
+    return Moments(origin + total / count, (squares - np.outer(total, total) / count) / (count - 1), count)
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:

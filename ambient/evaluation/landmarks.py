@@ -26,7 +26,7 @@ def distances(good: np.ndarray, bad: np.ndarray, share: float, count: int,
     """
     order = rng.permutation(len(good))
     count = min(count, len(good) // 2)
-    held, rest = good[order[:count]], moments(good[order[count:]])
+    held, rest = good[order[:count]], moments(good, order[count:])
     worse = bad[rng.permutation(len(bad))[:count]]
     whole = min(count, int(len(worse) / share + 1e-9))  # of the mixture's proportion, as far as bad ones go
     added = round(share * whole)

@@ -36,6 +36,7 @@ SCHEDULER = {"SLURM_JOB_ID": "job_id", "SLURM_JOB_PARTITION": "partition",
              "SLURM_RESTART_COUNT": "restarts", "SLURMD_NODENAME": "node",
              "CUDA_VISIBLE_DEVICES": "gpus"}
 DRIVER = Path("/proc/driver/nvidia/version")
+STATUS = Path("/proc/self/status")  # Linux
 
 
 def path_for(artefact: Path) -> Path:
@@ -134,6 +135,20 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def peak_memory() -> int:
+    """The most bytes that this process, or one that it started, has had in memory.
+
+    Linux hands the peak of a process down to those that it starts: by `getrusage` alone a small job would
+    have taken what the workflow's engine took. `VmHWM` is of this process alone.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024
+    own, children = (resource.getrusage(who).ru_maxrss * unit
+                     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    if STATUS.is_file() and (found := re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)):
+        own = int(found[1]) * 1024
+    return max(own, children)
+
+
 class Clock:
     """Start, end, and what the process and its children used in between."""
 
@@ -145,13 +160,13 @@ class Clock:
 
         gpu_sec: seconds for which the job held GPUs, times their number.
         """
-        ended, unit = now(), 1 if sys.platform == "darwin" else 1024
+        ended = now()
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         wall = round((ended - self.started).total_seconds(), 3)
         found = {"started": self.started.isoformat(timespec="seconds"),
                  "ended": ended.isoformat(timespec="seconds"), "wall_sec": wall,
                  "cpu_sec": round(sum(u.ru_utime + u.ru_stime for u in usage), 3),
-                 "peak_memory_bytes": max(u.ru_maxrss for u in usage) * unit}
+                 "peak_memory_bytes": peak_memory()}
         torch = sys.modules.get("torch")
         if torch and torch.cuda.is_initialized():
             devices = range(torch.cuda.device_count())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ambient.evaluation.features import extract
-from ambient.evaluation.frechet import frechet_distance, moments, stored
+from ambient.evaluation.features import moments
+from ambient.evaluation.frechet import frechet_distance, stored
 from ambient.specs import EvaluationSpec
 from ambient.storage.arrays import open_arrays, part
 from ambient.storage.files import read_arrays, write_arrays, write_json
@@ -28,7 +28,7 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
         shape = images.shape
         seeds = spec.seeds_at(last=nimg == snapshots[-1][0])
         for seed, drawn in zip(seeds, [part(images, k) for k in range(len(images))], strict=True):
-            found = moments(extract(spec.detector, detector, drawn, f"evaluate {nimg}"))
+            found = moments(spec.detector, detector, drawn, f"evaluate {nimg}")
             kept[f"{nimg}/{seed}/mean"] = found.mean
             kept[f"{nimg}/{seed}/covariance"] = found.covariance
             scores.append({"nimg": int(nimg), "seed": seed, "value": frechet_distance(found, target)})

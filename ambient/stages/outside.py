@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data.submitted import Wanted, read
-from ambient.evaluation.features import extract
-from ambient.evaluation.frechet import frechet_distance, moments, stored
+from ambient.evaluation.features import moments
+from ambient.evaluation.frechet import frechet_distance, stored
 from ambient.jobs.stopping import say
 from ambient.specs import OutsideSpec
 from ambient.storage.files import read_arrays, write_arrays, write_json
@@ -27,7 +27,7 @@ def main(spec: OutsideSpec, record, *, samples: Path, detector: Path, reference:
                          "other images than those that were named; score them under another name")
     record.external("samples", samples, "from outside, made by nobody here", found.pin)
     target = stored(read_arrays(reference), str(reference))
-    measured = moments(extract(spec.detector, detector, found.images, "score"))
+    measured = moments(spec.detector, detector, found.images, "score")
     if remark := spec.detector.remark(spec.num_samples):
         say(f"outside: samples: {remark}")
     write_arrays(moments_out, {"mean": measured.mean, "covariance": measured.covariance,

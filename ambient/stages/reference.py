@@ -13,8 +13,8 @@ from ambient.data import ranking
 from ambient.data.datasets import read
 from ambient.data.scores import Scores
 from ambient.evaluation import published_moments
-from ambient.evaluation.features import extract
-from ambient.evaluation.frechet import Moments, moments
+from ambient.evaluation.features import moments
+from ambient.evaluation.frechet import Moments
 from ambient.specs import DetectorSpec
 from ambient.storage.files import read_arrays, write_arrays
 
@@ -42,7 +42,7 @@ def measured(spec: DetectorSpec, data: Path, detector: Path, scores: Path | None
     if spec.best is not None:
         score = Scores.read(scores).of(dataset.ids).score
         dataset = dataset.taken(ranking.best(score, dataset.labels, spec.best.share, spec.best.within))
-    return moments(extract(spec, detector, dataset.images, "reference"))
+    return moments(spec, detector, dataset.images, "reference")
 
 
 def read_published(spec: DetectorSpec, record, path: Path | None, images: int) -> Moments:
