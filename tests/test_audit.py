@@ -140,7 +140,7 @@ def test_the_next_summary_and_report_say_the_level_of_a_table_that_was_edited(tr
                     out=tree / "report.html")
         rows = csv.DictReader((tree / "summary.csv").read_text().splitlines())
         said.append(({row["provenance_level"] for row in rows},
-                     re.findall(r"[Ll]evel (\d)", (tree / "report.html").read_text())))
+                     re.findall(r"Provenance: level (\d)", (tree / "report.html").read_text())))
     assert said == [({"3"}, said[0][1]), ({"0"}, said[1][1])]
     assert set(said[0][1]) == {"3"} and set(said[1][1]) == {"0"}
 

@@ -84,7 +84,7 @@ def test_a_file_without_parts_counts_whole():
     ("crops_figures", {"kind": "donut"}, "ambient/report/figures/donut.py"),
     ("classifier", {"nuisances": ["negate"]}, "ambient/annotation/nuisances.py:negate,numbers,varied"),
     ("annotate", {"method": "per_sample", "protocol": "dense"},
-     "ambient/annotation/trajectories.py:CHUNK,Dense")])
+     "ambient/annotation/trajectories.py:CHUNK,Dense,first_crossing")])
 def test_every_table_is_told_by_the_entries_in_use(stage, spec, entry):
     assert entry in source_code.digests(f"ambient.{stage}", spec)
 

@@ -13,7 +13,8 @@ from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.trajectories import CHUNK
 from ambient.cluster.cost import Costs
 from ambient.cluster.plan import wanted
-from ambient.evaluation import features, small_nets
+from ambient.evaluation import small_nets
+from ambient.evaluation.frechet import PART
 from ambient.jobs import memory
 from ambient.settings import Experiments
 from ambient.stages import sample
@@ -115,8 +116,8 @@ class Probes:
         spec, (_, *image) = self.experiments.detector(detector), self.costs.dataset(dataset)
         channels, side = spec.seen(*image)
         return Probe(small_nets.build(spec, channels, OUTPUTS).features,
-                     self.batch(features.BATCH, channels, side, side)[:1],
-                     features.BATCH * spec.flops(*image), "float32", learns=False)
+                     self.batch(PART, channels, side, side)[:1],
+                     PART * spec.flops(*image), "float32", learns=False)
 
     def all(self, target: str) -> dict[str, Probe]:
         """Stage -> the probe of its first job behind a target, for each stage whose work is a network's."""

@@ -55,7 +55,7 @@ def panel(spec: ComparisonSpec, text: str) -> plt.Figure:
         look = line_of(one["method"], methods)
         filled = {} if one["origin"] == HERE else {"markerfacecolor": "none"}
         axis.plot([one["value"]], [place], ls="none", marker=look["marker"], color=look["color"], **filled)
-        for values, width in spreads(table):
+        for values, width in spreads(table, "value"):
             axis.errorbar([one["value"]], [place], xerr=values[place:place + 1], color=look["color"],
                           **bar(width))
     axis.set_yticks(range(len(table)), names, fontsize=8)
