@@ -37,10 +37,10 @@ from ambient.training.hardware import compile_for, device
 from ambient.training.loop import Fit
 from ambient.training.points import Points
 from benchmarks.timing import Pair, paired, seconds
+from benchmarks.transformer import HEAD, line
 
 EPS, WAVES = 1e-6, 512
 IMAGES, SIDE, CHANNELS, TOKENS = 512, 32, 4, 77
-HEAD = "| plain / ours | plain, images/s | ours, images/s | ratio (smallest to largest) |\n|---|---|---|---|"
 SIGMA_MIN, MARGIN, SIGMA_DATA, DROPOUT, REMOVED = 2.0, 0.05, 0.9, 0.1, 0.75
 
 
@@ -263,59 +263,61 @@ def agree(ours: Denoiser, theirs: PlainNetwork) -> None:
             raise RuntimeError(f"the plain network is another than ours: {off:.2g} apart")
 
 
-def steps_of(spec: TrainingSpec, stored: Stored, steps: int) -> tuple[Callable[[], None], AmbientBatches]:
-    """Our training steps, and their batches."""
-    denoiser = built(spec)
-    compile_for(denoiser.model, spec.optimiser.nimg // spec.optimiser.batch)
-    batches, fitting = stored.batches(spec, denoiser), Fit(denoiser, spec.optimiser)
+class Ours:
+    """Our training steps of one denoiser, by as many specifications of its batches as are given."""
 
-    def work() -> None:
-        for k in range(steps):
-            fitting.step(batches.loss, k * spec.optimiser.batch)
-    return work, batches
+    def __init__(self, stored: Stored, *specs: TrainingSpec) -> None:
+        self.denoiser = built(specs[0])
+        compile_for(self.denoiser.model, specs[0].optimiser.nimg // specs[0].optimiser.batch)
+        self.batches = [stored.batches(spec, self.denoiser) for spec in specs]
+        self.fitting = Fit(self.denoiser, specs[0].optimiser)
+
+    def steps(self, steps: int, which: int = 0) -> Callable[[], None]:
+        """So many steps, by one of the specifications."""
+        def work() -> None:
+            for k in range(steps):
+                self.fitting.step(self.batches[which].loss, k * self.fitting.spec.batch)
+        return work
+
+
+def against_plain(network: dict, batch: int, mask: float, precision: str, stored: Stored, steps: int,
+                  repeats: int) -> Pair:
+    """Plain steps against ours."""
+    spec = specification(network, batch, mask, precision, steps)
+    ours = Ours(stored, spec)
+    theirs = plainly(ours.denoiser, spec)
+    agree(ours.denoiser, theirs)
+    text = torch.from_numpy(stored.told[stored.data.ids]).to(device())
+    points = stored.points.fixed(stored.data.ids, 0).to(device())
+    step = PlainStep(theirs, spec, points, text).step
+    return paired(f"plain float32 / ours in {precision}, {mask:.0%} of the patches left out", "images",
+                  batch * steps, lambda: [step() for _ in range(steps)], ours.steps(steps), repeats)
 
 
 def compared(network: dict, batch: int, steps: int, repeats: int, folder: Path) -> list[Pair]:
-    """Steps of both, masked and not, in both precisions; and ours masked against ours with all patches."""
-    pairs, ours = [], {}
-    stored = Stored(folder, specification(network, batch, 0.0, "float32", steps))
-    for mask in (REMOVED, 0.0):
-        spec = specification(network, batch, mask, "float32", steps)
-        denoiser = built(spec)
-        theirs = plainly(denoiser, spec)
-        agree(denoiser, theirs)
-        text = torch.from_numpy(stored.told[stored.data.ids]).to(device())
-        points = stored.points.fixed(stored.data.ids, 0).to(device())
-        step = PlainStep(theirs, spec, points, text).step
-        for precision in ("float32", "bfloat16"):
-            work, _ = steps_of(specification(network, batch, mask, precision, steps), stored, steps)
-            ours[mask, precision] = work
-            pairs.append(paired(f"plain float32 / ours in {precision}, {mask:.0%} of the patches left out",
-                                "images", batch * steps, lambda step=step: [step() for _ in range(steps)],
-                                work, repeats))
-    pairs.append(paired(f"ours, all patches / {REMOVED:.0%} left out, bfloat16", "images", batch * steps,
-                        ours[0.0, "bfloat16"], ours[REMOVED, "bfloat16"], repeats))
-    return pairs
+    """Steps of both, masked and not, in both precisions; and ours with all patches against ours masked."""
+    specs = [specification(network, batch, mask, "bfloat16", steps) for mask in (0.0, REMOVED)]
+    stored = Stored(folder, specs[0])
+    pairs = [against_plain(network, batch, mask, precision, stored, steps, repeats)
+             for mask in (REMOVED, 0.0) for precision in ("float32", "bfloat16")]
+    ours = Ours(stored, *specs)
+    return [*pairs, paired(f"ours, all patches / {REMOVED:.0%} left out, bfloat16", "images", batch * steps,
+                           ours.steps(steps, 0), ours.steps(steps, 1), repeats)]
 
 
 def loading(network: dict, batch: int, steps: int, repeats: int, folder: Path) -> list[float]:
     """The time of drawing and reading a batch over that of the step, of each repeat."""
     spec = specification(network, batch, REMOVED, "bfloat16", steps)
-    work, batches = steps_of(spec, Stored(folder, spec), steps)
+    ours = Ours(Stored(folder, spec), spec)
+    work = ours.steps(steps)
+
     def read() -> None:
         for k in range(steps):
-            batches.read((k * batch, 0, batch))
+            ours.batches[0].read((k * batch, 0, batch))
 
     work()
     read()
     return [seconds(read) / seconds(work) for _ in range(repeats)]
-
-
-def line(pair: Pair) -> str:
-    """A comparison as a row of Markdown."""
-    rates = " | ".join(f"{pair.rate(one):.3g}" for one in (pair.plain, pair.ours))
-    low, high = min(pair.ratios), max(pair.ratios)
-    return f"| {pair.name} | {rates} | {statistics.median(pair.ratios):.2f} ({low:.2f} to {high:.2f}) |"
 
 
 def main() -> None:
