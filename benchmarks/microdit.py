@@ -98,7 +98,6 @@ class PlainNetwork:
         return x + gate_2 * self.mlp(f"{name}.mlp", inside)
 
     def mapped(self, name: str, x: Tensor) -> Tensor:
-        """A map to another width, where there is one."""
         return self.linear(f"{name}.1", self.norm(x, f"{name}.0")) if f"{name}.1.weight" in self.w else x
 
     def told(self, c_noise: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -339,8 +338,7 @@ def main() -> None:
     text = "\n".join([
         "# A training step of MicroDiT Tiny\n",
         f"Written by `python -m benchmarks.microdit {options}` ({where}, torch {torch.__version__}). Plain: "
-        "the published formulas in eager float32. The two alternate in one run.\n", HEAD,
-        *map(line, pairs),
+        "the published formulas in eager float32. The two alternate in one run.\n", HEAD, *map(line, pairs),
         f"\nThe loader, of a step in bfloat16 with {REMOVED:.0%} left out: {statistics.median(shares):.2%} "
         f"({min(shares):.2%} to {max(shares):.2%}).", ""])
     given.out.write_text(text)
