@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from ambient.diffusion.networks.experts import Experts
 from ambient.diffusion.networks.layers import GatedMLP
@@ -26,6 +27,7 @@ from benchmarks.timing import Pair, paired
 
 SIDE, CHANNELS, TOKENS, REMOVED = 32, 4, 77, 0.75
 WIDTH, INSIDE = 512, 2048  # of a layer by itself
+INDEX = "experts by index"
 HEAD = "| plain / ours | plain, images/s | ours, images/s | ratio (smallest to largest) |\n|---|---|---|---|"
 
 
@@ -66,22 +68,38 @@ def steps(batch: int, repeats: int) -> list[Pair]:
                    step("text", precision="bfloat16"), repeats)]
 
 
-def layers(batch: int, tokens: int, repeats: int) -> list[Pair]:
-    """One layer forward and backward: 8 experts, of which a token has 2, by two ways, and as a dense MLP."""
+def made() -> dict[str, nn.Module]:
+    """8 experts, of which a token has 2, by two ways, and a dense MLP of as many multiplications.
+
+    The MLP has three matrices, two experts have twice two.
+    """
     drawn = {"generator": torch.Generator().manual_seed(0), "std": 0.02, "std_out": 0.02}
-    experts = Experts(WIDTH, INSIDE, 8, 2.0, **drawn)
-    one_hot = OneHot(WIDTH, INSIDE, 8, 2.0, **drawn)
-    dense = GatedMLP(WIDTH, 4 * INSIDE // 3, **drawn)  # three matrices for two twice: as many multiplications
-    for layer in (experts, one_hot, dense):
-        layer.to(device())
+    found = {INDEX: Experts(WIDTH, INSIDE, 8, 2.0, **drawn),
+             "experts by one-hot rows": OneHot(WIDTH, INSIDE, 8, 2.0, **drawn),
+             "a dense MLP of equal cost": GatedMLP(WIDTH, 4 * INSIDE // 3, **drawn)}
+    return {name: layer.to(device()) for name, layer in found.items()}
+
+
+def layers(batch: int, tokens: int, repeats: int) -> list[Pair]:
+    """One layer forward and backward by each way against experts by index."""
+    found = made()
     x = torch.randn(batch, tokens, WIDTH, device=device(), requires_grad=True)
 
-    def work(layer: torch.nn.Module) -> Callable[[], None]:
+    def work(layer: nn.Module) -> Callable[[], None]:
         return lambda: layer(x).sum().backward()
 
-    return [paired(f"{name} / experts by index, {tokens} tokens", "images", batch, work(plain), work(experts),
-                   repeats) for name, plain in (("experts by one-hot rows", one_hot),
-                                                ("a dense MLP of equal cost", dense))]
+    return [paired(f"{name} / {INDEX}, {tokens} tokens", "images", batch, work(plain), work(found[INDEX]),
+                   repeats) for name, plain in found.items() if name != INDEX]
+
+
+def counted(tokens: int) -> dict[str, float]:
+    """GFLOP of one forward pass of each way for an image, by torch's counter."""
+    found = {}
+    for name, layer in made().items():
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            layer.to("meta").eval()(torch.zeros(1, tokens, WIDTH, device="meta"))
+        found[name] = counter.get_total_flops() / 1e9
+    return found
 
 
 def line(pair: Pair) -> str:
@@ -102,13 +120,15 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     pairs = [*layers(given.batch, 256, given.repeats), *layers(given.batch, 1024, given.repeats),
              *steps(given.batch, given.repeats)]
-    on_gpu = device().type == "cuda"
+    on_gpu, counts = device().type == "cuda", counted(1024)
     where = torch.cuda.get_device_name() if on_gpu else torch.backends.cpu.get_cpu_capability()
     text = "\n".join([
         "# MicroDiT\n", f"Written by `python -m benchmarks.transformer --repeats {given.repeats} --threads "
         f"{given.threads} --batch {given.batch}` ({where}, torch {torch.__version__}).",
         "The two alternate in one run; a ratio is the median over repeats of the seconds of plain / ours.\n",
-        HEAD, *map(line, pairs), ""])
+        HEAD, *map(line, pairs), "\nArithmetic of one layer forward for an image, counted:\n",
+        "| layer | GFLOP, 256 tokens | GFLOP, 1024 tokens |\n|---|---|---|",
+        *(f"| {name} | {few:.3f} | {counts[name]:.3f} |" for name, few in counted(256).items()), ""])
     given.out.write_text(text)
     print(text)
 

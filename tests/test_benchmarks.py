@@ -12,7 +12,7 @@ import torch
 
 from ambient.settings import Experiments
 from ambient.training.loop import Fit
-from benchmarks import gpu, suspects, training
+from benchmarks import gpu, microdit, suspects, training, transformer
 from benchmarks.__main__ import HEAD, line
 from benchmarks.timing import Pair, paired
 from benchmarks.works import WORKS
@@ -103,3 +103,27 @@ def test_waits_are_counted_by_their_lines():
         found = suspects.synchronisations(lambda: [waits() for _ in range(3)])
     (place, count), = found.items()
     assert place.startswith("test_benchmarks.py:") and count == 3
+
+
+def test_the_plain_transformer_is_ours():
+    """Written from the formulas alone, it gives the same for equal weights, with all patches and with few."""
+    small = {"model_channels": 64, "depth": 3, "mixer_channels": 32, "mixer_depth": 2, "caption_channels": 16,
+             "channels_per_head": 16, "round_to": 16}
+    spec = microdit.specification(microdit.tiny() | small, 4, 0.75, "float32", 2)
+    denoiser = microdit.built(spec)
+    theirs = microdit.plainly(denoiser, spec)
+    microdit.agree(denoiser, theirs)
+    theirs.w["blocks.1.mlp.gate.weight"] += torch.randn_like(theirs.w["blocks.1.mlp.gate.weight"])
+    with pytest.raises(RuntimeError, match="the plain network is another than ours"):
+        microdit.agree(denoiser, theirs)
+
+
+def test_a_dense_layer_of_equal_cost_has_the_arithmetic_of_experts():
+    """But for rounding and the gate; one-hot rows double it at 1,024 tokens."""
+    found = transformer.counted(1024)
+    gate = 2 * 1024 * transformer.WIDTH * 8 / 1e9
+    dense, index = found["a dense MLP of equal cost"], found[transformer.INDEX]
+    assert index == pytest.approx(2 * 2 * 2 * 1024 * transformer.WIDTH * transformer.INSIDE / 1e9 + gate)
+    assert dense == pytest.approx(index - gate, rel=1e-3)
+    rows = 2 * 2 * 2 * 1024 * 1024 * transformer.WIDTH / 1e9  # gathered and added, two experts a token
+    assert found["experts by one-hot rows"] == pytest.approx(index + rows)
