@@ -114,7 +114,7 @@ def test_the_minutes_are_operations_over_the_rate_of_the_stage(scale, monkeypatc
     rates = {"train": 1e-6, "sample": 2e-6, "classifier": 3e-6, "annotate": 4e-6, "detector": 5e-6,
              "reference": 6e-6, "evaluate": 6e-6, "landmarks": 6e-6}
     monkeypatch.setattr(new_speed, "tflops", lambda *_: rates)
-    first, second = new.told_time("birds", scale.folder, reading=0.01)
+    first, second = new.told_time(scale, reading=0.01)
     told = {stage: float(minutes) for stage, minutes in re.findall(r"(\w+) ([0-9.]+)(?:,|$)", second)}
     costs, jobs = Costs(scale), Graph(scale).behind([PAGE])
     minutes = Counter({"prepare": 0.01 * (GOOD + OTHER)})

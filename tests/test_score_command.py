@@ -84,7 +84,7 @@ def test_what_was_changed_by_one_who_knows_how_is_told(theirs, file, change, wor
 
 def test_the_same_command_measures_nothing_again(theirs, monkeypatch):
     score.main([*LINE, str(theirs), "--name", "x"])
-    monkeypatch.setattr(outside, "extract", None)
+    monkeypatch.setattr(outside, "moments", None)
     assert score.main([*LINE, str(theirs), "--name", "x"]) == 0
     (theirs / "000.png").unlink()
     with pytest.raises(ValueError, match="x.yaml is there, of other images"):
