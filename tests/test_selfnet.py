@@ -108,7 +108,7 @@ def of_digits(trained, digits):
 
 @pytest.mark.parametrize(("op", "growing"), [
     ("gaussian_blur", [{"sigma_px": 0.7}, {"sigma_px": 1.0}, {"sigma_px": 1.5}]),
-    ("random_mask", [{"prob": 0.05}, {"prob": 0.15}, {"prob": 0.4}]),
+    ("random_mask", [{"prob": 0.15}, {"prob": 0.25}, {"prob": 0.4}]),
 ])
 def test_corrupted_images_are_behind_good_ones_that_it_never_saw(op, growing, trained, digits):
     others = digits[1]
