@@ -197,13 +197,10 @@ class Made:
         return self.out("text-encoder", ("text_encoder", self.settings.text_encoder(), {"data": self.scenes}))
 
 
-def annotation(levels: int, **changes: object) -> Callable[[Files, Made], Job]:
-    """Annotation by a classifier at so many levels."""
-    def job(files: Files, made: Made) -> Job:
-        spec = made.settings.small.annotation("controlled", "per-sample")
-        return ("annotate", replace(spec, num_sigmas=levels, reference_draws=2, **changes), {
-            "data": files.mixture, "classifier": made.classifier, "summary": files.folder / "summary.json"})
-    return job
+def annotate(files: Files, made: Made) -> Job:
+    spec = made.settings.small.annotation("controlled", "per-sample")
+    return "annotate", replace(spec, reference_draws=2), {
+        "data": files.mixture, "classifier": made.classifier, "summary": files.folder / "summary.json"}
 
 
 def fixed(files: Files, made: Made) -> Job:
@@ -278,8 +275,7 @@ JOBS: dict[str, Callable[[Files, Made], Job]] = {
     "classifier": lambda files, made: ("classifier", made.settings.classifier(), {
         "data": files.mixture, "calibration": files.folder / "calibration.json"}),
     "annotate: all alike": fixed,
-    "annotate: shared noise, 40 levels": annotation(40),
-    "annotate: dense, 64 levels": annotation(64, protocol="dense", num_trials=1),
+    "annotate: shared noise, 24 levels": annotate,
     "train": train, "train: latents": train_on_latents, "train: latents and captions": train_on_captions,
     "sample": lambda files, made: ("sample", made.settings.sampling(files.count), {
         "denoiser": made.denoiser}),

@@ -17,7 +17,7 @@ from ambient.audit.chain import Audit
 from ambient.audit.cli import main
 from ambient.audit.code import Code
 from ambient.jobs.journal import Journal
-from ambient.provenance import manifest, source_code
+from ambient.provenance import manifest, reading, source_code
 from ambient.storage.files import digest, read_json, write_arrays, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -314,6 +314,15 @@ def test_a_section_that_is_kept_lends_nothing_to_one_that_is_not_equal(tmp_path,
     record.write_text(edit(text))
     with pytest.raises(ValueError, match="a.bin.manifest.json: "):
         manifest.read(record)
+
+
+@pytest.mark.parametrize("value", [
+    {}, [], {"a": {}, "b": []},
+    {"z": [1, -2.5, 1e-9, 1e300, 2**62, True, False, None, "t"], "a": {"b": [[[]]]}},
+    {"\u00e9 \n\"\\\u2028": ["\ud800", "\x00", "/"], "": {"A": 0, "a": 1, "B": [{"x": 0.1}]}}])
+def test_lines_are_laid_out_as_json_does(value):
+    for one in (value, {"section": value}):
+        assert reading.laid_out(one) + "\n" == reading.json_text(one)
 
 
 def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):

@@ -30,7 +30,12 @@ def classify(asked: Dense, data: Dataset, points: Points, state: State) -> np.nd
     shards = collect("annotate", state, pieces,
                      lambda k: {"p": asked.of(points.fixed(parts[k], asked.spec.seed).numpy(),
                                               data.ids[parts[k]])})
-    return None if shards is None else np.concatenate([shard["p"] for shard in shards])
+    if shards is None:
+        return None
+    found = np.empty((len(rows), asked.spec.num_sigmas), np.float32)
+    for part, shard in zip(range(0, len(rows), step), shards, strict=True):
+        found[part:part + step] = shard["p"]
+    return found
 
 
 def unsure(sigmas: np.ndarray, curves: np.ndarray, ids: np.ndarray, epsilon: float) -> list[dict]:

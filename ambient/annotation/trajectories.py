@@ -164,9 +164,11 @@ class SharedNoise(Dense):
 
     def curves(self, p: np.ndarray, images: Array, of_all: np.ndarray | None = None) -> np.ndarray:
         """The reference, plus each image's difference from the mean, smoothed along ln sigma."""
-        p, of_all = p.astype(np.float64), (p if of_all is None else of_all).astype(np.float64)
-        apart = kernel_smooth(p - of_all.mean(axis=0), self.sigmas, self.spec.bandwidth)
-        return self.reference(images) + apart
+        apart = p.astype(np.float64)  # changed in its place: there are as many as images times levels
+        apart -= (p if of_all is None else of_all).mean(axis=0, dtype=np.float64)
+        apart = kernel_smooth(apart, self.sigmas, self.spec.bandwidth)
+        apart += self.reference(images)
+        return apart
 
     def crossing(self, curves: np.ndarray) -> np.ndarray:
         return first_crossing(self.sigmas, curves, self.spec.epsilon, self.spec.never_crosses,

@@ -90,7 +90,8 @@ class Audit:
         except OSError as error:
             result.problem("unreadable", str(error.strerror), shown(record))
             return result
-        result.parents = tuple(merkle.parents(key, found))
+        result.parents = tuple(self.results[p].key if p in self.results else p
+                               for p in merkle.parents(key, found))  # one object a path
         result.seconds = found["execution"]["wall_sec"]
         result.manifest = {name: value for name, value in found.items() if name not in UNASKED}
         if present == regular.FILE:
@@ -206,7 +207,8 @@ class Audit:
 
     def check_input(self, result: Result, below: Result, entry: dict) -> bool:
         """Whether one input is the one that was read. One that is damaged has said so itself."""
-        if self.tree.escape(below.key) is None and (other := self.tree.mixed(result.key, below.key)):
+        inside = below.manifest or self.tree.escape(below.key) is None  # nothing is read of what leads out
+        if inside and (other := self.tree.mixed(result.key, below.key)):
             result.problem("mixed scales", f"made from {entry['path']}, which is of the scale {other}")
             return False
         if below.level < 1 and not below.pruned:
@@ -315,12 +317,13 @@ def artefacts_in(folder: Path) -> list[Path]:
     Symlinked folders are listed, not entered; so are folders that can't be read.
     """
     walk = regular.below(folder, enter=lambda name: not name.startswith("."))
-    return sorted({described(path) for path, _ in walk if is_listed(path)})
+    return sorted({described(path) for path, _ in walk if is_listed(path)}, key=lambda path: path.parts)
 
 
 def described(path: Path) -> Path:
     """The artefact that a file is a record of, or the file itself."""
-    return path.with_name(path.name.removesuffix(manifest.SUFFIX).removesuffix(PRUNED))
+    name = path.name.removesuffix(manifest.SUFFIX).removesuffix(PRUNED)
+    return path if name == path.name else path.with_name(name)
 
 
 def is_listed(path: Path) -> bool:

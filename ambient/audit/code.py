@@ -32,6 +32,7 @@ class Code:
         self.present: dict[str, set[str]] = {}
         self.commits: dict[str, str] = {}
         self.judged: dict[tuple, tuple[Mapping, Verdict]] = {}
+        self.compared: dict[int, tuple[Mapping, bool]] = {}
 
     def judge(self, found: Mapping) -> Verdict:
         """The verdict on a manifest's code. Manifests that share it as one object (see
@@ -74,7 +75,10 @@ class Code:
 
     def is_here(self, recorded: Mapping) -> bool:
         """Whether all source files of an artefact are as they are here."""
-        return all(value in self.here(name) for name, value in recorded["files"].items())
+        if id(recorded) not in self.compared:  # with the object itself, as in `judge`
+            same = all(value in self.here(name) for name, value in recorded["files"].items())
+            self.compared[id(recorded)] = recorded, same
+        return self.compared[id(recorded)][1]
 
     def gaps(self, recorded: Mapping, stage: str, spec: Mapping) -> list[str]:
         """What the list of a stage's source files lacks: of all that it reaches, where they are as here."""

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple, NoReturn
 
 from ambient.provenance import schema
@@ -35,6 +36,23 @@ class Section(NamedTuple):
 def json_text(found: Mapping) -> str:
     """The one text of a manifest, as `ambient.storage.files.write_json` writes it."""
     return json.dumps(found, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def laid_out(value: Any, margin: str = "\n") -> str:
+    """Plain data without NaN as `json_text` has them, on lines that begin with `margin`.
+
+    In C, json writes no lines. What it does instead takes four times as long as this, and leaves circles of
+    functions for the collector of garbage to find.
+    """
+    inner = f"{margin} "
+    if isinstance(value, dict) and value:
+        items = [f"{quoted(key)}: {laid_out(one, inner)}" for key, one in sorted(value.items())]
+        return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
+    if isinstance(value, list) and value:
+        return f"[{inner}{f',{inner}'.join([laid_out(one, inner) for one in value])}{margin}]"
+    if isinstance(value, str):
+        return quoted(value)
+    return repr(value) if type(value) in (int, float) else canonical_json(value)
 
 
 def parse(content: bytes) -> dict:
@@ -81,7 +99,7 @@ def section(text: str) -> Section:
     ((key, value),) = found.items()
     canonical = canonical_json(value)
     # Lists and names alone are written in another way here than in canonical JSON.
-    if whole != (json_text(found) if isinstance(value, list | dict) else
+    if whole != (f"{laid_out(found)}\n" if isinstance(value, list | dict) else
                  f'{OPENS}{key}": {canonical}{CLOSES}'):
         raise ValueError("not written as this program writes it")
     (schema.SECTIONS.get(key) or schema.OPTIONAL[key])(value, key)

@@ -99,7 +99,7 @@ def words(spec: Any) -> frozenset[str]:
         one = waiting.pop()
         if isinstance(one, str):
             found.add(one)
-        elif isinstance(one, Mapping):
+        elif isinstance(one, dict | Mapping):  # a dict is known for a mapping at once
             waiting += one.values()
         elif isinstance(one, (list, tuple)):
             waiting += one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 PREFIX = "ambient."  # of a stage's name in manifests: `ambient.train`
@@ -49,17 +50,17 @@ class Stage:
         """Its name in manifests."""
         return PREFIX + self.name
 
-    @property
+    @cached_property
     def reads(self) -> tuple[str, ...]:
         """The roles of its input files."""
         return tuple(map(bare, self.inputs))
 
-    @property
+    @cached_property
     def many(self) -> frozenset[str]:
         """Roles of which there may be none or several files."""
         return frozenset(bare(key) for key in self.inputs if key.endswith("*"))
 
-    @property
+    @cached_property
     def optional(self) -> frozenset[str]:
         """Roles and options that may be left out."""
         return frozenset(bare(key) for key in [*self.inputs, *self.outside] if key.endswith("?"))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 HELD = 2**28  # bytes: an array of a file is read at once if it has no more (`ambient.storage.arrays`)
 
 
@@ -123,7 +124,7 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN. Equal values, equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return CANONICAL.encode(value)
 
 
 def digest(value: Any) -> str:
