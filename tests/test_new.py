@@ -16,7 +16,8 @@ from clones import clone, configuration
 from raw_images import encoded, make_folder
 
 from ambient import __main__ as front_door
-from ambient.commands import new_speed
+from ambient.commands import new as new_command
+from ambient.commands import new_look, new_speed
 from ambient.commands.new_sizes import levels, sizes
 from ambient.settings import Experiments
 from ambient.settings.compatible import check_network
@@ -120,10 +121,14 @@ def test_without_a_word_on_which_are_good_a_measure_tells(tmp_path, config, caps
     assert Experiments(config, "birds").figures["birds-scores"].at_least == select["at_least"]
 
 
-def test_several_kinds_are_mixed_in_one_run(tmp_path, config):
+def test_several_kinds_are_mixed_in_one_run(tmp_path, config, capsys):
     images = folder(tmp_path / "photos", other=120)
+    asked = ("--images", images, "--good", images / "best", "--bad", f"dark={images / 'dark'}")
+    make_folder(images, {f"dark/{i}.png": encoded(picture(500 + i)) for i in range(20)})
+    assert new(config, *asked) == 2
+    assert "20 dark images are too few for a noise classifier of their own" in capsys.readouterr().err
     make_folder(images, {f"dark/{i}.png": encoded(picture(500 + i)) for i in range(60)})
-    new(config, "--images", images, "--good", images / "best", "--bad", f"dark={images / 'dark'}")
+    new(config, *asked)
     found = Experiments(config, "birds")
     ambient = found.run(found.tables["birds"].rows[2].run)
     assert ambient.parts == (("plus-dark", "per-sample"), ("plus-other", "per-sample"))
@@ -141,6 +146,25 @@ def test_too_few_images_are_refused_with_the_reason(tmp_path, config, capsys, go
     assert new(config, "--images", images, "--good", images / "best") == 2
     assert message in capsys.readouterr().err
     assert not (config / "scales/birds.yaml").exists()
+
+
+def test_the_file_is_written_last_so_that_a_stopped_command_can_be_given_again(
+        tmp_path, config, monkeypatch, capsys):
+    images, there = folder(tmp_path / "photos"), []
+    monkeypatch.setattr(new_command, "told_time", lambda experiments, reading: iter(
+        [f"{experiments.scale}: {there.append(sorted((config / 'scales').glob('birds*')))}"]))
+    (config / "local.yaml").write_text("datasets: {nowhere: {source: mnist}}")
+    assert new(config, "--images", images, "--good", images / "best") == 2 and not there
+    assert f"error: {config / 'local.yaml'}: datasets: unknown name 'nowhere'" in capsys.readouterr().err
+    (config / "local.yaml").unlink()
+    assert new(config, "--images", images, "--good", images / "best") == 0
+    assert there == [[]] and written(config)["main"]["tables"] == ["birds"]
+
+
+def test_how_far_images_differ_is_their_standard_deviation():
+    groups = [np.random.default_rng(k).integers(0, 256, (300 * k, 3, 4, 4), np.uint8) for k in (1, 2)]
+    assert new_look.spread(groups) == pytest.approx(np.concatenate(groups).std(0).mean())
+    assert new_look.spread([np.full((5, 1, 2, 2), 255, np.uint8)]) == 0
 
 
 def test_grey_images_are_learnt_as_grey(tmp_path, config):
@@ -233,8 +257,13 @@ def test_from_a_folder_to_the_page(tmp_path):
     subprocess.run(["snakemake", "--cores", "2", "--quiet", "all", "--config", "scale=birds"], **told)
     page = (place / "results/birds/report.html").read_text()
     for words in ("Only Good", "Ambient-o", "birds-good</b>: 60 of 241 image files", "he other images ",
-                  "good, held out", "1 damaged", "The noise classifier"):
+                  "good, held out", "1 damaged", "The noise classifier", "photos  [raw, sha256"):
         assert words in page, words
+    anchors = re.findall(r'href="#([^"]+)"', page)
+    assert len(anchors) > 20 and set(anchors) <= set(re.findall(r' id="([^"]+)"', page))
+    summary = place / "results/birds/annotations/birds/plus-other/per-sample.json"
+    unsure = json.loads(summary.read_text())["unsure"]
+    assert unsure and all(0.02 <= one["from"] < one["to"] <= 10 for one in unsure)
     table = pd.read_csv(place / "results/birds/birds.csv")
     assert table["method"].tolist() == ["Only Good", "All data", "Ambient-o"] and table["value"].notna().all()
     assert set(table["metric"]) == {"fd-selfnet"}

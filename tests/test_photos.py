@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 from raw_images import encoded, make_folder, make_zip
+from tiny import CLASSIFIER, NOISE, RECORD, SAMPLING, kept, run_training
 
 from ambient.data import datasets, photos
 from ambient.data.measures import measure
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
 from ambient.jobs.stage import Record
-from ambient.specs import DatasetSpec, MixtureSpec, SelectSpec
+from ambient.specs import AnnotationSpec, DatasetSpec, MixtureSpec, SelectSpec
 from ambient.specs.strict import SpecError, build
-from ambient.stages import prepare
+from ambient.stages import annotate, classifier, prepare, sample
 from ambient.stages.corrupt import mix
-from ambient.storage.files import sha256
+from ambient.storage.files import read_arrays, sha256
 
 SPEC = DatasetSpec("photos", 8, 3, crop="centre")
 SHADES = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)
@@ -311,8 +312,25 @@ def test_two_parts_of_a_folder_make_the_mixture_that_one_dataset_would(tmp_path)
         mix(spec, good, good)
 
 
-def test_digits_given_as_a_folder_are_the_mixture_of_the_demo(tmp_path):
-    """Images, ids and which are clean: all that the classifier and the annotation read."""
+ANNOTATION = AnnotationSpec("per_sample", None, 0.05, 6, "geometric", NOISE, 0.05, 20.0, 2, 1, "last",
+                            "float32", 0)
+
+
+def drawn(mixture, folder):
+    """What a mixture ends in: sigma_min of its images, and samples of a denoiser that learnt from them."""
+    datasets.write(folder / "m.safetensors", mixture)
+    classifier.main(CLASSIFIER, RECORD, data=folder / "m.safetensors", state=kept(folder / "classified"),
+                    out=folder / "c.safetensors", calibration=folder / "c.json")
+    annotate.main(ANNOTATION, RECORD, data=folder / "m.safetensors", classifier=folder / "c.safetensors",
+                  state=kept(folder / "annotated"), out=folder / "a.safetensors", summary=folder / "a.json")
+    denoiser = run_training(folder / "m.safetensors", folder / "a.safetensors", folder)
+    sample.main(SAMPLING, RECORD, denoiser=denoiser, state=kept(folder / "drawn"),
+                out=folder / "s.safetensors")
+    return [read_arrays(folder / name) for name in ("a.safetensors", "s.safetensors")]
+
+
+def test_digits_given_as_a_folder_end_in_the_sigma_min_and_samples_of_the_demo(tmp_path):
+    """Images, ids and which are clean are equal, and so are the bytes of all that is made of them."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 1, 16, 16), np.uint8)
     data = datasets.Dataset(images, np.arange(40) % 10, np.arange(40))
@@ -328,3 +346,10 @@ def test_digits_given_as_a_folder_are_the_mixture_of_the_demo(tmp_path):
     own = mix(MixtureSpec(1.0, 0, "add", {"dataset": "other", "same_source": True}), *parts)
     for name in ("images", "ids", "corrupted"):
         np.testing.assert_array_equal(getattr(own, name), getattr(demo, name))
+    for name in ("demo", "own"):
+        (tmp_path / name).mkdir()
+    for theirs, ours in zip(drawn(demo, tmp_path / "demo"), drawn(own, tmp_path / "own"), strict=True):
+        assert theirs.keys() == ours.keys()
+        for name in theirs:
+            np.testing.assert_array_equal(theirs[name], ours[name])
+    assert len(np.unique(ours["160"])) > 10 and len(np.unique(theirs["80"])) > 10

@@ -51,10 +51,12 @@ def against(parts: Sequence[Part]) -> Iterator[str]:
         yield (f"{good.count} good images are too few: the noise classifier learns from them what good looks "
                f"like, and a fifth of them is held out to see whether it did. At least {GOOD_LEAST} are "
                "needed")
-    if others and max(part.count for part in others) < OTHER_LEAST:
-        yield (f"{sum(part.count for part in others)} other images are too few to add anything: at least "
-               f"{OTHER_LEAST} of a kind are needed"
-               + (". Train on the good ones alone" if good.count >= ALL_LEAST else ""))
+    for part in others:
+        if part.count < OTHER_LEAST:
+            yield (f"{part.count} {part.name} images are too few for a noise classifier of their own: at "
+                   f"least {OTHER_LEAST} of a kind are needed"
+                   + (". Put them into the folder of another kind" if len(others) > 1 else "")
+                   + (". Train on the good ones alone" if good.count >= ALL_LEAST else ""))
     if not others:
         yield "all images are good: there are no others to use at high noise. Train on them as they are"
     if total < ALL_LEAST:
