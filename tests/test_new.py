@@ -177,6 +177,8 @@ def test_grey_images_are_learnt_as_grey(tmp_path, config):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--images", "nowhere"], "--images: no such folder or zip: nowhere"),
+    (["--images", "{fifo}"], "--images: no such folder or zip: "),
+    (["--good", "{fifo}"], "--good: no such folder or file: "),
     (["--resolution", "8"], "--resolution: got 8, allowed: 16 to 256"),
     (["--resolution", "250"], "a number that can be halved to 64 or less"),
     (["--bad", "x"], "--bad: got 'x', allowed: KIND=FOLDER"),
@@ -186,7 +188,8 @@ def test_grey_images_are_learnt_as_grey(tmp_path, config):
 def test_arguments_that_can_not_be_meant_are_refused(tmp_path, config, capsys, arguments, message):
     images = make_folder(tmp_path / "photos", {"a.png": encoded(picture(0))})
     given = ["--images", images] if "--images" not in arguments else []
-    arguments = [one.format(images=images) for one in arguments]
+    os.mkfifo(tmp_path / "good.txt")
+    arguments = [one.format(images=images, fifo=tmp_path / "good.txt") for one in arguments]
     assert new(config, *given, *arguments) == 2
     assert message in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """`python -m ambient score`: images from outside under a table's protocol, as a row that says so."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -169,10 +170,12 @@ def test_folders_are_read_by_sorted_name_without_what_sample_puts_beside(images,
     ("a.npz", {"images": np.array([print])}, "is object, allowed: uint8"),
     ("a.gif", b"GIF", "got a file .gif, allowed: a folder or zip of images, or .npy, .npz, .safetensors"),
     ("a.npy", b"nothing", "a.npy: "), ("a.npz", b"nothing", "a.npz: "),
-    ("a.safetensors", b"nothing", "a.safetensors: ")])
+    ("a.safetensors", b"nothing", "a.safetensors: "), ("a.npy", None, "no such file or folder")])
 def test_what_does_not_fit_is_refused_by_name(name, content, words, tmp_path):
     path = tmp_path / name
-    if isinstance(content, bytes):
+    if content is None:
+        os.mkfifo(path)
+    elif isinstance(content, bytes):
         path.write_bytes(content)
     elif isinstance(content, dict):
         np.savez(path, **content)

@@ -34,7 +34,7 @@ def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
     images must have one size, and those of the dataset's resolution are taken as they are. Raises
     `ValueError` naming the file that can't be meant.
     """
-    if not folder.exists():
+    if not (folder.is_dir() or folder.is_file()):
         raise ValueError(f"{folder}: no such folder or zip")
     if spec.CONVERTS:
         # Which images the dataset takes of its own folder is no matter here.

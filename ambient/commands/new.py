@@ -93,9 +93,9 @@ def free(name: str, folder: Path) -> Path:
 def refuse(given: argparse.Namespace, folder: Path) -> Path:
     """The file to write. Raises `ValueError` for arguments that can't be meant."""
     path = free(given.name, folder)
-    if not given.images.exists():
+    if not (given.images.is_dir() or given.images.is_file()):  # the opening of a FIFO would wait for ever
         raise ValueError(f"--images: no such folder or zip: {given.images}")
-    if given.good is not None and not given.good.exists():
+    if given.good is not None and not (given.good.is_dir() or given.good.is_file()):
         raise ValueError(f"--good: no such folder or file: {given.good}")
     if given.caption_table is not None and not given.caption_table.is_file():
         raise ValueError(f"--caption-table: no such file: {given.caption_table}")

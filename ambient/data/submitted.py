@@ -58,7 +58,7 @@ def read(path: Path, wanted: Wanted) -> Submitted:
 
     Arrays are uint8 (N, C, H, W), (N, H, W, C) or, of grey images, (N, H, W). No pickle is opened.
     """
-    if not path.exists():
+    if not (path.is_dir() or path.is_file()):  # the opening of a FIFO would wait for ever
         raise ValueError(f"{path}: no such file or folder")
     raw, reader = Raw(path), ARRAYS.get(path.suffix.lower())
     if raw.is_folder or reader is None:
