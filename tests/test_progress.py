@@ -76,6 +76,7 @@ def test_what_jobs_say_is_read_if_it_is_of_this_run(tmp_path):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
-    (3, "3 s"), (99, "99 s"), (600, "10 min"), (12_000, "3 h 20 min"), (float("inf"), "unknown")])
+    (3, "3 s"), (99, "99 s"), (600, "10 min"), (12_000, "3 h 20 min"), (800_000, "9 days"),
+    (float("inf"), "unknown")])
 def test_durations_are_said_as_a_person_does(seconds, text):
     assert progress.spoken(seconds) == text

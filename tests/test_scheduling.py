@@ -223,6 +223,18 @@ def test_doctor_speaks_of_the_target_that_is_wanted():
         work.flops for _, work in plan.jobs(found))
 
 
+def test_doctor_says_how_long_a_machine_without_a_gpu_would_take(tmp_path, monkeypatch):
+    found, here = settings.Experiments(ROOT / "config", "demo"), site.Site(cpu_tflops=0.2)
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    (said,) = [one for _, one in doctor.costs(found, here, tmp_path, "table2a") if "without a GPU" in one]
+    work = [one for _, one in plan.jobs(found, "table2a")]
+    minutes = sum(one.cpu_minutes for one in work) + sum(one.flops for one in work) / 0.2e12 / 60
+    assert f"estimate without a GPU: {round(minutes / 4)} min of this machine's 4 cores" in said
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path)
+    assert not [one for _, one in doctor.costs(found, here, tmp_path, "table2a") if "without a GPU" in one]
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     (("paper", "tabel2a"), "'tabel2a', which the scale paper does not have (did you mean 'table2a'?)"),
     (("demo", "results/small/table2a.csv"), "allowed for the scale demo: a file in results/demo"),

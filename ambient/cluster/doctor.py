@@ -8,8 +8,10 @@ Nothing heavy is imported and nothing is computed: seconds, on a login node.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import getpass
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +25,8 @@ from ambient.cluster import site as sites
 from ambient.cluster.outside import MISSING, NOTE, OK, Finding, raw_data
 from ambient.cluster.plan import disk_bytes, files, jobs, wanted
 from ambient.cluster.site import Site
+from ambient.jobs.progress import spoken
+from ambient.provenance.manifest import DRIVER
 from ambient.provenance.source_code import ROOT
 from ambient.settings import Experiments, scales
 from ambient.specs.strict import SpecError, require
@@ -222,6 +226,12 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
     yield NOTE, (f"estimate for {what}: {count:.0f} jobs, {files(found, target):,} files, "
                  f"{on_gpu:,.0f} GPU-hours at {site.gpu_tflops:g} Tflop/s, "
                  f"{on_cpu:,.0f} CPU-hours")
+    if not DRIVER.exists():
+        cores = len(os.sched_getaffinity(0))
+        alone = dataclasses.replace(site, gpus=0, nodes=1)
+        minutes = sum(work.minutes(alone) for _, work in jobs(found, target)) / cores
+        yield NOTE, (f"estimate without a GPU: {spoken(60 * minutes)} of this machine's {cores} cores, at "
+                     f"{site.cpu_tflops:g} Tflop/s each (cpu_tflops)")
     need, free = disk_bytes(found, target), shutil.disk_usage(folder).free
     yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:.1f} GB needed in {folder}, "
                                              f"{free / 1e9:.1f} GB free")

@@ -91,10 +91,12 @@ class Progress:
 
 
 def spoken(seconds: float) -> str:
-    """A duration as a person says it: `40 s`, `12 min`, `3 h 20 min`."""
+    """A duration as a person says it: `40 s`, `12 min`, `3 h 20 min`, `9 days`."""
     if seconds == float("inf"):
         return "unknown"
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
+    if minutes >= 100 * 60:
+        return f"{minutes / 1440:,.0f} days"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
