@@ -14,6 +14,7 @@ from ambient.diffusion import randomness
 from ambient.evaluation import landmarks, small_nets
 from ambient.evaluation.features import extract
 from ambient.provenance.manifest import path_for
+from ambient.report import findings
 from ambient.report import page as report
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph
@@ -109,6 +110,17 @@ def test_a_table_asks_for_the_landmarks_of_each_of_its_mixtures(tmp_path):
     assert (spec.metric, spec.num_samples) == ("fd-digitnet", 1250)
 
 
+@pytest.mark.parametrize(("bad", "said"), [(5.1, "sees"), (4.9, "hardly sees"), (1.0, "hardly sees")])
+def test_a_sentence_says_whether_the_distance_sees_the_faults(bad, said):
+    """Good images score 3 with a standard deviation of 1, the bad ones have one of 2."""
+    known = pd.DataFrame({"images": [landmarks.BAD, landmarks.MIXED, landmarks.GOOD], "value": [bad, 4, 3],
+                          "value_std": [2.0, 9.0, 1.0]})
+    found = findings.seen("dark", known)
+    assert found.startswith(f"The distance {said} the faults of the bad images (dark): they score {bad:.3g} "
+                            "± 2 where good ones that are held out score 3 ± 1.")
+    assert ("Look at the samples" in found) == (said == "hardly sees")
+
+
 def test_the_page_shows_what_known_images_score(original, tmp_path):
     spec = build(TableSpec, read_json(path_for(original / "t.csv"))["spec"], "spec")
     spec = dataclasses.replace(spec, landmarks=("blur, 0.6 px",))
@@ -122,6 +134,8 @@ def test_the_page_shows_what_known_images_score(original, tmp_path):
     cells = [cell for *_, cell in page.all("th", "td")]
     first = cells.index(landmarks.BAD)
     assert cells[first:first + 6] == [landmarks.BAD, "fd-net", "9.00", "0.00", "8", "32"]
+    assert ("The distance sees the faults of the bad images (blur, 0.6 px): they score 9 ± 0 where good ones "
+            "that are held out score 0 ± 0.") in [said for *_, said in page.all("li")]
     plain = report.page(dataclasses.replace(ReportSpec("tiny", (spec,), ()), tables=(
         dataclasses.replace(spec, landmarks=()),)), [original / "t.csv"], pictures, [3])
     assert "known images" not in plain

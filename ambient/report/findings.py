@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ambient.annotation.statistics import WEAK_ACCURACY, best_level
+from ambient.evaluation.landmarks import BAD, GOOD
 from ambient.report.captions import (
     distinct,
     joined,
@@ -115,6 +116,22 @@ def told_apart(label: str, report: Mapping) -> str:
             "things.")
 
 
+def seen(label: str, known: pd.DataFrame) -> str:
+    """Whether a distance sees the faults of bad images, by what they and held-out good ones score.
+
+    It does where the two are farther apart than the larger of their standard deviations over draws. `known`
+    is the table of `ambient.evaluation.landmarks`.
+    """
+    good, bad = (known.loc[known["images"] == name].iloc[0] for name in (GOOD, BAD))
+    clear = bad["value"] - good["value"] > max(bad["value_std"], good["value_std"])
+    scores = (f"they score {bad['value']:.3g} ± {bad['value_std']:.2g} where good ones that are held out "
+              f"score {good['value']:.3g} ± {good['value_std']:.2g}")
+    if clear:
+        return f"The distance sees the faults of the bad images ({label}): {scores}."
+    return (f"The distance hardly sees the faults of the bad images ({label}): {scores}. So it says how near "
+            "samples are to pictures like these, and little of such faults. Look at the samples for them.")
+
+
 def comparable(spec: TableSpec, table: pd.DataFrame) -> str:
     """Whether ours and the paper's may be compared in size, where there are published values."""
     metrics, counts = distinct(table["metric"]), distinct(table["num_samples"])
@@ -127,12 +144,16 @@ def comparable(spec: TableSpec, table: pd.DataFrame) -> str:
 
 
 def findings(spec: TableSpec, table: pd.DataFrame, level: int,
-             classifiers: Sequence[Mapping] = ()) -> Sequence[str]:
+             classifiers: Sequence[Mapping] = (),
+             landmarks: Sequence[pd.DataFrame] = ()) -> Sequence[str]:
     """At most six sentences on a table whose audit reached `level`. Lower is better throughout.
 
-    One more for each of `classifiers`, the held-out reports of `spec.told_apart`.
+    One more for each of `classifiers`, the held-out reports of `spec.told_apart`, and of `landmarks`, what
+    the known images of `spec.landmarks` score.
     """
     provenance = f"Provenance: level {level} of 4 when this page was made."
     apart = [told_apart(*one) for one in zip(spec.told_apart, classifiers, strict=True)]
-    return [sentence for sentence in (best(spec, table), uncertain(table), helped(spec, table), *apart,
-                                      order(spec, table), comparable(spec, table), provenance) if sentence]
+    known = [seen(*one) for one in zip(spec.landmarks, landmarks, strict=True)]
+    return [sentence for sentence in (best(spec, table), uncertain(table), helped(spec, table), *known,
+                                      *apart, order(spec, table), comparable(spec, table), provenance)
+            if sentence]

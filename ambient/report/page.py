@@ -26,7 +26,7 @@ from ambient.report.captions import (
     seeds_of,
     targets,
 )
-from ambient.report.findings import findings, told_apart
+from ambient.report.findings import findings, seen, told_apart
 from ambient.report.least import KINDS
 from ambient.report.template import PAGE
 from ambient.specs import ReportSpec, TableSpec
@@ -152,11 +152,13 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[P
     table = pd.read_csv(path)
     titles = ("Distances", "Samples", "Learning curves", "Noise classifiers")
     captions, reports = of_table(spec, table), [read_json(one) for one in classifiers]
+    known = [pd.read_csv(one) for one in landmarks]
     told = dict(zip(map(told_apart, spec.told_apart, reports), classifiers, strict=True))
+    told |= dict(zip(map(seen, spec.landmarks, known), landmarks, strict=True))
     return {"name": spec.name, "title": spec.title or spec.name, "targets": targets(spec.rows),
             "paper": published(spec.rows) and published_title(spec.rows), "level": level,
             "findings": [{"text": text, "path": told.get(text, path)}
-                         for text in findings(spec, table, level, reports)],
+                         for text in findings(spec, table, level, reports, known)],
             "metrics": " / ".join(distinct(table["metric"])), "table": table_of(spec, table),
             "csv": path.name, "audit": f"{spec.name}-audit.html",
             "landmarks": landmarks_of(spec.landmarks, landmarks, path.parent),
