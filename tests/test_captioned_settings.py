@@ -57,6 +57,21 @@ def test_what_jobs_of_captions_are_told_and_read(demo):
     assert reads["than"] == [f"{run}/samples.safetensors"]
 
 
+def test_ones_own_captioned_images_train_microdit_tiny():
+    """Scale `captioned`: two folders of pairs, the network of `microdit-tiny`, a fine-tuning on good ones."""
+    own = Experiments(ROOT / "config", "captioned")
+    graph = Graph(own)
+    jobs = graph.behind(["results/captioned/table9a.csv", "results/captioned/figure1-text.png"])
+    assert {job.names["dataset"] for job in jobs if job.kind == "prepare"} == {"captioned", "captioned-old"}
+    assert (own.dataset("captioned").sigma_min, own.dataset("captioned-old").sigma_min) == (0.0, 2.0)
+    tiny, network = (own.training(run, 0).network for run in ("text-all", "text-ambient"))
+    assert tiny == network and (tiny.model_channels, tiny.depth, tiny.mixer_channels, tiny.mixer_depth) == (
+        512, 16, 512, 4)
+    tuned, = (job for job in jobs if job.kind == "train" and job.names["run"] == "text-tuned")
+    assert graph.reads(tuned)["start"] == ["results/captioned/runs/text-all/seed-0/denoiser.safetensors"]
+    assert own.tables["table9a"].asked == ({"model": "captioned-model"}, {"model": "captioned-model-2"})
+
+
 # Steps of 2,048 images, pixels, share of patches left out, rate, its ramp in steps, what it falls to, largest
 # norm of the gradient, mean and width of ln sigma, and whether it goes on with Adam's moments.
 PHASES = {

@@ -187,8 +187,8 @@ def test_the_scales_for_laptops_need_nothing_licensed(scale):
         "mnist", "cifar10", "procedural", "scenes"}
     assert datasets and not any(found.dataset(name).about for name in datasets)
     detectors = {job.names["detector"] for job in jobs if job.kind == "detector"}
-    assert {found.detector(name).kind for name in detectors} <= {"classifier", "contrastive"}
-    presets = {name for name in found.tree["studies"] if name.startswith(("edm2", "microdit", "text"))}
+    assert {found.detector(name).kind for name in detectors} <= {"classifier", "contrastive", "selfnet"}
+    presets = {name for name in found.tree["studies"] if name.startswith(("microdit", "text"))}
     assert not presets & {found.run(run).study for run in found.needed()} or scale != "small"
     studies = found.tree["studies"].keys() - {"pixel", "animals"} - (presets if scale == "small" else set())
     assert {found.dataset(found.study(name).dataset).source for name in studies} <= {

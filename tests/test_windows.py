@@ -126,3 +126,19 @@ def test_the_demo_of_windows_resolves_and_its_judge_learns_from_bands_kept_apart
         assert spec.num_images == (windows.is_held(place[:, 1], spec.every) == held).sum()
     crops = found.annotation("edm2-xs", "quality-crops")
     assert (crops.method, crops.scorer, crops.crop_map) == ("by_quality", "sharpness", "measured")
+
+
+def test_photographs_of_the_scale_small_are_judged_by_what_learns_from_others():
+    """Its Table 1 takes images without classes, and measures crop(sigma) on its own training on all data."""
+    found = Experiments(ROOT / "config", "small")
+    graph = Graph(found)
+    jobs = graph.behind(["results/small/table1.csv", "results/small/figure5.png"])
+    assert {job.names["dataset"] for job in jobs if job.kind == "prepare"} == {
+        "photographs", "photographs-held"}
+    judge, = (job for job in jobs if job.kind == "detector")
+    assert graph.reads(judge)["data"] == ["results/small/data/photographs-held.safetensors"]
+    seen, held = (found.dataset(name).part for name in ("photographs", "photographs-held"))
+    assert seen[1] == held[0] and not found.detector("photojudge").NEEDS_CLASSES
+    assert not any(found.training(row.run, 0).network.conditional for row in found.tables["table1"].rows)
+    place, = (job for job in jobs if job.kind == "locality")
+    assert graph.reads(place)["denoiser"] == ["results/small/runs/edm2-xs/seed-0/denoiser.safetensors"]
