@@ -89,7 +89,7 @@ def test_new_says_what_it_found(tmp_path, monkeypatch, capsys):
     assert (f"captions (NAME.txt beside each image): 9 of {GOOD + OTHER} images have one, 5 distinct" in said)
     for line in ("230 images have none (such as best/0010.png)", "1 are empty (such as best/0000.png)",
                  "1 have more than 75 words and marks, so more than the 77 tokens",
-                 "learns from captions yet: they stay where they are, pinned with the images",
+                 "does not learn from captions: they stay where they are, pinned with the images",
                  "1 files that are no images\n"):
         assert line in said, line
     (config / "scales/birds.yaml").unlink()

@@ -66,8 +66,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--crop", choices=tuple(CROPS), default="centre", help="how squares are cut "
                         "(%(default)s)")
     parser.add_argument("--captions", action="store_true", help="read the images' captions and check them, "
-                        "from NAME.txt beside each image, metadata.jsonl or metadata.csv; nothing learns "
-                        "from them yet")
+                        "from NAME.txt beside each image, metadata.jsonl or metadata.csv; the "
+                        "scale captioned learns from such")
     parser.add_argument("--caption-table", type=Path, metavar="FILE", help="the same, from a table of names "
                         "and captions (.csv or .jsonl)")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each method (%(default)s)")

@@ -1,4 +1,4 @@
-"""What `ambient new --captions` says of captions. It reads and checks them: nothing learns from them yet."""
+"""What `ambient new --captions` says of captions. It reads and checks them."""
 
 from __future__ import annotations
 
@@ -38,5 +38,6 @@ def described(captions: Captions, photos: Photos) -> Iterator[str]:
             (captions.strangers, "are of no image of the folder")):
         if names:
             yield f"    {len(names):>7,} {what} (such as {names[0]})"
-    yield ("    nothing that `new` writes learns from captions yet: they stay where they are"
-           + (", pinned with the images by the folder's SHA-256" if captions.files else ""))
+    pinned = ", pinned with the images by the folder's SHA-256" if captions.files else ""
+    yield (f"    what `new` writes does not learn from captions: they stay where they are{pinned}. The scale "
+           "captioned does (docs/own-images.md)")
