@@ -6,7 +6,7 @@ rule classifier:
         **writes("classifier"),
     log:
         "results/{scale}/logs/classify/{study}-{corruption}-{classifier}.log",
-    priority: 1  # what the longest chains begin with
+    priority: 2  # what the longest chains begin with
     conda:
         "../../environment.yml"
     threads: THREADS
@@ -28,7 +28,7 @@ rule annotate:
         **writes("annotate"),
     log:
         "results/{scale}/logs/annotate/{study}-{corruption}-{annotation}.log",
-    priority: 1
+    priority: 2
     conda:
         "../../environment.yml"
     threads: THREADS

@@ -6,6 +6,7 @@ rule prepare:
         **writes("prepare"),
     log:
         "results/{scale}/logs/prepare/{dataset}.log",
+    priority: 3  # short, and everything waits for one
     conda:
         "../../environment.yml"
     resources:
@@ -47,6 +48,7 @@ rule corrupt:
         **writes("corrupt"),
     log:
         "results/{scale}/logs/corrupt/{study}-{corruption}-{fraction}.log",
+    priority: 3  # short, and every training waits for one
     conda:
         "../../environment.yml"
     resources:
@@ -87,7 +89,7 @@ rule encoder:
         **writes("encoder"),
     log:
         "results/{scale}/logs/encoder/{dataset}-{encoder}.log",
-    priority: 1  # what the longest chains begin with
+    priority: 2  # what the longest chains begin with
     conda:
         "../../environment.yml"
     threads: THREADS
@@ -109,7 +111,7 @@ rule encode:
         **writes("encode"),
     log:
         "results/{scale}/logs/encode/{study}-{corruption}-{fraction}.log",
-    priority: 1
+    priority: 2
     conda:
         "../../environment.yml"
     threads: THREADS
@@ -131,7 +133,7 @@ rule text_encoder:
         **writes("text_encoder"),
     log:
         "results/{scale}/logs/text_encoder/{text_encoder}.log",
-    priority: 1
+    priority: 2
     conda:
         "../../environment.yml"
     threads: THREADS
@@ -153,7 +155,7 @@ rule texts:
         **writes("texts"),
     log:
         "results/{scale}/logs/texts/{dataset}-{text_encoder}.log",
-    priority: 1
+    priority: 2
     conda:
         "../../environment.yml"
     threads: THREADS
