@@ -107,7 +107,7 @@ def test_a_table_asks_for_the_landmarks_of_each_of_its_mixtures(tmp_path):
                                 "mixture": [f"{here}/mixtures/controlled/blur-0.6/clean-0.008.safetensors"],
                                 "detector": [f"{here}/detectors/digits/digitnet.weights"]}
     spec = asked.asks(job)
-    assert (spec.metric, spec.num_samples) == ("fd-digitnet", 1250)
+    assert (spec.metric, spec.num_samples) == ("fd-digitnet", 1000)
 
 
 @pytest.mark.parametrize(("bad", "said"), [(5.1, "sees"), (4.9, "hardly sees"), (1.0, "hardly sees")])
