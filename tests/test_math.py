@@ -58,7 +58,7 @@ def test_buffer_bounds_the_paper_says_and_the_one_that_holds(L):
 def test_admission_is_a_donut():
     sigma = torch.tensor([0.05, 0.1, 0.5, 1.1, 1.2])
     admitted = Admission(4.0).admits(sigma, torch.tensor(1.0), torch.tensor(0.1))
-    assert admitted.tolist() == [True, True, False, False, True]
+    assert admitted.tolist() == [True, False, False, False, True]  # nor at sigma_max itself
     everywhere = Admission(4.0).admits(sigma, torch.tensor(0.0), torch.tensor(0.0))
     assert everywhere.all()
     assert not Admission().admits(sigma, torch.tensor(math.inf), torch.tensor(0.0)).any()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ambient.diffusion import schedules
 from ambient.specs import strict
 from ambient.training.loop import Fit, ema_beta, learning_rate
 
-REFERENCE = Path(__file__).parents[2] / "shared/reference"
+REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no reference vectors")
 EDM2 = {"batch": 2048, "nimg": 2**31, "lr": 0.012, "ramp_nimg": 10_000_000, "decay": "inverse_sqrt",
         "decay_nimg": 70_000 * 2048}
