@@ -5,6 +5,7 @@ The architecture is read from the names and shapes of the tensors: DDPM++ of EDM
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,12 +58,13 @@ def mp_architecture(tensors: Mapping[str, Tensor]) -> dict:
     Raises `ValueError` naming the first tensor that is missing.
     """
     try:
-        width = tensors["emb_noise.weight"].shape[1]
+        channels = tensors["out_conv.weight"].shape[0]
         blocks = {(int(m[1]), int(m[2])): tensors[name].shape[0]
                   for name in tensors if (m := MP_BLOCK.fullmatch(name))}
         sides = sorted({side for side, _ in blocks}, reverse=True)
+        width = math.gcd(*(blocks[side, 0] for side in sides))
         return {
-            "resolution": sides[0], "channels": tensors["out_conv.weight"].shape[0], "model_channels": width,
+            "resolution": sides[0], "channels": channels, "model_channels": width,
             "channel_mult": [blocks[side, 0] // width for side in sides],
             "num_blocks": sum(side == sides[0] for side, _ in blocks),
             "attn_resolutions": sorted({int(m[1]) for name in tensors if (m := MP_QKV.fullmatch(name))}),
