@@ -241,6 +241,22 @@ def test_distance_equals_scipy_sqrtm():
     assert np.allclose(p.covariance, np.cov(f, rowvar=False))
 
 
+@needs_reference
+def test_moments_and_distances_are_those_of_the_reference():
+    with safe_open(REFERENCE / "latent/frechet.safetensors", "numpy") as file:
+        vectors = {name: file.get_tensor(name) for name in file.keys()}
+        cases = json.loads(file.metadata()["cases"])
+    for case, tolerance in zip(cases, (1e-10, 1e-6), strict=True):
+        found = []
+        for number in (1, 2):
+            features, mean, covariance = (
+                vectors[f"{case['name']}.{what}_{number}"] for what in ("features", "mu", "sigma"))
+            found.append(frechet.moments(features))
+            np.testing.assert_allclose(found[-1].mean, mean, atol=1e-14)
+            np.testing.assert_allclose(found[-1].covariance, covariance, atol=1e-14)
+        assert frechet.frechet_distance(*found) == pytest.approx(case["distance"], rel=tolerance)
+
+
 def test_moments_of_parts_are_those_of_all():
     """Also where the mean is a million times the deviation; parts may be of any size, and are seen once."""
     features = 1e6 + np.random.default_rng(2).standard_normal((1001, 5))
