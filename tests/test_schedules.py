@@ -64,6 +64,9 @@ def test_a_power_averages_weights_are_its_powers():
     assert gamma == pytest.approx(6.937203937601807, rel=1e-12)  # published
     assert std**2 == pytest.approx((gamma + 1) / ((gamma + 2)**2 * (gamma + 3)), rel=1e-12)
     assert schedules.power_gamma(12**-0.5) == pytest.approx(0, abs=1e-9)
+    for wrong in (0, -0.1, 0.3, math.nan):
+        with pytest.raises(ValueError, match=r"width of an average: got .*, allowed: .0, 1 / sqrt.12"):
+            schedules.power_gamma(wrong)
     steps, mean, square = 4000, 0.0, 0.0
     for nimg in range(1, steps + 1):
         beta = schedules.power_beta(nimg, 1, gamma)
