@@ -62,6 +62,14 @@ def test_edm2s_weights_load_from_safetensors(tmp_path, network):
     same_network(ambient.load_edm(tmp_path / "bare.safetensors", channels_per_head=16), network)
 
 
+def test_few_bytes_take_no_memory_of_the_network_that_they_claim_to_be_of(tmp_path):
+    claimed = {"emb_fourier.freqs": (1,), "emb_noise.weight": (10**6, 1), "out_conv.weight": (1, 1, 1, 1),
+               "enc.8x8_block0.conv_res0.weight": (10**6, 1, 1, 1)}  # a convolution of 36 TB
+    save_file({name: torch.zeros(shape) for name, shape in claimed.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a.safetensors: dec.8x8_block0.conv_res0.weight: .* None, allowed"):
+        ambient.load_edm(tmp_path / "a.safetensors", channels_per_head=1)
+
+
 @pytest.mark.parametrize("name", ["unet_cond", "unet_uncond"])
 def test_a_network_of_the_reference_loads_by_its_public_names(tmp_path, name):
     path = REFERENCE / f"latent/{name}.safetensors"

@@ -115,16 +115,21 @@ def read_saved(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors of the same names and shapes into a network, as float32.
-
-    Raises `ValueError` naming the first tensor that is missing, unknown or misshapen.
-    """
+def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` naming the first tensor that is missing, unknown or misshapen for a network."""
     expected = network.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         ours, theirs = (tuple(of[name].shape) if name in of else None for of in (expected, tensors))
         if ours != theirs:
             raise ValueError(f"{name}: has the shape {theirs}, allowed: {ours}")
+
+
+def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors of the same names and shapes into a network, as float32.
+
+    Raises `ValueError` as `check_shapes` does.
+    """
+    check_shapes(network, tensors)
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 
