@@ -177,6 +177,7 @@ class DetectorSpec(OfKinds):
     RATE: ClassVar[float] = math.inf  # images/s that one process prepares for it
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str | None] = None  # how its weights are had, where no job downloads them
+    LICENCE: ClassVar[str | None] = None  # of what it reads from outside: docs/licences.md
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
     OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
 
