@@ -221,6 +221,9 @@ def test_an_autoencoder_learns_and_comes_back_from_its_file(tmp_path):
     x, _ = normalised(torch.from_numpy(mean), torch.from_numpy(std), decoder.shift, decoder.scale)
     apart = decoder.images(x).astype(float) - data.images
     assert np.sqrt((apart**2).mean()) / 127.5 == pytest.approx(record.facts["held_out_rms"], rel=0.5)
+    decoder.coder.decode = lambda z: torch.full((len(z), 1, 8, 8), torch.nan)
+    with pytest.raises(FloatingPointError, match=r"coder.safetensors: decodes latents to what is no number"):
+        decoder.images(x)
 
 
 @pytest.mark.parametrize(("key", "change", "message"), [
