@@ -15,8 +15,9 @@ from ambient.report import (
     drawing,
     noising,
 )
-from ambient.report.figures import donut, extremes, gallery, locality, patches
+from ambient.report.figures import donut, extremes, gallery, locality, patches, uncurated
 from ambient.report.figures import levels as levels_figure
+from ambient.storage.files import write_arrays
 
 
 def test_locality_and_donut_can_be_drawn(paper, tmp_path):
@@ -98,6 +99,21 @@ def test_figure_3_noises_each_image_to_its_own_level(paper, tmp_path, monkeypatc
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert titles[:2] == ["clean", "blur, 0.4 px"] and "noised to its" in titles[2]
     drawing.save(figure, tmp_path / "f.png")
+
+
+def test_uncurated_samples_are_the_first_of_each_run_at_its_last_snapshot(paper, tmp_path):
+    rng, drawn, paths = np.random.default_rng(0), [], []
+    for k in range(2):
+        drawn.append(rng.integers(0, 256, (1, 20, 3, 8, 8), np.uint8))
+        paths.append(tmp_path / f"{k}.safetensors")
+        write_arrays(paths[-1], {"1024": drawn[-1], "512": np.zeros_like(drawn[-1])})
+    figure = uncurated.draw(paper.figures["figure1-imagenet"], paths)
+    assert [axis.get_title("left") for axis in figure.axes] == ["EDM2-XXL", "Ambient-o-XXL+crops"]
+    for axis, images in zip(figure.axes, drawn, strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), drawing.sheet(images[0, :8], 8))
+    more = dataclasses.replace(paper.figures["figure13"], rows=2)
+    only, = uncurated.draw(more, paths[:1]).axes
+    np.testing.assert_array_equal(only.images[0].get_array(), drawing.sheet(drawn[0][0, :16], 8))
 
 
 def test_row_titles_of_a_gallery_do_not_meet_the_row_above(paper, tmp_path):

@@ -101,6 +101,9 @@ def test_a_latent_from_its_posterior_as_published():
     gain, bias = affine(shift, scale)
     raw = (torch.from_numpy(vectors["out.latents"]) - bias) / gain
     np.testing.assert_allclose(raw, vectors["out.decoder_input"], rtol=0, atol=1e-5)
+    pixels = datasets.to_float(vectors["pixels_uint8"])  # without an encoder
+    np.testing.assert_allclose(pixels, vectors["out64.rgb_latents"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(datasets.to_uint8(vectors["rgb_final"]), vectors["out.rgb_decoded_uint8"])
 
 
 def test_pixels_are_points_as_they_are():
@@ -218,6 +221,9 @@ def test_an_autoencoder_learns_and_comes_back_from_its_file(tmp_path):
     x, _ = normalised(torch.from_numpy(mean), torch.from_numpy(std), decoder.shift, decoder.scale)
     apart = decoder.images(x).astype(float) - data.images
     assert np.sqrt((apart**2).mean()) / 127.5 == pytest.approx(record.facts["held_out_rms"], rel=0.5)
+    decoder.coder.decode = lambda z: torch.full((len(z), 1, 8, 8), torch.nan)
+    with pytest.raises(FloatingPointError, match=r"coder.safetensors: decodes latents to what is no number"):
+        decoder.images(x)
 
 
 @pytest.mark.parametrize(("key", "change", "message"), [

@@ -18,6 +18,7 @@ from ambient.diffusion.networks.magnitude import Fourier, Weight, mp_cat, mp_sum
 from ambient.diffusion.networks.mp_unet import MPUNet
 from ambient.specs.strict import SpecError, build
 from ambient.training.build import build_network
+from ambient.training.edm_weights import mp_architecture
 from ambient.training.loop import Fit
 
 PRESET = {"resolution": 64, "channels": 4, "channel_mult": (1, 2, 3, 4), "num_blocks": 3,
@@ -97,6 +98,16 @@ def test_a_preset_has_the_published_number_of_parameters():
     with torch.device("meta"):
         network = MPUNet(**PRESET, label_dim=1000, model_channels=128, dropout=0.0, generator=None)
     assert sum(p.numel() for p in network.parameters()) == 124_713_253 - 128
+
+
+def test_a_first_level_of_another_factor_is_as_wide_from_the_input_on():
+    network = made(channel_mult=[2, 3], attn_resolutions=[8, 4])
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert shapes["enc.8x8_conv.weight"] == (32, 5, 3, 3) and shapes["emb_noise.weight"] == (48, 32)
+    assert "enc.8x8_block0.conv_skip.weight" not in shapes
+    assert mp_architecture(network.state_dict()) == {
+        "resolution": 8, "channels": 4, "model_channels": 16, "channel_mult": [2, 3], "num_blocks": 1,
+        "attn_resolutions": [4, 8], "label_dim": 5}
 
 
 def test_the_initial_denoiser_is_the_skip_connection():

@@ -186,7 +186,7 @@ PRINTED = {  # as the paper prints them, each once
     "table6": [*LOSS, (5.34, 1.38)],
     "table7": [(8.79,), (45.32, 0), (28.26, 0), (2.47, 0), *SINGLE, *AMBIENT[:2], AMBIENT[3]]}
 NUMBERS = {
-    "table5": [(1.91,), (1.91,)],
+    "table5": [(), ()],  # scores of samples, no distances
     "table1": [(3.57,), (3.59,), (), (), (), (), (1.91,), (1.99,), (1.91,)],
     "table2a": [*PRINTED["table2a"], *AMBIENT],
     "table2b": [*PRINTED["table2b"][:7], *DOG_CROPS, *PRINTED["table2b"][7:], *CAT_CROPS],
@@ -205,6 +205,21 @@ def test_published_numbers(paper):
         found = [tuple(row.paper[k] for k in ("fid", "sigma_min", "sigma_max") if k in row.paper)
                  for row in table.rows]
         assert found == NUMBERS[name], name
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")
+def test_table_5_is_guided_as_published_and_has_the_numbers_as_transcribed(paper):
+    with open(PUBLISHED / "table5.csv") as file:
+        mean, median, wins = (list(row.values())[1:] for row in csv.DictReader(file))
+    score = "clip-iqa-whole"
+    told = [{f"{score}_mean": float(mean[k]), f"{score}_median": float(median[k])} for k in range(2)]
+    told[1][f"{score}_win_rate"] = pytest.approx(float(wins[1]) / 100)
+    rows = paper.tables["table5"].rows
+    assert [row.paper for row in rows] == told
+    for row, run in zip(rows, ("edm2-xxl", "crops-xxl"), strict=True):
+        drawn = paper.sampling(row.run)
+        assert (drawn.ema_std, drawn.guidance, drawn.guide.ema_std) == (0.015, 1.7, 0.015)
+        assert paper.run(row.run).trained == run and paper.guiding(row.run) == "guide-xs"
 
 
 # Numbers of the running text that are no row of a table.

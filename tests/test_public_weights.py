@@ -20,6 +20,7 @@ from torch import nn
 import ambient
 from ambient.data import pickles
 from ambient.diffusion.networks.mp_unet import MPUNet
+from ambient.evaluation import published_moments
 from ambient.training.edm_weights import mp_architecture
 from ambient.training.public_weights import read_tensors
 
@@ -59,6 +60,14 @@ def test_edm2s_weights_load_from_safetensors(tmp_path, network):
     bare = {name: tensor.half() for name, tensor in network.state_dict().items()}
     save_file(bare, tmp_path / "bare.safetensors")
     same_network(ambient.load_edm(tmp_path / "bare.safetensors", channels_per_head=16), network)
+
+
+def test_few_bytes_take_no_memory_of_the_network_that_they_claim_to_be_of(tmp_path):
+    claimed = {"emb_fourier.freqs": (1,), "emb_noise.weight": (10**6, 1), "out_conv.weight": (1, 1, 1, 1),
+               "enc.8x8_block0.conv_res0.weight": (10**6, 1, 1, 1)}  # a convolution of 36 TB
+    save_file({name: torch.zeros(shape) for name, shape in claimed.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a.safetensors: dec.8x8_block0.conv_res0.weight: .* None, allowed"):
+        ambient.load_edm(tmp_path / "a.safetensors", channels_per_head=1)
 
 
 @pytest.mark.parametrize("name", ["unet_cond", "unet_uncond"])
@@ -210,6 +219,44 @@ def test_a_tensor_beyond_its_numbers_is_refused(tmp_path, size, stride, offset):
         read_tensors(tmp_path / "a.pkl")
 
 
+class Array:
+    """In a pickle: an array whose bytes are to be taken for addresses of objects, or whose shape is none."""
+
+    def __init__(self, shape, kind):
+        self.state = 1, shape, np.dtype(kind), False, b"A" * 16
+
+    def __reduce__(self):
+        return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), self.state
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize("array", [
+    Call(np.ndarray, (2,), np.dtype("O"), b"A" * 16), Call(np.ndarray, (2,), np.dtype("f8"), b"A" * 16),
+    Call(np._core.numeric._frombuffer, b"A" * 16, np.dtype("O"), (2,), "C"), Array((2,), "O"),
+    Call(np._core.multiarray.scalar, np.dtype("O"), b"A" * 8), Array((2,), [("a", "O")]),
+    Array((-1, -2), "f8"), Array((2,), "i4"), Array((2,), "V8")])
+def test_bytes_of_a_pickle_become_plain_numbers_or_nothing(tmp_path, array, protocol):
+    path = tmp_path / "moments.pkl"
+    path.write_bytes(pickle.dumps({"fid": {"mu": array, "sigma": array, "num_images": 2}}, protocol))
+    with pytest.raises(ValueError, match=f"^{path}: not a readable pickle .ValueError"):
+        published_moments.read(path, "fid", 2)
+
+
+def test_a_module_in_two_places_and_tensors_with_more_than_numbers_are_refused(tmp_path, pickled):
+    inner, path = nn.Identity(), tmp_path / "a.pkl"
+    for _ in range(40):  # few bytes, and 2^40 names
+        inner = nn.ModuleDict({"a": inner, "b": inner})
+    path.write_bytes(pickle.dumps(inner))
+    with pytest.raises(ValueError, match=r"a.pkl: a\.a\..* is in another place, too"):
+        read_tensors(path)
+    tensor = torch.ones(1).__reduce_ex__(2)
+    path.write_bytes(pickle.dumps(Call(*tensor[:1], *tensor[1])))
+    rebuilt = path.read_bytes()
+    path.write_bytes(rebuilt[:-1] + pickle.dumps({"tensor": "x"})[2:-1] + b"b.")
+    with pytest.raises(ValueError, match="a tensor with more than its numbers"):
+        read_tensors(path)
+
+
 def test_damaged_and_other_pickles_are_named(tmp_path, network, pickled):
     whole = pickled(network, tmp_path / "edm2.pkl").read_bytes()
     path = tmp_path / "a.pkl"
@@ -241,7 +288,9 @@ def test_arrays_and_entries_survive_and_classes_are_data(tmp_path, protocol):
         pass
 
     Odd.__module__, Odd.__qualname__ = "odd", "Odd"
-    values = {"mean": np.arange(6.0).reshape(2, 3), "f": np.asfortranarray(np.ones((2, 2), np.float32))}
+    values = {"mean": np.arange(6.0).reshape(2, 3), "f": np.asfortranarray(np.eye(2, 3, dtype=np.float32)),
+              "swapped": np.arange(4, dtype=">i2"), "one": np.array(2.5),
+              "number": np.float32(1.5), "some": np.arange(9)[::2], "truths": np.array([True, False])}
     sys.modules["odd"] = types.SimpleNamespace(Odd=Odd)
     try:
         content = pickle.dumps({"fid": Odd(values), "num_images": 7}, protocol=protocol)
@@ -252,3 +301,4 @@ def test_arrays_and_entries_survive_and_classes_are_data(tmp_path, protocol):
     assert found["num_images"] == 7 and found["fid"].origin == "odd.Odd"
     for name, value in values.items():
         np.testing.assert_array_equal(found["fid"][name], value)
+        assert found["fid"][name].dtype.str[1:] == value.dtype.str[1:]  # numpy may change the order of bytes

@@ -1,6 +1,7 @@
 """Which images are the best: the rule of quality against vectors, closed forms and the released mistake."""
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,18 +13,20 @@ from ambient.data import ranking
 from ambient.data.datasets import Dataset
 from ambient.data.scores import Scores, cut, means
 from ambient.diffusion import randomness
+from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.specs import MixtureSpec
 from ambient.specs.strict import SpecError
 from ambient.stages.corrupt import mix
 
-VECTORS = Path(__file__).parents[2] / "shared/reference/latent/quality_rule.safetensors"
+REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
+VECTORS = REFERENCE / "latent/quality_rule.safetensors"
 SIDES = (32, 64, 128, 256, 512)
 
 
 @pytest.fixture(scope="module")
 def vectors():
     if not VECTORS.exists():
-        pytest.skip("no ../shared/reference/latent")
+        pytest.skip(f"no vectors at {REFERENCE}")
     with safe_open(VECTORS, framework="numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
 
@@ -58,6 +61,18 @@ def test_ties_go_to_the_lower_place_and_the_released_rank_is_the_permutation(vec
     np.testing.assert_array_equal(good, expected == 0)
     released = ranking.released_ranks(arrays["CLIP-IQA"]) < 100
     np.testing.assert_array_equal(released, arrays["released_rule.sigma_min"] == 0)
+
+
+def test_images_are_used_at_the_levels_of_the_vectors(vectors):
+    arrays, _ = vectors
+    (low, high), sigma = arrays["grid.pairs"].T, arrays["grid.sigma"]
+    allowed = arrays["grid.out.eligible"].astype(bool)
+    pairs = low[:, None], high[:, None]
+    np.testing.assert_array_equal(Admission().admits(sigma, *pairs), allowed)
+    tn = np.where(Admission().above(sigma, pairs[0]), pairs[0], 0)
+    np.testing.assert_array_equal(np.where(allowed, tn, 0), arrays["grid.out.sigma_tn"])
+    sampler = EligibleSampler(low, high, Admission())
+    np.testing.assert_array_equal(np.sum(sampler.count(sigma), axis=0), allowed.sum(axis=0))
 
 
 def test_patches_are_those_of_the_vectors(vectors):

@@ -1,10 +1,14 @@
 """Sampling: a sample depends on its seed and on trained weights alone."""
 
 import dataclasses
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from edm2_vectors import needs_reference
+from edm2_vectors import vectors as vectors_of
 from tiny import DRAWN, NETWORK, RECORD, SAMPLING, TRAINING, kept, run_training
 
 from ambient import specs
@@ -12,6 +16,7 @@ from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, read, write
 from ambient.diffusion.randomness import uniform
 from ambient.specs import strict
+from ambient.specs.strict import SpecError
 from ambient.stages import sample
 from ambient.storage.files import read_arrays
 from ambient.training import loading
@@ -107,6 +112,38 @@ def test_with_all_classes_the_draw_is_the_plain_one():
     for given in (about, about | {"classes": list(range(10))}):
         trained = sample.Draw(None, given, *DRAWN, torch.device("cpu")).trained
         assert trained.tolist() == list(range(10))
+
+
+def by_generators(shape=(4, 8, 8), classes=1000):
+    about = {"spec": {"network": {"conditional": True}}, "num_classes": classes, "channels": shape[0],
+             "resolution": shape[1]}
+    sampler = replace(DRAWN[0], draws="generators")
+    return sample.Draw(lambda x, sigma, told: 0 * x, about, sampler, "float32", torch.device("cpu"))
+
+
+def test_draws_of_generators_are_edm2s():
+    noise, places = by_generators().of_generators(40, range(2, 4))
+    for one, place, number in zip(noise, places, (42, 43), strict=True):
+        generator = torch.Generator().manual_seed(number)
+        assert torch.equal(one, torch.randn(4, 8, 8, generator=generator).double())
+        assert place == torch.randint(1000, (), generator=generator)
+    condition = by_generators().condition(40, range(2, 4))["classes"]
+    assert condition.argmax(1).tolist() == places.tolist() and condition.shape == (2, 1000)
+    assert by_generators((1, 8, 8)).images(40, range(2)).shape == (2, 1, 8, 8)
+    with pytest.raises(SpecError, match="seeds: got .0, 1., allowed: 6 or more apart"):
+        replace(SAMPLING, sampler=replace(SAMPLING.sampler, draws="generators"))
+    replace(SAMPLING, sampler=replace(SAMPLING.sampler, draws="generators"), seeds=(6, 0))
+    with pytest.raises(SpecError, match="draws: got 'generators', allowed: keys if S_churn"):
+        replace(DRAWN[0], draws="generators", S_churn=1.0)
+
+
+@needs_reference
+def test_draws_of_generators_are_those_of_the_reference():
+    vectors, about = vectors_of("seeds")
+    for number, noise, place in zip(json.loads(about["seeds"]), vectors["out.noise"],
+                                    vectors["out.class_index"], strict=True):
+        found, places = by_generators().of_generators(number, range(1))
+        assert torch.equal(found[0], noise.double()) and places[0] == place
 
 
 def test_weights_that_are_not_finite_are_refused_by_who_reads_them(mixture, annotations, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ambient.diffusion import schedules
 from ambient.specs import strict
 from ambient.training.loop import Fit, ema_beta, learning_rate
 
-REFERENCE = Path(__file__).parents[2] / "shared/reference"
+REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no reference vectors")
 EDM2 = {"batch": 2048, "nimg": 2**31, "lr": 0.012, "ramp_nimg": 10_000_000, "decay": "inverse_sqrt",
         "decay_nimg": 70_000 * 2048}
@@ -63,6 +64,9 @@ def test_a_power_averages_weights_are_its_powers():
     assert gamma == pytest.approx(6.937203937601807, rel=1e-12)  # published
     assert std**2 == pytest.approx((gamma + 1) / ((gamma + 2)**2 * (gamma + 3)), rel=1e-12)
     assert schedules.power_gamma(12**-0.5) == pytest.approx(0, abs=1e-9)
+    for wrong in (0, -0.1, 0.3, math.nan):
+        with pytest.raises(ValueError, match=r"width of an average: got .*, allowed: .0, 1 / sqrt.12"):
+            schedules.power_gamma(wrong)
     steps, mean, square = 4000, 0.0, 0.0
     for nimg in range(1, steps + 1):
         beta = schedules.power_beta(nimg, 1, gamma)

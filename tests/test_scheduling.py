@@ -203,6 +203,21 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
         1440, 150, 30, float("inf")]
 
 
+def test_doctor_names_the_licences_of_what_a_target_reads():
+    found = settings.Experiments(ROOT / "config", "paper")
+    imagenet = "research and education, non-commercial"
+    assert [line for _, line in doctor.licences(found, "results/table1.csv")] == [
+        f"licence of {what}" for what in (
+            f"dataset imagenet-512: {imagenet}", f"dataset imagenet-512-val: {imagenet}",
+            "detector dinov2: Apache-2.0 (DINOv2)", "detector inception: NVIDIA's terms (Inception-v3)",
+            "encoder sd-vae: MIT (sd-vae-ft-mse); of another one see its model card",
+            "scorer clip-iqa: MIT (CLIP)")]
+    (_, faces), *_ = doctor.licences(found, "results/table4.csv")
+    assert faces.startswith("licence of dataset ffhq: ") and "CC BY-NC-SA 4.0" in faces
+    everything = settings.Experiments(ROOT / "config", "demo")
+    assert not any("non-commercial" in line or "-NC" in line for _, line in doctor.licences(everything))
+
+
 def doctor_of(*arguments):
     return subprocess.run([sys.executable, "-m", "ambient", "doctor", *arguments], cwd=ROOT, text=True,
                           capture_output=True)

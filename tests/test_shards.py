@@ -49,6 +49,18 @@ def test_a_flipped_bit_in_a_shard_is_found_and_the_shard_made_again(state, capsy
                                            "piece-3.json.aside-1", "piece-3.safetensors.aside-1"]
 
 
+def test_shards_that_exchanged_all_their_files_are_made_again(state, capsys):
+    made = []
+    first = [shard["x"].copy() for shard in shards.collect("test", state, PIECES, numbered(made))]
+    for suffix in ("json", "safetensors"):
+        one, other, between = (state.folder / f"{name}.{suffix}" for name in ("piece-1", "piece-2", "aside"))
+        one.rename(between), other.rename(one), between.rename(other)
+    again = shards.collect("test", state, PIECES, numbered(made))
+    assert made == [0, 1, 2, 3, 4, 1, 2]
+    np.testing.assert_array_equal([shard["x"] for shard in again], first)
+    assert "piece-1.json: damaged (it is the record of piece-2)" in capsys.readouterr().err
+
+
 def test_ranks_take_pieces_in_turn_and_stop_together(state, monkeypatch, capsys):
     """Two ranks, one after the other in this process: each makes its own pieces, one of them gathers."""
     made = {0: [], 1: []}

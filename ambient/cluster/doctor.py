@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ambient.cluster import site as sites
-from ambient.cluster.outside import MISSING, NOTE, OK, Finding, raw_data
+from ambient.cluster.outside import MISSING, NOTE, OK, Finding, licences, raw_data
 from ambient.cluster.plan import disk_bytes, files, jobs, wanted
 from ambient.cluster.site import Site
 from ambient.jobs.progress import spoken
@@ -257,6 +257,7 @@ def findings(scale: str, folder: str, submit: bool, target: str | None = None) -
     results = next(place for place in (ROOT / "results", ROOT) if place.is_dir())
     yield from file_system(results)
     yield from raw_data(found, target)
+    yield from licences(found, target)
     yield from few_images(found, target)
     yield from costs(found, site, results, target)
 

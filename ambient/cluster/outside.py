@@ -63,6 +63,23 @@ def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]
         yield of_judge(judge, found.named_judge(judge))
 
 
+def licences(found: Experiments, target: str | None = None) -> Iterator[Finding]:
+    """On which terms a target's data and weights from outside are had, where that is known here."""
+    told: dict[str, str | None] = {}
+    for job in wanted(found, target):
+        if job.kind == "prepare":
+            spec = found.dataset(name := job.names["dataset"])
+            told[f"dataset {name}"] = spec.licence or spec.LICENCE or spec.about
+        elif job.kind in ("encoder", "text_encoder", "detector"):
+            name = job.names[job.kind]
+            told[f"{job.kind.replace('_', ' ')} {name}"] = getattr(found, job.kind)(name).LICENCE
+        elif "scorer" in job.names:
+            told[f"scorer {job.names['scorer']}"] = found.scorer(job.names["scorer"]).LICENCE
+    for what, terms in sorted(told.items()):
+        if terms:
+            yield NOTE, f"licence of {what}: {terms}"
+
+
 def advice(spec: DetectorSpec | ScorerSpec | EncoderSpec | TextEncoderSpec, name: str) -> str:
     """How the file of an entry is had."""
     return (spec.ADVICE or "").replace("<name>", name)

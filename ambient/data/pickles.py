@@ -1,12 +1,13 @@
 """Pickles from outside, read without running anything: a pickle may name any function to be called.
 
-Every name that a pickle asks for is answered here: by what numpy arrays need, and by nothing else that does
-something.
+Every name that a pickle asks for is answered here: by what makes arrays of plain numbers, and by nothing else
+that does something.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,7 @@ import numpy as np
 
 from ambient.storage.files import naming
 
-# What numpy arrays are made of, as old and new versions of numpy write them.
-ARRAYS = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-          ("numpy", "ndarray"), ("numpy", "dtype")}
+NUMBERS = re.compile(r"[<>|=]?[?biufc]\d{0,2}")  # names of types of plain numbers
 
 
 def latin_1(text: str, encoding: str = "latin1") -> bytes:
@@ -28,31 +27,66 @@ def latin_1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
-def from_buffer(content: bytes, dtype: np.dtype, shape: tuple, order: str) -> np.ndarray:
+class Kind:
+    """A type of plain numbers. numpy's own, of objects, would take bytes of a pickle for addresses."""
+
+    def __init__(self, name: str | bytes, *others: Any) -> None:
+        text = name.decode("latin1") if isinstance(name, bytes) else name
+        if not isinstance(text, str) or not NUMBERS.fullmatch(text):
+            raise ValueError(f"it has an array of {text!r:.50}, allowed: plain numbers")
+        self.dtype = np.dtype(text)
+
+    def __setstate__(self, state: tuple) -> None:
+        """Of the state the order of bytes is taken."""
+        order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class Numbers(np.ndarray):
+    """An array of plain numbers, which gets its numbers after it was made."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, columns, content = state
+        if not isinstance(kind, Kind) or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise ValueError(f"it has an array of the shape {shape!r:.50} and of {kind!r:.50}")
+        super().__setstate__((1, tuple(shape), kind.dtype, bool(columns), content))
+
+
+def empty(*arguments: Any) -> Numbers:
+    """An array that has no numbers yet."""
+    return np.empty(0, np.uint8).view(Numbers)
+
+
+def by_class(*arguments: Any) -> None:
+    """Arrays name their class, and don't call it."""
+    raise ValueError("it makes an array by its class, which arrays don't")
+
+
+def from_buffer(content: bytes, kind: Kind, shape: tuple, order: str) -> np.ndarray:
     """An array as protocol 5 has it."""
-    return np.frombuffer(content, dtype).reshape(shape, order=order)
+    return np.frombuffer(content, kind.dtype).reshape(shape, order=order)
 
 
-def scalar(dtype: np.dtype, content: bytes) -> np.generic:
+def scalar(kind: Kind, content: bytes) -> np.generic:
     """A number that came out of an array."""
-    return np.frombuffer(content, dtype, count=1)[0]
+    return np.frombuffer(content, kind.dtype, count=1)[0]
 
 
-FUNCTIONS = {("numpy.core.multiarray", "scalar"): scalar, ("numpy._core.multiarray", "scalar"): scalar,
-             ("_codecs", "encode"): latin_1, ("numpy.core.numeric", "_frombuffer"): from_buffer,
-             ("numpy._core.numeric", "_frombuffer"): from_buffer}
+# What numpy arrays are made of, as old and new versions of numpy name it.
+FUNCTIONS = {(f"numpy.{core}.{module}", name): made for core in ("core", "_core") for module, name, made in (
+    ("multiarray", "_reconstruct", empty), ("multiarray", "scalar", scalar),
+    ("numeric", "_frombuffer", from_buffer))}
+FUNCTIONS |= {("numpy", "ndarray"): by_class, ("numpy", "dtype"): Kind, ("_codecs", "encode"): latin_1}
 
 
 class PlainUnpickler(pickle.Unpickler):
     """Plain containers and numpy arrays. Raises `ValueError` for a pickle that asks for any other name."""
 
-    made: ClassVar[Mapping] = FUNCTIONS  # (module, name) -> the function that takes its place
+    made: ClassVar[Mapping] = FUNCTIONS  # (module, name) -> what takes its place
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self.made:
             return partial(self.made[module, name])  # a new object: a pickle may change what it is given
-        if (module, name) in ARRAYS:
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
         return self.unknown(module, name)
 
     def unknown(self, module: str, name: str) -> Any:

@@ -1,8 +1,9 @@
 """Which samples may be used at a noise level, and how to draw one of them: the method's own rule.
 
 A sample with (sigma_min, sigma_max) is used at sigma > b sigma_min + m, where noise has made its
-distribution the clean one's (section 3.1). It is also used at sigma <= sigma_max, where a denoiser looks at
-details that it shares with clean samples (section 3.2). Between the two it is left out: the donut.
+distribution the clean one's (section 3.1). It is also used at sigma < sigma_max, where a denoiser looks at
+details that it shares with clean samples (section 3.2). Between the two it is left out: the donut. Neither
+level itself is one of use, as in the released code; a drawn sigma is at one with probability 0.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Levels = TypeVar("Levels", np.ndarray, "Tensor", float)
 
 @dataclass(frozen=True)
 class Admission:
-    """The rule sigma > b sigma_min + m or sigma <= sigma_max; a sample with sigma_min = 0 is used everywhere.
+    """The rule sigma > b sigma_min + m or sigma < sigma_max; a sample with sigma_min = 0 is used everywhere.
 
     buffer: the L of equation C.2, > 1, with b = sqrt(1 + 1/(L - 1)); None: b = 1. At sigma = b sigma_min the
     factor sigma^2 / (sigma^2 - sigma_min^2) is exactly L, so that lambda_amb is L^2 (the paper says L).
@@ -46,7 +47,7 @@ class Admission:
 
     def admits(self, sigma: Levels, sigma_min: Levels, sigma_max: Levels) -> Levels:
         """Whether a sample is used at `sigma`. Broadcasts; sigma_min = infinity, sigma_max = 0: never."""
-        return self.above(sigma, sigma_min) | (sigma <= sigma_max)
+        return self.above(sigma, sigma_min) | (sigma < sigma_max)
 
 
 class EligibleSampler:
@@ -60,7 +61,7 @@ class EligibleSampler:
     def __init__(self, sigma_min: np.ndarray, sigma_max: np.ndarray, admission: Admission) -> None:
         low = admission.threshold(sigma_min)
         # The two prefixes must not share a sample: one usable everywhere counts as usable above 0.
-        low = np.where(sigma_max >= low, 0.0, low)
+        low = np.where(sigma_max > low, 0.0, low)
         self.above_order = np.argsort(low, kind="stable")
         self.above = low[self.above_order]
         below = np.where(low > 0, sigma_max, 0.0)
@@ -71,7 +72,7 @@ class EligibleSampler:
     def count(self, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many samples are usable at each sigma: above their sigma_min, below their sigma_max."""
         above = np.searchsorted(self.above, sigma, side="left")
-        below = len(self.below) - np.searchsorted(self.below, sigma, side="left")
+        below = len(self.below) - np.searchsorted(self.below, sigma, side="right")
         return above, below
 
     def draw(self, sigma: np.ndarray, u: np.ndarray) -> np.ndarray:

@@ -59,3 +59,20 @@ def normal(stream: str, seed: int, ids: Iterable[int], shape: tuple[int, ...]) -
     for row, i in zip(draws, ids, strict=True):
         numpy_generator(stream, seed, int(i)).standard_normal(dtype=np.float32, out=row)
     return draws
+
+
+def of_generators(numbers: Iterable[int], shape: tuple[int, ...],
+                  classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(noise, float32 (N, *shape), a place below `classes`, int64 (N,)) as the public EDM2 samples have them.
+
+    Each image has torch's CPU generator with its number, modulo 2^32, for a seed: the noise comes first. Here
+    torch says which numbers they are, so that another version of it may give others.
+    """
+    import torch
+
+    noise, places = [], []
+    for number in numbers:
+        generator = torch.Generator().manual_seed(int(number) % 2**32)
+        noise.append(torch.randn(shape, generator=generator).numpy())
+        places.append(int(torch.randint(max(classes, 1), (), generator=generator)))
+    return np.stack(noise), np.array(places)

@@ -71,8 +71,11 @@ def power_gamma(std: float) -> float:
     """The exponent whose weights have the standard deviation `std`, as a fraction of the training's length.
 
     The largest root of g^3 + 7 g^2 + (16 - std^-2) g + 12 - std^-2 = 0, which follows from
-    std^2 = (g + 1) / ((g + 2)^2 (g + 3)); above 0 for std in (0, 1 / sqrt(12)). Source: Karras et al. 2024,
-    equations 123 and 126.
+    std^2 = (g + 1) / ((g + 2)^2 (g + 3)). Source: Karras et al. 2024, equations 123 and 126.
+
+    Raises `ValueError` for a `std` that is not in (0, 1 / sqrt(12)]: of no such width do weights rise with t.
     """
+    if not 0 < std <= 12**-0.5:
+        raise ValueError(f"width of an average: got {std}, allowed: (0, 1 / sqrt(12)], which is 0.2887")
     square = std**-2
     return float(np.roots([1, 7, 16 - square, 12 - square]).real.max())

@@ -63,6 +63,12 @@ class Draw:
         draws = randomness.normal(stream, seed, ids, self.shape)
         return torch.from_numpy(draws).to(self.where, torch.float64)
 
+    def of_generators(self, seed: int, ids: range) -> tuple[Tensor, np.ndarray]:
+        """Latents of samples, and their places among the classes, by a generator of torch for each."""
+        numbers = range(seed + ids.start, seed + ids.stop)
+        noise, places = randomness.of_generators(numbers, self.shape, len(self.trained))
+        return torch.from_numpy(noise).to(self.where, torch.float64), places
+
     def condition(self, seed: int, ids: range) -> dict[str, Tensor]:
         """What the denoiser is told of each sample: its caption, or its class, drawn from those of the
         training."""
@@ -71,18 +77,21 @@ class Draw:
             return {"text": torch.from_numpy(self.told[index]).float().to(self.where)}
         if not self.classes:
             return {}
-        u = randomness.uniform("class", seed, ids)
-        index = torch.from_numpy(self.trained[(u * len(self.trained)).astype(np.int64)])
+        if self.sampler.draws == "generators":
+            places = self.of_generators(seed, ids)[1]
+        else:
+            places = (randomness.uniform("class", seed, ids) * len(self.trained)).astype(np.int64)
+        index = torch.from_numpy(self.trained[places])
         return {"classes": torch.nn.functional.one_hot(index, self.classes).float().to(self.where)}
 
     @torch.no_grad()
     def images(self, seed: int, ids: range) -> np.ndarray:
         """uint8 images (len(ids), C, H, W) of a sampling seed."""
-        condition = self.condition(seed, ids)
+        condition, keyed = self.condition(seed, ids), self.sampler.draws == "keys"
+        latents = self.normal("latent", seed, ids) if keyed else self.of_generators(seed, ids)[0]
         with autocast(self.precision, self.where):  # around all steps, so that weights are cast once
             samples = heun(lambda x, sigma: self.denoiser(x, sigma, condition),
-                           self.normal("latent", seed, ids), self.sampler,
-                           lambda step: self.normal(f"churn-{step}", seed, ids))
+                           latents, self.sampler, lambda step: self.normal(f"churn-{step}", seed, ids))
         if not torch.isfinite(samples).all():  # they would become black images
             raise FloatingPointError(f"samples {ids.start} to {ids.stop - 1} of seed {seed} are not finite: "
                                      "sampler.sigma_max or S_noise is too large, or so are the weights")

@@ -82,14 +82,18 @@ class State:
         path = self.folder / f"{name}.safetensors"
         with atomic(path) as temporary:
             save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, temporary)
-        records.write(path.with_suffix(".json"), {"sha256": sha256(path), "facts": dict(facts or {})})
+        self.record(name, sha256(path), facts or {})
 
     def put_parts(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
         """Write a piece whose tensors several ranks share (`ambient.jobs.parted`); all of them call it."""
         digests = parted.write(self.folder / name, tensors)
         if ranks.first():
-            records.write(self.folder / f"{name}.json", {"sha256": digests, "facts": dict(facts)})
+            self.record(name, digests, facts)
         ranks.barrier()
+
+    def record(self, name: str, digests: str | Mapping[str, str], facts: Mapping) -> None:
+        """Say that a piece is complete. Its name is told, too: two pieces may exchange all their files."""
+        records.write(self.folder / f"{name}.json", {"piece": name, "sha256": digests, "facts": dict(facts)})
 
     def files(self, name: str, digests: str | Mapping[str, str]) -> dict[Path, str]:
         """The files of a piece, by what its record says, with the SHA-256 of each."""
@@ -105,6 +109,8 @@ class State:
         path = self.folder / f"{name}.json"
         try:
             record = records.read(path)
+            if record.get("piece", name) != name:  # code before this one told no name
+                raise ValueError(f"it is the record of {record['piece']}")
             for file, digest in self.files(name, record["sha256"]).items():
                 if sha256(file) != digest:
                     raise ValueError("its digest differs from the one recorded")

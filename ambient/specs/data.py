@@ -58,6 +58,7 @@ class DatasetSpec(OfKinds):
     CLASSES: ClassVar[int | None] = None  # of published data whose channels are free
     TITLE: ClassVar[str | None] = None  # of published data, for who cites them
     ADDRESS: ClassVar[str | None] = None
+    LICENCE: ClassVar[str | None] = None  # of what it reads from outside: docs/licences.md
     CONVERTS: ClassVar[bool] = False  # and leaves images out: a page then says what was done
     HELD: ClassVar[bool] = False  # all prepared images are in memory at once while they are read
     select: ClassVar[SelectSpec | None] = None  # which images are taken; None: all

@@ -21,6 +21,7 @@ class EncoderSpec(OfKinds):
     LEARNS: ClassVar[bool] = False  # from images of the workflow; else its weights come from outside
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str | None] = None  # how its weights are had, where they come from outside
+    LICENCE: ClassVar[str | None] = None  # of what it reads from outside: docs/licences.md
 
     kind: str  #: a file of `ambient/training/encoders/`
     #: what is taken off each channel of a latent, and what it is then divided by, before it is halved; empty:
@@ -80,6 +81,7 @@ class TextEncoderSpec(OfKinds):
     SEES: ClassVar[bool] = False  # images, too, so that it tells how near an image is to a caption
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str | None] = None  # how its weights are had, where they come from outside
+    LICENCE: ClassVar[str | None] = None  # of what it reads from outside: docs/licences.md
 
     kind: str  #: a file of `ambient/training/text_encoders/`
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
@@ -26,6 +27,9 @@ class SamplerSpec:
     S_min: float = 0.0  #: churn at levels from here
     S_max: float = math.inf  #: to here
     S_noise: float = 1.0  #: factor of the added noise
+    #: keys: latent and class of sample k of seed s are functions of (s, k). generators: those of EDM2's image
+    #: s + k, by a generator of torch for each image
+    draws: Literal["keys", "generators"] = later("keys")
 
     def __post_init__(self) -> None:
         require_finite(self, "S_max")
@@ -37,6 +41,7 @@ class SamplerSpec:
         require(self.S_churn >= 0, "S_churn", self.S_churn, ">= 0; 0 is the deterministic sampler")
         require(self.S_noise >= 0, "S_noise", self.S_noise, ">= 0")
         require(0 <= self.S_min <= self.S_max, "S_min", self.S_min, f"between 0 and S_max = {self.S_max}")
+        require(self.draws == "keys" or self.S_churn == 0, "draws", self.draws, "keys if S_churn is above 0")
 
 
 def seeds_at(seeds: tuple[int, ...], earlier: int | None, last: bool) -> tuple[int, ...]:
@@ -101,6 +106,9 @@ class SamplingSpec:
         require(self.earlier_seeds is None or 0 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
                 self.earlier_seeds, f"0 to {len(self.seeds)}, or null for all")
         require_width(self.ema_std)
+        gaps = [b - a for a, b in pairwise(sorted(self.seeds))] if self.sampler.draws == "generators" else []
+        require(min(gaps, default=self.num_samples) >= self.num_samples, "seeds", self.seeds,
+                f"{self.num_samples} or more apart, since draws: generators counts samples from them")
         require(self.captions_each == 1 or self.captions is not None and self.captions_each > 1,
                 "captions_each", self.captions_each, ">= 1, and 1 where captions is null")
 
@@ -169,6 +177,7 @@ class DetectorSpec(OfKinds):
     RATE: ClassVar[float] = math.inf  # images/s that one process prepares for it
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str | None] = None  # how its weights are had, where no job downloads them
+    LICENCE: ClassVar[str | None] = None  # of what it reads from outside: docs/licences.md
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
     OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
 

@@ -28,6 +28,7 @@ class ScorerSpec(OfKinds):
     GIVEN: ClassVar[str | None] = None  # what `path` is, of a kind that reads a file from outside
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     ADVICE: ClassVar[str] = "set scorers.<name>.path to a local file"  # how the file is had
+    LICENCE: ClassVar[str | None] = None  # of what it reads from outside: docs/licences.md
     FLOPS: ClassVar[float] = 0.0  # of an image, at the most
     SHARD: ClassVar[int] = 1000  # images that are saved together, and lost together
     RATE: ClassVar[float] = 500.0  # images/s that one process scores, beside that

@@ -5,6 +5,7 @@ The architecture is read from the names and shapes of the tensors: DDPM++ of EDM
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.networks.mp_unet import MPUNet
 from ambient.diffusion.networks.unet import UNet
 from ambient.storage.files import naming
-from ambient.training.public_weights import load_strictly, read_tensors
+from ambient.training.public_weights import check_shapes, load_strictly, read_tensors
 
 BLOCK = re.compile(r"enc\.(\d+)x\1_block(\d+)\.conv1\.weight")
 QKV = re.compile(r"(?:enc|dec)\.(\d+)x\1_block\d+\.qkv\.weight")
@@ -57,12 +58,13 @@ def mp_architecture(tensors: Mapping[str, Tensor]) -> dict:
     Raises `ValueError` naming the first tensor that is missing.
     """
     try:
-        width = tensors["emb_noise.weight"].shape[1]
+        channels = tensors["out_conv.weight"].shape[0]
         blocks = {(int(m[1]), int(m[2])): tensors[name].shape[0]
                   for name in tensors if (m := MP_BLOCK.fullmatch(name))}
         sides = sorted({side for side, _ in blocks}, reverse=True)
+        width = math.gcd(*(blocks[side, 0] for side in sides))
         return {
-            "resolution": sides[0], "channels": tensors["out_conv.weight"].shape[0], "model_channels": width,
+            "resolution": sides[0], "channels": channels, "model_channels": width,
             "channel_mult": [blocks[side, 0] // width for side in sides],
             "num_blocks": sum(side == sides[0] for side, _ in blocks),
             "attn_resolutions": sorted({int(m[1]) for name in tensors if (m := MP_QKV.fullmatch(name))}),
@@ -85,7 +87,9 @@ def load_edm(path: Path | str, device: torch.device | str = "cpu", sigma_data: f
     tensors = {unwrapped(name): tensor for name, tensor in read_tensors(path).items()
                if not name.startswith(TRAINING)}
     with naming(path):
-        network = network_of(tensors, channels_per_head)
+        with torch.device("meta"):  # without memory: few bytes may claim to be of a network larger than any
+            check_shapes(network_of(tensors, channels_per_head, None), tensors)
+        network = network_of(tensors, channels_per_head, torch.Generator())
         load_strictly(network, tensors)
     return Denoiser(network, sigma_data).to(device).eval()
 
@@ -95,9 +99,10 @@ def unwrapped(name: str) -> str:
     return next((name.removeprefix(one) for one in WRAPPERS if name.startswith(one)), name)
 
 
-def network_of(tensors: Mapping[str, Tensor], channels_per_head: int) -> nn.Module:
-    """The raw network that tensors are of, with other weights."""
+def network_of(tensors: Mapping[str, Tensor], channels_per_head: int,
+               generator: torch.Generator | None) -> nn.Module:
+    """The raw network that tensors are of, with other weights. No generator: on the device `meta`."""
     if EDM2 in tensors:
         return MPUNet(**mp_architecture(tensors), channels_per_head=channels_per_head, dropout=0.0,
-                      generator=torch.Generator())
-    return UNet(**architecture(tensors), dropout=0.0, generator=torch.Generator())
+                      generator=generator)
+    return UNet(**architecture(tensors), dropout=0.0, generator=generator)

@@ -84,8 +84,14 @@ class Decoder:
 
     @torch.no_grad()
     def images(self, x: Tensor) -> np.ndarray:
-        """uint8 images (N, C, H, H) of x_0 (N, C, h, h): z = (x_0 - bias) / gain, decoded and clipped."""
+        """uint8 images (N, C, H, H) of x_0 (N, C, h, h): z = (x_0 - bias) / gain, decoded and clipped.
+
+        Raises `FloatingPointError` for numbers that are none, which would become black.
+        """
         gain, bias = affine(self.shift, self.scale)
         z = (x.float() - bias) / gain
-        parts = [self.coder.decode(part) for part in z.split(TOGETHER)]
-        return to_uint8(torch.cat(parts).clamp(-1, 1).float().cpu().numpy())
+        decoded = torch.cat([self.coder.decode(part) for part in z.split(TOGETHER)]).clamp(-1, 1).float()
+        if torch.isnan(decoded).any():
+            raise FloatingPointError(f"{self.path}: decodes latents to what is no number: look at their "
+                                     "range, or decode in float32")
+        return to_uint8(decoded.cpu().numpy())

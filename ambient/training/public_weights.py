@@ -31,6 +31,9 @@ class Held:
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
 
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("a tensor with more than its numbers")
+
 
 def storage(content: bytes) -> torch.TypedStorage:
     """The numbers of a tensor, by torch's reader of weights, which runs nothing either."""
@@ -73,16 +76,23 @@ def attributes(module: Any) -> Mapping:
     return state if isinstance(state, Mapping) else {}
 
 
-def tensors_below(module: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of a module's state and of those in it, as torch's `state_dict` names them."""
-    own = attributes(module)
+def tensors_below(module: Any, prefix: str = "",
+                  seen: set[int] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of a module's state and of those in it, as torch's `state_dict` names them.
+
+    Raises `ValueError` for a module in two places, by which few bytes could hold endlessly many names.
+    """
+    own, seen = attributes(module), set() if seen is None else seen
+    if own and id(module) in seen:
+        raise ValueError(f"{prefix[:-1]:.50} is in another place, too: no module of EDM or EDM2 is in two")
+    seen.add(id(module))
     passing = own.get("_non_persistent_buffers_set") or ()
     for kind in ("_parameters", "_buffers"):
         for name, held in (own.get(kind) or {}).items():
             if isinstance(held, Held) and name not in passing:
                 yield prefix + name, held.tensor
     for name, inner in (own.get("_modules") or {}).items():
-        yield from tensors_below(inner, f"{prefix}{name}.")
+        yield from tensors_below(inner, f"{prefix}{name}.", seen)
 
 
 def read_saved(path: Path) -> dict[str, Tensor]:
@@ -105,16 +115,21 @@ def read_saved(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors of the same names and shapes into a network, as float32.
-
-    Raises `ValueError` naming the first tensor that is missing, unknown or misshapen.
-    """
+def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` naming the first tensor that is missing, unknown or misshapen for a network."""
     expected = network.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         ours, theirs = (tuple(of[name].shape) if name in of else None for of in (expected, tensors))
         if ours != theirs:
             raise ValueError(f"{name}: has the shape {theirs}, allowed: {ours}")
+
+
+def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors of the same names and shapes into a network, as float32.
+
+    Raises `ValueError` as `check_shapes` does.
+    """
+    check_shapes(network, tensors)
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 

@@ -37,6 +37,7 @@ class Spec(DatasetSpec):
     SHAPE: ClassVar[tuple[int, int]] = (3, 10)
     TITLE: ClassVar[str] = "CIFAR-10"
     ADDRESS: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar.html"
+    LICENCE: ClassVar[str] = "none is stated; its authors ask to be cited"
 
 
 def locate(spec: Spec) -> Path:

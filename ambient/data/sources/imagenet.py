@@ -28,6 +28,7 @@ class Spec(DatasetSpec):
     CLASSES: ClassVar[int] = 1000
     TITLE: ClassVar[str] = "ImageNet (ILSVRC 2012)"
     ADDRESS: ClassVar[str] = "https://www.image-net.org"
+    LICENCE: ClassVar[str] = "research and education, non-commercial"
 
     def __post_init__(self) -> None:
         super().__post_init__()

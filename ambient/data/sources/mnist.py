@@ -26,6 +26,7 @@ class Spec(DatasetSpec):
     SHAPE: ClassVar[tuple[int, int]] = (1, 10)
     TITLE: ClassVar[str] = "MNIST handwritten digits"
     ADDRESS: ClassVar[str] = "https://yann.lecun.com/exdb/mnist/"
+    LICENCE: ClassVar[str] = "CC BY-SA 3.0"
 
 
 def locate(spec: Spec) -> Path:

@@ -24,6 +24,7 @@ class Spec(DatasetSpec):
     HAD_IN_WORDS: ClassVar[str] = "inside the packages scikit-learn and matplotlib"
     TITLE: ClassVar[str] = "Sample photographs of scikit-learn (CC BY 2.0) and matplotlib (public domain)"
     ADDRESS: ClassVar[str] = "https://scikit-learn.org/stable/datasets/loading_other_datasets.html"
+    LICENCE: ClassVar[str] = "CC BY 2.0, and public domain"
 
     stride: int = 6  #: pixels from a window to the next one
     bands: int = 8  #: horizontal bands of each photograph; a window lies in one of them

@@ -72,8 +72,8 @@ class Block(Dropping):
         """Self-attention over pixels: softmax(q k / sqrt(head)) v, heads of unit-magnitude q, k and v."""
         # The public checkpoints interleave q, k and v of a head channel by channel.
         pixels = x.shape[2] * x.shape[3]  # a crop has fewer than the side says
-        qkv = normalised(self.attn_qkv(x).reshape(len(x), -1, self.head, 3, pixels), 2)
-        q, k, v = (part.transpose(2, 3) for part in qkv.unbind(3))
+        qkv = self.attn_qkv(x).reshape(len(x), x.shape[1] // self.head, -1, 3, pixels)
+        q, k, v = (part.transpose(2, 3) for part in normalised(qkv, 2).unbind(3))
         y = F.scaled_dot_product_attention(q, k, v)
         return mp_sum(x, self.attn_proj(y.transpose(2, 3).reshape(x.shape).to(x.dtype)), BRANCH_SHARE)
 
@@ -85,7 +85,7 @@ class MPUNet(nn.Module):
         resolution: side of the square images, pixels.
         channels: of the images.
         label_dim: number of classes, 0 for none.
-        model_channels: width of the first level.
+        model_channels: what all widths are multiples of.
         channel_mult: factor of the width at each level; each level halves the side.
         num_blocks: residual blocks of each encoder level; a decoder level has one more.
         attn_resolutions: sides at which blocks have self-attention; the first decoder block always has it.
@@ -103,12 +103,12 @@ class MPUNet(nn.Module):
         widths, self.dropout = [factor * model_channels for factor in channel_mult], dropout
         embedding, self.label_dim = max(widths), label_dim
         self.out_gain = nn.Parameter(torch.zeros(()))
-        self.emb_fourier = Fourier(model_channels, generator)
-        self.emb_noise = Weight(model_channels, embedding, 0, generator)
+        self.emb_fourier = Fourier(widths[0], generator)
+        self.emb_noise = Weight(widths[0], embedding, 0, generator)
         self.emb_label = Weight(label_dim, embedding, 0, generator) if label_dim else None
 
         options = {"embedding": embedding, "dropout": dropout, "largest": largest, "generator": generator}
-        self.enc, width, skips = nn.ModuleDict(), model_channels, []
+        self.enc, width, skips = nn.ModuleDict(), widths[0], []
         for level, out in enumerate(widths):
             side = resolution >> level
             head = channels_per_head if side in attn_resolutions else 0

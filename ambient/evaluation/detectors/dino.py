@@ -34,6 +34,7 @@ class Spec(DetectorSpec):
     FLOPS: ClassVar[float] = 9.2e9  # of ViT-S/16 at 224 x 224 pixels
     PACKAGES: ClassVar[tuple[str, ...]] = ("transformers",)
     ADVICE: ClassVar[str] = ADVICE
+    LICENCE: ClassVar[str] = "Apache-2.0 (DINO)"
 
     features: int = 384  #: width of the network: 384 for ViT-S/16
 

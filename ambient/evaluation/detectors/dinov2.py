@@ -39,6 +39,7 @@ class Spec(DetectorSpec):
     FLOPS: ClassVar[float] = 1.62e11  # of ViT-L/14 at 224 x 224 pixels
     PACKAGES: ClassVar[tuple[str, ...]] = ("transformers",)
     ADVICE: ClassVar[str] = ADVICE
+    LICENCE: ClassVar[str] = "Apache-2.0 (DINOv2)"
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {"resize": "torch", "sha256": None}
 
     features: int = 1024  #: width of the network: 1024 for ViT-L/14

@@ -44,6 +44,7 @@ class Spec(DetectorSpec):
     FLOPS: ClassVar[float] = 11.5e9  # at 299 x 299 pixels
     RATE: ClassVar[float] = 100  # images/s that one process resizes
     FULL_RANK: ClassVar[bool] = True
+    LICENCE: ClassVar[str] = "NVIDIA's terms (Inception-v3)"
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {"resize": "clean", "sha256": None}
     OWN_METRICS: ClassVar[Mapping] = PROTOCOLS
 

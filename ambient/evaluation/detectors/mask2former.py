@@ -37,6 +37,7 @@ class Spec(DetectorSpec):
     FLOPS: ClassVar[float] = 4e11  # of an image at 800 x 800 pixels
     PACKAGES: ClassVar[tuple[str, ...]] = ("transformers",)
     ADVICE: ClassVar[str] = ADVICE
+    LICENCE: ClassVar[str] = "see its model card"
 
     side: int = 800  #: pixels of the shorter side of what the network sees
     width: int = 96  #: channels of the backbone's first stage

@@ -37,6 +37,7 @@ class Spec(ScorerSpec):
     GIVEN: ClassVar[str] = "the weights of CLIP's RN50"
     PACKAGES: ClassVar[tuple[str, ...]] = ("piq",)
     ADVICE: ClassVar[str] = ADVICE
+    LICENCE: ClassVar[str] = "MIT (CLIP)"
     FLOPS: ClassVar[float] = 2.4e5  # of a pixel that the network sees
     RATE: ClassVar[float] = 200.0
     SHARD: ClassVar[int] = 64

@@ -20,7 +20,7 @@ class Spec(NetworkSpec):
 
     KNOWS: ClassVar[tuple[str, ...]] = ("classes",)
 
-    model_channels: int  #: width of the first level
+    model_channels: int  #: what all widths are multiples of
     channel_mult: tuple[int, ...]  #: factor of the width at each level; each level halves the image
     num_blocks: int  #: residual blocks of each encoder level; a decoder level has one more
     #: image sides, pixels, at which blocks have attention; the first block of the decoder always has it
@@ -63,7 +63,7 @@ class Spec(NetworkSpec):
     def cost(self, resolution: int, channels: int, encoder_only: bool = False) -> NetworkCost:
         """Counted layer by layer. Loads no torch: Snakemake asks in every dry run."""
         count, widths = Counter(), self.widths
-        embedding, width, skips = max(widths), self.model_channels, []
+        embedding, width, skips = max(widths), widths[0], []
         count.layer(width, embedding)
         for level, out in enumerate(widths):
             side = resolution >> level

@@ -59,6 +59,7 @@ class Spec(TextEncoderSpec):
     """The text tower of DFN5B's ViT-H/14, unless settings say otherwise; another architecture is refused."""
 
     ADVICE: ClassVar[str] = ADVICE
+    LICENCE: ClassVar[str] = "MIT (OpenAI's CLIP), Apple's sample code licence (DFN5B's)"
 
     width: int = 1024  #: channels of a state, a multiple of `heads`
     heads: int = 16  #: of attention
