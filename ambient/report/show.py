@@ -59,15 +59,26 @@ def by_scorers(columns: Iterable[str]) -> dict[str, str]:
     return {name: titles[name] for name in columns if name in titles}
 
 
+def by_detectors(columns: Iterable[str]) -> dict[str, str]:
+    """Column -> title of the distances by other detectors than the table's own, with the paper's numbers."""
+    names = list(columns)
+    known = [name for name in names if {f"{name}_best", f"{name}_num_samples"} <= {*names}]
+    return {f"{before}{name}{end}": f"{title} {name}" if title else name for name in known
+            for before, end, title in (("", "", ""), ("", "_training_std", "+- training"),
+                                       ("", "_std", "+- sampling"), ("paper_", "", "the paper:"))}
+
+
 def main(arguments: list[str]) -> int:
     """`python -m ambient show TABLE.csv`."""
     parser = argparse.ArgumentParser(prog="python -m ambient show", description=main.__doc__)
     parser.add_argument("table", type=Path)
     path = parser.parse_args(arguments).table
     table = read(path)
-    scored = by_scorers(table.columns)
-    parts = [text_of(table, COLUMNS)] + ([text_of(table, {"method": "method", **scored})] if scored else [])
-    text = "\n\nBy its scorers (higher is better):\n\n".join(parts)
+    text = text_of(table, COLUMNS)
+    for title, found in (("By other detectors (lower is better)", by_detectors(table.columns)),
+                         ("By its scorers (higher is better)", by_scorers(table.columns))):
+        if found:
+            text += f"\n\n{title}:\n\n{text_of(table, {'method': 'method', **found})}"
     samples = joined(map(int, table["num_samples"]))
     spread = uncertainty(int(table["num_training_seeds"].max()), int(table["num_seeds"].max()), bars=False)
     metric = joined(table["metric"])
