@@ -280,7 +280,7 @@ def test_show_has_the_scores_by_a_tables_scorers(tmp_path, capsys):
     assert re.findall(r"\S+ overall|\S+ ±|\S+ mean", said) == [
         "g overall", "g ±", "v mean", "g overall"]
     assert re.search(r"g detector +the paper: g overall\n", said)
-    assert re.search(r"All data +0\.25 +0\.12 +3\.50 +eyes +0\.44\n", said)
+    assert re.search(r"All data +0\.250 +0\.125 +3\.500 +eyes +0\.440\n", said)
 
 
 def test_show_has_the_distances_by_other_detectors(tmp_path, capsys):

@@ -44,10 +44,10 @@ def read(path: Path):  # noqa: ANN201, pandas is loaded by those commands only t
     return table
 
 
-def text_of(table, titles: Mapping[str, str]) -> str:  # noqa: ANN001, see `read`
+def text_of(table, titles: Mapping[str, str], decimals: int = 2) -> str:  # noqa: ANN001, see `read`
     """Those columns of a data frame that are in `titles` and hold anything, by their titles."""
     shown = table[[name for name in titles if name in table and table[name].notna().any()]]
-    return shown.rename(columns=titles).to_string(index=False, na_rep="", float_format="{:.2f}".format)
+    return shown.rename(columns=titles).to_string(index=False, na_rep="", float_format=f"{{:.{decimals}f}}".format)
 
 
 def by_scorers(columns: Iterable[str]) -> dict[str, str]:
@@ -75,10 +75,11 @@ def main(arguments: list[str]) -> int:
     path = parser.parse_args(arguments).table
     table = read(path)
     text = text_of(table, COLUMNS)
-    for title, found in (("By other detectors (lower is better)", by_detectors(table.columns)),
-                         ("By its scorers (higher is better)", by_scorers(table.columns))):
+    for title, found, decimals in (
+            ("By other detectors (lower is better)", by_detectors(table.columns), 2),
+            ("By its scorers (higher is better)", by_scorers(table.columns), 3)):
         if found:
-            text += f"\n\n{title}:\n\n{text_of(table, {'method': 'method', **found})}"
+            text += f"\n\n{title}:\n\n{text_of(table, {'method': 'method', **found}, decimals)}"
     samples = joined(map(int, table["num_samples"]))
     spread = uncertainty(int(table["num_training_seeds"].max()), int(table["num_seeds"].max()), bars=False)
     metric = joined(table["metric"])
