@@ -47,7 +47,8 @@ def read(path: Path):  # noqa: ANN201, pandas is loaded by those commands only t
 def text_of(table, titles: Mapping[str, str], decimals: int = 2) -> str:  # noqa: ANN001, see `read`
     """Those columns of a data frame that are in `titles` and hold anything, by their titles."""
     shown = table[[name for name in titles if name in table and table[name].notna().any()]]
-    return shown.rename(columns=titles).to_string(index=False, na_rep="", float_format=f"{{:.{decimals}f}}".format)
+    return shown.rename(columns=titles).to_string(index=False, na_rep="",
+                                                  float_format=f"{{:.{decimals}f}}".format)
 
 
 def by_scorers(columns: Iterable[str]) -> dict[str, str]:
