@@ -19,6 +19,7 @@ from ambient.commands import sample
 from ambient.commands import scale as scales
 from ambient.commands.pictures import contact_sheet, pixels_of
 from ambient.data.submitted import ABOUT, SHEET
+from ambient.data.texts import is_whole
 from ambient.jobs.progress import Progress
 from ambient.specs import GuideSpec, SamplingSpec
 from ambient.specs.strict import require
@@ -71,6 +72,8 @@ def wanted_of(given: argparse.Namespace) -> Generated:
     require(training.told_captions, "--run", plain.run.run, "a run whose denoiser is told captions")
     empty = [text for text in given.captions if not text.strip()]
     require(not empty, "captions", empty, "texts that say something")
+    broken = [ascii(text) for text in given.captions if not is_whole(text)]
+    require(not broken, "captions", broken, "texts in UTF-8")
     own = plain.sampling.guidance if given.guidance is None else given.guidance
     require(own == 1 or training.caption_dropout > 0 or plain.sampling.guided_by_another, "--guidance", own,
             "1: the denoiser does not know the null caption (caption_dropout)")
@@ -105,9 +108,10 @@ def main(arguments: list[str]) -> int:
     captions = list(dict.fromkeys(" ".join(text.split()) for text in given.captions))
     out = given.out or Path("generated", given.scale, wanted.run.run)
     sample.check_folder(out, wanted)
+    every = told_of(wanted, captions)  # first, for a caption that the encoder does not know
     write_json(out / ABOUT, wanted.about() | {"captions": captions})
     progress, shown = Progress("generate", len(captions) * wanted.count), []
-    for number, (caption, told) in enumerate(zip(captions, told_of(wanted, captions), strict=True)):
+    for number, (caption, told) in enumerate(zip(captions, every, strict=True)):
         paths = [out / name(caption, k) for k in range(wanted.count)]
         drawer = sample.drawer_of(wanted, told, each=1)
         sample.draw(wanted, drawer, paths.__getitem__, lambda k, text=caption: f"{wanted.key(k)}/{text}",
