@@ -174,7 +174,9 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"4.png": b"no image"}, "the image of 1.tar: 4 is damaged"),
     ({"4.png": PHOTOS["a.png"][:90]}, "the image of 1.tar: 4 is damaged or cut short"),
-    ({"5.txt": b"five"}, "5 has no image"), ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"), ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text")])
+    ({"5.txt": b"five"}, "5 has no image"),
+    ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),
+    ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text")])
 def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         prepared(DatasetSpec("webdataset", 8, 3), shards_at(tmp_path / "in", changes), tmp_path)

@@ -18,6 +18,7 @@ import numpy as np
 from ambient.commands import sample
 from ambient.commands import scale as scales
 from ambient.commands.pictures import contact_sheet, pixels_of
+from ambient.data.caption_files import prompts_of
 from ambient.data.submitted import ABOUT, SHEET
 from ambient.data.texts import is_whole
 from ambient.jobs.progress import Progress
@@ -70,6 +71,7 @@ def wanted_of(given: argparse.Namespace) -> Generated:
     plain = sample.wanted_of(given)
     training = plain.run.experiments.training(plain.run.run, plain.run.seed)
     require(training.told_captions, "--run", plain.run.run, "a run whose denoiser is told captions")
+    require(given.captions, "captions", given.captions, "one or more, or --file")
     empty = [text for text in given.captions if not text.strip()]
     require(not empty, "captions", empty, "texts that say something")
     broken = [ascii(text) for text in given.captions if not is_whole(text)]
@@ -95,7 +97,9 @@ def main(arguments: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     scales.add_options(parser)
     scales.add_training_seed(parser)
-    parser.add_argument("captions", nargs="+", metavar="CAPTION", help="what the images shall show")
+    parser.add_argument("captions", nargs="*", metavar="CAPTION", help="what the images shall show")
+    parser.add_argument("--file", type=Path, help="further captions: one a line, or a table (.csv, .tsv, "
+                        ".jsonl) with a column caption, text or prompt")
     parser.add_argument("--count", type=int, default=4, help="images of each caption (default: 4)")
     parser.add_argument("--guidance", type=float, help="1: none (default: as the workflow samples the run)")
     parser.add_argument("--seed", type=int, default=0,
@@ -103,7 +107,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="folder for the images (default: generated/SCALE/RUN); it is empty, or holds "
                         "such images")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)  # captions may follow options, and there may be none
+    if given.file is not None:
+        given.captions += [one.text for one in prompts_of(given.file)]
     wanted = wanted_of(given)
     captions = list(dict.fromkeys(" ".join(text.split()) for text in given.captions))
     out = given.out or Path("generated", given.scale, wanted.run.run)
