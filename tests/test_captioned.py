@@ -257,6 +257,12 @@ def test_rows_of_parquet_files(tmp_path):
                         tmp_path / "in/1.parquet")
     with pytest.raises(ValueError, match="the image of 1.parquet, row 0 is damaged"):
         prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    parquet.write_table(arrow.table({"image": [PHOTOS["a.png"]] * 2, "caption": ["five", "six"]}),
+                        tmp_path / "in/1.parquet")
+    content = (tmp_path / "in/1.parquet").read_bytes()
+    (tmp_path / "in/1.parquet").write_bytes(content[:40] + bytes(40) + content[80:])
+    with pytest.raises(ValueError, match="the image of 1.parquet, row 0 is in a damaged group of rows"):
+        prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
     (tmp_path / "in/1.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="1.parquet: "):
         prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
