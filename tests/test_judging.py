@@ -174,7 +174,8 @@ def test_more_unclear_answers_than_may_be_end_the_job(pairs, monkeypatch):
 
     monkeypatch.setattr(judges.KINDS["alignment"], "judge", lambda spec, given: some)
     monkeypatch.setattr(judges.KINDS["alignment"].Spec, "SHARD", 6)
-    found, _ = run_judge(pairs, JudgeSpec("alignment", model="m", each=3, unclear=1 / 6))
+    found, facts = run_judge(pairs, JudgeSpec("alignment", model="m", each=3, unclear=1 / 6))
+    assert facts["unclear"] == 2
     assert [one["key"][1:] for one in found["pairs"] if one["verdict"] == UNCLEAR] == [[0, 0], [1, 0]]
     for _ in range(2):  # the second time from what is saved
         with pytest.raises(

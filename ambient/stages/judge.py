@@ -46,21 +46,24 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
     checks = checks_of(spec, real) if real else []
     every = checks + pairs
     parts = [every[first:first + spec.SHARD] for first in range(0, len(every), spec.SHARD)]
-
-    unclear: list[dict] = []
+    so_far: list[dict] = []  # unclear ones of this attempt
 
     def make(number: int) -> dict[str, np.ndarray]:
         keys, texts, images, others = zip(*parts[number], strict=True)
         found = judged(ask, spec.seed, keys, texts, np.stack(images), np.stack(others))
-        unclear.extend(one for one in found if one["verdict"] == judges.UNCLEAR)
-        check_unclear(spec, unclear, len(every))
+        so_far.extend(one for one in found if one["verdict"] == judges.UNCLEAR)
+        check_unclear(spec, so_far, len(every))
         return {"records": np.frombuffer(bytearray(json.dumps(found).encode()), np.uint8)}
 
     found = collect("judge", state, [(f"answers{by}-{k}", len(part)) for k, part in enumerate(parts)], make)
     if found is None:
         return
     records = [one for part in found for one in json.loads(part["records"].tobytes())]
-    check_unclear(spec, [one for one in records if one["verdict"] == judges.UNCLEAR], len(records))
+    unclear = [one for one in records if one["verdict"] == judges.UNCLEAR]
+    check_unclear(spec, unclear, len(records))
+    if unclear:
+        say(f"judge: said nothing clear of {len(unclear)} of {len(records)} pairs, which are counted apart")
+        record.facts["unclear"] = len(unclear)
     tell_groups(spec, asked, records[len(checks):])
     right = agreement(records[:len(checks)]) if checks else None
     if right is not None:
