@@ -27,7 +27,8 @@ def test_captions_are_cleaned_as_in_the_reference():
     ("x-a1b2-y", "x- -y"), ("shipping4x6in", "4x6in"), ("x http:y www:z", "x"), ("ahttp://b", "ahttp: b"),
     ("4x-http://x.com/a?b", "4x-?b"), ("x foo.co.uk", "x uk"), ("www.foo.comx", ""), ("me&quot", "me"),
     ("a&quota", "aa"), ("&copyx &copy;", "copyx"), ("it' : b : c", "it' : b: c"),
-    ("12\u044534.a", "a"), ("<![CDATA[x]]> y", "x y"), ("<b> \u201cred\u201d #1 -a", '"red" -a'),
+    ("12\u044534.a", "a"), ("<![CDATA[x]]> y", "x y"), ("<![foo]> x", "x"),
+    ("<b> \u201cred\u201d #1 -a", '"red" -a'),
     ("'quoted'", "quoted"), (":colon+", "colon"), (".dotword", ""), ("", "")])
 def test_steps(text, cleaned):
     assert clean_caption(text) == cleaned

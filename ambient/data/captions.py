@@ -101,10 +101,13 @@ class Visible(HTMLParser):
 
 
 def visible(text: str) -> str:
-    """What a browser would show of a text: tags go, entities become characters."""
+    """What a browser would show of a text: tags go, entities become characters. What is no markup stays."""
     parser = Visible()
-    parser.feed(text)
-    parser.close()
+    try:
+        parser.feed(text)
+        parser.close()
+    except AssertionError:  # of html.parser, for a declaration that there is not, such as <![foo]>
+        return text
     return "".join(parser.parts)
 
 
