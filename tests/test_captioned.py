@@ -1,6 +1,7 @@
 """Captions in stored data: read by each source, kept once each, carried through mixtures, refused by name."""
 
 import json
+import re
 import struct
 import tarfile
 from io import BytesIO
@@ -173,7 +174,9 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"4.png": b"no image"}, "the image of 1.tar: 4 is damaged"),
     ({"4.png": PHOTOS["a.png"][:90]}, "the image of 1.tar: 4 is damaged or cut short"),
-    ({"5.txt": b"five"}, "5 has no image"), ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text")])
+    ({"5.txt": b"five"}, "5 has no image"),
+    ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),
+    ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text")])
 def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         prepared(DatasetSpec("webdataset", 8, 3), shards_at(tmp_path / "in", changes), tmp_path)
@@ -211,6 +214,30 @@ def test_shards_of_mds(tmp_path):
         prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
 
 
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"samples": -3}, "(-3 samples,"), ({"samples": 10**12}, "it has 1 samples, index.json 1000000000000"),
+    ({"samples": 1.5}, "(1.5 samples,"), ({"column_sizes": ["a", None]}, "the sizes ['a', None]"),
+    ({"column_sizes": [None, -4]}, "the sizes [None, -4]"), ({"column_sizes": [None]}, "the sizes [None]"),
+    ({"raw_data": {"basename": "../index.json"}}, "../index.json is missing"), (None, "shards is no list")])
+def test_an_index_that_describes_no_shard_is_refused(tmp_path, changes, message):
+    folder = mds_of(tmp_path / "in", [{"caption": b"one", "jpg": PHOTOS["a.png"]}])
+    index = json.loads((folder / "index.json").read_text())
+    index["shards"] = None if changes is None else [index["shards"][0] | changes]
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
+
+
+def test_samples_that_do_not_follow_each_other_are_refused(tmp_path):
+    folder = mds_of(tmp_path / "in", [{"caption": b"one", "jpg": PHOTOS["a.png"]}])
+    shard = folder / "3/shard.00000.mds"
+    content = shard.read_bytes()
+    for offsets in ((4, 20), (40, 20)):  # the first one lies in the list of offsets itself
+        shard.write_bytes(content[:4] + struct.pack("<2I", *offsets) + content[12:])
+        with pytest.raises(ValueError, match="3/shard.00000.mds is cut short, or its samples don't follow"):
+            prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
+
+
 def test_rows_of_parquet_files(tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -229,6 +256,12 @@ def test_rows_of_parquet_files(tmp_path):
     parquet.write_table(arrow.table({"image": [b"none", None], "caption": ["five", "six"]}),
                         tmp_path / "in/1.parquet")
     with pytest.raises(ValueError, match="the image of 1.parquet, row 0 is damaged"):
+        prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    parquet.write_table(arrow.table({"image": [PHOTOS["a.png"]] * 2, "caption": ["five", "six"]}),
+                        tmp_path / "in/1.parquet")
+    content = (tmp_path / "in/1.parquet").read_bytes()
+    (tmp_path / "in/1.parquet").write_bytes(content[:40] + bytes(40) + content[80:])
+    with pytest.raises(ValueError, match="the image of 1.parquet, row 0 is in a damaged group of rows"):
         prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
     (tmp_path / "in/1.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="1.parquet: "):
@@ -272,3 +305,24 @@ def test_prompts_keep_their_order(tmp_path):
     (tmp_path / "p.txt").write_text("b\n\na\n")
     with pytest.raises(ValueError, match="p.txt, line 2: got '', allowed: a caption"):
         prepared(spec, tmp_path / "p.txt", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("c.csv", "caption\na dog, on grass\n", "line 2: got ' on grass' behind the last column"),
+    ("c.tsv", "prompt\tcategory\na\tb\tc\n", "c.tsv, line 2: got 'c' behind the last column"),
+    ("c.json", '[{"text": "a"}]', "c.json: allowed: .jsonl, an object a line"),
+    ("c.csv", f"caption\n{'a' * 200_000}\n", "c.csv, line 1: field larger than field limit"),
+    ("c.jsonl", '{"text": "a \\ud83d dog"}\n', "the caption 'a \\ud83d dog' has half of a surrogate")])
+def test_a_list_that_would_lose_words_is_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        prepared(DatasetSpec("prompts", 8, 3), tmp_path / name, tmp_path)
+
+
+def test_a_caption_may_hold_other_breaks_of_lines_than_its_file(tmp_path):
+    """JSON may have U+2028 as it is, and texts a form feed: each is white space of a caption."""
+    (tmp_path / "c.jsonl").write_text('{"text": "a\u2028dog"}\n{"text": "a cat\x85"}\n')
+    (tmp_path / "c.txt").write_bytes("a\u2028dog\r\na\x0ccat\rred".encode())
+    for name, said in (("c.jsonl", ["a dog", "a cat"]), ("c.txt", ["a dog", "a cat", "red"])):
+        data, _ = prepared(DatasetSpec("prompts", 8, 3), tmp_path / name, tmp_path)
+        assert data.captions.of_images() == said

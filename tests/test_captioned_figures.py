@@ -7,7 +7,9 @@ import re
 
 import numpy as np
 import pytest
+from results_tree import audit, problems, record, remake
 
+from ambient.audit import rerun
 from ambient.data.datasets import Dataset, write
 from ambient.data.scores import Scores
 from ambient.data.texts import Texts
@@ -15,7 +17,10 @@ from ambient.report import figures
 from ambient.report.drawing import plt
 from ambient.specs import FigureSpec
 from ambient.specs.strict import SpecError, build, plain
-from ambient.storage.files import write_arrays
+from ambient.stages import crops_figures
+from ambient.storage.files import write_arrays, write_json
+
+NOTHING = ("data", "added", "annotations", "patches", "locality_table")  # of files, for a figure of answers
 
 COMMON = {
     "names": (),
@@ -102,6 +107,29 @@ def test_preferences_are_bars_of_all_training_seeds(tmp_path):
     ]
     assert "Of 10 pairs of real images it prefers the right one in 80.0%" in figure._supxlabel.get_text()
     plt.close("all")
+
+
+@pytest.mark.parametrize("kind", ["endpoint", "command", "alignment"])
+def test_the_audit_draws_the_bars_again_and_asks_nobody(tree, kind):
+    """From the kept answers: one that is changed, with all digests made to fit, shows itself. A judge from
+    outside is not asked again when jobs are run again."""
+    answers, out, pdf = tree / "judged/eye/a/b/seed-0.json", tree / "figure7.png", tree / "figure7.pdf"
+    pairs = [{"caption": "a star", "verdict": verdict} for verdict in ("run", "run", "than", "unclear")]
+    write_json(answers, {"pairs": pairs, "checks": [], "agreement": None})
+    ours, theirs = (tree / f"runs/{run}/seed-0/samples.safetensors" for run in ("ambient", "all-data"))
+    read = {"samples": ours, "than": theirs, "captions": tree / "data/digits.safetensors"}
+    asked = {"kind": kind} | ({"address": "http://nowhere/", "model": "m"} if kind == "endpoint" else {})
+    record("judge", {"out": answers}, read, asked)
+    own = {"judge": "eye", "than": "b", "labels": ("Ambient-o", "All data"), "judged_by": kind, "lists": ()}
+    spec = build(FigureSpec, plain({"kind": "preferences", **COMMON, **own}), "f")
+    crops_figures.main(spec, None, **dict.fromkeys(NOTHING), out=out, out_pdf=pdf, judged=[answers])
+    record("crops_figures", {"out": out, "out_pdf": pdf}, {"judged": [answers]}, plain(spec))
+    found = audit(out)
+    assert (found.results[out].level, problems(out)) == (3, set())
+    assert rerun.of_workflow(found.results[answers]) == (kind == "alignment")
+    write_json(answers, {"pairs": pairs[:2], "checks": [], "agreement": None})
+    remake(tree, {})
+    assert {word for _, word in problems(out)} == {"differs"}
 
 
 def test_preferences_on_several_lists_stand_below_each_other(tmp_path):

@@ -22,7 +22,13 @@ def test_captions_are_cleaned_as_in_the_reference():
     ("no... way", "no way"), ("a (b) [c] {d} | e", "a b c d e"), ("a-b-c-d-e", "a b c d e"),
     ("a-b_c", "a-b_c"), ("\u00e2\u20ac\u0153dog", '"dog'), ("caf&eacute; &amp; tea", "caf\u00e9 tea"),
     ("lamp jc6640", "lamp"), ("free shipping on hats", "on hats"), ("click for more", ""),
-    ("page 7 left", "left"), ("rug 12x34", "rug"), ("sent 3:05", "sent"), ("a,b", "a, b"),
+    ("page 7 left", "left"), ("rug 12x34", "rug"), ("sent 3:05 @me", "sent"), ("at 3:05", "at 3:05"),
+    ("a,b", "a, b"), ("a -- b", "a - b"), ("x\u00ady", "x\u00ady"), ("h2o2 a1b2c 1st2nd3rd 3d", "3d"),
+    ("x-a1b2-y", "x- -y"), ("shipping4x6in", "4x6in"), ("x http:y www:z", "x"), ("ahttp://b", "ahttp: b"),
+    ("4x-http://x.com/a?b", "4x-?b"), ("x foo.co.uk", "x uk"), ("www.foo.comx", ""), ("me&quot", "me"),
+    ("a&quota", "aa"), ("&copyx &copy;", "copyx"), ("it' : b : c", "it' : b: c"),
+    ("12\u044534.a", "a"), ("<![CDATA[x]]> y", "x y"), ("<![foo]> x", "x"),
+    ("<b> \u201cred\u201d #1 -a", '"red" -a'),
     ("'quoted'", "quoted"), (":colon+", "colon"), (".dotword", ""), ("", "")])
 def test_steps(text, cleaned):
     assert clean_caption(text) == cleaned

@@ -117,7 +117,11 @@ def test_a_later_clause_may_refer_to_one_in_the_wrong_place():
     ({"tag": "colours"}, "tag: got 'colours', allowed: single_object"),
     ({"include": [{"class": "dog", "count": 0}]}, "count: got one below 1"),
     ({"include": [{"class": "dog", "count": 1, "position": ["above", 0]}]}, r"position: got \['above', 0"),
-    ({"exclude": [{"class": "dog", "count": 0}]}, "count: got one below 1")])
+    ({"exclude": [{"class": "dog", "count": 0}]}, "count: got one below 1"),
+    ({"include": [{"class": "dog", "count": 1.5}]}, "count: got 1.5, allowed: a whole number"),
+    ({"include": [{"count": 1}]}, "class: got None"), ({"include": []}, "include: got none, allowed: one"),
+    ({"include": [{"class": "a", "count": 1}, {"class": "b", "count": 1, "position": ["above", None]}]},
+     r"position: got \['above', None\]")])
 def test_prompts_that_mean_nothing_are_refused(changes, said):
     line = {"tag": "counting", "include": [{"class": "dog", "count": 1}], "prompt": "a photo of a dog"}
     assert geneval_prompt(line) == Prompt("counting", (Clause("dog", 1),))

@@ -1,9 +1,7 @@
-"""Judges of pairs: verdicts from two answers by hand, programs and endpoints, bars as the paper's."""
+"""Verdicts on pairs from two answers by hand, bars as the paper's, and the stage that keeps them."""
 
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +10,12 @@ import pytest
 from ambient.data.datasets import Dataset, joined, write
 from ambient.data.texts import Texts
 from ambient.evaluation import judges
-from ambient.evaluation.judges import FIRST, NONE, SECOND, Answer, endpoint
+from ambient.evaluation.judges import FIRST, NONE, SECOND, UNCLEAR, Answer
 from ambient.evaluation.judging import agreement, judged
 from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
 from ambient.report.judgements import ALL, bars
 from ambient.specs import JudgeSpec
-from ambient.specs.strict import SpecError, build
 from ambient.stages import judge
 from ambient.storage.files import write_arrays
 
@@ -66,127 +63,23 @@ def test_the_order_is_drawn_by_the_pairs_key_and_then_exchanged():
     assert [one["answers"][0]["shown"] for one in other] != first
 
 
-@pytest.mark.parametrize(
-    ("said", "choice"),
-    [("A", FIRST), ("The second one is better: B.", SECOND), ("Answer: none", NONE), ('"b"', SECOND)],
-)
-def test_an_answer_ends_in_its_choice(said, choice):
-    assert judges.answered(said, "x") == Answer(choice, said)
+def test_an_unclear_answer_is_no_tie():
+    """Of two pairs the judge says nothing clear about one, in one order: it is neither, and is counted."""
 
+    def wordless(captions, first, second):
+        answers = brighter(captions, first, second)
+        return [
+            Answer(UNCLEAR, "hm") if caption == "b" and a.choice == FIRST else a
+            for caption, a in zip(captions, answers, strict=True)
+        ]
 
-@pytest.mark.parametrize("said", ["", "A or B?", "neither"])
-def test_other_answers_are_refused(said):
-    with pytest.raises(ValueError, match="x answered .*, allowed: a text that ends in A, B or none"):
-        judges.answered(said, "x")
-
-
-def program(folder, text):
-    path = folder / "program"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
-
-
-def test_a_program_is_told_caption_and_images(tmp_path):
-    """It prefers the larger file; the caption is an argument of its own, whatever is in it."""
-    text = 'echo "$1"; [ $(wc -c < "$2") -gt $(wc -c < "$3") ] && echo A || echo B'
-    noisy = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
-    plain = np.zeros((3, 32, 32), np.uint8)
-    ask = judges.KINDS["command"].judge(JudgeSpec("command"), program(tmp_path, text))
-    found = ask(["a; $(x) 'star", "b"], np.stack([noisy, plain]), np.stack([plain, noisy]))
-    assert found == [Answer(FIRST, "a; $(x) 'star\nA"), Answer(SECOND, "b\nB")]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("echo broken >&2; exit 3", "program: failed with status 3 for the caption 'c': broken"),
-        ("echo perhaps", "program answered 'perhaps'"),
-        ("sleep 5; echo A", "program: gave no answer in 0.2 s for 'c'"),
-    ],
-)
-def test_a_program_that_fails_is_named(tmp_path, text, said):
-    ask = judges.KINDS["command"].judge(
-        JudgeSpec("command", seconds=0.2 if "sleep" in text else 60), program(tmp_path, text)
-    )
-    with pytest.raises(ValueError, match=re.escape(said)):
-        ask(["c"], BRIGHT[None], DARK[None])
-    (tmp_path / "program").chmod(0o644)
-    with pytest.raises(ValueError, match=re.escape("is no program that may be run, allowed: an executable")):
-        judges.KINDS["command"].judge(JudgeSpec("command"), tmp_path / "program")
-
-
-@pytest.fixture
-def server():
-    """An endpoint on this machine: it answers with the next of `replies`, and keeps what it was asked."""
-    state = SimpleNamespace(asked=[], keys=[], replies=[])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            state.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            state.keys.append(self.headers["Authorization"])
-            status, text = state.replies.pop(0)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps({"choices": [{"message": {"content": text}}]}).encode())
-
-        def log_message(self, *arguments):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
-        state.address = f"http://127.0.0.1:{http.server_port}/v1/chat/completions"
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        yield state
-        http.shutdown()
-
-
-def test_an_endpoint_is_asked_as_chat_completions_are(server, monkeypatch):
-    """With both images as PNG, the caption in the question, the key as a bearer; again where it is busy."""
-    monkeypatch.setattr(endpoint, "WAITS", (0.0, 0.0))
-    monkeypatch.setenv("JUDGE_KEY", "secret")
-    server.replies = [(429, ""), (200, "I prefer A"), (200, "B")]
-    spec = JudgeSpec("endpoint", address=server.address, model="m", key_variable="JUDGE_KEY")
-    ask = judges.KINDS["endpoint"].judge(spec, None)
-    found = ask(["a star", "b"], np.stack([BRIGHT] * 2), np.stack([DARK] * 2))
-    assert found == [Answer(FIRST, "I prefer A"), Answer(SECOND, "B")]
-    assert server.keys == ["Bearer secret"] * 3 and server.asked[0] == server.asked[1]
-    question = server.asked[0]["messages"][0]["content"]
-    assert "a star" in question[0]["text"] and server.asked[0]["model"] == "m"
-    assert [one["image_url"]["url"][:22] for one in question[1:]] == ["data:image/png;base64,"] * 2
-
-
-def test_an_endpoint_that_refuses_is_named_and_no_key_is_an_error(server, monkeypatch):
-    monkeypatch.setattr(endpoint, "WAITS", (0.0,))
-    spec = JudgeSpec("endpoint", address=server.address, model="m")
-    for replies, said in (
-        ([(401, "")], "gave no answer (status 401)"),
-        ([(503, ""), (503, "")], "gave no answer (status 503)"),
-    ):
-        server.replies = list(replies)
-        with pytest.raises(ValueError, match=re.escape(said)):
-            judges.KINDS["endpoint"].judge(spec, None)(["c"], BRIGHT[None], DARK[None])
-        assert server.replies == []
-    keyed = JudgeSpec("endpoint", address=server.address, model="m", key_variable="NO_SUCH_KEY")
-    with pytest.raises(SpecError, match="key_variable: the environment has no NO_SUCH_KEY"):
-        judges.KINDS["endpoint"].judge(keyed, None)
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"kind": "alignment", "model": "m", "checks": 3}, "real: got None, allowed: a name in datasets"),
-        ({"kind": "alignment", "model": "m", "tie": -1.0}, "tie: got -1.0"),
-        ({"kind": "alignment", "model": "m", "path": "p"}, "path: got 'p', allowed: null: kind alignment"),
-        ({"kind": "endpoint", "address": "x", "model": "m"}, "address: got 'x'"),
-        ({"kind": "endpoint", "address": "http://a:b@c/", "model": "m"}, "address: got '(hidden)'"),
-        ({"kind": "endpoint", "address": "http://c/", "model": "m", "question": "?"}, "question: got '?'"),
-        ({"kind": "command", "seconds": 0.0}, "seconds: got 0.0"),
-        ({"kind": "command", "pairs": 0}, "pairs: got 0"),
-    ],
-)
-def test_settings_are_held_to_their_ranges(values, said):
-    with pytest.raises(SpecError, match=re.escape(said)):
-        build(JudgeSpec, values, "judges.j")
+    found = judged(wordless, 0, KEYS[:2], ["a", "b"], *(one[:2] for one in sides(BRIGHT, DARK)))
+    assert [one["verdict"] for one in found] == ["run", UNCLEAR] and agreement(found) == 0.5
+    assert "hm" in {answer["said"] for answer in found[1]["answers"]}
+    table = bars(found)
+    assert table[["pairs", "wins", "ties", "unclear", "share"]].values.tolist() == [[1, 1, 0, 1, 1.0]]
+    with pytest.raises(ValueError, match="no pairs were judged"):
+        bars(found[1:])
 
 
 def records(caption, wins, ties, losses):
@@ -270,6 +163,25 @@ def test_the_stage_keeps_every_answer_by_caption_and_latent(pairs, monkeypatch):
     assert "group" not in found["pairs"][0]
     few, _ = run_judge(pairs, JudgeSpec("alignment", model="m", each=3, pairs=2))
     assert len(few["pairs"]) == 2 and few["agreement"] is None
+
+
+def test_more_unclear_answers_than_may_be_end_the_job(pairs, monkeypatch):
+    """Two of twelve pairs: a sixth may be, a tenth may not. The first one is named with what was said."""
+
+    def some(captions, first, second):
+        unclear = np.arange(len(captions)) == 0
+        return [Answer(UNCLEAR, "hm") if one else Answer(FIRST, "A") for one in unclear]
+
+    monkeypatch.setattr(judges.KINDS["alignment"], "judge", lambda spec, given: some)
+    monkeypatch.setattr(judges.KINDS["alignment"].Spec, "SHARD", 6)
+    found, facts = run_judge(pairs, JudgeSpec("alignment", model="m", each=3, unclear=1 / 6))
+    assert facts["unclear"] == 2
+    assert [one["key"][1:] for one in found["pairs"] if one["verdict"] == UNCLEAR] == [[0, 0], [1, 0]]
+    for _ in range(2):  # the second time from what is saved
+        with pytest.raises(
+            ValueError, match=re.escape("sample 0 of seed 0, 'a star': the judge said ['hm', 'hm']")
+        ):
+            run_judge(pairs, JudgeSpec("alignment", model="m", each=3, unclear=0.1))
 
 
 def test_pairs_know_the_category_of_their_caption(pairs, monkeypatch):

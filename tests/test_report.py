@@ -280,7 +280,20 @@ def test_show_has_the_scores_by_a_tables_scorers(tmp_path, capsys):
     assert re.findall(r"\S+ overall|\S+ ±|\S+ mean", said) == [
         "g overall", "g ±", "v mean", "g overall"]
     assert re.search(r"g detector +the paper: g overall\n", said)
-    assert re.search(r"All data +0\.25 +0\.12 +3\.50 +eyes +0\.44\n", said)
+    assert re.search(r"All data +0\.250 +0\.125 +3\.500 +eyes +0\.440\n", said)
+
+
+def test_show_has_the_distances_by_other_detectors(tmp_path, capsys):
+    """Table 9a's numbers stand beside the first one, each with its spreads and the paper's."""
+    more = "fd-y,fd-y_std,fd-y_training_std,fd-y_best,fd-y_num_samples,paper_fd-y"
+    head = HEADER.decode().strip() + f",{more}"
+    (tmp_path / "t.csv").write_text(f"{head}\nAmbient-o,fd-x,1.0,8,1,3,2.5,,0.5,2.25,8,9.4\n")
+    assert command.main(["show", str(tmp_path / "t.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "mean over 3 training seeds (standard deviation over them" in said
+    said = said.partition("By other detectors (lower is better):")[2]
+    assert re.search(r"method +fd-y +\+- training fd-y +the paper: fd-y\n", said)
+    assert re.search(r"Ambient-o +2\.50 +0\.50 +9\.40\n", said)
 
 
 HEADER = b"method,metric,value,num_samples,num_seeds,num_training_seeds\n"

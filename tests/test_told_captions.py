@@ -210,10 +210,14 @@ def test_own_captions_give_images_of_their_own(here, tmp_path, capsys):
     stored = read_arrays(f"{RUNS}/second/seed-0/samples.safetensors")["128"][0]
     np.testing.assert_array_equal(made[:2], stored[:2])  # the first prompt, with the same latents
     assert (made[0] != made[2]).any()
-    alone = [*line[:3], "a green dog", "--count", "1", "--out", str(tmp_path / "alone")]
-    generate.main(alone)
+    (tmp_path / "c.csv").write_text("caption\na green  dog\n")
+    alone = [*line[:3], "--count", "1", "--out", str(tmp_path / "alone")]
+    generate.main([*alone, "--file", str(tmp_path / "c.csv")])
     np.testing.assert_array_equal(pixels_of(tmp_path / "alone" / names[2]), made[2])
     assert Image.open(tmp_path / "o/contact-sheet.png").size[0] > 8
+    for more, said in (([], "captions: got \\[\\]"), (["\udcff"], "captions: got .*udcff.*, allowed: texts")):
+        with pytest.raises(SpecError, match=said):
+            generate.main([*alone, *more])
 
 
 def test_a_script_draws_the_same_images(here):

@@ -10,7 +10,7 @@ import csv
 import io
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ from ambient.storage.files import read_json, sha256
 from ambient.storage.text import first_line
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ambient.audit.chain import Audit
     from ambient.evaluation.frechet import Moments
     from ambient.specs import EvaluationSpec
@@ -37,6 +39,9 @@ CLASSIFIERS_WORD = ("crop_map", "crop_tolerance", "p_target_mean", "sigma_min_la
 # Of the outputs of some stages one is derived again, by what its name ends in.
 ONE_OF_SEVERAL = {"evaluate": ".json", "annotate": ".json", "outside": ".json", "comparison": ".csv"}
 DRAWING = ("matplotlib", "numpy", "pandas", "pillow")
+
+
+ONLY_RERUN = "nothing to derive it from without running its job: --rerun"
 
 
 class Differs(Exception):
@@ -57,15 +62,15 @@ class Rederive:
             "ambient.tables": self.table, "ambient.sweep": self.table, "ambient.evaluate": self.metrics,
             "ambient.annotate": self.annotation, "ambient.figures": self.figures,
             "ambient.summary": self.summary, "ambient.outside": self.outside,
-            "ambient.comparison": self.comparison}
+            "ambient.comparison": self.comparison, "ambient.crops_figures": self.preferences}
         if not draws:
-            del self.stages["ambient.figures"]
+            del self.stages["ambient.figures"], self.stages["ambient.crops_figures"]
 
     def __call__(self, result: Result) -> None:
         """Build it again if its stage is one of the above; raise the level, or say what stands against."""
         check = self.stages.get(result.manifest["stage"])
         if check is None or result.key.suffix != ONE_OF_SEVERAL.get(result.stage, result.key.suffix):
-            result.reason = "nothing to derive it from without running its job: --rerun"
+            result.reason = ONLY_RERUN
             return
         lower = [self.audit.results[p] for p in result.parents
                  if self.audit.results[p].manifest["stage"] in self.stages
@@ -251,11 +256,15 @@ class Rederive:
             raise Unavailable("drawn on another kind of machine, whose rounding may differ")
         raise Differs("drawn again from its inputs it has other bytes")
 
+    def preferences(self, result: Result) -> None:
+        """A judge's bars from its kept answers, of which nobody is asked again."""
+        if result.manifest["spec"].get("kind") != "preferences":
+            raise Unavailable(ONLY_RERUN)
+        self.figures(result)
+
     def draw(self, result: Result) -> dict[str, str]:
         """Role -> digest of all figures of a job."""
         from ambient.report.drawing import STYLE, plt, save
-        from ambient.report.table_figures import drawn
-        from ambient.specs import TableSpec
 
         outputs = result.manifest["outputs"]
         roles = result.manifest["inputs"]
@@ -265,9 +274,22 @@ class Rederive:
             targets = {role: Path(folder, f"{role}{Path(entry['path']).suffix}")
                        for role, entry in outputs.items()}
             with warnings.catch_warnings(action="ignore"), plt.rc_context(STYLE):  # the job has shown them
-                for role, figure in drawn(build(TableSpec, result.manifest["spec"], "spec"), **inputs):
+                for role, figure in drawings(result, inputs):
                     save(figure, targets[role], targets[f"{role}_pdf"])
             return {role: sha256(path) for role, path in targets.items()}
+
+
+def drawings(result: Result, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """(role of its PNG, figure) of all that a job draws."""
+    from ambient.report import figures, table_figures
+    from ambient.specs import FigureSpec, TableSpec
+
+    plain = result.manifest["spec"]
+    if result.stage == "figures":
+        yield from table_figures.drawn(build(TableSpec, plain, "spec"), **inputs)
+        return
+    spec = build(FigureSpec, plain, "spec")
+    yield "out", figures.KINDS[spec.kind].draw(spec, **inputs)
 
 
 def compare_distance(said: float, drawn: Moments, target: Moments, what: str) -> None:

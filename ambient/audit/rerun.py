@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ambient.audit import roles
 from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle, source_code
-from ambient.specs import DatasetSpec, DetectorSpec
+from ambient.specs import DatasetSpec, DetectorSpec, JudgeSpec
 from ambient.specs.stage import option
 from ambient.storage.files import canonical_json, digest
 from ambient.storage.text import printable
@@ -82,7 +82,15 @@ def obstacle(audit: Audit, result: Result, fellows: Mapping[str, Result | None])
             return f"its {role!r} is not here, or is not closed"
     if any(not audit.results[parent].closed for parent in result.parents):
         return "an input is not closed"
+    if result.stage == "judge" and not of_workflow(result):
+        return "its judge is not of the workflow: what it said is kept, and it is not asked again"
     return None if available(result) else "its raw data are not at hand"
+
+
+def of_workflow(result: Result) -> bool:
+    """Whether a judge is a model of the workflow. Others may cost money, and need not say the same again."""
+    kind = JudgeSpec.KINDS.get(result.manifest["spec"].get("kind"))
+    return kind is not None and kind.Spec.MODEL
 
 
 def available(result: Result) -> bool:

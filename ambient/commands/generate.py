@@ -18,7 +18,9 @@ import numpy as np
 from ambient.commands import sample
 from ambient.commands import scale as scales
 from ambient.commands.pictures import contact_sheet, pixels_of
+from ambient.data.caption_files import prompts_of
 from ambient.data.submitted import ABOUT, SHEET
+from ambient.data.texts import is_whole
 from ambient.jobs.progress import Progress
 from ambient.specs import GuideSpec, SamplingSpec
 from ambient.specs.strict import require
@@ -69,8 +71,11 @@ def wanted_of(given: argparse.Namespace) -> Generated:
     plain = sample.wanted_of(given)
     training = plain.run.experiments.training(plain.run.run, plain.run.seed)
     require(training.told_captions, "--run", plain.run.run, "a run whose denoiser is told captions")
+    require(given.captions, "captions", given.captions, "one or more, or --file")
     empty = [text for text in given.captions if not text.strip()]
     require(not empty, "captions", empty, "texts that say something")
+    broken = [ascii(text) for text in given.captions if not is_whole(text)]
+    require(not broken, "captions", broken, "texts in UTF-8")
     own = plain.sampling.guidance if given.guidance is None else given.guidance
     require(own == 1 or training.caption_dropout > 0 or plain.sampling.guided_by_another, "--guidance", own,
             "1: the denoiser does not know the null caption (caption_dropout)")
@@ -92,7 +97,9 @@ def main(arguments: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     scales.add_options(parser)
     scales.add_training_seed(parser)
-    parser.add_argument("captions", nargs="+", metavar="CAPTION", help="what the images shall show")
+    parser.add_argument("captions", nargs="*", metavar="CAPTION", help="what the images shall show")
+    parser.add_argument("--file", type=Path, help="further captions: one a line, or a table (.csv, .tsv, "
+                        ".jsonl) with a column caption, text or prompt")
     parser.add_argument("--count", type=int, default=4, help="images of each caption (default: 4)")
     parser.add_argument("--guidance", type=float, help="1: none (default: as the workflow samples the run)")
     parser.add_argument("--seed", type=int, default=0,
@@ -100,14 +107,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="folder for the images (default: generated/SCALE/RUN); it is empty, or holds "
                         "such images")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)  # captions may follow options, and there may be none
+    if given.file is not None:
+        given.captions += [one.text for one in prompts_of(given.file)]
     wanted = wanted_of(given)
     captions = list(dict.fromkeys(" ".join(text.split()) for text in given.captions))
     out = given.out or Path("generated", given.scale, wanted.run.run)
     sample.check_folder(out, wanted)
+    every = told_of(wanted, captions)  # first, for a caption that the encoder does not know
     write_json(out / ABOUT, wanted.about() | {"captions": captions})
     progress, shown = Progress("generate", len(captions) * wanted.count), []
-    for number, (caption, told) in enumerate(zip(captions, told_of(wanted, captions), strict=True)):
+    for number, (caption, told) in enumerate(zip(captions, every, strict=True)):
         paths = [out / name(caption, k) for k in range(wanted.count)]
         drawer = sample.drawer_of(wanted, told, each=1)
         sample.draw(wanted, drawer, paths.__getitem__, lambda k, text=caption: f"{wanted.key(k)}/{text}",

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from ambient.data.image_files import Archive, Folder
 from ambient.data.photos import NO_IMAGES, Photos
 from ambient.data.raw import Raw
-from ambient.data.selection import KEYS, Files, parsed_table, text_of
+from ambient.data.selection import KEYS, Files, Rows, parsed_table, text_of
 
 TEXTS = ("text", "caption", "prompt")  # titles of the column of captions
 PROMPTS = (*TEXTS, "prompts")  # of a list of captions alone
@@ -70,7 +70,7 @@ def of_each(photos: Photos, captions: Captions) -> list[str | None]:
 def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
     """(place, name, caption) of each row of a table. Raises `ValueError` naming the line of what is wrong."""
     if path.endswith(".csv"):
-        rows = parsed_table(text)
+        rows = parsed_table(text, path)
         titles = rows.fieldnames or []
         name, caption = title_of(path, titles, KEYS, "names"), title_of(path, titles, TEXTS, "captions")
         for row in rows:
@@ -100,8 +100,10 @@ def prompts_of(path: Path) -> list[Listed]:
     has no category where others have one, and a file that has no captions.
     """
     text, end = text_of(path), path.suffix.lower()
+    if end == ".json":
+        raise ValueError(f"{path}: allowed: .jsonl, an object a line, .csv, .tsv, or a text with one a line")
     if end in (".csv", ".tsv"):
-        rows = unquoted_table(text) if end == ".tsv" else parsed_table(text)
+        rows = unquoted_table(text, path) if end == ".tsv" else parsed_table(text, path)
         titles = rows.fieldnames or []
         title, group = title_of(str(path), titles, PROMPTS, "captions"), category_of(titles)
         found = [Listed(row[title] or "", group and (row[group] or ""), f"{path}, line {rows.line_num}")
@@ -111,7 +113,7 @@ def prompts_of(path: Path) -> list[Listed]:
                         where) for where, row in objects(text, str(path))]
     else:
         found = [Listed(line, None, f"{path}, line {number}")
-                 for number, line in enumerate(text.splitlines(), 1)]
+                 for number, line in enumerate(lines_of(text), 1)]
     if not found:
         raise ValueError(f"{path}: no captions in it")
     grouped = any(one.category is not None for one in found)
@@ -122,19 +124,24 @@ def prompts_of(path: Path) -> list[Listed]:
     return found
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text file. Other characters that break lines, such as U+2028, may stand in a caption."""
+    return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
+
+
 def category_of(titles: Sequence[str]) -> str | None:
     """The title of a table's column of categories; None where it has none."""
     return next((title for title in titles if title.lower() in CATEGORIES), None)
 
 
-def unquoted_table(text: str) -> csv.DictReader:
+def unquoted_table(text: str, path: Path) -> Rows:
     """The rows of a table whose columns are parted by tabs, in which a quotation mark is one."""
-    return csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return Rows(text, path, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def objects(text: str, path: str) -> Iterator[tuple[str, dict]]:
     """(place, object) of each line of JSON. Raises `ValueError` naming the line of what is none."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"

@@ -18,7 +18,7 @@ import ftfy
 DOMAINS = "com|co|ru|net|org|edu|gov|it"
 FORMATS = "png|jpg|jpeg|bmp|webp|eps|pdf|apk|mp4"
 CJK = "\u31c0-\u31ef\u31f0-\u31ff\u3200-\u32ff\u3300-\u33ff\u3400-\u4dbf\u4dc0-\u4dff\u4e00-\u9fff"
-DASHES = ("\u00ad\u058a\u05be\u1400\u1806\u2010-\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0\ufe31"
+DASHES = ("-\u058a\u05be\u1400\u1806\u2010-\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0\ufe31"
           "\ufe32\ufe58\ufe63\uff0d")
 SEPARATORS = 3  # so many dashes and underscores stay; more of them stand for spaces
 
@@ -32,8 +32,8 @@ def steps(*pairs: tuple[str, str]) -> Steps:
 
 ADDRESSES = steps(
     (r"<person>", "person"),
-    (r"https?:/{1,3}", ""),
-    (rf"\b(?:[a-z0-9-]+\.)+(?:{DOMAINS})\b[\w/-]*(?!@)", ""))
+    *((rf"\b(?:{begin}:(?:/{{1,3}}|[a-z0-9%])|[a-z0-9.-]+\.(?:{DOMAINS})[\w/-]*\b/?(?!@))", "")
+      for begin in ("https?", "www")))
 SYMBOLS = steps(
     (r"@\w+", ""),
     (f"[{CJK}]+", ""),
@@ -42,7 +42,7 @@ SYMBOLS = steps(
     ("[\u2018\u2019]", "'"),
     (r"&quot;?|&amp", ""),
     (r"\d{1,3}(?:\.\d{1,3}){3}", " "),  # of machines
-    (r"\d:\d\d\s*$", ""),
+    (r"\d:\d\d\s+$", ""),
     (r"\\n", " "),
     (r"#\d{1,3}\b|#\d{5,}\b|\b\d{6,}\b", ""),
     (rf"\S+\.(?:{FORMATS})", ""),
@@ -58,8 +58,9 @@ PHRASES = steps(
     (r"\bclick\b\s(?:for|on)\s\w+", ""),
     (rf"\b(?:{FORMATS})(?:\simages?)?", ""),
     (r"\bpage\s+\d+\b", ""),
-    (r"\b\d+(?:\.\d+)?[x\u0445\u00d7]\d+(?:\.\d+)?\b", ""),  # 12x34
-    (r"\s+:\s+", ": "),
+    (r"\b\d*(?:[a-z]+\d+){2,}[a-z]*\b", " "),  # a1b2, 1st2nd3rd
+    (r"\b\d+\.?\d*[x\u0445\u00d7]\d+\.?\d*\b", ""),  # 12x34
+    (r"\b\s+:\s+", ": "),
     (r"(\D[,./])\b", r"\1 "),
     (r"\s+", " "))
 ENDS = steps(
@@ -73,7 +74,7 @@ class Visible(HTMLParser):
     """The text of a piece of markup."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(convert_charrefs=False)  # the name of an entity is the whole word: &quota is none
         self.parts: list[str] = []
         self.hidden = 0
 
@@ -83,16 +84,30 @@ class Visible(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         self.hidden -= tag in ("script", "style") and self.hidden > 0
 
+    def handle_entityref(self, name: str) -> None:
+        character = html.unescape(f"&{name};")
+        self.handle_data(f"&{name}" if character.endswith(";") else character)
+
+    def handle_charref(self, name: str) -> None:
+        self.handle_data(html.unescape(f"&#{name};"))
+
+    def unknown_decl(self, data: str) -> None:
+        if data.lower().startswith("cdata["):
+            self.handle_data(data[len("cdata["):])
+
     def handle_data(self, data: str) -> None:
         if not self.hidden:
             self.parts.append(data)
 
 
 def visible(text: str) -> str:
-    """What a browser would show of a text: tags go, entities become characters."""
+    """What a browser would show of a text: tags go, entities become characters. What is no markup stays."""
     parser = Visible()
-    parser.feed(text)
-    parser.close()
+    try:
+        parser.feed(text)
+        parser.close()
+    except AssertionError:  # of html.parser, for a declaration that there is not, such as <![foo]>
+        return text
     return "".join(parser.parts)
 
 
@@ -109,8 +124,8 @@ def cleaned_once(text: str) -> str:
     text = applied(visible(text), SYMBOLS)
     if len(re.findall(r"[-_]", text)) > SEPARATORS:
         text = re.sub(r"[-_]", " ", text)
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return applied(applied(text, PHRASES).strip(), ENDS).strip()
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return applied(applied(text, PHRASES), ENDS).strip()
 
 
 def clean_caption(text: str) -> str:

@@ -8,6 +8,7 @@ little-endian. Pickled columns are never read.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,30 +71,43 @@ def shards(folder: Path, path_of: Callable[[str], Path]) -> list[Shard]:
     try:
         index = json.loads(path_of(INDEX).read_bytes())
         described = index["shards"]
+        if not isinstance(described, list):
+            raise ValueError("its entry shards is no list")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder}: no {INDEX} of MDS shards in it ({error})") from None
     return [shard(folder, about, path_of) for about in described]
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number that may count something."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def shard(folder: Path, about: Any, path_of: Callable[[str], Path]) -> Shard:
     """One shard by its entry of the index."""
     try:
         name = PurePosixPath(about["raw_data"]["basename"]).as_posix()
-        form, compression, count = about["format"], about["compression"], int(about["samples"])
+        form, compression = about["format"], about["compression"]
         columns = dict(zip(about["column_names"], about["column_encodings"], strict=True))
-        sizes = list(about["column_sizes"])
+        sizes, count = list(about["column_sizes"]), about["samples"]
+        if len(sizes) != len(columns) or not all(map(is_count, (count, *(one or 0 for one in sizes)))):
+            raise ValueError(f"{count!r} samples, columns of the sizes {sizes}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder}: {INDEX} has an entry that describes no shard ({error})") from None
     if form != "mds" or compression is not None:
         raise ValueError(f"{folder}: {name} has format {form} and compression {compression}, allowed: mds, "
                          "uncompressed: convert it by mosaicml-streaming")
     try:
+        size = NUMBER.size * (count + 2)
         with open(path_of(name), "rb") as file:
-            head = file.read(NUMBER.size * (count + 2))
-        numbers = struct.unpack(f"<{count + 2}I", head)
-    except (KeyError, OSError, struct.error) as error:
-        raise ValueError(f"{folder}: {name} is missing or cut short ({error})") from None
+            head = file.read(min(size, os.fstat(file.fileno()).st_size))
+        numbers = [one for one, in NUMBER.iter_unpack(head[:len(head) // NUMBER.size * NUMBER.size])]
+    except (KeyError, OSError) as error:
+        raise ValueError(f"{folder}: {name} is missing ({error})") from None
+    if not numbers or numbers[0] != count:
+        raise ValueError(f"{folder}: {name} says that it has {numbers[0] if numbers else 'no'} samples, "
+                         f"{INDEX} {count}")
     offsets = numbers[1:]
-    if numbers[0] != count or list(offsets) != sorted(offsets):
-        raise ValueError(f"{folder}: {name} says that it has {numbers[0]} samples, {INDEX} {count}")
-    return Shard(name, path_of(name), columns, sizes, offsets)
+    if len(head) < size or offsets != sorted(offsets) or offsets[0] < size:
+        raise ValueError(f"{folder}: {name} is cut short, or its samples don't follow each other")
+    return Shard(name, path_of(name), columns, sizes, tuple(offsets))

@@ -36,6 +36,8 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
         raise ValueError(f"{path}: no image with a caption in it")
     if spec.clean_captions:
         pairs = [replace(pair, caption=clean_caption(pair.caption)) for pair in pairs]
+    if broken := next((pair.name for pair in pairs if "\n" in pair.name), None):
+        raise ValueError(f"{path}: {broken!r} has a line break in its name: rename it")
     left_out, converted = Counter(), Counter()
     progress, rows = Progress("look", len(pairs)), []
     for row, pair in enumerate(pairs):

@@ -13,6 +13,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -137,15 +138,36 @@ def scored(path: Path, column: str, groups: Sequence[Sequence[str]], every: Sequ
     return [next(scores[name] for name in group if name in scores) for group in groups]
 
 
-def table_of(path: Path) -> csv.DictReader:
+class Rows(csv.DictReader):
+    """The rows of a table, by the titles of its first line.
+
+    Raises `ValueError` naming the line of one that has more columns, such as a text with an unquoted comma.
+    """
+
+    def __init__(self, text: str, path: str | Path, **form: Any) -> None:
+        super().__init__(io.StringIO(text, newline=""), **form)
+        self.path = path
+
+    def __next__(self) -> dict:
+        try:
+            row = super().__next__()
+        except csv.Error as error:
+            raise ValueError(f"{self.path}, line {self.line_num}: {error}") from None
+        if any(row.get(None, ())):
+            raise ValueError(f"{self.path}, line {self.line_num}: got {row[None][0]!r:.40} behind the last "
+                             "column, allowed: as many columns as titles; quote a text with commas")
+        return row
+
+
+def table_of(path: Path) -> Rows:
     """The rows of a CSV table, its columns parted by what its titles are: commas, semicolons or tabs."""
-    return parsed_table(text_of(path))
+    return parsed_table(text_of(path), path)
 
 
-def parsed_table(text: str) -> csv.DictReader:
-    """The same of a text."""
+def parsed_table(text: str, path: str | Path) -> Rows:
+    """The same of a text; `path` is where it stood."""
     parted = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=parted)
+    rows = Rows(text, path, delimiter=parted)
     rows.fieldnames = [title.strip() for title in rows.fieldnames or []]
     return rows
 

@@ -36,8 +36,14 @@ class Texts:
 
     @classmethod
     def of(cls, captions: Iterable[str | None]) -> Texts:
-        """The captions of images, one each, None for none. White space counts as one space."""
+        """The captions of images, one each, None for none. White space counts as one space.
+
+        Raises `ValueError` for one that can't be written in UTF-8.
+        """
         plain = [None if text is None else " ".join(text.split()) for text in captions]
+        if broken := next((text for text in plain if text is not None and not is_whole(text)), None):
+            raise ValueError(f"the caption {broken!a:.60} has half of a surrogate pair in it, which is no "
+                             "character: repair it")
         distinct = sorted({text for text in plain if text is not None})
         number = {text: row for row, text in enumerate(distinct)} | {None: NONE}
         return of_distinct(distinct, np.array([number[text] for text in plain], np.int64))
@@ -81,6 +87,11 @@ class Texts:
     def digests(self) -> np.ndarray:
         """What tells each distinct caption from any other, uint8 (M, DIGEST)."""
         return np.frombuffer(b"".join(map(digest, self.texts)), np.uint8).reshape(-1, DIGEST)
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text can be written in UTF-8: half of a surrogate pair, as JSON may have it, can't."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def digest(text: str) -> bytes:

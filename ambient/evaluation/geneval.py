@@ -66,22 +66,33 @@ PUBLISHED = Rules()
 def geneval_prompt(values: Mapping[str, Any]) -> Prompt:
     """A line of the public metadata: {tag, include: [{class, count, color?, position?}], exclude?}.
 
-    Raises `ValueError` for a task or a relation that there is not, a count below 1, and a clause that refers
-    to none before it.
+    Raises `ValueError` for a task or a relation that there is not, a count below 1, a clause that refers to
+    none before it, no clause at all, and a key that is missing.
     """
-    task, clauses = values["tag"], []
+    task, clauses = values.get("tag"), []
     if task not in TASKS:
         raise ValueError(f"tag: got {task!r}, allowed: {', '.join(TASKS)}")
-    for one in values["include"]:
+    for one in values.get("include") or ():
         relation, to = one.get("position") or (None, None)
-        if relation is not None and (relation not in RELATIONS or not 0 <= to < len(clauses)):
+        if relation is not None and (relation not in RELATIONS or to not in range(len(clauses))):
             raise ValueError(f"position: got {[relation, to]}, allowed: one of {', '.join(RELATIONS)}, and "
                              "the place of an earlier clause")
-        clauses.append(Clause(one["class"], one["count"], one.get("color"), relation, to))
-    excluded = tuple((one["class"], one["count"]) for one in values.get("exclude") or ())
-    if any(count < 1 for count in [*(clause.count for clause in clauses), *(count for _, count in excluded)]):
+        clauses.append(Clause(*counted_class(one), one.get("color"), relation, to))
+    if not clauses:
+        raise ValueError("include: got none, allowed: one clause or more")
+    return Prompt(task, tuple(clauses), tuple(map(counted_class, values.get("exclude") or ())))
+
+
+def counted_class(clause: Mapping[str, Any]) -> tuple[str, int]:
+    """(class, count) of a clause of the metadata. Raises `ValueError`."""
+    name, count = clause.get("class"), clause.get("count")
+    if not isinstance(name, str):
+        raise ValueError(f"class: got {name!r}, allowed: a name")
+    if not isinstance(count, int):
+        raise ValueError(f"count: got {count!r}, allowed: a whole number")
+    if count < 1:
         raise ValueError("count: got one below 1, allowed: >= 1")
-    return Prompt(task, tuple(clauses), excluded)
+    return name, count
 
 
 def overlap(a: Box, b: Box) -> float:

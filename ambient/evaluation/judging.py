@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ambient.diffusion import randomness
-from ambient.evaluation.judges import FIRST, NONE, SECOND, Answer
+from ambient.evaluation.judges import FIRST, NONE, SECOND, UNCLEAR, Answer
 
 Ask = Callable[[Sequence[str], np.ndarray, np.ndarray], list[Answer]]
 SIDES = ("run", "than")  # whose image a side of a pair is
@@ -20,7 +20,8 @@ def judged(ask: Ask, seed: int, keys: Sequence[tuple[str, int, int]], captions: 
 
     images and others, uint8 (N, C, H, W), are the sides `run` and `than`. A fair coin by (seed, key) says
     which of them is shown first in the first question; in the second one they are exchanged. The verdict is a
-    side where both answers name it, else `none`. keys: (what, sampling seed, number).
+    side where both answers name it, else `none`; `unclear` where one of them is. keys: (what, sampling seed,
+    number).
     """
     turned = np.array([randomness.numpy_generator("judge", seed, *key).random() < 0.5 for key in keys])
     records = [{"key": list(key), "caption": caption, "answers": []}
@@ -30,15 +31,18 @@ def judged(ask: Ask, seed: int, keys: Sequence[tuple[str, int, int]], captions: 
         first, second = np.where(mask, others, images), np.where(mask, images, others)
         for record, swapped, answer in zip(records, flip, ask(captions, first, second), strict=True):
             shown = SIDES[::-1] if swapped else SIDES
-            named = {FIRST: shown[0], SECOND: shown[1], NONE: NONE}[answer.choice]
+            named = {FIRST: shown[0], SECOND: shown[1]}.get(answer.choice, answer.choice)
             record["answers"].append({"shown": list(shown), "said": answer.said, "preferred": named})
     for record in records:
         one, other = (answer["preferred"] for answer in record["answers"])
-        record["verdict"] = one if one == other else NONE
+        record["verdict"] = UNCLEAR if UNCLEAR in (one, other) else one if one == other else NONE
     return records
 
 
 def agreement(records: Sequence[dict]) -> float:
-    """The share of pairs whose side `run`, known to be right, is preferred, with half of the ties."""
-    points = {"run": 1.0, NONE: 0.5, "than": 0.0}
+    """The share of pairs whose side `run`, known to be right, is preferred, with half of the ties.
+
+    A pair of which the judge said nothing clear counts as wrong.
+    """
+    points = {"run": 1.0, NONE: 0.5, "than": 0.0, UNCLEAR: 0.0}
     return sum(points[record["verdict"]] for record in records) / len(records)

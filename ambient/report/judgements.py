@@ -8,6 +8,7 @@ import pandas as pd
 
 from ambient.data.prompt_forms import TASKS, understood
 from ambient.data.shapes import SHAPES
+from ambient.evaluation.judges import UNCLEAR
 from ambient.report.drawing import wilson
 
 ALL = "all prompts"
@@ -29,12 +30,12 @@ def category(record: dict) -> str | None:
 def bars(records: Sequence[dict]) -> pd.DataFrame:
     """A row for all pairs and for each category of their captions: `pairs`, `wins`, `ties`, `losses`, the
     share p = (wins + ties / 2) / pairs of the run that is judged, and its 95 % interval `low` to `high`
-    (Wilson).
+    (Wilson). `unclear`: further pairs, of which the judge said nothing clear.
 
     Ties are split in half, as the paper's bars have them. Verdicts of pairs with one caption are alike, so
-    that the true interval is wider. Raises `ValueError` for no records.
+    that the true interval is wider. Raises `ValueError` for no pairs.
     """
-    if not records:
+    if all(record["verdict"] == UNCLEAR for record in records):
         raise ValueError("no pairs were judged")
     groups = [category(record) for record in records]
     verdicts = pd.Series([record["verdict"] for record in records])
@@ -42,10 +43,13 @@ def bars(records: Sequence[dict]) -> pd.DataFrame:
     rows = []
     for name in [ALL, *(task for task in TASKS if task in groups), *others]:
         own = verdicts[[name in (ALL, group) for group in groups]]
+        unclear = int((own == UNCLEAR).sum())
+        if (pairs := len(own) - unclear) == 0:
+            continue
         wins, losses = int((own == "run").sum()), int((own == "than").sum())
-        ties = len(own) - wins - losses
-        share = (wins + ties / 2) / len(own)
-        low, high = wilson(share, len(own))
-        rows.append({"prompts": name, "pairs": len(own), "wins": wins, "ties": ties, "losses": losses,
-                     "share": share, "low": float(low), "high": float(high)})
+        ties = pairs - wins - losses
+        share = (wins + ties / 2) / pairs
+        low, high = wilson(share, pairs)
+        rows.append({"prompts": name, "pairs": pairs, "wins": wins, "ties": ties, "losses": losses,
+                     "share": share, "low": float(low), "high": float(high), "unclear": unclear})
     return pd.DataFrame(rows)

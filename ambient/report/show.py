@@ -44,10 +44,11 @@ def read(path: Path):  # noqa: ANN201, pandas is loaded by those commands only t
     return table
 
 
-def text_of(table, titles: Mapping[str, str]) -> str:  # noqa: ANN001, see `read`
+def text_of(table, titles: Mapping[str, str], decimals: int = 2) -> str:  # noqa: ANN001, see `read`
     """Those columns of a data frame that are in `titles` and hold anything, by their titles."""
     shown = table[[name for name in titles if name in table and table[name].notna().any()]]
-    return shown.rename(columns=titles).to_string(index=False, na_rep="", float_format="{:.2f}".format)
+    return shown.rename(columns=titles).to_string(index=False, na_rep="",
+                                                  float_format=f"{{:.{decimals}f}}".format)
 
 
 def by_scorers(columns: Iterable[str]) -> dict[str, str]:
@@ -59,15 +60,27 @@ def by_scorers(columns: Iterable[str]) -> dict[str, str]:
     return {name: titles[name] for name in columns if name in titles}
 
 
+def by_detectors(columns: Iterable[str]) -> dict[str, str]:
+    """Column -> title of the distances by other detectors than the table's own, with the paper's numbers."""
+    names = list(columns)
+    known = [name for name in names if {f"{name}_best", f"{name}_num_samples"} <= {*names}]
+    return {f"{before}{name}{end}": f"{title} {name}" if title else name for name in known
+            for before, end, title in (("", "", ""), ("", "_training_std", "+- training"),
+                                       ("", "_std", "+- sampling"), ("paper_", "", "the paper:"))}
+
+
 def main(arguments: list[str]) -> int:
     """`python -m ambient show TABLE.csv`."""
     parser = argparse.ArgumentParser(prog="python -m ambient show", description=main.__doc__)
     parser.add_argument("table", type=Path)
     path = parser.parse_args(arguments).table
     table = read(path)
-    scored = by_scorers(table.columns)
-    parts = [text_of(table, COLUMNS)] + ([text_of(table, {"method": "method", **scored})] if scored else [])
-    text = "\n\nBy its scorers (higher is better):\n\n".join(parts)
+    text = text_of(table, COLUMNS)
+    for title, found, decimals in (
+            ("By other detectors (lower is better)", by_detectors(table.columns), 2),
+            ("By its scorers (higher is better)", by_scorers(table.columns), 3)):
+        if found:
+            text += f"\n\n{title}:\n\n{text_of(table, {'method': 'method', **found}, decimals)}"
     samples = joined(map(int, table["num_samples"]))
     spread = uncertainty(int(table["num_training_seeds"].max()), int(table["num_seeds"].max()), bars=False)
     metric = joined(table["metric"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import require
+from ambient.specs.strict import later, require
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class JudgeSpec(OfKinds):
     pairs: int | None = None  #: at most so many pairs of samples, the first ones; null: all
     seed: int = 0  #: of the order of each pair
     each: int = 1  #: samples of a caption, one after the other; set by itself
+    #: share of the pairs of which it may say neither A nor B nor none. Such pairs are kept and counted apart,
+    #: not as ties. 0: the first one ends the job
+    unclear: float = later(0.0)
 
     def __post_init__(self) -> None:
         require(self.GIVEN is not None or self.path is None, "path", self.path,
@@ -41,6 +44,7 @@ class JudgeSpec(OfKinds):
                 "a name in datasets where checks > 0, else null")
         require(self.pairs is None or self.pairs > 0, "pairs", self.pairs, "> 0, or null")
         require(self.each > 0, "each", self.each, ">= 1")
+        require(0 <= self.unclear < 1, "unclear", self.unclear, "[0, 1)")
 
     def portable(self) -> JudgeSpec:
         """The same without the local path, which says nothing of the result."""

@@ -35,8 +35,7 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
     A check is a pair of `real` images, one of which has the caption that is asked about: the share of these
     that the judge gets right says what its other verdicts are worth.
     """
-    if program is not None:
-        record.external("program", program, spec.GIVEN)
+    by = "" if program is None else f"-{record.external('program', program, spec.GIVEN)[:16]}"
     ask = judges.KINDS[spec.kind].judge(spec, model or program)
     ours, theirs = last(samples), last(than)
     if ours.shape != theirs.shape:
@@ -47,16 +46,24 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
     checks = checks_of(spec, real) if real else []
     every = checks + pairs
     parts = [every[first:first + spec.SHARD] for first in range(0, len(every), spec.SHARD)]
+    so_far: list[dict] = []  # unclear ones of this attempt
 
     def make(number: int) -> dict[str, np.ndarray]:
         keys, texts, images, others = zip(*parts[number], strict=True)
         found = judged(ask, spec.seed, keys, texts, np.stack(images), np.stack(others))
+        so_far.extend(one for one in found if one["verdict"] == judges.UNCLEAR)
+        check_unclear(spec, so_far, len(every))
         return {"records": np.frombuffer(bytearray(json.dumps(found).encode()), np.uint8)}
 
-    found = collect("judge", state, [(f"answers-{k}", len(part)) for k, part in enumerate(parts)], make)
+    found = collect("judge", state, [(f"answers{by}-{k}", len(part)) for k, part in enumerate(parts)], make)
     if found is None:
         return
     records = [one for part in found for one in json.loads(part["records"].tobytes())]
+    unclear = [one for one in records if one["verdict"] == judges.UNCLEAR]
+    check_unclear(spec, unclear, len(records))
+    if unclear:
+        say(f"judge: said nothing clear of {len(unclear)} of {len(records)} pairs, which are counted apart")
+        record.facts["unclear"] = len(unclear)
     tell_groups(spec, asked, records[len(checks):])
     right = agreement(records[:len(checks)]) if checks else None
     if right is not None:
@@ -64,6 +71,16 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
     patiently(write_json, out, {"judge": spec.kind, "agreement": right, "checks": records[:len(checks)],
                                 "pairs": records[len(checks):]})
     record.facts |= {"pairs": len(pairs), "checks": len(checks), "agreement": right}
+
+
+def check_unclear(spec: JudgeSpec, records: list[dict], count: int) -> None:
+    """Raise `ValueError` where the judge said nothing clear of a larger share of all pairs than it may."""
+    if len(records) > spec.unclear * count:
+        what, seed, number = records[0]["key"]
+        said = [one["said"] for one in records[0]["answers"]]
+        raise ValueError(f"{what} {number} of seed {seed}, {records[0]['caption']!r}: the judge said {said}, "
+                         f"the first of {len(records)} unclear answers; of {count} pairs a share of "
+                         f"{spec.unclear:g} is allowed (setting unclear of the judge)")
 
 
 def tell_groups(spec: JudgeSpec, asked: Dataset, records: list[dict]) -> None:

@@ -8,7 +8,7 @@ wrote is read by torch's own reader of weights, which makes tensors and plain co
 from __future__ import annotations
 
 import io
-import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ambient.data.pickles import Inert, InertUnpickler, read_inert
 from ambient.storage.files import naming
+from ambient.training.weights import not_finite
 
 RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
 NETWORK = "ema"  # the entry of the averaged weights in a published pickle
@@ -102,9 +103,12 @@ def read_saved(path: Path) -> dict[str, Tensor]:
     """
     try:
         read = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError("not a file of torch.save, or one with more in it than weights, which is not read: "
-                         f"{str(error).splitlines()[0]}") from None
+    except OSError:
+        raise
+    except Exception as error:  # torch's words advise to read it with all that a pickle may run
+        more = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise ValueError("not a file of torch.save, or one with more in it than weights, which is not read"
+                         f"{f': {more[1]}' if more else ', or cut short'}") from None
     for key in ("state", "model"):
         if isinstance(read, Mapping) and isinstance(read.get(key), Mapping):
             read = read[key]
@@ -127,9 +131,11 @@ def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors of the same names and shapes into a network, as float32.
 
-    Raises `ValueError` as `check_shapes` does.
+    Raises `ValueError` as `check_shapes` does, and naming the first tensor that is not finite.
     """
     check_shapes(network, tensors)
+    if bad := not_finite(tensors):
+        raise ValueError(f"{bad}: damaged, or not the weights of a network that was trained to its end")
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 

@@ -57,9 +57,14 @@ class Column:
         self.file, self.name, self.held = file, name, (-1, [])
 
     def content(self, group: int, row: int) -> bytes:
-        """The image file of a row of a group; empty where there is none."""
+        """The image file of a row of a group; empty where there is none. Raises `Unreadable`."""
+        from ambient.data.pictures import Unreadable
+
         if self.held[0] != group:
-            self.held = group, self.file.read_row_group(group, columns=[self.name]).column(0)
+            try:
+                self.held = group, self.file.read_row_group(group, columns=[self.name]).column(0)
+            except (OSError, ValueError) as error:
+                raise Unreadable(f"in a damaged group of rows ({error})") from None
         value = self.held[1][row].as_py()
         found = value.get("bytes") if isinstance(value, dict) else value
         return found if isinstance(found, bytes) else b""

@@ -9,13 +9,15 @@ A file has
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ambient.specs import JudgeSpec
 
 KINDS = JudgeSpec.KINDS
 FIRST, SECOND, NONE = "first", "second", "none"
-CHOICES = (FIRST, SECOND, NONE)
+UNCLEAR = "unclear"  # it said something else
+CHOICES = (FIRST, SECOND, NONE, UNCLEAR)
 
 
 class Answer(NamedTuple):
@@ -25,10 +27,30 @@ class Answer(NamedTuple):
     said: str
 
 
+class Unclear(ValueError):
+    """`said` names neither an image nor none."""
+
+    def __init__(self, who: str, said: str, allowed: str = "a text that ends in A, B or none") -> None:
+        super().__init__(f"{who} answered {said[-80:]!r}, allowed: {allowed}")
+        self.said = said
+
+
 def answered(said: str, who: str) -> Answer:
-    """The answer of a judge whose last word is A, B or none. Raises `ValueError` for any other one."""
+    """The answer of a judge whose last word is A, B or none. Raises `Unclear` for any other one."""
     words = said.split()
-    choice = {"a": FIRST, "b": SECOND, "none": NONE}.get(words[-1].strip(".\"'").lower() if words else "")
+    last = words[-1].strip(".\"'*_`()[]").lower() if words else ""
+    choice = {"a": FIRST, "b": SECOND, "none": NONE}.get(last)
     if choice is None:
-        raise ValueError(f"{who} answered {said[-80:]!r}, allowed: a text that ends in A, B or none")
+        raise Unclear(who, said)
     return Answer(choice, said)
+
+
+def one_answer(spec: JudgeSpec, caption: str, ask: Callable[[], Answer]) -> Answer:
+    """What `ask` gives. Raises `ValueError` with the caption for an unclear answer, unless some may be."""
+    try:
+        return ask()
+    except Unclear as error:
+        if not spec.unclear:
+            raise ValueError(f"{error}, asked about the caption {caption!r}; setting unclear of the judge "
+                             "lets a share of such pairs pass, which are counted apart") from None
+        return Answer(UNCLEAR, error.said)

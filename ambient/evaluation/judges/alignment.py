@@ -37,6 +37,9 @@ def judge(spec: Spec, given: Path) -> Callable[[Sequence[str], np.ndarray, np.nd
 
     def ask(captions: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Answer]:
         differences = model.cosines(first, captions) - model.cosines(second, captions)
+        if not np.isfinite(differences).all():
+            row = int(np.argmin(np.isfinite(differences)))
+            raise ValueError(f"{spec.model}: no number for the caption {captions[row]!r} and its two images")
         return [Answer(NONE if abs(one) <= spec.tie else FIRST if one > 0 else SECOND, f"{one:.6f}")
                 for one in differences.tolist()]
 

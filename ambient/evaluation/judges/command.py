@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -13,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from ambient.evaluation.judges import Answer, answered
+from ambient.evaluation.judges import Answer, answered, one_answer
 from ambient.specs import JudgeSpec
 from ambient.specs.strict import require
 
@@ -41,7 +44,7 @@ def judge(spec: Spec, given: Path) -> Callable[[Sequence[str], np.ndarray, np.nd
 
     def ask(captions: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Answer]:
         with TemporaryDirectory() as folder:
-            return [answer(program, Path(folder), *one, spec.seconds)
+            return [one_answer(spec, one[0], partial(answer, program, Path(folder), *one, spec.seconds))
                     for one in zip(captions, first, second, strict=True)]
 
     return ask
@@ -53,12 +56,18 @@ def answer(program: Path, folder: Path, caption: str, first: np.ndarray, second:
     paths = [folder / "A.png", folder / "B.png"]
     for path, image in zip(paths, (first, second), strict=True):
         Image.fromarray(image.transpose(1, 2, 0).squeeze()).save(path)
-    try:
-        done = subprocess.run([program, caption, *paths], capture_output=True, text=True, timeout=seconds,
-                              check=False)
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"{program.name}: gave no answer in {seconds:g} s for {caption!r}") from None
-    if done.returncode:
-        raise ValueError(f"{program.name}: failed with status {done.returncode} for the caption {caption!r}: "
-                         f"{done.stderr.strip()[-200:]}")
-    return answered(done.stdout.strip(), program.name)
+    # A session of its own, so that what the program has started ends with it: else its pipes stay open.
+    with subprocess.Popen([program, caption, *paths], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, errors="replace", start_new_session=True) as running:
+        try:
+            said, errors = running.communicate(timeout=seconds)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise ValueError(f"{program.name}: gave no answer in {seconds:g} s for {caption!r}") from None
+    if running.returncode:
+        raise ValueError(f"{program.name}: failed with status {running.returncode} for the caption "
+                         f"{caption!r}: {errors.strip()[-200:]}")
+    return answered(said.strip(), program.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -11,12 +12,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from ambient.evaluation.judges import Answer, answered
+from ambient.evaluation.judges import Answer, Unclear, answered, one_answer
 from ambient.specs import JudgeSpec
 from ambient.specs.strict import SpecError, require
 
@@ -55,10 +57,15 @@ def judge(spec: Spec, given: None) -> Callable[[Sequence[str], np.ndarray, np.nd
                         "endpoint's key is read: set it where the job runs")
 
     def ask(captions: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Answer]:
-        return [answered(said(spec, body(spec, *one), key), spec.address)
+        return [one_answer(spec, one[0], partial(answer, spec, body(spec, *one), key))
                 for one in zip(captions, first, second, strict=True)]
 
     return ask
+
+
+def answer(spec: Spec, question: bytes, key: str | None) -> Answer:
+    """One call. Raises `Unclear` for an answer that names none of the choices."""
+    return answered(said(spec, question, key), spec.address)
 
 
 def body(spec: Spec, caption: str, first: np.ndarray, second: np.ndarray) -> bytes:
@@ -73,18 +80,41 @@ def body(spec: Spec, caption: str, first: np.ndarray, second: np.ndarray) -> byt
                        "messages": [{"role": "user", "content": content}]}).encode()
 
 
+class Stay(urllib.request.HTTPRedirectHandler):
+    """A redirection is an error: urllib would send the key to wherever it leads."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        return None
+
+
+def text_of(spec: Spec, reply: Any) -> str:
+    """The text of a chat completion. Raises `Unclear` where there is none, or only its beginning."""
+    choice = reply["choices"][0]
+    text, refusal = choice["message"].get("content"), choice["message"].get("refusal")
+    if not isinstance(text, str):
+        raise Unclear(spec.address, str(refusal or text))
+    if choice.get("finish_reason") == "length":
+        raise Unclear(spec.address, text, "an answer that is not cut short by a limit of its tokens")
+    return text.strip()
+
+
 def said(spec: Spec, question: bytes, key: str | None) -> str:
     """What the endpoint answers. It is asked again where it is busy."""
+    opener = urllib.request.build_opener(Stay)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     request = urllib.request.Request(spec.address, question, headers)
     for wait in (*WAITS, None):
         try:
-            with urllib.request.urlopen(request, timeout=spec.seconds) as reply:
-                return str(json.load(reply)["choices"][0]["message"]["content"]).strip()
+            with opener.open(request, timeout=spec.seconds) as reply:
+                return text_of(spec, json.load(reply))
+        except Unclear:
+            raise
         except urllib.error.HTTPError as error:
             why, again = f"status {error.code}", error.code in BUSY
-        except (OSError, ValueError, LookupError, TypeError) as error:  # also: no JSON, no answer
-            why, again = f"{type(error).__name__} {error}", isinstance(error, OSError)
+        except (OSError, http.client.HTTPException) as error:
+            why, again = f"{type(error).__name__} {error}", True
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # no completion
+            why, again = f"{type(error).__name__} {error}", False
         if wait is None or not again:
             break
         time.sleep(wait)

@@ -148,7 +148,8 @@ def words_of(row: Mapping[str, Any]) -> str:
     name = row["prompts"].replace("_", " ")
     if row["prompts"] == ALL and row["list"]:
         name = f"{row['list']}, {name}"
-    return f"{name}\n{row['pairs']} pairs, {row['ties']} ties"
+    unclear = f", {row['unclear']} unclear" if row["unclear"] else ""
+    return f"{name}\n{row['pairs']} pairs, {row['ties']} ties{unclear}"
 
 
 def note(spec: Spec, found: Sequence[dict]) -> str:
