@@ -22,7 +22,7 @@ from ambient.specs import DatasetSpec, SelectSpec
 from ambient.specs.strict import SpecError
 from benchmarks.quality import damaged, photographs, scores, separation
 
-NAMES = {"sharpness", "noise", "blockiness", "exposure", "contrast", "quality"}
+NAMES = {"sharpness", "noise", "blockiness", "exposure", "contrast", "detail", "quality"}
 
 
 def wave(order, side=64, height=100):
@@ -58,7 +58,7 @@ def test_scores_need_no_torch():
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("sharpnes", "did you mean 'sharpness'?"), ("", "known: blockiness, contrast"),
+    ("sharpnes", "did you mean 'sharpness'?"), ("", "known: blockiness, contrast, detail"),
     ("__init__", "known"), ("clip-iqa", "got 'clip-iqa'")])
 def test_an_unknown_measure_is_refused_in_one_line(name, words):
     with pytest.raises(ValueError) as refused:
@@ -196,6 +196,13 @@ def test_contrast_is_the_range_between_two_quantiles():
     assert measure("contrast")(ramp // 2) == pytest.approx(0.45, abs=0.005)
     ramp.reshape(-1)[:10] = 255  # a few pixels do not matter
     assert measure("contrast")(ramp) == pytest.approx(0.9, abs=0.03)
+
+
+def test_detail_is_the_mean_step_along_lines_and_columns():
+    stripes = np.tile(np.array([[0, 60]], np.uint8), (16, 8))[None]  # each step along a line is one of 60
+    assert measure("detail")(stripes) == pytest.approx(60) == measure("detail")(stripes.transpose(0, 2, 1))
+    assert measure("detail")(stripes // 2) == pytest.approx(30)
+    assert measure("detail")(np.full((3, 16, 16), 9, np.uint8)) == 0
 
 
 def test_quality_is_the_worst_of_five_in_spreads_below_the_ordinary():

@@ -119,13 +119,13 @@ def test_the_demo_of_windows_resolves_and_its_judge_learns_from_bands_kept_apart
     judge, = (job for job in jobs if job.kind == "detector")
     assert graph.reads(judge)["data"] == ["results/windows/data/windows-held.safetensors"]
     coder = found.encoder("window-coder")
-    assert (coder.keeps, coder.keeps_at_least) == ("sharpness", 0.9)
+    assert (coder.keeps, coder.keeps_at_least) == ("detail", 0.9)
     for name, held in (("windows", False), ("windows-held", True)):
         spec = found.dataset(name)
         place = np.array(list(windows.corners(spec.resolution, spec.stride, spec.bands)))
         assert spec.num_images == (windows.is_held(place[:, 1], spec.every) == held).sum()
     crops = found.annotation("edm2-xs", "quality-crops")
-    assert (crops.method, crops.scorer, crops.crop_map) == ("by_quality", "sharpness", "measured")
+    assert (crops.method, crops.scorer, crops.crop_map) == ("by_quality", "detail", "measured")
 
 
 def test_photographs_of_the_scale_small_are_judged_by_what_learns_from_others():

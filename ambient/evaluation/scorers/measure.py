@@ -19,7 +19,7 @@ SMALLEST = 16  # pixels of a side, of an image or a patch, which measures need
 class Spec(ScorerSpec):
     """`measure` names a file of `ambient/data/quality/`."""
 
-    measure: str  #: `sharpness`, `noise`, `blockiness`, `exposure`, `contrast`, `quality`
+    measure: str  #: `sharpness`, `noise`, `blockiness`, `exposure`, `contrast`, `detail`, `quality`
     patches: tuple[int, ...] = ()  #: sides of non-overlapping patches that are scored one by one, pixels
 
     def __post_init__(self) -> None:
