@@ -22,6 +22,7 @@ from ambient.specs.strict import require
 from ambient.training import loading
 from ambient.training.encoding import Decoder
 from ambient.training.text_encoding import TextEncoder
+from ambient.training.weights import read_description
 
 TOGETHER = 32  # samples drawn at once: a matter of memory, not of results
 
@@ -67,10 +68,14 @@ def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigm
     latents, the file `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. A denoiser that is told
     captions takes some, of which image i has the one of number i modulo their number, and `text_encoder`, the
     file `results/<scale>/text-encoders/<text_encoder>.safetensors`. `guidance` g > 1: by the null caption,
-    D = D_null + g (D_caption - D_null). Raises `ValueError` for a number out of range, and for a denoiser
-    whose encoders are not given.
+    D = D_null + g (D_caption - D_null). Raises `ValueError` for a number out of range, for a denoiser whose
+    encoders are not given, and for captions or guidance that it can't be told.
     """
     require(count > 0, "count", count, ">= 1")
+    require(text_encoder is not None or not captions, "captions", list(captions),
+            "none without text_encoder, by which a denoiser is told them")
+    require("text" in trained.about or guidance == 1, "guidance", guidance,
+            "1 for a denoiser that is told no captions")
     sampler = SamplerSpec(steps, sigma_min, sigma_max, rho)
     decoder = Decoder(Path(encoder), trained.device) if encoder else None
     denoiser = trained.denoiser if guidance == 1 else Guided(
@@ -103,16 +108,28 @@ def trajectories(classifier: Path | str, images: np.ndarray, ids: Sequence[int] 
     (N, C, H, W), of the classifier's shape, all of them together: the mean over images is part of the
     estimate. ids: what each image's place in random streams is; None: 0 to N - 1. tau = 0.5 - `epsilon`;
     `levels` noise levels between `sigma_low` and `sigma_high`, `trials` (even) noises each.
+
+    Raises `ValueError` for images of another type or shape, another number of ids, or a setting out of range.
     """
+    require_images(images, read_description(Path(classifier)))
+    rows = np.arange(len(images)) if ids is None else np.asarray(ids)
+    require(rows.shape == (len(images),), "ids", f"{rows.shape}", f"one for each of the {len(images)} images")
     spec = AnnotationSpec(
         method="per_sample", sigma_min=None, epsilon=epsilon, num_sigmas=levels, grid="geometric",
         noise=NoiseSpec(-1.2, 1.2), sigma_low=sigma_low, sigma_high=sigma_high, num_trials=trials,
         smoothing_span=1, never_crosses="exclude", precision="float32", seed=seed, protocol="shared_noise")
     where = torch.device(device)
     asked = PROTOCOLS[spec.protocol](spec, Classifier(Path(classifier), where), where)
-    rows = np.arange(len(images)) if ids is None else np.asarray(ids)
     curves = asked.curves(asked.of(images, rows), images)
     return Trajectories(np.asarray(asked.sigmas), 1 - curves, asked.crossing(curves))
+
+
+def require_images(images: Any, about: dict) -> None:
+    """Raise `ValueError` for what a classifier of some description would take for other images."""
+    shape = (about["channels"], about["resolution"], about["resolution"])
+    kind, size = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", ())
+    require(kind == np.uint8 and size[1:] == shape and size[0] > 0, "images", f"{kind} {tuple(size)}",
+            f"a numpy array of uint8 ({', '.join(['N', *map(str, shape)])}), with one image or more")
 
 
 def annotate(classifier: Path | str, images: np.ndarray, ids: Sequence[int] | None = None,

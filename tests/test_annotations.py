@@ -11,17 +11,20 @@ from ambient.diffusion.eligible import Admission, EligibleSampler
 # --- the sampler ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("buffer", [None, 4.0])
-def test_every_draw_is_admitted_and_all_admitted_are_drawn_equally(buffer):
+@pytest.mark.parametrize(("buffer", "margin"), [(None, 0.0), (4.0, 0.0), (None, 0.2)])
+def test_every_draw_is_admitted_and_all_admitted_are_drawn_equally(buffer, margin):
     random = np.random.default_rng(1)
     n = 60
     sigma_min = random.choice([0.0, 0.5, 1.0, 2.0, np.inf], n)
-    sigma_max = random.choice([0.0, 0.2, 0.7, 3.0], n)
-    sampler = EligibleSampler(sigma_min, sigma_max, Admission(buffer))
-    for sigma in (0.01, 0.2, 0.3, 0.6, 0.7, 1.1, 5.0):
+    sigma_max = random.choice([0.0, 0.2, 0.7, 1.0, 3.0, np.inf], n)  # of both levels at once, too
+    admission = Admission(buffer, margin)
+    sampler = EligibleSampler(sigma_min, sigma_max, admission)
+    for sigma in (0.01, 0.2, 0.3, 0.6, 0.7, 1.0, 1.1, 3.0, 5.0, *admission.threshold(np.array([0.5, 1.0]))):
         level = torch.tensor(sigma, dtype=torch.float64)
-        allowed = Admission(buffer).admits(level, torch.from_numpy(sigma_min),
-                                           torch.from_numpy(sigma_max)).numpy()
+        allowed = admission.admits(level, torch.from_numpy(sigma_min), torch.from_numpy(sigma_max)).numpy()
+        factor = (buffer / (buffer - 1)) ** 0.5 if buffer else 1.0
+        threshold = factor * sigma_min + np.where(sigma_min > 0, margin, 0.0)
+        assert np.array_equal(allowed, (sigma > threshold) | (sigma < sigma_max))
         u = (np.arange(allowed.sum() * 10) + 0.5) / (allowed.sum() * 10)
         drawn = sampler.draw(np.full(len(u), sigma), u)
         np.testing.assert_array_equal(np.bincount(drawn, minlength=n), 10 * allowed)

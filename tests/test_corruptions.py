@@ -151,6 +151,18 @@ def test_jpeg_error_falls_as_quality_grows(channels):
     assert all(a > b > 0 for a, b in zip(errors, errors[1:], strict=False))
 
 
+@pytest.mark.parametrize("quality", [1, 15, 18, 25, 50, 75, 90, 95])
+def test_jpeg_of_one_grey_is_a_step_of_the_standard_table(quality):
+    """The step of a block's mean is 16 at quality 50, scaled as the Independent JPEG Group does."""
+    step = np.clip((16 * (5000 // quality if quality < 50 else 200 - 2 * quality) + 50) // 100, 1, 255)
+    for grey in range(0, 256, 5):
+        image = np.full((1, 16, 16), grey / 127.5 - 1, np.float32)
+        coefficient = 8 * (grey - 128) / step
+        kept = np.copysign(np.floor(abs(coefficient) + 0.5), coefficient)  # halves go away from zero
+        expected = np.clip(np.floor(128 + step * kept / 8 + 0.5), 0, 255)
+        np.testing.assert_allclose((apply("jpeg", image, quality=quality) + 1) * 127.5, expected, atol=1e-4)
+
+
 def test_jpeg_subsampling_costs_chroma_only():
     image = smooth()
     error = {s: np.square(apply("jpeg", image, quality=95, subsampling=s) - image).mean()

@@ -59,9 +59,9 @@ def test_a_trained_denoiser_is_sampled_as_the_workflow_samples_it(mixture, tmp_p
     np.testing.assert_array_equal(images, expected[:5])
     x = torch.zeros(2, 1, 8, 8)
     assert trained(x, torch.ones(2)).shape == x.shape
-    for wrong in ({"count": 0}, {"count": 2, "steps": 1}, {"count": 2, "sigma_min": 100.0}):
+    for wrong in ({"count": 0}, {"steps": 1}, {"sigma_min": 100.0}, {"captions": ["cat"]}, {"guidance": 2}):
         with pytest.raises(ValueError, match="allowed"):
-            ambient.sample(trained, **wrong)
+            ambient.sample(trained, **{"count": 2} | wrong)
     with pytest.raises(ValueError, match="no snapshot at nimg 7"):
         ambient.load_denoiser(out, snapshot=7)
 
@@ -126,6 +126,12 @@ def test_own_images_are_annotated_as_the_workflow_annotates_them(mixture, tmp_pa
     assert found.shape == (10,) and (found >= 0.05).all()
     with pytest.raises(ValueError, match="num_trials"):
         ambient.annotate(out, images, trials=3)
+    for wrong in (images.astype(int), images / np.float32(127.5) - 1, images[:, 0], images[:0],
+                  images.tolist(), images[..., :4, :4], images.repeat(3, 1), torch.from_numpy(images)):
+        with pytest.raises(ValueError, match=r"images: got .*allowed: a numpy array of uint8 \(N, 1, 8, 8"):
+            ambient.annotate(out, wrong, levels=6)
+    with pytest.raises(ValueError, match="one for each of the 10"):
+        ambient.annotate(out, images, [1, 2])
 
 
 def test_pip_gives_a_command_with_help_version_and_statuses(tmp_path):

@@ -70,9 +70,9 @@ def test_admission_is_a_donut():
 
 @needs_reference
 def test_ambient_loss_vectors():
-    t, _ = vectors("ambient_loss.safetensors")
-    sigma, sigma_min = t["sigma"], t["sigma_min"]
-    found = ambient_loss(t["denoised"], t["x_sigma"], t["x_sigma_min"], sigma, sigma_min, 0.5)
+    t, about = vectors("ambient_loss.safetensors")
+    found = ambient_loss(t["denoised"], t["x_sigma"], t["x_sigma_min"], t["sigma"], t["sigma_min"],
+                         float(about["sigma_data"]))
     torch.testing.assert_close(found, t["loss"], rtol=1e-5, atol=1e-7)
 
 
@@ -181,6 +181,33 @@ def test_churn_keeps_the_gaussian_marginal_and_needs_noise():
         heun(gaussian_denoiser(0.1, 0.5), latents, spec)
 
 
+@pytest.mark.parametrize(("churn", "S_min", "S_max", "S_noise", "steps"), [
+    (5.0, 0.05, 20.0, 1.003, range(2, 9)), (40.0, 0.0, math.inf, 1.0, range(12)), (8.0, 3.0, 3.0, 1.0, ())])
+def test_churn_is_algorithm_2_written_out(churn, S_min, S_max, S_noise, steps):
+    """In numpy, for a denoiser that is not linear. 40 / 12 is more than gamma may be; no level is 3."""
+    random, N, asked = np.random.default_rng(4), 12, []
+    x, z = random.standard_normal((3, 1, 2, 2)), random.standard_normal((N, 3, 1, 2, 2))
+
+    def noise_of(step):
+        asked.append(step)
+        return torch.from_numpy(z[step])
+    found = heun(lambda x, sigma: torch.tanh(x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)), torch.from_numpy(x),
+                 SamplerSpec(N, 0.002, 40.0, 7.0, churn, S_min, S_max, S_noise), noise_of)
+    t = [(40 ** (1 / 7) + i / (N - 1) * (0.002 ** (1 / 7) - 40 ** (1 / 7))) ** 7 for i in range(N)] + [0.0]
+    x = t[0] * x
+    for i in range(N):
+        gamma = min(churn / N, math.sqrt(2) - 1) if S_min <= t[i] <= S_max else 0.0
+        hat = t[i] + gamma * t[i]
+        noisier = x + math.sqrt(hat**2 - t[i] ** 2) * S_noise * z[i]
+        d = (noisier - np.tanh(noisier / (1 + hat**2))) / hat
+        x = noisier + (t[i + 1] - hat) * d
+        if t[i + 1] != 0:
+            after = (x - np.tanh(x / (1 + t[i + 1] ** 2))) / t[i + 1]
+            x = noisier + (t[i + 1] - hat) * (d + after) / 2
+    np.testing.assert_allclose(found.numpy(), x, atol=1e-13)
+    assert asked == list(steps)
+
+
 @needs_reference
 def test_network_and_heun_vectors():
     t, metadata = vectors("edm_songunet_small.safetensors")
@@ -189,10 +216,10 @@ def test_network_and_heun_vectors():
         found = denoiser(t["x"], t["sigma"], {"classes": t["class_labels"], "augment": t["augment_labels"]})
     assert (found - t["denoised"]).abs().max() < 2e-5
     h, about = vectors("edm_heun_small.safetensors")
-    condition = {"classes": h["class_labels"]}
+    condition, numbers = {"classes": h["class_labels"]}, {name: float(value) for name, value in about.items()}
     with torch.no_grad():
         samples = heun(lambda x, sigma: denoiser(x, sigma, condition), h["latents"].double(),
-                       SamplerSpec(18, 0.002, 80.0, 7.0))
+                       SamplerSpec(**numbers | {"num_steps": int(numbers["num_steps"])}))
     assert (samples - h["samples"]).abs().max() < 2e-4
 
 
@@ -239,6 +266,19 @@ def test_distance_equals_scipy_sqrtm():
         p.covariance + q.covariance - 2 * sqrtm(p.covariance @ q.covariance).real)
     assert frechet.frechet_distance(p, q) == pytest.approx(expected, rel=1e-8)
     assert np.allclose(p.covariance, np.cov(f, rowvar=False))
+
+
+@pytest.mark.parametrize(("few", "many", "features"), [(2, 2, 24), (5, 7, 24), (10, 300, 128)])
+def test_distance_of_fewer_samples_than_features(few, many, features):
+    """Their covariances have no full rank. With X and Y the centred rows over sqrt(N - 1) the trace of the
+    root is the sum of the singular values of X Y^T, which takes no root of a covariance."""
+    random, widths = np.random.default_rng(6), 3 * np.exp(-8 * np.arange(features) / features)
+    f, g = (widths * random.standard_normal((count, features)) for count in (few, many))
+    f += 0.2
+    X, Y = ((one - one.mean(0)) / math.sqrt(len(one) - 1) for one in (f, g))
+    expected = ((f.mean(0) - g.mean(0)) ** 2).sum() + (X**2).sum() + (Y**2).sum() - 2 * np.linalg.svd(
+        X @ Y.T, compute_uv=False).sum()
+    assert frechet.frechet_distance(*map(frechet.moments, (f, g))) == pytest.approx(expected, rel=1e-6)
 
 
 @needs_reference

@@ -11,7 +11,19 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 from ambient.annotation.classifier import NoiseClassifier
-from ambient.diffusion.augment import LABELS, SYM6, augment, doubling, enlarging, reducing, rotation, warp
+from ambient.diffusion.augment import (
+    LABELS,
+    SYM6,
+    TRANSFORMS,
+    augment,
+    augmented,
+    doubling,
+    enlarging,
+    numbers,
+    reducing,
+    rotation,
+    warp,
+)
 from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.networks.operators import resized
@@ -49,8 +61,14 @@ def test_parameters_are_the_public_checkpoints(options, parameters, file):
     assert count(network) == parameters
     path = REFERENCE / f"edm_{file}-ddpmpp_keys.json"
     if path.is_file():
+        public = json.loads(path.read_text())
         shapes = {name: list(t.shape) for name, t in Denoiser(network).state_dict().items()}
-        assert shapes == json.loads(path.read_text())["state_dict"]
+        assert shapes == public["state_dict"] and parameters == public["parameters"]
+        about = {"resolution": "img_resolution", "label_dim": "label_dim", "channel_mult": "channel_mult"}
+        assert {ours: options.get(ours, known) for ours, known in (
+            ("resolution", 32), ("label_dim", 0), ("channel_mult", (2, 2, 2)))} == {
+                ours: tuple(value) if isinstance(value := public["config"][theirs], list) else value
+                for ours, theirs in about.items()}
 
 
 def test_half_unet_parameters():
@@ -247,6 +265,30 @@ def test_untouched_labels_mean_untouched_images_and_draws_repeat():
     assert torch.equal(out[still], x[still]) and 0 < still.sum() < 200
     assert ((labels[:, 2] != 0).float().mean() - 0.2).abs() < 0.06  # scale fires with p
     assert ((labels[:, 1] != 0).float().mean() - 0.1).abs() < 0.05  # y flip: p times a fair coin
+
+
+def test_all_transforms_together_are_one_linear_map_of_the_flipped_image():
+    """Against the function that the image samples, at places that no border reaches: flips first, then scale,
+    rotation, anisotropy and shift, from the random numbers in the order in which they are drawn."""
+    def f(x, y):
+        bright, dark = (x - 3) ** 2 / 40 + (y + 4) ** 2 / 60, (x + 5) ** 2 / 50 + y**2 / 30
+        return torch.exp(-bright) - torch.exp(-dark)
+    axis = torch.arange(32.0) - 15.5
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    drawn = numbers(60, seeded(8))
+    out, _ = augmented(f(x, y).repeat(60, 1, 1, 1), drawn, 1.0, TRANSFORMS)
+    for image, row in zip(out[:, 0], drawn.double(), strict=True):
+        u, w = row.split([10, 4])
+        turn, towards = ((2 * u[k:k + 1] - 1) * math.pi for k in (8, 9))
+        towards = rotation(towards * (u[0] < 0.5))[0]
+        stretch = torch.diag(torch.stack([2 ** (0.2 * w[1]), 2 ** (-0.2 * w[1])]))
+        flips = torch.diag(1 - 2.0 * (u[6:8] < 0.5).double())
+        whole = towards @ stretch @ towards.T @ rotation(turn)[0] * 2 ** (0.2 * w[0]) @ flips
+        places = torch.stack([x, y], -1).double() - 4 * w[2:]
+        found = places @ torch.linalg.inv(whole).T
+        inside = (found.abs() < 13).all(-1)
+        assert inside.sum() > 100
+        assert ((f(*found.unbind(-1)) - image).abs() * inside).max() < 0.01
 
 
 def test_labels_have_the_transforms_numbers():

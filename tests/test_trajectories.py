@@ -41,6 +41,12 @@ def test_first_crossing_and_never():
     p = np.array([[0.9, 0.54, 0.5], [0.9, 0.9, 0.56], [0.3, 0.9, 0.9]])
     np.testing.assert_array_equal(first_crossing(sigmas, p, 0.05, "last"), [1.0, 10.0, 0.1])
     np.testing.assert_array_equal(first_crossing(sigmas, p, 0.05, "exclude"), [1.0, np.inf, 0.1])
+    # At the last level; at the first, and again; at the last, being just 0.75 before; and back.
+    edges = np.array([[0.9, 0.9, 0.5], [0.5, 0.9, 0.5], [0.9, 0.75, 0.5], [0.9, 0.5, 0.9]])
+    for never in ("last", "exclude"):
+        assert first_crossing(sigmas, edges, 0.25, never).tolist() == [10.0, 0.1, 10.0, 1.0]
+        between = first_crossing(sigmas, edges, 0.25, never, between=True)
+        np.testing.assert_allclose(between, 10.0 ** np.array([0.375, -1, 0, -0.625]))
 
 
 def test_unsure_are_the_images_whose_level_hangs_most_on_the_threshold(monkeypatch):
