@@ -194,7 +194,7 @@ def test_the_doctor_says_what_is_missing(tmp_path, monkeypatch):
     others = shutil.ignore_patterns("local.yaml", "site.yaml")
     shutil.copytree(ROOT / "config", tmp_path / "config", ignore=others)
     local = tmp_path / "config/local.yaml"
-    local.write_text("studies: {controlled: {detector: dinov2}}\n")
+    local.write_text("studies: {controlled: {detector: dinov2, sampling: {num_samples: 1250}}}\n")
     monkeypatch.setattr(outside, "find_spec", lambda name: None)
     said = [line for kind, line in doctor.raw_data(settings.Experiments(tmp_path / "config", "demo"))
             if kind == doctor.MISSING]

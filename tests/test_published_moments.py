@@ -115,10 +115,10 @@ def test_a_study_takes_published_moments_of_its_own_dataset(tmp_path):
     others = shutil.ignore_patterns("local.yaml", "site.yaml")
     shutil.copytree(ROOT / "config", tmp_path / "config", ignore=others)
     local = tmp_path / "config/local.yaml"
-    local.write_text("studies: {controlled: {detector: dinov2-published}}\n")
+    local.write_text("studies: {controlled: {detector: dinov2-published, sampling: {num_samples: 1250}}}\n")
     with pytest.raises(SpecError, match="published.dataset: got 'imagenet-512', allowed: digits"):
         settings.Experiments(tmp_path / "config", "demo")
-    local.write_text("studies: {controlled: {detector: dinov2-published}}\n"
+    local.write_text("studies: {controlled: {detector: dinov2-published, sampling: {num_samples: 1250}}}\n"
                      "detectors:\n  dinov2-published:\n"
                      "    published: {dataset: digits, path: /data/img512.pkl}\n")
     found = settings.Experiments(tmp_path / "config", "demo")
