@@ -1,5 +1,7 @@
 """Annotations and the eligible sampler."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,19 @@ def test_clean_only_sampling_keeps_the_order_of_uniforms():
     sampler = EligibleSampler(np.array([0.0, np.inf, 0.0]), np.zeros(3), Admission(4.0))
     drawn = sampler.draw(np.full(4, 0.3), np.array([0.0, 0.49, 0.51, 0.99]))
     np.testing.assert_array_equal(drawn, [0, 0, 2, 2])
+
+
+@pytest.mark.parametrize(("made", "said"), [
+    (lambda: Admission(1.0), "buffer: got 1.0, allowed: > 1, or None"),
+    (lambda: Admission(-1.0), "buffer: got -1.0"), (lambda: Admission(math.nan), "buffer: got nan"),
+    (lambda: Admission(margin=-0.05), "margin: got -0.05, allowed: a number >= 0"),
+    (lambda: Admission(margin=math.inf), "margin: got inf"),
+    (lambda: EligibleSampler(np.array([0.0, math.nan]), np.zeros(2), Admission()), "sigma_min: got nan"),
+    (lambda: EligibleSampler(np.ones(2), np.array([0.1, -1.0]), Admission()),
+     "sigma_max: got -1.0, allowed: numbers >= 0")])
+def test_a_rule_or_levels_that_mean_nothing_are_refused(made, said):
+    with pytest.raises(ValueError, match=said):
+        made()
 
 
 # --- the table --------------------------------------------------------------------------------------

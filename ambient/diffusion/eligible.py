@@ -27,10 +27,17 @@ class Admission:
     buffer: the L of equation C.2, > 1, with b = sqrt(1 + 1/(L - 1)); None: b = 1. At sigma = b sigma_min the
     factor sigma^2 / (sigma^2 - sigma_min^2) is exactly L, so that lambda_amb is L^2 (the paper says L).
     margin: the m >= 0 of the text-to-image release, in units of sigma, for samples with sigma_min > 0.
+    Raises `ValueError` for other values.
     """
 
     buffer: float | None = None
     margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.buffer is not None and not self.buffer > 1:
+            raise ValueError(f"buffer: got {self.buffer}, allowed: > 1, or None")
+        if not 0 <= self.margin < math.inf:
+            raise ValueError(f"margin: got {self.margin}, allowed: a number >= 0")
 
     @property
     def factor(self) -> float:
@@ -55,10 +62,14 @@ class EligibleSampler:
 
     Given sigma, every sample that the rule admits is equally likely, so sigma keeps its own density. Samples
     are sorted by their threshold once (and by sigma_max), which makes the eligible ones two prefixes: a draw
-    is two binary searches, for a whole batch at a time.
+    is two binary searches, for a whole batch at a time. Raises `ValueError` for levels that are no numbers
+    >= 0; sigma_min = infinity is one.
     """
 
     def __init__(self, sigma_min: np.ndarray, sigma_max: np.ndarray, admission: Admission) -> None:
+        for name, levels in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+            if not (levels >= 0).all():
+                raise ValueError(f"{name}: got {levels[~(levels >= 0)][0]}, allowed: numbers >= 0")
         low = admission.threshold(sigma_min)
         # The two prefixes must not share a sample: one usable everywhere counts as usable above 0.
         low = np.where(sigma_max > low, 0.0, low)
