@@ -233,8 +233,8 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
         yield NOTE, (f"estimate without a GPU: {spoken(60 * minutes)} of this machine's {cores} cores, at "
                      f"{site.cpu_tflops:g} Tflop/s each (cpu_tflops)")
     need, free = disk_bytes(found, target), shutil.disk_usage(folder).free
-    yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:.1f} GB needed in {folder}, "
-                                             f"{free / 1e9:.1f} GB free")
+    yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:,.1f} GB needed in {folder}, "
+                                             f"{free / 1e9:,.1f} GB free")
 
 
 def findings(scale: str, folder: str, submit: bool, target: str | None = None) -> Iterator[Finding]:
