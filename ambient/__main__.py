@@ -7,14 +7,16 @@ from importlib import import_module
 
 COMMANDS = {"new": "look at a folder of images, good and bad, and write a scale for them",
             "audit": "check every artefact back to raw data; explain a number; run jobs again; sign",
-            "show": "print a table", "spec": "print the resolved settings of a run",
+            "show": "print a table, ours beside the paper's",
+            "spec": "print every setting of a run, and the file that set it",
             "compare": "two results trees: which cells differ, and the earliest difference behind each",
-            "prune": "remove what is big, and record it", "crate": "export a tree as RO-Crate",
+            "prune": "remove what is big, and record it",
+            "crate": "export results with their provenance as RO-Crate, a format for archives",
             "doctor": "say what a scale or one target needs and costs, and what is missing for it",
             "efficiency": "GPU-hours, images/s and restarts of finished jobs",
             "sample": "images of a trained run as PNG files, with a contact sheet",
             "generate": "images of captions of your own by a trained run, as PNG files",
-            "annotate": "sigma_min of new images by a trained noise classifier",
+            "annotate": "sigma_min of new images, the noise level from which each is usable",
             "export": "a run's weights with a model card, in a folder or on a hub",
             "score": "anybody's images under a table's protocol, as a row from outside",
             "run": "run one stage of the workflow, as its rule does"}
@@ -31,7 +33,10 @@ MODULES = {"new": "ambient.commands.new",
 
 def usage() -> str:
     """What there is, a line a command."""
-    lines = ["usage: python -m ambient COMMAND ...  (COMMAND --help: its options)", ""]
+    lines = ["usage: python -m ambient COMMAND ...  (COMMAND --help: its options)", "",
+             "Diffusion models that learn from good images and from bad ones. Snakemake makes their tables",
+             "and figures: `snakemake --cores 2` those of the demo. These commands prepare such runs and use",
+             "what they made. A scale is a file of config/scales: it says how large everything is.", ""]
     lines += [f"  {command:10} {what}" for command, what in COMMANDS.items()]
     lines += ["", "exit status: 0 done, 1 problems found, 2 could not be done, 75 saved: run it again"]
     return "\n".join(lines)

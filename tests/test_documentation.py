@@ -30,8 +30,9 @@ ROOT = Path(__file__).parents[1]
 BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")
 PAGES = sorted([*map(ROOT.joinpath, BESIDE), *(ROOT / "docs").glob("*.md")])
 TOP = ("ambient", "benchmarks", "config", "docs", "tests", "workflow")  # folders that a path can begin with
-MINE = "birds"  # a scale of the reader's own
-OF_A_USER = {"config/local.yaml", "config/site.yaml", f"config/scales/{MINE}.yaml"}  # made, and not committed
+MINE = ("birds", "try")  # scales of the reader's own
+OF_A_USER = {"config/local.yaml", "config/site.yaml",  # made, and not committed
+             *(f"config/scales/{scale}.yaml" for scale in MINE)}
 WORKFLOW = {"all", "demo_all", "small_all", "paper_all"}  # rules that are asked for by name
 EVERYWHERE = {"theory", "summary", "report", "report-all"}  # files of every scale beside tables and figures
 
@@ -98,7 +99,7 @@ def test_workflow_commands_ask_for_what_there_is(page, named):
     for line in re.findall(r"(?:^|`)(snakemake [^`#\n]*)", page.read_text(), re.MULTILINE):
         for word in line.split()[1:]:
             if word.startswith("scale="):
-                assert word.removeprefix("scale=") in (*scales(ROOT / "config"), MINE), line
+                assert word.removeprefix("scale=") in (*scales(ROOT / "config"), *MINE), line
             elif word.startswith("results/"):
                 *folder, file = word.removeprefix("results/").split("/")
                 scale = folder[0] if folder else "paper"

@@ -224,7 +224,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ambient compare", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=Path, help="folder of a scale, results/demo say")
-    parser.add_argument("second", type=Path)
+    parser.add_argument("second", type=Path, help="the same scale's folder of another run or machine")
     parser.add_argument("--json", action="store_true", help="for machines")
     given = parser.parse_args(arguments)
     for folder in (given.first, given.second):

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     """`python -m ambient prune FOLDER`: remove weights (or more), and record what was removed."""
     parser = argparse.ArgumentParser(prog="python -m ambient prune", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="of a scale, results/demo say")
     parser.add_argument("--stages", nargs="+", choices=PRUNABLE, default=DEFAULT,
                         help=f"whose arrays are removed (default: {' '.join(DEFAULT)})")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")

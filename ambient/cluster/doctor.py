@@ -233,8 +233,8 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
         yield NOTE, (f"estimate without a GPU: {spoken(60 * minutes)} of this machine's {cores} cores, at "
                      f"{site.cpu_tflops:g} Tflop/s each (cpu_tflops)")
     need, free = disk_bytes(found, target), shutil.disk_usage(folder).free
-    yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:.1f} GB needed in {folder}, "
-                                             f"{free / 1e9:.1f} GB free")
+    yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:,.1f} GB needed in {folder}, "
+                                             f"{free / 1e9:,.1f} GB free")
 
 
 def findings(scale: str, folder: str, submit: bool, target: str | None = None) -> Iterator[Finding]:
@@ -265,7 +265,8 @@ def findings(scale: str, folder: str, submit: bool, target: str | None = None) -
 def main(arguments: list[str]) -> int:
     """Print what is in order and what is missing; status 1 if something is missing."""
     parser = argparse.ArgumentParser(prog="python -m ambient doctor", description=__doc__)
-    parser.add_argument("scale", nargs="?", default="paper")
+    parser.add_argument("scale", nargs="?", default="paper",
+                        help="a scale, which is a file of config/scales (default: %(default)s)")
     parser.add_argument("target", nargs="?", help="a file or name of the scale (default: everything)")
     parser.add_argument("--config", default="config", help="folder of the YAML files")
     parser.add_argument("--submit", action="store_true", help="also run a short job that looks from a node")

@@ -1,7 +1,8 @@
 """`python -m ambient annotate SCALE --images FOLDER`: sigma_min of new images, as CSV.
 
-By the noise classifier and the settings that annotated a run's training images. An image that is one of them
-gets the annotation that it had there; what any other gets does not depend on which images are asked with it.
+sigma_min is the noise level from which a model may learn from an image. The noise classifier that annotated a
+run's training images tells it, by the same settings. An image that is one of them gets the annotation that it
+had there; what any other gets does not depend on which images are asked with it.
 """
 
 from __future__ import annotations

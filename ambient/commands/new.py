@@ -1,4 +1,4 @@
-"""`ambient new NAME --images FOLDER`: a scale for your own images, good ones and others.
+"""`python -m ambient new NAME --images FOLDER`: a scale for your own images, good ones and others.
 
 Looks at all images first, says what it would convert or leave out, which count as good and by what, how long
 the run takes, and what can't be done. Then it writes one file, config/scales/NAME.yaml, for you to read and
@@ -43,7 +43,7 @@ GREY = "grey, taken as colour"
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="ambient new", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m ambient new", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="of the scale: small letters, digits, dots and dashes")
     parser.add_argument("--images", type=Path, required=True, help="folder or zip of all images")
@@ -71,7 +71,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--caption-table", type=Path, metavar="FILE", help="the same, from a table of names "
                         "and captions (.csv or .jsonl)")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each method (%(default)s)")
-    parser.add_argument("--config", type=Path, help="folder of the YAML files")
+    parser.add_argument("--config", type=Path, help="folder of the YAML files (config)")
     return parser
 
 

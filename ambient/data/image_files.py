@@ -27,6 +27,10 @@ ORIENTATION = 0x0112  # EXIF: how to turn the picture
 LIST = "dataset.json"
 
 
+class Unfit(ValueError):
+    """A file that would have to be cropped, resized, converted or left out."""
+
+
 def damaged(path: Path, name: str, error: Exception) -> str:
     """What is said of a file that is no image that is read here, whatever its format's reader raised."""
     what = " ".join(str(error).split()) or type(error).__name__
@@ -140,8 +144,8 @@ class Images:
         self.list = self.find_list(visible, way)
         for name in visible:
             if name not in images and PurePosixPath(name).name != LIST:
-                raise ValueError(f"{self.path}: {name} is not an image (allowed: {', '.join(SUFFIXES)}) and "
-                                 f"not {LIST}; take it out")
+                raise Unfit(f"{self.path}: {name} is not an image (allowed: {', '.join(SUFFIXES)}) and "
+                            f"not {LIST}; take it out")
         if not images:
             raise ValueError(f"{self.path}: no images in it (allowed: {', '.join(SUFFIXES)})")
         return images
@@ -180,12 +184,12 @@ class Images:
                 self.check(name, picture)
                 width, height = picture.size
             if first is None and width != height:
-                raise ValueError(f"{self.path}: {name} is {width}x{height}, images must be square: crop them "
-                                 "first")
+                raise Unfit(f"{self.path}: {name} is {width}x{height}, images must be square: crop them "
+                            "first")
             first = first or (name, width)
             if (width, height) != (first[1], first[1]):
-                raise ValueError(f"{self.path}: {name} is {width}x{height}, but {first[0]} is "
-                                 f"{first[1]}x{first[1]}: images must have one size")
+                raise Unfit(f"{self.path}: {name} is {width}x{height}, but {first[0]} is "
+                            f"{first[1]}x{first[1]}: images must have one size")
         return first[1]
 
     def picture(self, name: str, file: IO[bytes]) -> Image.Image:
@@ -211,7 +215,7 @@ class Images:
         elif picture.format == "PNG" and any(";16" in str(tile.args) for tile in picture.tile):
             wrong = "has 16 bits a channel: convert it to 8"
         if wrong:
-            raise ValueError(f"{self.path}: {name} {wrong}")
+            raise Unfit(f"{self.path}: {name} {wrong}")
 
     def decode(self, name: str) -> np.ndarray:
         """One image as uint8 (C, H, W), turned as its EXIF orientation says."""

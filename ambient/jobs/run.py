@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--ranks", type=int, default=1, help="processes in all, one a GPU")
     parser.add_argument("--nodes", type=int, default=1, help="machines that they are spread over")
     parser.add_argument("--shard-weights", action="store_true", help="each rank holds a part of the weights")
-    parser.add_argument("stage", metavar="STAGE")
+    parser.add_argument("stage", metavar="STAGE", help="one of the stages below")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="of the stage")
     given = parser.parse_args(arguments)
     row = STAGES.get(given.stage)

@@ -70,9 +70,9 @@ def by_detectors(columns: Iterable[str]) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m ambient show TABLE.csv`."""
+    """`python -m ambient show TABLE.csv`: print a table, ours beside the paper's."""
     parser = argparse.ArgumentParser(prog="python -m ambient show", description=main.__doc__)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("table", type=Path, help="the CSV file of a table, results/demo/table2a.csv say")
     path = parser.parse_args(arguments).table
     table = read(path)
     text = text_of(table, COLUMNS)

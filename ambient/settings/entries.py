@@ -99,25 +99,29 @@ class Entries:
         name = max(names, key=len, default=None)
         return name and (section, name, [part for part in rest[len(name):].split(".") if part])
 
-    def setter(self, key: str) -> Written | None:
-        """What set the value under a dotted key: for a map, what first named it; None where nothing did."""
+    def setter(self, key: str, strongest: bool = False) -> Written | None:
+        """What set the value under a dotted key; None where nothing did.
+
+        For a map it is what first named it, or with `strongest` what last said something of it.
+        """
         section, name, path = self.split(key) or (None, None, [])
         parts = self.all_parts(section, name, len(self.layers) - 1) if name else []
         having = [part for part in parts if reaches(part.value, path)]
-        whole = all(isinstance(at(part.value, path), Mapping) for part in having)
+        whole = not strongest and all(isinstance(at(part.value, path), Mapping) for part in having)
         return having[0 if whole else -1] if having else None
 
-    def origin(self, key: str) -> Written | None:
+    def origin(self, key: str, strongest: bool = False) -> Written | None:
         """The same, or what set that which stands nearest above it."""
         while self.split(key) and not self.setter(key):
             key = key.rpartition(".")[0]
-        return self.setter(key)
+        return self.setter(key, strongest)
 
     def located(self, message: str) -> str:
         """A message that begins with a dotted key, with the file that set that key put in front."""
         key = message.split(":")[0]
         unknown = re.match(r"[^:]*: unknown key '([^']*)'", message)
-        written = self.origin(f"{key}.{unknown[1]}" if unknown else key)
+        missing = re.match(r"[^:]*: missing key ", message) is not None  # whoever spoke last may add it
+        written = self.origin(f"{key}.{unknown[1]}" if unknown else key, strongest=missing)
         if written is None:
             return f"{self.folder}: {message}"
         taken = not f"{key}.".startswith(f"{written.key}.") and ".rows." not in written.key

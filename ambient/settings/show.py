@@ -13,10 +13,11 @@ from ambient.specs.strict import SpecError, plain
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m ambient spec RUN [SCALE]`: print every resolved setting of a run, and its file."""
+    """`python -m ambient spec RUN [SCALE]`: print every setting of a run, and the file that set it."""
     parser = argparse.ArgumentParser(prog="python -m ambient spec", description=main.__doc__)
-    parser.add_argument("run")
-    parser.add_argument("scale", nargs="?", default="demo")
+    parser.add_argument("run", help="a run, which is a row of a table: ambient-blur-0.6 say")
+    parser.add_argument("scale", nargs="?", default="demo",
+                        help="a scale, which is a file of config/scales (default: %(default)s)")
     parser.add_argument("--config", default="config", help="folder of the YAML files")
     given = parser.parse_args(arguments)
     try:

@@ -90,7 +90,7 @@ def build(cls: type[T], values: Any, where: str) -> T:
         if key in values:
             arguments[key] = convert(hints[key], values[key], f"{where}.{key}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise SpecError(f"{where}: missing key {key!r}")
+            raise SpecError(f"{where}: missing key {key!r}{choices(hints[key])}")
     try:
         return cls(**arguments)
     except SpecError as error:
@@ -108,6 +108,12 @@ def refuse_unknown(keys: Collection[str], known: Collection[str], where: str) ->
     for key in keys:
         if key not in known:
             raise SpecError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+
+
+def choices(hint: Any) -> str:
+    """` (allowed: a, b)` of a type that is a choice of words, else nothing."""
+    words = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+    return f" (allowed: {', '.join(map(str, words))})" if words else ""
 
 
 def nearest(key: str, known: typing.Iterable[str]) -> str:

@@ -27,9 +27,13 @@ def locate(spec: Spec) -> Path:
 
 def read(spec: DatasetSpec, raw: Raw, rule: Path | None = None) -> Reading:
     """The images one by one; their labels as `ambient.data.image_labels` tells them."""
-    from ambient.data.image_files import Images
+    from ambient.data.image_files import Images, Unfit
     from ambient.data.readers import Reading
 
-    files = Images(raw, spec.channels, spec.labels)
+    try:
+        files = Images(raw, spec.channels, spec.labels)
+    except Unfit as error:
+        raise ValueError(f"{error}. A dataset of `source: photos, crop: centre, labels: none` crops, resizes "
+                         "and converts by itself, and leaves out what is no image") from None
     return Reading(files.labels.values, files.labels.names, files.labels.origin, files.size, spec.channels,
                    files.read, files.converted, files.left_out)
