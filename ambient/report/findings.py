@@ -62,8 +62,11 @@ def uncertain(table: pd.DataFrame) -> str:
         return f"Uncertainty: {seeds}.{lone}"
     first, second = ranked.iloc[0], ranked.iloc[1]
     gap = second["value"] - first["value"]
-    spread = f"{max(spread_of(first), spread_of(second)):.2g}"
-    return f"It is ahead by {gap:.2g}; the larger standard deviation of the two is {spread} ({seeds}).{lone}"
+    spread = max(spread_of(first), spread_of(second))
+    if pd.isna(spread):
+        return f"It is ahead by {gap:.2g}; how far seeds scatter is not known ({seeds}).{lone}"
+    return (f"It is ahead by {gap:.2g}; the larger standard deviation of the two is {spread:.2g} ({seeds})."
+            f"{lone}")
 
 
 def helped(spec: TableSpec, table: pd.DataFrame) -> str | None:
@@ -83,10 +86,11 @@ def helped(spec: TableSpec, table: pd.DataFrame) -> str | None:
     spread = max(spread_of(table.iloc[i]) for i in (first, best))
     names = [label_of(spec.rows[i], spec.rows) for i in (first, best)]
     size = f"{abs(gap):.2g} ({abs(gap) / table['value'][first]:.0%})"
-    sure = f", {'more' if abs(gap) > 2 * spread else 'no more'} than two standard deviations" \
-        if pd.notna(spread) else ""
+    clear = abs(gap) > 2 * spread  # false for a spread that is not known
+    sure = f", {'more' if clear else 'no more'} than two standard deviations" if pd.notna(spread) else \
+        ", and how far seeds scatter is not known"
     verdict = "The other images helped" if gap > 0 else "The other images did not help here"
-    if pd.notna(spread) and abs(gap) <= 2 * spread:
+    if not clear:
         verdict = "Whether the other images helped can't be told"
     side = "nearer" if gap > 0 else "farther"
     return (f"{verdict}: {names[1]} is {side} than {names[0]} by {size}{sure}."
