@@ -188,8 +188,8 @@ def test_a_sentence_says_whether_the_other_images_helped():
         "standard deviations.")
     table["value_std"] = float("nan")  # of one sampling seed
     assert findings.helped(spec, table) == (
-        "Whether the other images helped can't be told: method 1 is farther than method 0 by 2 (50%), and how "
-        "far seeds scatter is not known.")
+        "Whether the other images helped can't be told: method 1 is farther than method 0 by 2 (50%), and "
+        "how far seeds scatter is not known.")
     assert "It is ahead by 2; how far seeds scatter is not known (" in findings.uncertain(table)
     assert findings.comparable(spec, table) == (
         "Measured by fd-x of 100 samples on digits, 8x8: only the rows of this table compare.")
