@@ -239,7 +239,7 @@ def test_doctor_speaks_of_the_target_that_is_wanted():
 
 
 def test_doctor_says_how_long_a_machine_without_a_gpu_would_take(tmp_path, monkeypatch):
-    found, here = settings.Experiments(ROOT / "config", "demo"), site.Site(cpu_tflops=0.2)
+    found, here = settings.Experiments(ROOT / "config", "demo"), site.Site(cpu_tflops=0.2, cpu_ranks=3)
     monkeypatch.setattr(doctor, "DRIVER", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
     (said,) = [one for _, one in doctor.costs(found, here, tmp_path, "table2a") if "without a GPU" in one]

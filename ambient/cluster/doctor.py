@@ -214,11 +214,13 @@ def few_images(found: Experiments, target: str | None = None) -> Iterator[Findin
 def costs(found: Experiments, site: Site, folder: Path, target: str | None = None) -> Iterator[Finding]:
     """Estimated jobs, files, GPU-hours and bytes, and whether the disk has room."""
     stages: dict[str, list[float]] = {}
+    alone, minutes = dataclasses.replace(site, gpus=0, nodes=1, cpu_ranks=1), 0.0
     for stage, work in jobs(found, target):
         gpu = site.gpus > 0 and work.gpu
         entry = stages.setdefault(stage, [0, 0.0, 0.0])
         entry[0] += 1
         entry[1 if gpu else 2] += work.minutes(site) / 60 * (site.ranks if gpu and work.ranks else 1)
+        minutes += work.minutes(alone)
     for stage, (count, on_gpu, on_cpu) in stages.items():
         yield NOTE, f"  {stage:13} {count:5.0f} jobs  {on_gpu:9.1f} GPU-hours  {on_cpu:7.1f} CPU-hours"
     count, on_gpu, on_cpu = (sum(entry[i] for entry in stages.values()) for i in range(3))
@@ -228,10 +230,8 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
                  f"{on_cpu:,.0f} CPU-hours")
     if not DRIVER.exists():
         cores = len(os.sched_getaffinity(0))
-        alone = dataclasses.replace(site, gpus=0, nodes=1)
-        minutes = sum(work.minutes(alone) for _, work in jobs(found, target)) / cores
-        yield NOTE, (f"estimate without a GPU: {spoken(60 * minutes)} of this machine's {cores} cores, at "
-                     f"{site.cpu_tflops:g} Tflop/s each (cpu_tflops)")
+        yield NOTE, (f"estimate without a GPU: {spoken(60 * minutes / cores)} of this machine's {cores} "
+                     f"cores, at {site.cpu_tflops:g} Tflop/s each (cpu_tflops)")
     need, free = disk_bytes(found, target), shutil.disk_usage(folder).free
     yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:,.1f} GB needed in {folder}, "
                                              f"{free / 1e9:,.1f} GB free")

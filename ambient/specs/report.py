@@ -161,6 +161,19 @@ class FigureSpec(OfKinds):
         """
         return {}
 
+    @staticmethod
+    def listed(settings: Any, where: str, own: Mapping[str, Any], section: str) -> list[str]:
+        """The names that an entry lists by the key `section`, each of which the scale has in that section.
+
+        Raises `SpecError` naming `where` for anything else.
+        """
+        names = own.get(section)
+        require(isinstance(names, list) and len(names) > 0, f"{where}.{section}", names,
+                f"a list of names in {section}")
+        for name in names:
+            settings.entry(section, name, f"{where}.{section}")
+        return names
+
 
 TIMES = ("seconds_per_1000", "hours")
 COUNTED = ("parameters_1e6", "images_1e6", "batch", "lr", "good_share", "gpu_days")  # from settings alone

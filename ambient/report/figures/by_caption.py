@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ambient.specs import FigureSpec
-from ambient.specs.strict import SpecError, require, require_distinct
+from ambient.specs.strict import require, require_distinct
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,11 +44,8 @@ class Spec(FigureSpec):
     @classmethod
     def follows(cls, settings, where: str, entry, own: Mapping[str, Any]) -> dict[str, Any]:
         """The methods, and how captions are drawn. Raises `SpecError` for runs with other captions."""
-        runs = own.get("runs")
-        if not isinstance(runs, list) or not runs:
-            raise SpecError(f"{where}.runs: got {runs!r}, allowed: a list of names in runs")
+        runs = cls.listed(settings, where, own, "runs")
         for run in runs:
-            settings.entry("runs", run, f"{where}.runs")
             settings.validate(run)
         drawn = [settings.sampling(run) for run in runs]
         told = {(one.captions, one.captions_each, one.num_samples, one.seeds) for one in drawn}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ambient.specs import FigureSpec
-from ambient.specs.strict import SpecError, require_distinct
+from ambient.specs.strict import require_distinct
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,11 +44,8 @@ class Spec(FigureSpec):
     @classmethod
     def follows(cls, settings, where: str, entry, own: Mapping[str, Any]) -> dict[str, Any]:
         """Words and levels of the datasets. Raises `SpecError` for images that the scorer can't score."""
-        names = own.get("datasets")
-        if not isinstance(names, list) or not names:
-            raise SpecError(f"{where}.datasets: got {names!r}, allowed: a list of names in datasets")
+        names = cls.listed(settings, where, own, "datasets")
         for name in names:
-            settings.entry("datasets", name, f"{where}.datasets")
             settings.check_scorer(name, own.get("scorer"), f"{where}.scorer")
         return {"labels": [settings.label("datasets", name) for name in names],
                 "levels": [settings.dataset(name).sigma_min for name in names]}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ambient.specs import FigureSpec
-from ambient.specs.strict import SpecError, require, require_distinct
+from ambient.specs.strict import require, require_distinct
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,11 +36,8 @@ class Spec(FigureSpec):
     @classmethod
     def follows(cls, settings, where: str, entry, own: Mapping[str, Any]) -> dict[str, Any]:
         """The methods. Raises `SpecError` for runs whose samples start from other latents."""
-        runs = own.get("runs")
-        if not isinstance(runs, list) or not runs:
-            raise SpecError(f"{where}.runs: got {runs!r}, allowed: a list of names in runs")
+        runs = cls.listed(settings, where, own, "runs")
         for run in runs:
-            settings.entry("runs", run, f"{where}.runs")
             settings.validate(run)
         drawn = [settings.sampling(run) for run in runs]
         require(len({(one.seeds[0], one.sampler.draws) for one in drawn}) == 1, f"{where}.runs", runs,
