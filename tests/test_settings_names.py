@@ -286,6 +286,24 @@ def test_this_machines_paths_are_of_datasets_that_exist(config):
         layers(config, "demo")
 
 
+def test_this_machines_paths_may_be_of_entries_that_one_scale_brings(config):
+    """local.yaml lies over every scale. One without the entry, or without what it is like, leaves it out."""
+    (config / "scales/mine.yaml").write_text(
+        "extends: demo\ndatasets: {photos: {source: images, resolution: 32, channels: 3}}\n")
+    (config / "local.yaml").write_text(
+        "datasets:\n  photos: {path: /photos}\n  photos-old: {like: photos, path: /old}\n"
+        "  cifar10: {path: /c.zip}\n")
+    assert Experiments(config, "mine").dataset("photos").path == "/photos"
+    assert Experiments(config, "mine").dataset("photos-old").path == "/old"
+    for other in ("demo", "small", "paper"):
+        found = Experiments(config, other)
+        assert found.dataset("cifar10").path == "/c.zip"
+        assert not {"photos", "photos-old"} & set(found.entries.names("datasets"))
+    (config / "local.yaml").write_text("datasets: {photo: {path: /photos}}\n")
+    with pytest.raises(SpecError, match=r"local\.yaml: datasets: unknown name 'photo'"):
+        Experiments(config, "demo")
+
+
 def test_the_files_of_a_scale_go_with_its_results():
     """All that it is laid over, nothing of this machine; of a scale that is gone, what all have."""
     mine, gone = shipped.scale_files("demo3"), shipped.scale_files("gone")

@@ -87,13 +87,27 @@ def files_of(folder: Path, scale: str | None) -> list[Path]:
 def layers(folder: Path, scale: str) -> list[Layer]:
     """What the files of a scale say, the strongest last. Raises `SpecError` for names that are slips."""
     made = [read(base_files(folder), folder)]
-    overlays = [scale_file(folder, name) for name in lineage(folder, scale)]
     local = folder / "local.yaml"
-    for path in [*overlays, *([local] if local.exists() else [])]:
+    for path in [*(scale_file(folder, name) for name in lineage(folder, scale)), *[local][: local.exists()]]:
         layer = read([path], folder)
+        if path == local:
+            layer = without_others(layer, made, folder)
         check_new(layer, made)
         made.append(layer)
     return made
+
+
+def without_others(local: Layer, before: list[Layer], folder: Path) -> Layer:
+    """local.yaml lies over every scale: what it says of entries that only other scales have is left out."""
+    scales = [read([path], folder) for path in sorted((folder / "scales").glob("*.yaml"))]
+
+    def of_another(section: str, name: str, value: Any) -> bool:
+        base = value.get("like", name) if isinstance(value, Mapping) else name
+        here = any(base in layer[section] for layer in before) or (base == name and complete(section, value))
+        return not here and any(base in layer[section] for layer in scales)
+
+    return {section: {name: written for name, written in entries.items()
+                      if not of_another(section, name, written.value)} for section, entries in local.items()}
 
 
 def read(paths: list[Path], folder: Path) -> Layer:
@@ -122,7 +136,7 @@ def check_new(layer: Layer, before: list[Layer]) -> None:
     """A scale may bring entries of its own, which are complete. Another new name is most likely a slip."""
     # `rows` knows all names of runs, and `Experiments` what may be on the main page.
     for section in [section for section in SECTIONS if section not in ("runs", "main")]:
-        known = [name for earlier in before for name in earlier[section]]
+        known = list(dict.fromkeys(name for earlier in before for name in earlier[section]))
         for name, written in layer[section].items():
             if name not in known and not complete(section, written.value):
                 raise SpecError(f"{written.file}: {section}: {slip(section, name, known)}")
