@@ -1,7 +1,6 @@
 """Jobs and their state: what they read is checked, what they did not make is left alone, no work is lost."""
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from damage import DAMAGES, UNNAMED, flip, with_facts
 from tiny import CLASSIFIER, TRAINING, kept, optimiser
 
 from ambient import specs
@@ -20,7 +20,7 @@ from ambient.provenance import manifest, source_code
 from ambient.specs import strict
 from ambient.specs.stages import STAGES
 from ambient.stages import classifier, corrupt, train
-from ambient.storage.files import read_json, sha256
+from ambient.storage.files import sha256
 from ambient.training.loop import Fit
 from tests import commands
 
@@ -210,45 +210,6 @@ def test_a_job_writes_over_nothing_that_it_reads_or_did_not_make(run, clean, tmp
 
 
 # --- what is read back from the state -----------------------------------------------------------------
-
-
-def flip(path, place=-5):
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
-def with_facts(path, **changes):
-    found = read_json(path)
-    path.write_text(json.dumps(found | {"facts": found["facts"] | changes}))
-
-
-def append(content):
-    return lambda path: path.write_bytes(path.read_bytes() + content)
-
-
-DAMAGES = {
-    "a line cut short": ("attempts.jsonl", append(b'{"from_nimg": 640, "repea')),
-    "zeros": ("attempts.jsonl", append(bytes(40))),
-    "an altered attempt": ("attempts.jsonl", lambda path: path.write_text(
-        path.read_text().replace('"from_nimg": 0', '"from_nimg": 1'))),
-    "a journal of another shape": ("../../state.attempts.jsonl", lambda path: path.write_text("[]\n")),
-    "a log of other bytes": ("loss.jsonl", lambda path: flip(path, 20)),
-    "no log": ("loss.jsonl", Path.unlink),
-    "a record that is none": ("checkpoint-128.json", lambda path: path.write_text("[]")),
-    "a record without facts": ("checkpoint-128.json", lambda path: path.write_text(
-        json.dumps(read_json(path) | {"facts": {}}))),
-    "an altered record": ("checkpoint-128.json", lambda path: with_facts(path, total=1.0)),
-    "a checkpoint cut short": ("checkpoint-128.safetensors", lambda path: path.write_bytes(b"x" * 20)),
-    "a bit of a checkpoint": ("checkpoint-128.safetensors", flip),
-    "a bit of a snapshot": ("snapshot-48.safetensors", flip),
-    "no snapshot": ("snapshot-48.safetensors", Path.unlink),
-    "no record of a snapshot": ("snapshot-48.json", Path.unlink),
-    "an identity of another shape": ("identity.json", lambda path: path.write_text("{")),
-    "a stray copy": ("checkpoint-128.json", lambda path: shutil.copy(
-        path, path.with_name("checkpoint-128 (1).json"))),
-}
-UNNAMED = {"a stray copy", "no log", "no record of a snapshot"}
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
