@@ -35,7 +35,7 @@ BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient
          "ambient.outside": bind.measured, "ambient.comparison": bind.comparison}
 IGNORED = {"README.md", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
-UNASKED = ("execution", "format")  # of a manifest, what no check asks for once it is read
+UNASKED = ("execution", "format", "spec_sha256")  # of a manifest, what no check asks for once it is read
 
 
 class Audit:

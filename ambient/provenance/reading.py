@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -23,6 +24,8 @@ KEPT = 2**11  # sections that are kept for the next manifest, those that were me
 LONGEST = 2**15  # characters of a section that is kept
 MET_AGAIN = {"path", "sha256", "seal"}
 OPENS, BETWEEN, CLOSES = '{\n "', ',\n "', "\n}\n"  # what stands around the sections of a manifest
+DIGEST = re.compile(r'(\w+)": "([0-9a-f]{64})"')
+OF_DIGESTS = {key for key, check in (schema.SECTIONS | schema.OPTIONAL).items() if check is schema.SHA256}
 
 
 class Section(NamedTuple):
@@ -77,7 +80,7 @@ def joined(text: str) -> dict:
     inner = text.removeprefix(OPENS).removesuffix(CLOSES)
     if len(text) != len(OPENS) + len(inner) + len(CLOSES):
         raise ValueError("not written as this program writes it")
-    found = [(kept if len(one) < LONGEST else section)(one) for one in inner.split(BETWEEN)]
+    found = [of_digest(one) or (kept if len(one) < LONGEST else section)(one) for one in inner.split(BETWEEN)]
     keys = [one.key for one in found]
     if any(a >= b for a, b in zip(keys, keys[1:], strict=False)) or not schema.SECTIONS.keys() <= set(keys):
         raise ValueError("a key is missing, repeated or in another place")
@@ -92,10 +95,18 @@ def joined(text: str) -> dict:
     return read
 
 
+def of_digest(text: str) -> Section | None:
+    """The section whose text this is, where it is a digest: hardly two are equal, and none needs a parser."""
+    found = DIGEST.fullmatch(text)
+    if found is None or found[1] not in OF_DIGESTS:
+        return None
+    return Section(found[1], sys.intern(found[2]), f'"{found[2]}"')
+
+
 def section(text: str) -> Section:
     """The section whose text this is, without the quotation mark before its key. Raises as `joined` does."""
     whole = f"{OPENS}{text}{CLOSES}"
-    found = json.loads(whole, object_pairs_hook=interned)
+    found = DECODER.decode(whole)
     ((key, value),) = found.items()
     canonical = canonical_json(value)
     # Lists and names alone are written in another way here than in canonical JSON.
@@ -121,10 +132,13 @@ def interned(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             for key, value in pairs}
 
 
+DECODER = json.JSONDecoder(object_pairs_hook=interned)
+
+
 @lru_cache(KEPT)
 def shared(canonical: str) -> dict:
     """The names and values of this canonical JSON: of equal ones there is one in memory."""
-    return json.loads(canonical, object_pairs_hook=interned)
+    return DECODER.decode(canonical)
 
 
 def refuse(text: str) -> NoReturn:

@@ -77,6 +77,6 @@ def below(folder: Path, enter: Callable[[str], bool] = lambda name: True) -> Ite
             yield path, found
         elif path == folder or enter(path.name):
             try:
-                waiting += sorted((path / name for name in os.listdir(path)), reverse=True)
+                waiting += [path / name for name in sorted(os.listdir(path), reverse=True)]
             except OSError as error:
                 yield path, f"{FOLDER}, unreadable ({error.strerror})"
