@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ambient.cluster.plan import wanted
 from ambient.settings import Experiments
-from ambient.specs import DetectorSpec, EncoderSpec, JudgeSpec, ScorerSpec, TextEncoderSpec
+from ambient.specs import DatasetSpec, DetectorSpec, EncoderSpec, JudgeSpec, ScorerSpec, TextEncoderSpec
 
 Finding = tuple[str, str]  # ok, note or missing; one line
 OK, NOTE, MISSING = "ok", "note", "missing"
@@ -18,49 +18,61 @@ OK, NOTE, MISSING = "ok", "note", "missing"
 def raw_data(found: Experiments, target: str | None = None) -> Iterator[Finding]:
     """Dataset files and detector weights that a target, or all of the scale, reads."""
     needed = wanted(found, target)
-    for dataset in sorted({job.names["dataset"] for job in needed if job.kind == "prepare"}):
-        spec = found.dataset(dataset)
-        yield from packages(f"dataset {dataset}", spec.PACKAGES, "parquet")
-        if spec.HAD == "drawn" or spec.path is None and spec.HAD == "installed":
-            yield OK, f"dataset {dataset}: {spec.HAD_IN_WORDS}"
-        elif spec.path is None and spec.HAD == "path":
-            yield MISSING, (f"dataset {dataset}: has no download: give its folder or zip as "
-                            f"datasets.{dataset}.path in config/local.yaml (its origin: config/data.yaml)")
-        elif spec.path is None:
-            yield NOTE, (f"dataset {dataset}: will be downloaded by its job; nodes without network need "
-                         f"datasets.{dataset}.path in config/local.yaml")
-        elif not Path(spec.path).exists():
-            yield MISSING, f"dataset {dataset}: no such file {spec.path} (datasets.{dataset}.path)"
-        else:
-            yield OK, f"dataset {dataset}: {spec.path}"
-    for scorer in sorted({job.names["scorer"] for job in needed if "scorer" in job.names}):
+
+    def named(role: str, kind: str | None = None) -> list[str]:
+        return sorted({job.names[role] for job in needed if role in job.names and kind in (None, job.kind)})
+
+    for dataset in named("dataset", "prepare"):
+        yield from dataset_file(dataset, found.dataset(dataset))
+    for scorer in named("scorer"):
         yield from scorer_file(found, scorer)
-    for detector in sorted({job.names["detector"] for job in needed if job.kind == "detector"}):
-        spec = found.detector(detector)
-        yield from packages(f"detector {detector}", spec.PACKAGES)
-        if spec.LEARNS:
-            yield OK, f"detector {detector}: trained in the workflow"
-        elif spec.MODEL:
-            yield OK, f"detector {detector}: the image tower of the text encoder {spec.model}"
-        elif spec.weights is None and spec.ADVICE:
-            yield MISSING, f"detector {detector}: {advice(spec, detector)}"
-        elif spec.weights is None:
-            yield NOTE, (f"detector {detector}: weights will be downloaded by its job; nodes without network "
-                         f"need detectors.{detector}.weights in config/local.yaml")
-        elif not Path(spec.weights).is_file():
-            yield MISSING, f"detector {detector}: no such file {spec.weights} (detectors.{detector}.weights)"
-        else:
-            yield OK, f"detector {detector}: {spec.weights}"
-    for detector in sorted({job.names["detector"] for job in needed if job.kind == "reference"}):
+    for detector in named("detector", "detector"):
+        yield from detector_weights(detector, found.detector(detector))
+    for detector in named("detector", "reference"):
         if found.detector(detector).published:
             yield published(detector, found.published_moments(detector))
-    for encoder in sorted({job.names["encoder"] for job in needed if job.kind == "encoder"}):
+    for encoder in named("encoder", "encoder"):
         yield from encoder_weights("encoder", encoder, found.encoder(encoder), found.encoder_weights(encoder))
-    for encoder in sorted({job.names["text_encoder"] for job in needed if job.kind == "text_encoder"}):
+    for encoder in named("text_encoder", "text_encoder"):
         yield from encoder_weights("text encoder", encoder, found.text_encoder(encoder),
                                    found.text_weights(encoder))
-    for judge in sorted({job.names["judge"] for job in needed if job.kind == "judge"}):
+    for judge in named("judge", "judge"):
         yield of_judge(judge, found.named_judge(judge))
+
+
+def dataset_file(name: str, spec: DatasetSpec) -> Iterator[Finding]:
+    """Where a dataset's raw images are, or come from."""
+    yield from packages(f"dataset {name}", spec.PACKAGES, "parquet")
+    if spec.HAD == "drawn" or spec.path is None and spec.HAD == "installed":
+        yield OK, f"dataset {name}: {spec.HAD_IN_WORDS}"
+    elif spec.path is None and spec.HAD == "path":
+        yield MISSING, (f"dataset {name}: has no download: give its folder or zip as "
+                        f"datasets.{name}.path in config/local.yaml (its origin: config/data.yaml)")
+    elif spec.path is None:
+        yield NOTE, (f"dataset {name}: will be downloaded by its job; nodes without network need "
+                     f"datasets.{name}.path in config/local.yaml")
+    elif not Path(spec.path).exists():
+        yield MISSING, f"dataset {name}: no such file {spec.path} (datasets.{name}.path)"
+    else:
+        yield OK, f"dataset {name}: {spec.path}"
+
+
+def detector_weights(name: str, spec: DetectorSpec) -> Iterator[Finding]:
+    """Where a detector's weights are, or come from."""
+    yield from packages(f"detector {name}", spec.PACKAGES)
+    if spec.LEARNS:
+        yield OK, f"detector {name}: trained in the workflow"
+    elif spec.MODEL:
+        yield OK, f"detector {name}: the image tower of the text encoder {spec.model}"
+    elif spec.weights is None and spec.ADVICE:
+        yield MISSING, f"detector {name}: {advice(spec, name)}"
+    elif spec.weights is None:
+        yield NOTE, (f"detector {name}: weights will be downloaded by its job; nodes without network "
+                     f"need detectors.{name}.weights in config/local.yaml")
+    elif not Path(spec.weights).is_file():
+        yield MISSING, f"detector {name}: no such file {spec.weights} (detectors.{name}.weights)"
+    else:
+        yield OK, f"detector {name}: {spec.weights}"
 
 
 def licences(found: Experiments, target: str | None = None) -> Iterator[Finding]:
