@@ -85,6 +85,7 @@ def test_its_costs_are_those_that_torch_counts(changes, mask):
         network(image, noise, text | places)
     parameters = sum(weight.numel() for layer in layers for weight in layer.parameters())
     parameters += sum(layer.w1.numel() + layer.w2.numel() for layer in experts)
+    assert spec.parameters(16, 3, 0, False) == sum(weight.numel() for weight in network.parameters())
     assert spec.cost(16, 3, mask=mask) == (counter.get_total_flops() // 2, parameters, sum(features))
 
 

@@ -58,13 +58,14 @@ tables:
     title: Digits
     sweeps: [grid]
     rows:
-      - only-clean: {paper: {fd-other: 4.0, fd-other_guided: 3.5}}
+      - only-clean: {paper: {fd-other: 4.0, fd-other_guided: 3.5, parameters_1e6: 125, nfe: 63}}
       - same: {samples_of: only-clean, label: Guidance 1, sampling: {guidance: 1.0}}
       - guided:
           {samples_of: only-clean, label: Guided,
            sampling: {guidance: 2.0, ema_std: 0.15, guide: {ema_std: 0.1, nimg: 128}}}
 """
 RUNS = "results/away/runs"
+SAMPLES = "guided/seed-0/samples"
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,10 @@ def test_evaluations_are_counted_of_both_networks(tree, graph):
     assert table["ema_std"].fillna(0).tolist() == [0, 0, 0.15]
     assert table["guide"].fillna("").tolist() == ["", "", "small"]
     assert table["training_id"].fillna("").tolist() == ["", "runs/only-clean", "runs/only-clean"]
+    facts = manifest.read(manifest.path_for(tree / RUNS / "only-clean/seed-0/denoiser.safetensors"))["facts"]
+    assert table["parameters_1e6"].tolist() == [pytest.approx(facts["parameters"] / 1e6, rel=1e-5)] * 3
+    for name, number in (("parameters_1e6", 125), ("nfe", 63)):
+        assert table[f"paper_{name}"].fillna(0).tolist() == [number, 0, 0]
     costs, experiments = Costs(graph.experiments), graph.experiments
     main, guide = (experiments.training(run, 0).network.cost(8, 1) for run in ("guided", "small"))
     assert costs.sample("only-clean").flops == 2 * 5 * 40 * main.multiply_adds
@@ -195,6 +200,10 @@ def told_more(manifest):
     manifest["spec"]["guidance"] = 1.7
 
 
+def of_another_size(manifest):
+    manifest["facts"]["parameters"] += 1
+
+
 def guided_by_itself(manifest):
     own, guide = manifest["inputs"]["denoiser"], manifest["inputs"]["guide"]
     guide[0]["path"], manifest["spec"]["guide"]["ema_std"] = own[0]["path"], 0.15
@@ -208,17 +217,18 @@ def without_guide(manifest):
     manifest["inputs"]["guide"] = []
 
 
-@pytest.mark.parametrize(("deed", "word"), [
-    (told_more, "'guidance': 1.7, 'guide': 'small', 'nfe': 10}, its row says {'ema_std': 0.15, "),
-    (guided_by_itself, "'guide': 'only-clean', 'nfe': 10}, its row says"),
-    (without_guide, "and read none"),
-    (None, "have the same samples, drawn in different ways")])
-def test_what_only_says_that_it_is_guided_is_found(tree, tmp_path, deed, word):
+@pytest.mark.parametrize(("file", "deed", "word"), [
+    ("only-clean/seed-0/denoiser", of_another_size, " weights, its row says 0.00"),
+    (SAMPLES, told_more, "'guidance': 1.7, 'guide': 'small', 'nfe': 10}, its row says {'ema_std': 0.15, "),
+    (SAMPLES, guided_by_itself, "'guide': 'only-clean', 'nfe': 10}, its row says"),
+    (SAMPLES, without_guide, "and read none"),
+    (SAMPLES, None, "have the same samples, drawn in different ways")])
+def test_what_a_run_only_says_of_itself_is_found(tree, tmp_path, file, deed, word):
     results = shutil.copytree(tree / "results/away", tmp_path / "results/away")
-    samples = results / "runs/guided/seed-0/samples.safetensors"
+    one = results / "runs" / f"{file}.safetensors"
     if deed is None:
-        shutil.copy(results / "runs/only-clean/seed-0/samples.safetensors", samples)
-    remake(results, {samples: deed} if deed else {})
+        shutil.copy(results / "runs/only-clean/seed-0/samples.safetensors", one)
+    remake(results, {one: deed} if deed else {})
     problems = found(results / "table2a.csv").results[results / "table2a.csv"].problems
     assert word in " ".join(problem.detail for problem in problems)
 

@@ -260,7 +260,7 @@ def test_its_costs_are_those_that_torch_counts(changes, monkeypatch):
 def test_its_parameters_are_those_of_the_built_network(changes):
     with torch.device("meta"):
         network = build_network(small(**changes), 16, 3, 7, False, None)
-    assert small(**changes).parameters(16, 3, 7) == sum(p.numel() for p in network.parameters())
+    assert small(**changes).parameters(16, 3, 7, False) == sum(p.numel() for p in network.parameters())
 
 
 def test_a_preset_costs_what_was_published():

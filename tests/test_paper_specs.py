@@ -247,10 +247,15 @@ def test_numbers_of_the_running_text(paper):
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")
-def test_published_numbers_of_table_1_as_transcribed():
+def test_published_numbers_of_table_1_as_transcribed(paper):
     with open(PUBLISHED / "table1.csv") as file:
-        printed = [(float(row["train_fid_no_cfg"]),) for row in csv.DictReader(file)]
-    assert [numbers for numbers in NUMBERS["table1"] if numbers] == printed
+        rows = list(csv.DictReader(file))
+    assert [numbers for numbers in NUMBERS["table1"] if numbers] == [
+        (float(row["train_fid_no_cfg"]),) for row in rows]
+    ours = [row for row in paper.tables["table1"].rows if row.paper]
+    for printed, row in zip(rows, ours, strict=True):
+        assert (row.paper["parameters_1e6"], row.paper["nfe"]) == (
+            float(printed["mparams"]), float(printed["nfe"])) == (round(row.parameters_1e6), row.drawn.nfe)
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")
@@ -287,7 +292,7 @@ def test_parameter_counts(resolution, mult, conditional, count):
     with torch.device("meta"):
         made = NetworkSpec(128, mult, 4, (16,), 0.13, conditional=conditional)
         unet = build_network(made, resolution, 3, 10, True, None)
-    assert sum(p.numel() for p in unet.parameters()) == count
+    assert sum(p.numel() for p in unet.parameters()) == count == made.parameters(resolution, 3, 10, True)
 
 
 # --- cost -------------------------------------------------------------------------------------------

@@ -185,7 +185,9 @@ def check_training(results: Results, run: Run, row: RowSpec, summary: Result) ->
     """Raise `Loose` unless a training is of the seed, noise levels, loss and classifier that its row says."""
     if (seed := setting(run.denoiser, "seed")) != run.seed:
         raise Loose(f"{run.denoiser.path} was trained with seed {seed}")
-    said = plain(row.settings)
+    said, weights = plain(row.settings), run.denoiser.manifest["facts"].get("parameters")
+    if row.parameters_1e6 is not None and weights != round(1e6 * row.parameters_1e6):
+        raise Loose(f"{run.denoiser.path} has {weights} weights, its row says {row.parameters_1e6} million")
     if row.noise is not None:
         said |= {"buffer": row.buffer, "margin": row.margin or None}  # a margin of 0 is not recorded
         if (found := setting(run.denoiser, "noise")) != plain(row.noise):

@@ -42,6 +42,8 @@ NUMBERS = (("value", "ours", 2), ("training_std", "± training seeds", 2),
            ("sigma_min_mean", "mean sigma_min", 2), ("sigma_min_lag", "of that, lag", 2),
            ("paper_sigma_min_mean", "paper's", 2),
            ("sigma_max_mean", "mean sigma_max", 3), ("paper_sigma_max_mean", "paper's", 3),
+           ("parameters_1e6", "parameters, millions", 2), ("paper_parameters_1e6", "paper's", 0),
+           ("nfe", "network evaluations", 0), ("paper_nfe", "paper's", 0),
            ("images_clean", "clean images", 0), ("images_added", "others", 0),
            ("images_used", "of them used", 0))
 
@@ -53,6 +55,10 @@ NOTES = {
                      "mean sigma_min up.",
     "images_used": "Images used are those that may be trained on at some noise level: where none of the "
                    "others is, the row is Only Clean by another name.",
+    "parameters_1e6": "Parameters are those of the network that is sampled, without its guide and without "
+                      "the log-variance that training alone uses.",
+    "nfe": "Network evaluations a sample: with guidance those of both networks, where published tables count "
+           "the main one's alone.",
     "sweep_rule": "The least of a sweep is the least of several noisy distances, and so lower than one that "
                   "is chosen beforehand. The published distances of EDM2 are chosen so.",
     "protocol": "A strict classifier is trained on the run's own mixture, a leaky one on clean versions "

@@ -18,7 +18,8 @@ from ambient.storage.files import read_json
 
 TEXT = "running text"  # in the place of a table's name
 QUANTITIES = {"value": "paper_value", "sigma_min_mean": "paper_sigma_min_mean",
-              "sigma_max_mean": "paper_sigma_max_mean"}
+              "sigma_max_mean": "paper_sigma_max_mean", "parameters_1e6": "paper_parameters_1e6",
+              "nfe": "paper_nfe"}
 
 
 def key_of(row: RowSpec) -> str:

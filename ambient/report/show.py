@@ -13,6 +13,8 @@ COLUMNS = {"id": "id", "dataset": "target", "method": "method", "corruption": "c
            "added": "added", "images_clean": "clean", "images_used": "others used",
            "sigma_min_mean": "mean sigma_min", "sigma_min_lag": "its lag",
            "sigma_max_mean": "mean sigma_max",
+           "parameters_1e6": "parameters 1e6", "paper_parameters_1e6": "paper's", "nfe": "NFE",
+           "paper_nfe": "paper's NFE",
            "value": "ours", "training_std": "+- training", "value_std": "+- sampling",
            "value_best": "best", "paper_value": "paper FID",
            "paper_sigma_min_mean": "paper sigma_min", "paper_sigma_max_mean": "paper sigma_max"}

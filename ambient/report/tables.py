@@ -52,9 +52,10 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
 # Columns that are there only where they say something.
 USED = ("images_clean", "images_added", "images_used", "levels_used", "draws_used")
 DRAWN = ("ema_std", "guidance", "guide", "nfe")
+SIZES = ("parameters_1e6", "nfe")  # what a row takes, beside what the paper prints of it
 OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
             "reference_dataset", "weights_sha256", "protocol", "paper_protocol", "training_id",
-            "training_values", *DRAWN, *USED)
+            "training_values", *DRAWN, *USED, *SIZES, *(f"paper_{name}" for name in SIZES))
 PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
 SAID = ("reference_best", "against")  # of a score, where its distance is to the best images alone
 
@@ -117,7 +118,9 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path |
     return {
         "id": spec.id, "dataset": spec.dataset,
         "method": spec.method, "corruption": spec.corruption or "none", **spec.told_apart_by,
+        "parameters_1e6": spec.parameters_1e6,
         **{name: getattr(spec.drawn, name, None) for name in DRAWN},
+        **{f"paper_{name}": spec.paper.get(name) for name in SIZES},
         "metric": found.pop("metric"), "value": numbers.pop("value"), "value_std": numbers.pop("value_std"),
         "value_min": numbers.pop("value_min"), "value_best": numbers.pop("value_best"),
         **found, "reference_dataset": spec.reference, **numbers,

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
 
 
-def counted(settings: Experiments, run: str, of: str, tflops: float | None) -> float:
-    """One of `ambient.specs.report.COUNTED` of a run.
+def counted(settings: Experiments, run: str, of: str, tflops: float | None) -> float | None:
+    """One of `ambient.specs.report.COUNTED` of a run; None for one that its settings leave open.
 
     A day of a GPU is counted at `tflops`, 10^12 floating-point operations a second that it sustains. A
     training step costs three forward passes an image, a multiply-add two operations.
@@ -25,8 +25,21 @@ def counted(settings: Experiments, run: str, of: str, tflops: float | None) -> f
         return spec.optimiser.lr
     channels, side = settings.shape(study)
     if of == "parameters_1e6":
-        dataset = settings.dataset(settings.study(study).dataset)
-        classes = dataset.CLASSES or (dataset.SHAPE or (channels, 0))[1]
-        return spec.network.parameters(side, channels, classes) / 1e6
+        number = parameters(settings, run)
+        return None if number is None else number / 1e6
     forward = 2.0 * spec.network.cost(side, channels).multiply_adds
     return 3 * forward * spec.optimiser.nimg / (tflops * 1e12 * 86400)
+
+
+def parameters(settings: Experiments, run: str) -> int | None:
+    """How many weights a run's network has, without its log-variance.
+
+    None where it is told classes, and how many there are is not known before the images are read.
+    """
+    study, spec = settings.run(run).study, settings.training(run, 0)
+    dataset, (channels, side) = settings.dataset(settings.study(study).dataset), settings.shape(study)
+    classes = dataset.CLASSES or (dataset.SHAPE[1] if dataset.SHAPE else None)
+    told = spec.network.conditional and spec.network.TOLD == "classes"
+    if told and classes is None and dataset.HAS_CLASSES:
+        return None
+    return spec.network.parameters(side, channels, classes or 0, bool(spec.augment.transforms))

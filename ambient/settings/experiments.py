@@ -186,6 +186,8 @@ class Experiments(TableRows):
             first = rows[runs[0]]
             told = entry.of not in (*TIMES, *COUNTED)
             known = counted(self, runs[0], entry.of, entry.tflops) if entry.of in COUNTED else None
+            if entry.of in COUNTED and known is None:
+                continue
             epsilon = self.annotation(self.run(runs[0]).study, self.run(runs[0]).annotation).epsilon
             found.append(build(TextSpec, {
                 "id": name, "of": entry.of, "runs": runs, "paper": entry.paper, "tau": 0.5 - epsilon,

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 
+from ambient.settings.counted import counted
 from ambient.settings.layers import lines
 from ambient.settings.resolve import Run
 from ambient.settings.scores import Scores
 from ambient.specs import DrawnSpec, RowSpec
 from ambient.specs.strict import SpecError, plain, require, require_distinct
 
+SIZE = "parameters_1e6"  # a column, where the paper prints it
+
 
 class TableRows(Scores):
     """The stages of a scale, and the rows of its tables."""
 
     def rows(self, runs: Collection[str], where: str, always_drawn: bool = False) -> list[RowSpec]:
-        """The rows of some runs, in order. How they are drawn is said where they differ in it, or always.
+        """The rows of some runs, in order. How they are drawn is said where they differ in it or the paper
+        says it, or always.
 
         Raises `SpecError` for none, or for one that is there twice.
         """
@@ -28,8 +32,13 @@ class TableRows(Scores):
             rows = [dataclasses.replace(row, dataset=None) for row in rows]
         differing = list(dict.fromkeys(key for row in rows for key in row.settings))
         rows = [dataclasses.replace(row, settings=self.settings(row.run, differing)) for row in rows]
+        printed = {key for row in rows for key in row.paper}
+        if SIZE in printed:
+            sizes = [counted(self, row.run, SIZE, None) for row in rows]
+            rows = [dataclasses.replace(row, parameters_1e6=size)
+                    for row, size in zip(rows, sizes, strict=True)]
         drawn = [self.drawn(row.run) for row in rows]
-        if always_drawn or len(set(drawn)) > 1:
+        if always_drawn or "nfe" in printed or len(set(drawn)) > 1:
             rows = [dataclasses.replace(row, drawn=one) for row, one in zip(rows, drawn, strict=True)]
         return rows
 

@@ -52,10 +52,11 @@ class NetworkSpec(OfKinds):
         """What a forward pass costs; of the encoder half alone where `encoder_only`."""
         raise NotImplementedError
 
-    def parameters(self, resolution: int, channels: int, classes: int) -> int:
-        """How many weights the network has, where there are so many classes: those of its layers, and what a
-        kind adds. The log-variance, which a training learns beside it, has 128 more."""
-        return self.cost(resolution, channels).parameters
+    def parameters(self, resolution: int, channels: int, classes: int, augment: bool) -> int:
+        """How many weights the network has, where there are so many classes, and where it is told of
+        augmentation: as many as the built one, to the last. The log-variance, which a training learns beside
+        it, has 128 more."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,14 @@ class Spec(NetworkSpec):
         count.layer(width, numbers, count.tokens, bias=True)
         return NetworkCost(count.multiply_adds, count.parameters, count.features)
 
+    def parameters(self, resolution: int, channels: int, classes: int, augment: bool) -> int:
+        """Of its layers, and a factor for each channel of each normalisation, which has no offset."""
+        width, narrow = self.model_channels, self.mixer_channels
+        blocks = 3 * (narrow * self.mixer_depth + width * self.depth)
+        between = 2 * width + narrow if narrow != width else 0  # tokens and captions to the mixer, and back
+        others = 5 * width  # two of each caption's block, two of its MLPs, the last one
+        return self.cost(resolution, channels).parameters + blocks + between + others
+
 
 class Counter:
     """Adds up layers, as `ambient/diffusion/networks/dit.py` builds them."""

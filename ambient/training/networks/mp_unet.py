@@ -88,11 +88,11 @@ class Spec(NetworkSpec):
         count.layer(width, channels, resolution, 3)
         return NetworkCost(count.multiply_adds, count.parameters, count.features)
 
-    def parameters(self, resolution: int, channels: int, classes: int) -> int:
-        """With the layer of classes, of a conditional network, and the gains of output and blocks."""
+    def parameters(self, resolution: int, channels: int, classes: int, augment: bool) -> int:
+        """Of its layers; the layer of classes, of a conditional network; the gains of output and blocks."""
         labels = classes * max(self.widths) if self.conditional else 0
         blocks = 2 * len(self.widths) + len(self.widths) * (2 * self.num_blocks + 1)
-        return super().parameters(resolution, channels, classes) + labels + 1 + blocks
+        return self.cost(resolution, channels).parameters + labels + 1 + blocks
 
 
 class Counter:

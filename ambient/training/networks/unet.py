@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from ambient.diffusion.networks.unet import HalfUNet, UNet
 
+LABELS = 9  # of augmentation, as in `ambient/diffusion/augment.py`, which loads torch
+
 
 @dataclass(frozen=True)
 class Spec(NetworkSpec):
@@ -52,6 +54,20 @@ class Spec(NetworkSpec):
 
     def cost(self, resolution: int, channels: int, encoder_only: bool = False) -> NetworkCost:
         """Counted layer by layer. Loads no torch: Snakemake asks in every dry run."""
+        count = self.counted(resolution, channels, encoder_only)
+        return NetworkCost(count.multiply_adds, count.parameters, count.features)
+
+    def parameters(self, resolution: int, channels: int, classes: int, augment: bool) -> int:
+        """Of its layers; factor and offset of each normalised channel; the layers of what it is told."""
+        count, told = self.counted(resolution, channels), 0
+        if self.conditional and classes:
+            told += (classes + 1) * self.model_channels
+        if augment:
+            told += LABELS * self.model_channels
+        return count.parameters + 2 * (count.normalised + self.channel_mult[0] * self.model_channels) + told
+
+    def counted(self, resolution: int, channels: int, encoder_only: bool = False) -> Counter:
+        """Its layers, added up."""
         count, base = Counter(), self.model_channels
         embedding, width, skips = 4 * base, base, []
         count.conv(base, embedding, 1, 1)
@@ -80,7 +96,7 @@ class Spec(NetworkSpec):
                                 i == self.num_blocks and side in self.attn_resolutions)
                     width = factor * base
             count.conv(width, channels, resolution)
-        return NetworkCost(count.multiply_adds, count.parameters, count.features)
+        return count
 
 
 class Counter:
@@ -88,6 +104,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.multiply_adds = self.parameters = self.features = 0
+        self.normalised = 0  # channels of all normalisations
 
     def conv(self, channels_in: int, channels_out: int, side: int, kernel: int = 3) -> None:
         weights = channels_in * channels_out * kernel * kernel
@@ -97,6 +114,7 @@ class Counter:
 
     def block(self, channels_in: int, channels_out: int, side: int, embedding: int,
               attention: bool = False, resample: bool = False) -> None:
+        self.normalised += channels_in + channels_out * (2 if attention else 1)
         self.conv(channels_in, channels_out, side)
         self.conv(embedding, channels_out, 1, 1)
         self.conv(channels_out, channels_out, side)
@@ -124,8 +142,6 @@ def encoder(spec: Spec, *, channels: int, generator: Generator, **images: int) -
 
 def options(spec: Spec, resolution: int, classes: int, augment: bool) -> dict:
     """The arguments that both have."""
-    from ambient.diffusion.augment import LABELS
-
     return {"resolution": resolution, "label_dim": classes, "augment_dim": LABELS if augment else 0,
             "model_channels": spec.model_channels, "channel_mult": spec.channel_mult,
             "num_blocks": spec.num_blocks, "attn_resolutions": spec.attn_resolutions, "dropout": spec.dropout}
