@@ -25,7 +25,7 @@ from ambient.storage import arrays
 from ambient.storage.files import read_arrays
 from ambient.training import encoders
 from ambient.training.batches import AmbientBatches
-from ambient.training.encoding import Decoder, spread
+from ambient.training.encoding import Decoder, shape_of_images, spread
 from ambient.training.points import Points, affine, normalised
 from ambient.training.weights import read_description, save_weights
 from tests import finished, tiny
@@ -216,6 +216,7 @@ def test_an_autoencoder_learns_and_comes_back_from_its_file(tmp_path):
     about = {"spec": specs.strict.plain(CODER), "channels": 1, "shift": [0.5, 0.0], "scale": [2.0, 1.0]}
     save_weights(tmp_path / "coder.safetensors", coder.state_dict(), about)
     decoder = Decoder(tmp_path / "coder.safetensors", torch.device("cpu"))
+    assert shape_of_images({"channels": 2, "resolution": 4}, decoder.path) == (1, 8, 8)
     mean, std = decoder.encode(data.images)
     assert (std > 0).all() and mean.shape == (30, 2, 4, 4)
     x, _ = normalised(torch.from_numpy(mean), torch.from_numpy(std), decoder.shift, decoder.scale)

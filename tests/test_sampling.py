@@ -52,6 +52,14 @@ def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations
     assert list(found[2]) == ["160"] and np.array_equal(found[0]["160"], found[2]["160"])
 
 
+@pytest.mark.parametrize(("device", "side", "count"), [
+    ("cuda", 32, 5000), ("cuda", 64, 5000), ("cuda", 512, 250), ("cpu", 64, 640), ("cpu", 512, 320)])
+def test_a_shard_of_large_images_is_a_quarter_of_a_gigabyte_or_one_batch(device, side, count):
+    """5,000 images of 512 pixels would be 3.9 GB, of which there are copies while they are written."""
+    assert sample.shard_of(device, (3, side, side)) == count
+    assert count * 3 * side**2 <= 2**28 and sample.shard_of("cuda", (3, 2048, 2048)) == sample.BATCH["cuda"]
+
+
 def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, monkeypatch):
     denoiser = run_training(mixture, annotations, tmp_path)
     drawn, whole = [], sample.Draw.images

@@ -233,7 +233,10 @@ def test_doctor_speaks_of_the_target_that_is_wanted():
     count = len(plan.wanted(found, "results/table2a.csv"))
     assert f"estimate for results/table2a.csv: {count} jobs, " in text and "dataset ffhq" not in text
     assert re.search(r"train +13 jobs +\d+\.\d GPU-hours", text) and "dataset cifar10" in text
-    assert plan.disk_bytes(found, "table2a") < plan.disk_bytes(found)
+    parts = plan.disk_bytes(found, "table2a")
+    assert parts < plan.disk_bytes(found)  # of each kind no more, of one less
+    for kind, size in parts.items():
+        assert re.search(rf"\nnote +{re.escape(f'{size / 1e9:,.1f}')} GB of {kind}\n", text), kind
     assert sum(work.flops for _, work in plan.jobs(found, "table2a")) < sum(
         work.flops for _, work in plan.jobs(found))
 
@@ -302,10 +305,11 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     for name, listed in rows.items():  # table2a has the first two
         (tmp_path / f"config/scales/{name}.yaml").write_text(f"tables: {{table7: {{rows: {listed}}}}}\n")
     once, twice, more = (plan.disk_bytes(settings.Experiments(tmp_path / "config", name)) for name in rows)
-    samples = 2 * 5 * 3 * 50_000 * 3 * 32**2  # snapshots, sampling seeds
+    samples = 5 * 3 * 50_000 * 3 * 32**2  # snapshots, sampling seeds
     network = settings.Experiments(ROOT / "config", "paper").training("only-clean", 0).network
-    weights = (2 * 5 + 10) * 4 * network.cost(32, 3).parameters
-    assert once == twice and more - once == samples + weights
+    weights = 4 * network.cost(32, 3).parameters
+    assert once == twice and {kind: size - once[kind] for kind, size in more.items()} == {
+        "images": 0, "snapshots": 5 * weights, "samples": samples, plan.STATES: samples + (5 + 10) * weights}
 
 
 def test_the_doctor_names_samples_and_data_that_are_too_few_for_their_detector(tmp_path):

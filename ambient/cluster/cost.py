@@ -276,8 +276,9 @@ class Costs:
         elif spec.guide:  # the denoiser itself
             flops *= 2
         _, shown, resolution = self.data(study)
-        images = spec.images(len(training.snapshots))
-        held = 3 * min(images, 5000) * shown * resolution**2 + 4 * parameters
+        images, each = spec.images(len(training.snapshots)), shown * resolution**2
+        shard = min(min(images, 5000) * each, max(HELD, 250 * each))  # as the stage cuts them on a GPU
+        held = 3 * shard + 4 * parameters
         return Work(flops=flops * images, gpu=True, ranks=True, memory_mb=BASE_MB + held / 1e6)
 
     def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:

@@ -232,7 +232,10 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
         cores = len(os.sched_getaffinity(0))
         yield NOTE, (f"estimate without a GPU: {spoken(60 * minutes / cores)} of this machine's {cores} "
                      f"cores, at {site.cpu_tflops:g} Tflop/s each (cpu_tflops)")
-    need, free = disk_bytes(found, target), shutil.disk_usage(folder).free
+    parts, free = disk_bytes(found, target), shutil.disk_usage(folder).free
+    for kind, size in parts.items():
+        yield NOTE, f"  {size / 1e9:11,.1f} GB of {kind}"
+    need = parts.total()
     yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:,.1f} GB needed in {folder}, "
                                              f"{free / 1e9:,.1f} GB free")
 

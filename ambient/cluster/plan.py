@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ambient.cluster.cost import Costs
@@ -10,6 +11,10 @@ from ambient.settings import Experiments
 from ambient.settings.graph import Graph, Node
 from ambient.specs.stages import JOBS, STAGES
 
+# What the files of a stage are, as the doctor lists them.
+KEPT = {"prepare": "images", "corrupt": "images", "combine": "images", "encode": "stored latents",
+        "texts": "states of captions", "train": "snapshots", "reconstruct": "snapshots", "sample": "samples"}
+STATES = "states that jobs remove at their end"
 ROW_BYTES = 17  # of an image in a mixture: its label, its id, and whether it is corrupted
 
 
@@ -36,17 +41,18 @@ def files(experiments: Experiments, target: str | None = None) -> int:
                for job in wanted(experiments, target))
 
 
-def disk_bytes(experiments: Experiments, target: str | None = None) -> int:
-    """Bytes that arrays and weights take, with the checkpoints of all trainings at work at once."""
-    costs, total = Costs(experiments), 0
+def disk_bytes(experiments: Experiments, target: str | None = None) -> Counter[str]:
+    """What files are -> bytes of arrays and weights: of `KEPT`, and of `STATES` of all jobs at once."""
+    costs, found = Costs(experiments), Counter()
     for kind, names in ((job.kind, job.names) for job in wanted(experiments, target)):
         if kind == "texts":
-            total += bytes_of_texts(names["dataset"], names["text_encoder"], costs)
+            found[KEPT[kind]] += bytes_of_texts(names["dataset"], names["text_encoder"], costs)
         elif kind in ("prepare", "corrupt", "combine", "encode"):
-            total += bytes_of_images(kind, names, costs)
+            found[KEPT[kind]] += bytes_of_images(kind, names, costs)
         elif kind in ("train", "sample", "reconstruct"):
-            total += bytes_of_run(kind, names, costs)
-    return total
+            kept, removed = bytes_of_run(kind, names, costs)
+            found += Counter({KEPT[kind]: kept, STATES: removed})
+    return found
 
 
 def bytes_of_texts(dataset: str, text_encoder: str, costs: Costs) -> int:
@@ -79,8 +85,9 @@ def bytes_of_combined(run: str, costs: Costs) -> int:
     return costs.learnt(run) * (ROW_BYTES if bare else channels * side**2)
 
 
-def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> int:
-    """Bytes of a run's training with its checkpoints, of its samples, or of averages made after it."""
+def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> tuple[int, int]:
+    """(kept, of the state that is removed at the job's end) bytes of a run's training, of its samples, or of
+    averages made after it. What is kept stands in the state first; a training's has two checkpoints, too."""
     run = names["run"]
     spec, sampling = costs.experiments.training(run, 0), costs.experiments.sampling(run)
     study, snapshots = costs.experiments.run(run).study, len(spec.snapshots)
@@ -88,8 +95,10 @@ def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> int:
     weights, widths = 4 * spec.network.cost(side, seen).parameters, max(len(spec.optimiser.ema_stds), 1)
     if kind == "train":
         each = weights // 2 if spec.optimiser.snapshot_precision == "float16" else weights
-        left = 2 * 3 * weights * spec.keep_state  # the last weights and Adam's moments, in the state too
-        return 2 * snapshots * widths * each + 2 * (4 + widths) * weights + left
+        left = 3 * weights * spec.keep_state  # the last weights and Adam's moments
+        kept = snapshots * widths * each + left
+        return kept, kept + 2 * (4 + widths) * weights
     if kind == "reconstruct":
-        return len(costs.experiments.reconstruction(run, float(names["ema_std"])).snapshots) * weights
-    return 2 * sampling.images(snapshots) * channels * resolution**2
+        return len(costs.experiments.reconstruction(run, float(names["ema_std"])).snapshots) * weights, 0
+    images = sampling.images(snapshots) * channels * resolution**2
+    return images, images

@@ -6,6 +6,7 @@ the batch it is drawn in. Snapshots and methods with the same seeds start from t
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -23,13 +24,20 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import SamplingSpec
 from ambient.storage.arrays import writing
-from ambient.training.encoding import Decoder
+from ambient.storage.files import HELD
+from ambient.training.encoding import Decoder, shape_of_images
 from ambient.training.hardware import compile_for, device
 from ambient.training.loading import load_sampled, require_network, require_width
 from ambient.training.weights import read_description
 
 BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
-SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together
+SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together, and are in memory
+
+
+def shard_of(device_type: str, image: tuple[int, int, int]) -> int:
+    """How many samples of a shape (C, H, W) are saved together: `SHARD`, or whole batches of `HELD` bytes."""
+    together = HELD // math.prod(image) // BATCH[device_type] * BATCH[device_type]
+    return min(SHARD[device_type], max(together, BATCH[device_type]))
 
 
 def told_of(spec: SamplingSpec, captions: Path | None, texts: Path | None) -> Told | None:
@@ -68,7 +76,7 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     snapshots = about["spec"]["snapshots"]
     seeds = {nimg: drawn for nimg in snapshots if (drawn := spec.seeds_at(last=nimg == snapshots[-1]))}
     total = spec.images(len(snapshots))
-    step = SHARD[where.type]
+    step = shard_of(where.type, shape_of_images(about, encoder))
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in seeds for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
     size = BATCH[where.type]

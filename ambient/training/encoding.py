@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -59,14 +60,29 @@ def spread(coder: Coder, images: Array) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(deviations / count)
 
 
+def read_spec(path: Path) -> tuple[EncoderSpec, dict]:
+    """The specification and the description of a stored encoder. Raises `ValueError` naming another file."""
+    about = read_description(path)
+    with naming(path):
+        return build(EncoderSpec, about["spec"], "the encoder's specification"), about
+
+
+def shape_of_images(about: Mapping, encoder: Path | None) -> tuple[int, int, int]:
+    """(C, H, W) of the samples of a denoiser by its description; `encoder`: the file of what decodes them."""
+    channels, side = about["channels"], about["resolution"]
+    if encoder is None:
+        return channels, side, side
+    spec, told = read_spec(encoder)
+    return told["channels"], side * spec.factor, side * spec.factor
+
+
 class Decoder:
     """A stored encoder: it gives latents, and images of what a denoiser made."""
 
     def __init__(self, path: Path, where: torch.device) -> None:
         """Raises `ValueError` naming a file that holds no encoder."""
-        about = read_description(path)
+        self.spec, about = read_spec(path)
         with naming(path):
-            self.spec = build(EncoderSpec, about["spec"], "the encoder's specification")
             self.coder = encoders.KINDS[self.spec.kind].build(self.spec, about["channels"])
             self.coder.load_state_dict(read_weights(path))
             self.shift, self.scale = (torch.tensor(about[key], dtype=torch.float32, device=where)
@@ -90,8 +106,12 @@ class Decoder:
         """
         gain, bias = affine(self.shift, self.scale)
         z = (x.float() - bias) / gain
-        decoded = torch.cat([self.coder.decode(part) for part in z.split(TOGETHER)]).clamp(-1, 1).float()
-        if torch.isnan(decoded).any():
+        return np.concatenate([self.decoded(part) for part in z.split(TOGETHER)])
+
+    def decoded(self, z: Tensor) -> np.ndarray:
+        """uint8 images of latents z (N, C, h, h)."""
+        images = self.coder.decode(z).clamp(-1, 1).float()
+        if torch.isnan(images).any():
             raise FloatingPointError(f"{self.path}: decodes latents to what is no number: look at their "
                                      "range, or decode in float32")
-        return to_uint8(decoded.cpu().numpy())
+        return to_uint8(images.cpu().numpy())
