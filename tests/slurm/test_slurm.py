@@ -13,7 +13,7 @@ from tests.slurm import workflows
 from tests.slurm.cluster import Cluster, missing
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
-SHORT = "results/mini/runs/short/seed-0/denoiser.safetensors"
+SHORT = [f"results/mini/runs/{run}/seed-0/denoiser.safetensors" for run in ("short", "latent")]
 LIMIT = 600  # seconds before a workflow is given up
 
 
@@ -30,7 +30,7 @@ def cluster():
 def local(tmp_path_factory):
     """The miniature table, run here without SLURM and without a fault."""
     folder = workflows.clone(tmp_path_factory.mktemp("local"))
-    head = workflows.snakemake(folder, ["--cores", "2", "results/mini/table2a.csv", SHORT], dict(os.environ))
+    head = workflows.snakemake(folder, ["--cores", "2", "results/mini/table2a.csv", *SHORT], dict(os.environ))
     workflows.finished(head, folder, LIMIT)
     return folder
 
@@ -38,7 +38,7 @@ def local(tmp_path_factory):
 def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path):
     """Cancelled, doubled, killed, over its time limit, put back, its node lost; the controller restarted."""
     folder = workflows.clone(tmp_path / "slurm")
-    head = workflows.snakemake(folder, [*workflows.PROFILE, "results/mini/table2a.csv", SHORT],
+    head = workflows.snakemake(folder, [*workflows.PROFILE, "results/mini/table2a.csv", *SHORT],
                                cluster.environment())
     faults = workflows.strike(cluster, folder, head, len(workflows.FAULTS), local)
     workflows.finished(head, folder, LIMIT)
@@ -46,7 +46,7 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
     assert workflows.digests(folder) == workflows.digests(local)
     facts = workflows.trainings(folder)
     assert set(facts) == {f"{run}/seed-0" for run in (
-        "only-clean", "all-data-blur-0.6", "ambient-blur-0.6", "short")}
+        "only-clean", "all-data-blur-0.6", "ambient-blur-0.6", "short", "latent")}
     whole, repeated = 0, 0
     for found in facts.values():
         assert found["attempts"][0]["from_nimg"] == 0
@@ -54,7 +54,7 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
         whole, repeated = whole + found["images_seen"], repeated + found["repeated_images"]
     # The second copy ends no job, and a job may end just before it is hit.
     assert sum(found["resumptions"] for found in facts.values()) >= 1
-    assert whole == (3 * workflows.STEPS + 20) * workflows.BATCH
+    assert whole == (3 * workflows.STEPS + 2 * 20) * workflows.BATCH
     # What can't be saved: a killed stage and a lost node, up to 2 s of work each.
     assert repeated / whole < 0.25, facts
     jobs = cluster.jobs()
@@ -70,12 +70,13 @@ def test_table_through_the_literal_profile_with_faults(cluster, local, tmp_path)
     assert {"job_id", "node", "gpus"} <= set(manifest["execution"]["scheduler"])
 
 
-def without(local, folder, training):
-    """A copy of the local tree in which a training (run/seed) is to be made again; the command for it."""
+def without(local, folder, *trainings):
+    """A copy of the local tree in which trainings (run/seed) are to be made again; the command for it."""
     shutil.copytree(local, folder, symlinks=True)
-    shutil.rmtree(folder / f"results/mini/runs/{training}")
+    for training in trainings:
+        shutil.rmtree(folder / f"results/mini/runs/{training}")
     return [*workflows.PROFILE, "--rerun-triggers", "mtime", "--",
-            f"results/mini/runs/{training}/denoiser.safetensors"]
+            *(f"results/mini/runs/{training}/denoiser.safetensors" for training in trainings)]
 
 
 def assert_made_once(local, folder, training):
@@ -130,10 +131,11 @@ def test_the_head_dies_and_is_started_again(cluster, local, tmp_path):
 def test_two_ranks_on_two_nodes_train_what_one_does(cluster, local, tmp_path):
     """`nodes: 2` in the site file: srun starts a rank on each node; weights differ by rounding alone."""
     folder = tmp_path / "two"
-    arguments = without(local, folder, "short/seed-0")
+    arguments = without(local, folder, "short/seed-0", "latent/seed-0")
     (folder / "config/site.yaml").write_text("gpus: 0\ncpu_ranks: 2\nnodes: 2\n")
     workflows.finished(workflows.snakemake(folder, arguments, cluster.environment()), folder, LIMIT)
-    assert "n[1-2]" in [job["nodes"] for job in cluster.jobs() if "train" in job["comment"]]
-    weights = [read_arrays(clone / SHORT) for clone in (local, folder)]
-    difference = [abs(weights[0][name] - weights[1][name]).max() for name in weights[0]]
-    assert 0 < max(difference) < 1e-4
+    assert [job["nodes"] for job in cluster.jobs() if "train" in job["comment"]].count("n[1-2]") >= 2
+    for path in SHORT:
+        alone, together = (read_arrays(clone / path) for clone in (local, folder))
+        difference = [abs(alone[name] - together[name]).max() for name in alone]
+        assert 0 < max(difference) < 1e-4, path

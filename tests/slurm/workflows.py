@@ -24,9 +24,22 @@ studies:
     training:
       optimiser: {{nimg: {STEPS * BATCH}, batch: {BATCH}}}
       snapshots: [{STEPS * BATCH}]
+  latent:  # EDM2's network and loss, on latents
+    like: controlled
+    encoder: blocks
+    classifier: {{augment: {{transforms: []}}}}
+    training:
+      network: {{kind: mp_unet, model_channels: 8, channel_mult: [1, 2], num_blocks: 1, attn_resolutions: [],
+                channels_per_head: 8, dropout: 0.0, conditional: true}}
+      loss: {{uncertainty: true}}
+      optimiser: {{decay: inverse_sqrt, decay_nimg: {5 * BATCH}, ema_stds: [0.05, 0.1]}}
+      augment: {{transforms: []}}
+encoders:
+  blocks: {{kind: block_pca, block: 2, numbers: 4}}
 runs:  # of twenty steps: rounding has no time to grow
-  short: {{study: controlled, corruption: none, annotation: clean,
-          training: {{optimiser: {{nimg: {20 * BATCH}}}, snapshots: [{20 * BATCH}]}}}}
+  short: &short {{study: controlled, corruption: none, annotation: clean,
+                 training: {{optimiser: {{nimg: {20 * BATCH}}}, snapshots: [{20 * BATCH}]}}}}
+  latent: {{<<: *short, study: latent}}
 """
 # The literal profile; jobs of seconds are looked at sooner than those of hours.
 PROFILE = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
