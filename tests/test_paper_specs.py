@@ -3,6 +3,7 @@
 import csv
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from ambient.data.mixtures import is_clean
 from ambient.settings import Experiments
+from ambient.settings.counted import parameters
 from ambient.specs import NetworkSpec
 from ambient.training.build import build_network
 
@@ -293,6 +295,14 @@ def test_parameter_counts(resolution, mult, conditional, count):
         made = NetworkSpec(128, mult, 4, (16,), 0.13, conditional=conditional)
         unet = build_network(made, resolution, 3, 10, True, None)
     assert sum(p.numel() for p in unet.parameters()) == count == made.parameters(resolution, 3, 10, True)
+
+
+def test_a_count_needs_the_number_of_classes_that_a_network_is_told(paper, monkeypatch):
+    source = SimpleNamespace(CLASSES=None, SHAPE=None, HAS_CLASSES=True, channels=3, resolution=512)
+    monkeypatch.setattr(paper, "dataset", lambda name: source)
+    assert parameters(paper, "edm2-xs") is None
+    source.HAS_CLASSES = False
+    assert parameters(paper, "edm2-xs") == 124_201_253 - 128  # EDM2's without classes, without its head
 
 
 # --- cost -------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def disk_bytes(experiments: Experiments, target: str | None = None) -> Counter[s
         elif kind in ("train", "sample", "reconstruct"):
             kept, removed = bytes_of_run(kind, names, costs)
             found += Counter({KEPT[kind]: kept, STATES: removed})
-    return found
+    return +found  # without those of which there are none
 
 
 def bytes_of_texts(dataset: str, text_encoder: str, costs: Costs) -> int:

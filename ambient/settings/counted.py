@@ -34,7 +34,8 @@ def counted(settings: Experiments, run: str, of: str, tflops: float | None) -> f
 def parameters(settings: Experiments, run: str) -> int | None:
     """How many weights a run's network has, without its log-variance.
 
-    None where it is told classes, and how many there are is not known before the images are read.
+    None where it is told classes, and how many there are is not known before the images are read, or where
+    its kind does not count.
     """
     study, spec = settings.run(run).study, settings.training(run, 0)
     dataset, (channels, side) = settings.dataset(settings.study(study).dataset), settings.shape(study)

@@ -52,11 +52,11 @@ class NetworkSpec(OfKinds):
         """What a forward pass costs; of the encoder half alone where `encoder_only`."""
         raise NotImplementedError
 
-    def parameters(self, resolution: int, channels: int, classes: int, augment: bool) -> int:
+    def parameters(self, resolution: int, channels: int, classes: int, augment: bool) -> int | None:
         """How many weights the network has, where there are so many classes, and where it is told of
         augmentation: as many as the built one, to the last. The log-variance, which a training learns beside
-        it, has 128 more."""
-        raise NotImplementedError
+        it, has 128 more. None: the kind does not say it, and tables leave it out."""
+        return None
 
 
 @dataclass(frozen=True)

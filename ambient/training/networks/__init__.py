@@ -1,7 +1,8 @@
 """Raw networks F(x, c_noise): one file a kind, called as in the YAML.
 
 A file has
-- `Spec`, a `NetworkSpec`: its settings with their ranges, which images it takes, and what it costs;
+- `Spec`, a `NetworkSpec`: its settings with their ranges, which images it takes, what it costs, and, for
+  tables, how many `parameters` it has;
 - `build(spec, *, resolution, channels, classes, augment, generator)`, which returns a
   `ambient.diffusion.network.Network` of square images: `classes` is the width of one-hot labels, 0 for none;
   `augment`, whether it is told of the augmentation; `generator`, of the initial weights;
