@@ -140,6 +140,23 @@ def printed(spec: RowSpec, row: Mapping) -> dict[str, float]:
     return {f"paper_{name}": value for name, value in spec.paper.items() if name in row}
 
 
+def check_numbers(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path], usable: Sequence[Path],
+                  others: Sequence[Path], scored: Sequence[Path], sweeps: Sequence[Path]) -> None:
+    """Raise `ValueError` unless there are as many files as `frame` asks for."""
+    seeds, count = len(spec.training_seeds), len(spec.rows)
+    if len(metrics) != seeds * count or len(annotations) != count or len(usable) not in (0, count):
+        raise ValueError(f"table {spec.name}: {len(metrics)} score files, {len(annotations)} annotation "
+                         f"summaries and {len(usable)} annotations for {count} rows x {seeds} training seeds")
+    if len(others) != len(spec.beside) * len(metrics):
+        raise ValueError(f"table {spec.name}: {len(others)} score files for {len(spec.beside)} other metrics "
+                         f"x {count} rows x {seeds} training seeds")
+    if len(scored) != len(spec.scorers) * len(metrics):
+        raise ValueError(f"table {spec.name}: {len(scored)} files of samples' scores for {len(spec.scorers)} "
+                         f"scorers x {count} rows x {seeds} training seeds")
+    if len(sweeps) != len(spec.sweeps):
+        raise ValueError(f"table {spec.name}: {len(sweeps)} files of sweeps for {len(spec.sweeps)} sweeps")
+
+
 def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
           usable: Sequence[Path] = (), others: Sequence[Path] = (),
           scored: Sequence[Path] = (), sweeps: Sequence[Path] = ()) -> pd.DataFrame:
@@ -149,20 +166,8 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
     `spec.beside` as many as `metrics`, and `scored` for each of `spec.scorers`. `sweeps`: the table of each
     of `spec.sweeps`. Raises `ValueError` for any other number of files.
     """
-    seeds, count = len(spec.training_seeds), len(spec.rows)
-    if len(metrics) != seeds * count or len(annotations) != count or len(usable) not in (0, count):
-        raise ValueError(f"table {spec.name}: {len(metrics)} score files, {len(annotations)} annotation "
-                         f"summaries and {len(usable)} annotations for {count} rows x {seeds} training seeds")
-    if len(others) != len(spec.beside) * len(metrics):
-        raise ValueError(f"table {spec.name}: {len(others)} score files for {len(spec.beside)} other metrics "
-                         f"x {count} rows x {seeds} training seeds")
-
-    if len(scored) != len(spec.scorers) * len(metrics):
-        raise ValueError(f"table {spec.name}: {len(scored)} files of samples' scores for {len(spec.scorers)} "
-                         f"scorers x {count} rows x {seeds} training seeds")
-    if len(sweeps) != len(spec.sweeps):
-        raise ValueError(f"table {spec.name}: {len(sweeps)} files of sweeps for {len(spec.sweeps)} sweeps")
-    points = least.read(sweeps) if sweeps else None
+    check_numbers(spec, metrics, annotations, usable, others, scored, sweeps)
+    seeds, points = len(spec.training_seeds), least.read(sweeps) if sweeps else None
 
     def of_row(files: Sequence[Path], i: int) -> Sequence[Path]:
         return files[i * seeds:(i + 1) * seeds]
@@ -183,8 +188,12 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
             rows[-1] |= least.columns(one, (rows[-1]["metric"], *spec.beside), points)
         else:
             rows[-1] |= printed(one, rows[-1])
-    keys = list(dict.fromkeys(key for one in spec.rows for key in one.told_apart_by))
-    table = pd.DataFrame(rows)
+    return arranged(pd.DataFrame(rows), spec)
+
+
+def arranged(table: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """A table without optional columns that say nothing, and with what its rows are called first."""
+    keys = dict.fromkeys(key for one in spec.rows for key in one.told_apart_by)
     empty = [name for name in table if table[name].isna().all()]
     table = table.drop(columns=[name for name in empty if name in OPTIONAL or name.endswith(OF_SWEEPS)])
     first = list(dict.fromkeys(name for name in ("id", "dataset", "method", "corruption", *keys)

@@ -7,11 +7,13 @@ the batch it is drawn in. Snapshots and methods with the same seeds start from t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ambient.data import text_states
 from ambient.data.datasets import read
@@ -57,6 +59,22 @@ def told_of(spec: SamplingSpec, captions: Path | None, texts: Path | None) -> To
     return text_states.told(found, [texts])
 
 
+def drawers(spec: SamplingSpec, denoiser: Path, guide: Path | None, encoder: Path | None, told: Told | None,
+            where: torch.device) -> Callable[[int], Draw]:
+    """What draws the samples of a snapshot, by its nimg. One is in memory at a time."""
+
+    @lru_cache(1)
+    def drawer(nimg: int) -> Draw:
+        decoder = Decoder(encoder, where) if encoder else None
+        sampled, about = load_sampled(denoiser, nimg, guide, spec, where)
+        batches = spec.images(len(about["spec"]["snapshots"])) // (BATCH[where.type] * ranks.size())
+        for one in [module for module in sampled.modules() if isinstance(module, Denoiser)]:
+            compile_for(one.model, spec.nfe * batches)
+        return Draw(sampled, about, spec.sampler, spec.precision, where, decoder, told, spec.captions_each)
+
+    return drawer
+
+
 def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
          encoder: Path | None = None, guide: Path | None = None, captions: Path | None = None,
          texts: Path | None = None) -> None:
@@ -75,21 +93,12 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     require_width(denoiser, about, spec.ema_std)
     snapshots = about["spec"]["snapshots"]
     seeds = {nimg: drawn for nimg in snapshots if (drawn := spec.seeds_at(last=nimg == snapshots[-1]))}
-    total = spec.images(len(snapshots))
     step = shard_of(where.type, shape_of_images(about, encoder))
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in seeds for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
     size = BATCH[where.type]
 
-    told = told_of(spec, captions, texts)
-
-    @lru_cache(1)
-    def drawer(nimg: int) -> Draw:
-        decoder = Decoder(encoder, where) if encoder else None
-        sampled, about = load_sampled(denoiser, nimg, guide, spec, where)
-        for one in [module for module in sampled.modules() if isinstance(module, Denoiser)]:
-            compile_for(one.model, spec.nfe * total // (size * ranks.size()))
-        return Draw(sampled, about, spec.sampler, spec.precision, where, decoder, told, spec.captions_each)
+    drawer = drawers(spec, denoiser, guide, encoder, told_of(spec, captions, texts), where)
 
     def make(number: int) -> dict[str, np.ndarray]:
         nimg, seed, ids = parts[number]
@@ -112,6 +121,6 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
                 file.put(str(nimg), list(seeds[nimg]).index(seed) * spec.num_samples + ids.start, drawn)
 
     patiently(write)
-    record.facts |= {"samples": total, "nfe": spec.nfe}
+    record.facts |= {"samples": spec.images(len(snapshots)), "nfe": spec.nfe}
     if spec.guide:
         record.facts |= {"guide_nfe": spec.guide_nfe}
