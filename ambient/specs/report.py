@@ -53,6 +53,7 @@ class RowSpec:
     margin: float = later(0.0)  #: of the training's admission rule
     trained: str | None = later(None)  #: the run whose training it is sampled from; null: its own
     drawn: DrawnSpec | None = later(None)  #: how it is sampled, where the table's rows differ in it
+    encoded: bool = later(False)  #: it learns from images, too, that are there as latents alone
 
     @property
     def training_id(self) -> str:
