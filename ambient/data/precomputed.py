@@ -137,14 +137,14 @@ class Precomputed:
         return found
 
     def close(self, record: Record) -> None:
-        """Record the folder and the digest of each shard. Raises `ValueError` where it changed meanwhile, or
+        """Record the folder and the digest of each file. Raises `ValueError` where it changed meanwhile, or
         is not the pinned one."""
         seen = self.raw.close()
         if self.spec.sha256 not in (None, seen[0]):
             raise ValueError(f"{self.raw.path}: sha256 is {seen[0]}, the configuration's sha256 is "
                              f"{self.spec.sha256}")
         record.external("precomputed", self.raw.path, "latents and states, from outside", seen)
-        record.facts["shards"] = {one.name: self.raw.sums[one.name] for one in self.shards}
+        record.facts["files"] = dict(self.raw.sums)
 
 
 def opened(spec: DatasetSpec | None, folder: Path | None) -> Precomputed | None:
