@@ -85,7 +85,7 @@ def test_a_folder_as_the_library_of_the_format_writes_it():
     for name, shape in (("latents_512", (4, 8, 8)), ("latents_256", (4, 4, 4))):
         own = Precomputed(spec(std=None, multiplied=0.13025, latents=name), Raw(folder))
         mean, std = own.latents(places, said, shape)
-        stored = np.array([wanted[k][name] for k in places], np.float16).astype(np.float32).reshape(mean.shape)
+        stored = np.array([wanted[k][name] for k in places], np.float32).reshape(mean.shape)
         np.testing.assert_allclose(mean * 0.13025, stored, rtol=1e-6)
         assert not std.any()
         # What a denoiser sees, by SDXL's scale of the configuration: what was stored.
