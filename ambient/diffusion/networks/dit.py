@@ -167,8 +167,8 @@ class MicroDiT(nn.Module):
     """The raw network F(x, c_noise): (B, C, side, side) -> the same shape; 0 at initialisation.
 
     Of the condition it takes
-      `text`: states of captions (B, L, caption_channels), of any length L >= 1. All zeros, as a caption that a step
-        drops has them, and no text at all are the null caption;
+      `text`: states of captions (B, L, caption_channels), of any length L >= 1. All zeros, as a caption that
+        a step drops has them, and no text at all are the null caption;
       `patches`: places (B, K) of the patches that stay (`ambient.diffusion.patches`). Its output is exactly 0
         at all others. Without it all patches stay, as in sampling.
 
