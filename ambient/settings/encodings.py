@@ -126,4 +126,4 @@ class Encodings(Stages):
 
 def precomputed(spec: DatasetSpec) -> DatasetSpec:
     """A dataset of source `latents` without what says nothing of its numbers."""
-    return dataclasses.replace(spec.portable(), about=None, licence=None, num_images=None)
+    return dataclasses.replace(spec.portable(), about=None, licence=None)

@@ -6,6 +6,7 @@ source is added to another one that has images.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(DatasetSpec):
-    """`path` is the folder that holds `index.json`; `resolution` and `channels` are those of the images."""
+    """`path` is the folder that holds `index.json`; `resolution` and `channels` are those of the images.
+
+    `num_images` says about how many there are, for the estimate of costs alone.
+    """
 
     HAS_CLASSES: ClassVar[bool] = False
     HAS_IMAGES: ClassVar[bool] = False
@@ -45,6 +49,10 @@ class Spec(DatasetSpec):
         require(self.multiplied > 0, "multiplied", self.multiplied, "> 0")
         require(self.padding == 0, "padding", self.padding, "0: the images are encoded already")
         require(self.classes is None, "classes", self.classes, "null: the images have no classes")
+
+    def portable(self) -> Spec:
+        """Without local paths and `num_images`, which say nothing of the numbers."""
+        return dataclasses.replace(super().portable(), num_images=None)
 
     @property
     def columns(self) -> list[str]:
