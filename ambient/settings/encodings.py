@@ -54,14 +54,7 @@ class Encodings(Stages):
         spec = self.dataset(given)
         require(spec.encoder == name, f"datasets.{given}.encoder", spec.encoder,
                 f"{name}, which studies.{study} has: latents of another encoder mean other images")
-        return EncodingSpec(kind, precomputed(spec), self.first_id(corruption))
-
-    def first_id(self, corruption: str) -> int:
-        """The id that the first image of an added dataset has in mixtures."""
-        from ambient.data.operations.add import first_id  # numpy: for who asks for such datasets only
-
-        added = self.operation(corruption)
-        return 0 if added.same_source else first_id(added.dataset)
+        return EncodingSpec(kind, precomputed(spec), None if self.operation(corruption).same_source else given)
 
     def latents_folder(self, corruption: str) -> str | None:
         """The folder of the latents that a corruption puts in, where they were made elsewhere."""

@@ -73,7 +73,8 @@ class EncodingSpec:
 
     kind: str  #: a file of `ambient/training/encoders/`
     precomputed: DatasetSpec | None = later(None)  #: of source `latents`: what is read
-    first_id: int = later(0)  #: the id that its first sample has in the mixture
+    #: its name, from which the ids of its images in the mixture follow; null: they have kept their own
+    added: str | None = later(None)
 
 
 @dataclass(frozen=True)

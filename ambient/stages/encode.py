@@ -12,6 +12,7 @@ import numpy as np
 
 from ambient.data import latents
 from ambient.data.datasets import Dataset, read
+from ambient.data.operations.add import first_id
 from ambient.data.precomputed import Precomputed, opened
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
@@ -31,13 +32,14 @@ def added(mixture: Dataset) -> Dataset:
 
 
 def posterior_of(data: Dataset, part: slice, decoder: Decoder, folder: Precomputed | None,
-                 first_id: int) -> tuple[np.ndarray, np.ndarray]:
+                 added_as: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of z of a part of the images: encoded, or as a folder has them."""
     if folder is None:
         return decoder.encode(data.images[part])
+    places = data.ids[part] - (0 if added_as is None else first_id(added_as))
     channels, side = decoder.spec.latent(folder.spec.resolution)
     captions = [data.captions.texts[row] for row in data.captions.rows[part].tolist()]
-    return folder.latents(data.ids[part] - first_id, captions, (channels, side, side))
+    return folder.latents(places, captions, (channels, side, side))
 
 
 def main(spec: EncodingSpec, record, *, data: Path, encoder: Path, state: State, out: Path,
@@ -56,7 +58,7 @@ def main(spec: EncodingSpec, record, *, data: Path, encoder: Path, state: State,
 
     def make(number: int) -> dict[str, np.ndarray]:
         ids = mixture.ids[parts[number]]
-        pair = posterior_of(mixture, parts[number], decoder, folder, spec.first_id)
+        pair = posterior_of(mixture, parts[number], decoder, folder, spec.added)
         sound = latents.Latents(*pair, ids, shift, scale)
         return {"mean": sound.mean, "std": sound.std, "ids": ids}
 
