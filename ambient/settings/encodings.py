@@ -54,7 +54,8 @@ class Encodings(Stages):
         spec = self.dataset(given)
         require(spec.encoder == name, f"datasets.{given}.encoder", spec.encoder,
                 f"{name}, which studies.{study} has: latents of another encoder mean other images")
-        return EncodingSpec(kind, precomputed(spec), None if self.operation(corruption).same_source else given)
+        own_ids = self.operation(corruption).same_source
+        return EncodingSpec(kind, precomputed(spec), None if own_ids else given)
 
     def latents_folder(self, corruption: str) -> str | None:
         """The folder of the latents that a corruption puts in, where they were made elsewhere."""
