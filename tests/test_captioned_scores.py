@@ -172,6 +172,7 @@ def test_the_stage_gives_each_sample_its_own_caption(tmp_path, real, monkeypatch
     assert asked == ([first] * 3 + [second] * 3) * 2
     found = read_arrays(tmp_path / "out.safetensors")
     np.testing.assert_array_equal(found["score"], np.arange(12.0).reshape(2, 6))
+    assert found["prompt"].tolist() == [[0, 0, 0, 1, 1, 1]] * 2
     assert found["task"].shape == (2, 6) and found["real_score"].tolist() == [0.5]
 
 
@@ -191,6 +192,40 @@ def test_columns_of_verdicts_are_shares_of_tasks(tmp_path):
     assert (found["g_threshold"], found["g_threshold_counting"], found["g_objects"]) == (0.3, 0.9, 1.5)
     overall = [(1 + 0) / 2, (0.5 + 2 / 3) / 2]  # of the two training seeds, each by itself
     assert found["g_training_std"] == pytest.approx(np.std(overall, ddof=1))
+    assert found["g_single_object_training_std"] == pytest.approx(np.std([1.0, 0.5], ddof=1))
+    assert found["g_counting_training_std"] == pytest.approx(np.std([0.0, 2 / 3], ddof=1))
+    assert "g_training_std" not in columns("g", files[:1], files[:1])
+
+
+def test_standard_errors_of_tasks_are_over_prompts(tmp_path):
+    """Images of a prompt are alike: with 4 each, of prompts that are right always or never, the error is that
+    of as many single images. It is the spread that the share has when the prompts are drawn again."""
+    draw = np.random.default_rng(0)
+    prompt = np.repeat(np.arange(150), 4)  # 100 prompts of one task, 50 of another
+    task = np.where(prompt < 100, 1, 4)
+
+    def file(name, right, seeds=1):
+        one = {"score": right, "task": task, "prompt": prompt, "objects": np.ones(600),
+               "threshold": np.full(600, 0.3)}
+        write_arrays(tmp_path / name, {key: np.tile(values, (seeds, 1)) for key, values in one.items()})
+        return columns("g", [tmp_path / name], [tmp_path / name])
+
+    always = np.repeat((draw.random(150) < 0.4).astype(float), 4)
+    found, seeds = file("a", always), file("b", always, 2)  # two sampling seeds tell nothing new of a prompt
+    for name, number in (("two_object", 1), ("position", 4)):
+        p, m = always[task == number].mean(), (task == number).sum() / 4
+        assert found[f"g_{name}_se"] == pytest.approx(np.sqrt(p * (1 - p) / (m - 1)))
+        assert seeds[f"g_{name}_se"] == pytest.approx(found[f"g_{name}_se"])
+    both = [found["g_two_object_se"], found["g_position_se"]]
+    assert found["g_overall_se"] == pytest.approx(np.sqrt(np.square(both).sum()) / 2)
+
+    again = []
+    for _ in range(200):
+        chance = draw.beta(0.5, 1.0, 150)  # of each prompt
+        again.append(file("c", (draw.random(600) < chance[prompt]).astype(float)))
+    for name in ("two_object", "position", "overall"):
+        spread = np.std([one[f"g_{name}"] for one in again], ddof=1)
+        assert np.mean([one[f"g_{name}_se"] for one in again]) == pytest.approx(spread, rel=0.2)
 
 
 def test_columns_of_groups_have_their_spread(tmp_path):

@@ -265,7 +265,7 @@ def test_no_text_is_the_null_caption_of_any_length():
     assert torch.equal(network(x, c.double(), {"classes": torch.ones(2, 3)}), network(x, c.double()))
 
 
-@pytest.mark.parametrize("shape", [(2, 10), (3, 5, 10), (2, 5, 9), (2, 1, 5, 10)])
+@pytest.mark.parametrize("shape", [(2, 10), (2, 0, 10), (3, 5, 10), (2, 5, 9), (2, 1, 5, 10)])
 def test_text_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"text of the shape .*, allowed: \(2, tokens, 10\), the states of"):
         made()(torch.zeros(2, 3, 8, 8), torch.zeros(2), {"text": torch.zeros(shape)})

@@ -29,6 +29,8 @@ TEXTS = (".csv", ".json", ".jsonl")
 # They may read no file of the tree: what they make comes from outside, or is drawn.
 LEAVES = {name for name, stage in STAGES.items()
           if not stage.reads or stage.outside and stage.optional.issuperset(stage.reads)}
+# The part of a stage's specification that pins what it reads from outside, where it is not the whole.
+PINNED_IN = {"reference": "published", "encode": "precomputed", "texts": "precomputed"}
 # JSON computed from what its job wrote beside it.
 SUMMARIES = {"ambient.evaluate", "ambient.annotate", "ambient.outside"}
 BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient.sweep": bind.table,
@@ -274,7 +276,7 @@ class Audit:
                 return True
         elif not found["external"]:
             return True
-        told = found["spec"].get("published") if stage == "reference" else found["spec"]
+        told = found["spec"].get(PINNED_IN[stage]) if stage in PINNED_IN else found["spec"]
         pinned = told.get("sha256") if isinstance(told, dict) else None
         known = bool(found["external"]) and (
             found["facts"].get("raw_checksum_verified") is True

@@ -50,14 +50,31 @@ def check_latents(results: Results, run: Run, training: Result, data: Result) ->
     mixtures = mixtures_of(results, data)
     encoded = parents(results, training, "latents", "encode")
     coders = parents(results, run.samples, "encoder", "encoder")
+    given = any(is_given(one) for one in encoded)
     for one in encoded:
         source = parent(results, one, "data", "corrupt", "prepare")
-        if source not in mixtures and not all(is_of(results, mixture, source) for mixture in mixtures):
+        if is_given(one):
+            check_folder(one, parent(results, source, "added", "prepare"))
+        if source not in mixtures and not all(
+                parent(results, mixture, "data", "prepare") is source if given else
+                is_of(results, mixture, source) for mixture in mixtures):
             raise Loose(f"trained on {one.path}, which are latents of other images than {data.path}")
         if [parent(results, one, "encoder", "encoder")] != coders:
             raise Loose(f"trained on {one.path}, of another encoder than {run.samples.path} was decoded by")
     if coders and not encoded:
         raise Loose(f"{run.samples.path} was decoded, and {training.path} was trained on pixels")
+
+
+def is_given(encoded: Result) -> bool:
+    """Whether latents or states were made elsewhere, and read."""
+    return bool(encoded.manifest["spec"].get("precomputed"))
+
+
+def check_folder(encoded: Result, dataset: Result) -> None:
+    """Raise `Loose` unless latents or states come from the folder that their dataset was prepared from."""
+    ours, its = ([one["sha256"] for one in result.manifest["external"]] for result in (encoded, dataset))
+    if ours != its:
+        raise Loose(f"{encoded.path} was read from another folder than {dataset.path}")
 
 
 def check_told(results: Results, run: Run, training: Result) -> None:
@@ -68,6 +85,8 @@ def check_told(results: Results, run: Run, training: Result) -> None:
     if bool(learnt) != bool(told) or len(coders) > 1:
         raise Loose(f"{training.path} and {run.samples.path} are told captions by {sorted(coders)}, with "
                     f"{len(learnt)} and {len(told)} files of states")
+    for one in filter(is_given, [*learnt, *told]):
+        check_folder(one, parent(results, one, "data", "prepare"))
     for one in told:
         if parent(results, one, "data", "prepare") is not parent(results, run.samples, "captions", "prepare"):
             raise Loose(f"{run.samples.path} are of captions whose states are not those of {one.path}")

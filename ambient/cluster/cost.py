@@ -27,6 +27,7 @@ from ambient.storage.files import HELD
 
 CAPTION_MB = 1e-3  # of an image: its caption, a copy of it, and where its sample lies in an archive
 ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
+READ = 1000  # samples of latents and states a second that are read and hashed, 200 kB each
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
 
 
@@ -153,7 +154,9 @@ class Costs:
 
     def texts(self, dataset: str, text_encoder: str) -> Work:
         """One pass for each caption, as if all were distinct; a shard of states is in memory."""
-        spec = self.experiments.text_encoder(text_encoder)
+        spec, images = self.experiments.text_encoder(text_encoder), self.dataset(dataset)[0]
+        if self.experiments.text_states(text_encoder, dataset).precomputed:
+            return self.reading(images, dataset, 4096 * 8 * spec.tokens * spec.channels)
         return Work(flops=2 * spec.multiply_adds() * self.dataset(dataset)[0], gpu=True, ranks=True,
                     memory_mb=BASE_MB + 4096 * 4 * spec.tokens * spec.channels / 1e6
                     + self.captions_mb(dataset, self.dataset(dataset)[0]))
@@ -162,9 +165,16 @@ class Costs:
         images, (_, channels, resolution) = sum(self.mixture(study, corruption)), self.data(study)
         spec = self.experiments.encoder(self.experiments.study(study).encoder)
         wide, side = spec.latent(resolution)
+        if given := self.experiments.encoded_dataset(corruption):
+            return self.reading(self.dataset(given)[0], given, 1024 * 16 * wide * side**2)
         return Work(flops=2 * spec.multiply_adds(resolution, channels) * images, gpu=True, ranks=True,
                     memory_mb=BASE_MB + self.data_mb(study, images)
                     + 16 * min(images, 1024) * wide * side**2 / 1e6)
+
+    def reading(self, samples: int, dataset: str, held: float) -> Work:
+        """What was made elsewhere is read; `held`: bytes of a shard of it in memory."""
+        return Work(cpu_minutes=samples / READ / 60,
+                    memory_mb=BASE_MB + held / 1e6 + 2 * self.captions_mb(dataset, samples))
 
     def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, images: int, network: NetworkCost,
                 asked: int = 0) -> Work:

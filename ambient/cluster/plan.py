@@ -67,6 +67,8 @@ def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:
         return bytes_of_combined(names["run"], costs)
     if kind == "corrupt" and costs.experiments.shares_latents(names["study"], names["corruption"]):
         return costs.data(names["study"])[0] * ROW_BYTES
+    if kind != "prepare" and (given := costs.experiments.encoded_dataset(names["corruption"])):
+        return bytes_of_given(kind, names["study"], given, names["corruption"], costs)
     if kind == "prepare" and not costs.experiments.dataset(names["dataset"]).HAS_IMAGES:
         return costs.dataset(names["dataset"])[0] * 100  # captions
     images, channels, side = costs.dataset(names["dataset"]) if kind == "prepare" else (
@@ -75,6 +77,14 @@ def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:
         images = sum(costs.mixture(names["study"], names["corruption"]))
     each = 2 * 4 if kind == "encode" else 1  # mean and standard deviation, float32
     return images * channels * side**2 * each
+
+
+def bytes_of_given(kind: str, study: str, dataset: str, corruption: str, costs: Costs) -> int:
+    """Bytes of a mixture that adds images which were encoded elsewhere, and of their latents as float32."""
+    if kind == "corrupt":
+        return sum(costs.mixture(study, corruption)) * ROW_BYTES
+    (images, *_), (_, channels, side) = costs.dataset(dataset), costs.points(study)
+    return images * channels * side**2 * 4 * (2 if costs.experiments.dataset(dataset).std else 1)
 
 
 def bytes_of_combined(run: str, costs: Costs) -> int:

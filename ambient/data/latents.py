@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ambient.storage.arrays import Array, open_arrays, writing
+from ambient.storage.arrays import Array, Computed, open_arrays, writing
 from ambient.storage.files import naming
 
 STD = 0.5  # of all latents of a dataset, in each channel, as a denoiser sees them
@@ -50,17 +50,28 @@ class Latents:
 
 
 def read(path: Path) -> Latents:
-    """Read latents. Raises `ValueError` naming the file."""
+    """Read latents; a file without standard deviations has zeros. Raises `ValueError` naming the file."""
     arrays = open_arrays(path, "mean", "std")
     with naming(path):
-        return Latents(**arrays)
+        return Latents(**({"std": zeros_like(arrays["mean"])} | arrays))
+
+
+def zeros_like(array: Array) -> Array:
+    """Zeros of an array's shape and type; in memory no more of them than of it."""
+    if isinstance(array, np.ndarray):
+        return np.zeros_like(array)
+    return Computed(array.shape, array.dtype, lambda rows: np.zeros((len(rows), *array.shape[1:]),
+                                                                    array.dtype))
 
 
 def write(path: Path, ids: np.ndarray, shape: Sequence[int], shift: np.ndarray, scale: np.ndarray,
-          parts: Iterable[Latents]) -> None:
-    """Write the latents (*shape) of the images `ids`, atomically, part by part as they come."""
+          parts: Iterable[Latents], points: bool = False) -> None:
+    """Write the latents (*shape) of the images `ids`, atomically, part by part as they come.
+
+    `points`: each is one point of its posterior, without a standard deviation, which the file leaves out.
+    """
     small = {"ids": ids, "shift": shift, "scale": scale}
-    large = {name: ((len(ids), *shape), np.float32) for name in ("mean", "std")}
+    large = {name: ((len(ids), *shape), np.float32) for name in (("mean",) if points else ("mean", "std"))}
     with writing(path, large | {name: (array.shape, array.dtype) for name, array in small.items()}) as file:
         for name, array in small.items():
             file.put(name, 0, array)

@@ -7,32 +7,36 @@ little-endian. Pickled columns are never read.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 NUMBER = struct.Struct("<I")
 INDEX = "index.json"
 
 
-def pieces(content: bytes, sizes: list[int | None]) -> list[bytes]:
-    """The columns' bytes of a sample. Raises `ValueError` where they don't fill it."""
-    variable = [i for i, size in enumerate(sizes) if size is None]
-    first = NUMBER.size * len(variable)
-    if len(content) < first:
+def head_of(sizes: list[int | None]) -> int:
+    """Bytes of a sample before its columns: the lengths of those of variable size."""
+    return NUMBER.size * sizes.count(None)
+
+
+def lengths_of(head: bytes, sizes: list[int | None], whole: int) -> list[int]:
+    """The bytes of each column of a sample of `whole` bytes, of which `head` are the first.
+
+    Raises `ValueError` where the columns don't fill it.
+    """
+    if len(head) < head_of(sizes):
         raise ValueError("is cut short")
-    lengths = dict(zip(variable, struct.unpack_from(f"<{len(variable)}I", content), strict=True))
-    found, place = [], first
-    for i, size in enumerate(sizes):
-        length = lengths.get(i, size)
-        found.append(content[place:place + length])
-        place += length
-    if place != len(content):
-        raise ValueError(f"has {len(content)} bytes, its columns {place}")
+    variable = iter(struct.unpack_from(f"<{sizes.count(None)}I", head))
+    found = [next(variable) if size is None else size for size in sizes]
+    if (place := head_of(sizes) + sum(found)) != whole:
+        raise ValueError(f"has {whole} bytes, its columns {place}")
     return found
 
 
@@ -51,16 +55,39 @@ class Shard:
 
     def sample(self, number: int) -> dict[str, bytes]:
         """The bytes of each column of a sample. Raises `ValueError` naming it where they are damaged."""
+        return self.columns_of(number, *self.columns)
+
+    def columns_of(self, number: int, *names: str) -> dict[str, bytes]:
+        """The bytes of some columns of a sample, of which no others are read. Raises the same."""
+        with self.places(number) as (file, places):
+            return {name: part(file, *places[name]) for name in names}
+
+    def lengths(self, number: int) -> dict[str, int]:
+        """How many bytes each column of a sample has, by its head alone. Raises the same."""
+        with self.places(number) as (_, places):
+            return {name: length for name, (_, length) in places.items()}
+
+    @contextmanager
+    def places(self, number: int) -> Iterator[tuple[BinaryIO, dict[str, tuple[int, int]]]]:
+        """The open file, and by column the first byte and the length of what a sample has of it."""
         first, end = self.offsets[number:number + 2]
         with open(self.path, "rb") as file:
-            file.seek(first)
-            content = file.read(end - first)
-        try:
-            if len(content) != end - first:
-                raise ValueError("is cut short")
-            return dict(zip(self.columns, pieces(content, self.sizes), strict=True))
-        except ValueError as error:
-            raise ValueError(f"{self.name}: sample {number} {error}") from None
+            try:
+                head = part(file, first, min(head_of(self.sizes), end - first))
+                lengths = lengths_of(head, self.sizes, end - first)
+                starts = itertools.accumulate(lengths[:-1], initial=first + len(head))
+                yield file, dict(zip(self.columns, zip(starts, lengths, strict=True), strict=True))
+            except ValueError as error:
+                raise ValueError(f"{self.name}: sample {number} {error}") from None
+
+
+def part(file: BinaryIO, first: int, length: int) -> bytes:
+    """So many bytes of a file from byte `first` on. Raises `ValueError` where it ends before."""
+    file.seek(first)
+    content = file.read(length)
+    if len(content) != length:
+        raise ValueError("is cut short")
+    return content
 
 
 def shards(folder: Path, path_of: Callable[[str], Path]) -> list[Shard]:

@@ -77,6 +77,11 @@ class Texts:
         """The caption of each image."""
         return [None if row == NONE else self.texts[row] for row in self.rows.tolist()]
 
+    def first_images(self) -> np.ndarray:
+        """The place of the first image that has each distinct caption, int64 (M,). Each has one."""
+        rows, first = np.unique(self.rows, return_index=True)
+        return first[rows != NONE]
+
     def taken(self, index: np.ndarray) -> Texts:
         """Those of some images, by numbers or truth values; captions that none of them has are left out."""
         rows = self.rows[index]

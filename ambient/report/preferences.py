@@ -60,8 +60,10 @@ def scatter(values: Iterable[float]) -> dict[str, float]:
 def of_tasks(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """The columns of GenEval's verdicts: the share of right images of each task and the mean of the tasks.
 
-    Each has its standard error, `_se`, and what real images reach by the same detector, `_real`, where some
-    were judged: where that is far from 1 a task says little. `threshold`: from which score on detections
+    Each has its standard error, `_se`, which is that over prompts, of several training seeds as one, and what
+    real images reach by the same detector, `_real`, where some were judged: where that is far from 1 a task
+    says little. Of several seeds `_training_std` is the standard deviation of a task's shares over them, and
+    `training_std` that of their means over the tasks. `threshold`: from which score on detections
     count, `threshold_counting`: where objects are counted; `objects`: how many of them an image has.
     """
     score, task, threshold = (np.concatenate([one[key].ravel() for one in arrays])
@@ -69,17 +71,38 @@ def of_tasks(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     own, real = by_task(score, task), {}
     if "real_score" in arrays[0]:
         real = by_task(arrays[0]["real_score"], arrays[0]["real_task"])
+    if "prompt" in arrays[0]:
+        own = own | over_prompts(own, score, task, np.concatenate([one["prompt"].ravel() for one in arrays]))
+    seeds = [by_task(one["score"], one["task"]) for one in arrays]
     found: dict[str, float] = {}
     for name, share in own.items():
         found |= {name: share.share, f"{name}_se": share.standard_error}
         if name in real:
             found[f"{name}_real"] = real[name].share
-    found |= scatter(by_task(one["score"], one["task"])["overall"].share for one in arrays)
+        spread = scatter(one[name].share for one in seeds)
+        found |= {key if name == "overall" else f"{name}_{key}": value for key, value in spread.items()}
     counting = task == TASKS.index("counting")
     for name, chosen in (("threshold", ~counting), ("threshold_counting", counting)):
         if chosen.any():
             found[name] = float(threshold[chosen].max())
     return found | {"objects": float(np.mean([one["objects"].mean() for one in arrays]))}
+
+
+def over_prompts(shares: Mapping[str, Share], score: np.ndarray, task: np.ndarray,
+                 prompt: np.ndarray) -> dict[str, Share]:
+    """The same shares with standard errors over prompts, whose images are alike; overall first.
+
+    Of a task with m >= 2 prompts, of which a share s_j of the images is right, that is
+    sqrt(sum (s_j - mean s)^2 / (m (m - 1))); that of the mean of k tasks is sqrt(sum of their squares) / k.
+    """
+    found = {}
+    for number in np.unique(task):
+        numbers, where = np.unique(prompt[task == number], return_inverse=True)
+        means = np.bincount(where, score[task == number]) / np.bincount(where)
+        error = means.std(ddof=1) / np.sqrt(len(numbers)) if len(numbers) > 1 else np.nan
+        found[TASKS[number]] = Share(shares[TASKS[number]].share, float(error))
+    errors = [one.standard_error for one in found.values()]
+    return {"overall": Share(shares["overall"].share, float(np.linalg.norm(errors)) / len(errors))} | found
 
 
 def by_task(score: np.ndarray, task: np.ndarray) -> dict[str, Share]:

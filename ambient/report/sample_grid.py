@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,23 +53,34 @@ def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]
     return lines
 
 
+def pictures(row: RowSpec, data: Dataset, beside: Iterator[Path]) -> Dataset:
+    """What a run learns from, with images, which may lie in other datasets: the next ones are then read."""
+    if data.images is not None:
+        return data
+    if row.encoded:
+        there = read(next(beside))
+        return data.taken(np.isin(data.ids, there.ids)).shown([there])
+    return data.shown(map(read, beside))
+
+
 def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], annotations: Sequence[Path],
          images: Sequence[Path] = (), columns: int = 12) -> plt.Figure:
     """Real images, then for each run its first samples and the training image nearest to each of them.
 
-    `images`: what has the images of those mixtures that have none, in the order of the rows.
+    `images`: what has the images of those mixtures that have none, in the order of the rows. Images that are
+    there as latents alone are not shown: no weights are read here that could decode them.
     """
     references: dict[str, np.ndarray] = {}
     lines, beside = [], iter(images)
     for row, path, mixture, table in zip(spec.rows, samples, mixtures, annotations, strict=True):
-        arrays, data = open_arrays(path), read(mixture)
-        data = data if data.images is not None else data.shown(map(read, beside))
+        arrays, data = open_arrays(path), pictures(row, read(mixture), beside)
         for name, shown in real(row, data, columns):
             references.setdefault(f"{row.target or row.dataset}, {name}" if several(spec) else name, shown)
         drawn = part(arrays[max(arrays, key=int)], 0)[:columns]
         trained = selected(data.images, usable(data, table))
         lines.append((f"samples: {label_of(row, spec.rows)}", drawn))
-        lines.append((f"    nearest of its {len(trained):,} training images, by pixel distance",
+        which = "training images" + " that are there as pixels" * row.encoded
+        lines.append((f"    nearest of its {len(trained):,} {which}, by pixel distance",
                       trained[nearest(drawn, trained)]))
     return strips([*references.items(), *lines], columns, f"Samples. {spec.title or spec.name}",
                   "The first samples of the last snapshot, none left out: first training seed, first "

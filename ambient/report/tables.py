@@ -140,8 +140,9 @@ def printed(spec: RowSpec, row: Mapping) -> dict[str, float]:
     return {f"paper_{name}": value for name, value in spec.paper.items() if name in row}
 
 
-def check_numbers(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path], usable: Sequence[Path],
-                  others: Sequence[Path], scored: Sequence[Path], sweeps: Sequence[Path]) -> None:
+def check_numbers(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
+                  usable: Sequence[Path], others: Sequence[Path], scored: Sequence[Path],
+                  sweeps: Sequence[Path]) -> None:
     """Raise `ValueError` unless there are as many files as `frame` asks for."""
     seeds, count = len(spec.training_seeds), len(spec.rows)
     if len(metrics) != seeds * count or len(annotations) != count or len(usable) not in (0, count):

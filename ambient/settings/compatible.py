@@ -186,7 +186,7 @@ def check_captions(found: Experiments, name: str, training: TrainingSpec) -> Non
     require(training.network.caption_channels == wide, f"{where}.network.caption_channels",
             training.network.caption_channels, f"{wide}, which text_encoders.{study.text_encoder} gives")
     for dataset in filter(None, [study.dataset, *(found.added_dataset(one) for one, _ in run.parts)]):
-        found.captions_of(dataset)
+        found.text_states(study.text_encoder, found.captions_of(dataset))
         require(found.dataset(dataset).captioned, f"{where}.network.conditional", True,
                 f"false, since datasets.{dataset} has no captions")
 
@@ -278,7 +278,10 @@ def check_corruption(found: Experiments, study: str, corruption: str) -> None:
         return
     own = found.study(study).dataset
     ours, theirs = found.dataset(own), found.dataset(added)
-    check_dataset(added, theirs)
+    if theirs.ENCODED:
+        found.encoding(study, corruption)
+    else:
+        check_dataset(added, theirs)
     for key in ("channels", "resolution"):
         require(getattr(ours, key) == getattr(theirs, key), f"datasets.{added}.{key}", getattr(theirs, key),
                 f"{getattr(ours, key)}, as {own} has, to which corruptions.{corruption} adds it")

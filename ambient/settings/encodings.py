@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TypeVar
 
 from ambient.settings.resolve import Stages
-from ambient.specs import EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
+from ambient.specs import DatasetSpec, EncoderSpec, EncodingSpec, TextEncoderSpec, TextsSpec
 from ambient.specs.strict import SpecError, build, require
 
 Coder = TypeVar("Coder", EncoderSpec, TextEncoderSpec)
@@ -43,11 +44,28 @@ class Encodings(Stages):
         self.entry("datasets", dataset, f"encoders.{name}.dataset")
         return dataset
 
-    def encoding(self, study: str) -> EncodingSpec:
+    def encoding(self, study: str, corruption: str = "none") -> EncodingSpec:
         """The specification of the `encode` stage."""
         name = self.study(study).encoder
         require(name is not None, f"studies.{study}.encoder", name, "a name in encoders, to have latents")
-        return EncodingSpec(self.encoder(name).kind)
+        kind, given = self.encoder(name).kind, self.encoded_dataset(corruption)
+        if given is None:
+            return EncodingSpec(kind)
+        spec = self.dataset(given)
+        require(spec.encoder == name, f"datasets.{given}.encoder", spec.encoder,
+                f"{name}, which studies.{study} has: latents of another encoder mean other images")
+        own_ids = self.operation(corruption).same_source
+        return EncodingSpec(kind, precomputed(spec), None if own_ids else given)
+
+    def latents_folder(self, corruption: str) -> str | None:
+        """The folder of the latents that a corruption puts in, where they were made elsewhere."""
+        name = self.encoded_dataset(corruption)
+        return name and self.dataset(name).path
+
+    def states_folder(self, dataset: str) -> str | None:
+        """The folder of the states of a dataset's captions, where they were made elsewhere."""
+        spec = self.dataset(dataset)
+        return spec.path if spec.ENCODED and spec.text_encoder else None
 
     def shape(self, study: str) -> tuple[int, int]:
         """(channels, side) of what a study's denoisers see: of its images, or of their latents."""
@@ -90,6 +108,16 @@ class Encodings(Stages):
         require(name == dataset or self.dataset(name).captioned, where, name, "a dataset with captions")
         return name
 
-    def text_states(self, text_encoder: str) -> TextsSpec:
+    def text_states(self, text_encoder: str, dataset: str) -> TextsSpec:
         """The specification of the `texts` stage."""
-        return TextsSpec(self.text_encoder(text_encoder).kind)
+        kind, spec = self.text_encoder(text_encoder).kind, self.dataset(dataset)
+        if not (spec.ENCODED and spec.text_encoder):
+            return TextsSpec(kind)
+        require(spec.text_encoder == text_encoder, f"datasets.{dataset}.text_encoder", spec.text_encoder,
+                f"{text_encoder}, whose states are asked for; null: captions are encoded in the workflow")
+        return TextsSpec(kind, precomputed(spec))
+
+
+def precomputed(spec: DatasetSpec) -> DatasetSpec:
+    """A dataset of source `latents` without what says nothing of its numbers."""
+    return dataclasses.replace(spec.portable(), about=None, licence=None)

@@ -182,6 +182,11 @@ class Stages:
         """The dataset whose images a corruption puts in, or None."""
         return self.named_by(corruption, "ADDS", "datasets")
 
+    def encoded_dataset(self, corruption: str) -> str | None:
+        """The dataset that a corruption puts in, where its images are there as latents alone, or None."""
+        name = self.added_dataset(corruption)
+        return name if name and self.dataset(name).ENCODED else None
+
     def scorer_of(self, corruption: str) -> str | None:
         """The scorer by whose scores a corruption ranks images, or None."""
         return self.named_by(corruption, "SCORED", "scorers")
@@ -213,7 +218,8 @@ class Stages:
         op = entry.pop("op")
         entry.pop("label", None)
         made = {"clean_fraction": clean_fraction, "seed": self.study(study).mixture_seed, "op": op,
-                "params": entry, "images": not self.shares_latents(study, corruption)}
+                "params": entry, "images": not (self.shares_latents(study, corruption)
+                                                or self.encoded_dataset(corruption))}
         return build(MixtureSpec, made, f"corruptions.{corruption}")
 
     def shares_latents(self, study: str, corruption: str) -> bool:

@@ -123,14 +123,17 @@ class RunFiles:
         return self.encoder(self.experiments.run(run).study)
 
     def latents(self, study: str, corruption: str, classifier: str | None = None) -> list[str]:
-        """The latents of a mixture, or of the dataset whose images it has; none where a study works on
-        pixels."""
+        """The latents of a mixture, or of the dataset whose images it has, or of both where what it adds was
+        encoded elsewhere; none where a study works on pixels."""
         if self.experiments.study(study).encoder is None:
             return []
         fraction = str(self.experiments.fraction(study, classifier))
-        if self.experiments.shares_latents(study, corruption):
-            study, corruption, fraction = self.experiments.encoded_first(study), *WHOLE
-        return [self.path("encode", study=study, corruption=corruption, fraction=fraction)]
+        own = self.path("encode", study=study, corruption=corruption, fraction=fraction)
+        whole = self.path("encode", study=self.experiments.encoded_first(study),
+                          **dict(zip(("corruption", "fraction"), WHOLE, strict=True)))
+        if self.experiments.encoded_dataset(corruption):
+            return [whole, own]
+        return [whole if self.experiments.shares_latents(study, corruption) else own]
 
     def encoded_images(self, study: str, corruption: str, fraction: str) -> str:
         """The images that latents are of: of the whole dataset, or of a mixture."""
@@ -141,7 +144,8 @@ class RunFiles:
     def images_beside(self, run: str) -> list[str]:
         """What has the images of a run's data where those have none: the study's dataset, or its mixtures."""
         made = self.experiments.run(run)
-        none = [self.experiments.shares_latents(made.study, corruption) for corruption, _ in made.parts]
+        none = [self.experiments.shares_latents(made.study, corruption)
+                or self.experiments.encoded_dataset(corruption) for corruption, _ in made.parts]
         if any(none):
             return [self.images(made.study)]
         return self.mixtures_of_parts(run) if self.experiments.bare(run) else []

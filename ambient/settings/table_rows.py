@@ -74,6 +74,7 @@ class TableRows(Scores):
                        dataset, settings, entry.note, dataset, ours, theirs if paper else None,
                        training.noise, training.loss.buffer, margin=training.loss.margin,
                        trained=None if found.trained == run else found.trained,
+                       encoded=any(self.encoded_dataset(corruption) for corruption, _ in found.parts),
                        **self.words_of(found, annotated))
 
     def words_of(self, run: Run, annotated: str | None) -> dict:

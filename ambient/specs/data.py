@@ -66,11 +66,12 @@ class DatasetSpec(OfKinds):
     table: ClassVar[str | None] = None  # path of a table of captions, where they don't lie among the images
     PACKAGES: ClassVar[tuple[str, ...]] = ()  # that are imported for it, beyond those that are always there
     captioned: ClassVar[bool] = False  # whether its images have captions
-    HAS_IMAGES: ClassVar[bool] = True  # false for a list of captions alone
+    HAS_IMAGES: ClassVar[bool] = True  # false for captions alone, and where images are there as latents
+    ENCODED: ClassVar[bool] = False  # its images are there as latents of an encoder, made elsewhere
 
     #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`;
     #: with captions: `webdataset`, `parquet`, `mds`, `photos`, `scenes`; captions alone: `prompts`,
-    #: `written`, `geneval`
+    #: `written`, `geneval`; captions and latents of images: `latents`
     source: str
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)
@@ -156,13 +157,15 @@ class MixtureSpec:
     #: out
     op: str | None = None
     params: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #: parameters of the operation
-    #: whether its file has the images; false where they are the dataset's own, and what learns reads latents
+    #: whether its file has the images; false where they are the dataset's own, or others that are there as
+    #: latents alone, and what learns reads latents
     images: bool = later(True)
 
     def __post_init__(self) -> None:
         require(0 < self.clean_fraction <= 1, "clean_fraction", self.clean_fraction, "(0, 1]")
-        keeps = self.operation is not None and self.operation.KEEPS
-        require(self.images or keeps, "images", self.images, "true, but for an op that keeps all images")
+        able = self.operation is not None and bool(self.operation.KEEPS or self.operation.ADDS)
+        require(self.images or able, "images", self.images,
+                "true, but for an op that keeps all images, or adds such as are there as latents")
 
     @property
     def operation(self) -> OperationSpec | None:

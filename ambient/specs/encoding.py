@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ambient.specs.data import DatasetSpec
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import require, require_finite
+from ambient.specs.strict import later, require, require_finite
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,16 @@ class EncoderSpec(OfKinds):
 
 @dataclass(frozen=True)
 class EncodingSpec:
-    """How the images of a mixture become latents: by which kind of encoder, whose code the job is of."""
+    """How the images of a mixture become latents: by which kind of encoder, whose code the job is of.
 
-    kind: str  #: a file of `ambient/training/encoders/`; set by itself
+    Where a mixture adds images that are there as latents, these are read, and the dataset's own images left
+    to the latents of the whole dataset. All is set by itself.
+    """
+
+    kind: str  #: a file of `ambient/training/encoders/`
+    precomputed: DatasetSpec | None = later(None)  #: of source `latents`: what is read
+    #: its name, from which the ids of its images in the mixture follow; null: they have kept their own
+    added: str | None = later(None)
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,10 @@ class TextEncoderSpec(OfKinds):
 
 @dataclass(frozen=True)
 class TextsSpec:
-    """How the captions of a dataset become states: by which kind of encoder, whose code the job is of."""
+    """How the captions of a dataset become states: by which kind of encoder, whose code the job is of.
 
-    kind: str  #: a file of `ambient/training/text_encoders/`; set by itself
+    All is set by itself.
+    """
+
+    kind: str  #: a file of `ambient/training/text_encoders/`
+    precomputed: DatasetSpec | None = later(None)  #: of source `latents`, whose states are read

@@ -54,6 +54,7 @@ class RowSpec:
     trained: str | None = later(None)  #: the run whose training it is sampled from; null: its own
     drawn: DrawnSpec | None = later(None)  #: how it is sampled, where the table's rows differ in it
     parameters_1e6: float | None = later(None)  #: of its network, in millions; where the paper has it
+    encoded: bool = later(False)  #: it learns from images, too, that are there as latents alone
 
     @property
     def training_id(self) -> str:

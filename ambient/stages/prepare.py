@@ -105,6 +105,8 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path |
 
     write(out, data, close)
     facts = preparing.report(reading, rows, spec) | preparing.captions_of(reading, data.captions)
+    if spec.ENCODED:  # jobs that read more of the folder record the same of it
+        facts["files"] = dict(source.sums)
     tell(path, facts)
     record.facts |= facts | {"raw_checksum_verified": reading.verified or bool(spec.sha256),
                              "pillow": PIL.__version__,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ambient.data.datasets import read
 from ambient.evaluation import scorers
 from ambient.evaluation.captioned import REAL, CaptionScorer
 from ambient.evaluation.scoring import in_shards, noted
@@ -25,7 +26,8 @@ def main(spec: ScorerSpec, record, *, samples: Path, detector: Path | None, give
     """`out` gets the scores `score`, float64 (seeds, num_samples), of the last snapshot's samples.
 
     A scorer of images with captions gives further arrays of the same shape, and the same arrays of the `real`
-    images, under names that begin with `real_`. One that scores the samples of each caption together gives
+    images, under names that begin with `real_`; beside verdicts, `prompt` is the number of each sample's
+    caption among those of its list. One that scores the samples of each caption together gives
     (seeds, captions). The samples have the captions of the dataset `captions`, `spec.each` of them each.
     """
     images = max(open_arrays(samples).items(), key=lambda item: int(item[0]))[1]
@@ -43,14 +45,21 @@ def main(spec: ScorerSpec, record, *, samples: Path, detector: Path | None, give
         for remark in scorer.remarks(found):
             say(remark)
         arrays |= {REAL + name: one for name, one in scorer.real.items()}
+        if "task" in arrays:
+            arrays["prompt"] = prompts_of(captions, spec.each, images.shape[:2])
     patiently(write_arrays, out, arrays | {"score": arrays["score"].astype("float64")})
     record.facts |= {"samples": len(flat)}
+
+
+def prompts_of(captions: Path, each: int, shape: tuple[int, int]) -> np.ndarray:
+    """Which caption of its list each sample has, int64 (seeds, num_samples), as `of_samples` numbers them."""
+    numbers = np.arange(shape[1]) // each % len(read(captions).ids)
+    return np.broadcast_to(numbers, shape)
 
 
 def with_captions(spec: ScorerSpec, scorer: CaptionScorer, images: Array, captions: Path,
                   shape: tuple[int, int]) -> Callable[[slice], Arrays]:
     """The arrays of a slice of the samples (seeds x num_samples), each with its caption."""
-    from ambient.data.datasets import read
     from ambient.data.texts import of_samples
 
     seeds, count = shape

@@ -37,26 +37,33 @@ def first_id(name: str) -> int:
     return (1 + randomness.key("added", name) % 1_000_000) << 32
 
 
+def checked(spec: MixtureSpec, data: Dataset, added: Dataset | None) -> Dataset:
+    """The dataset to add. Raises `ValueError` where it can't be added."""
+    if added is None:
+        raise ValueError("op add needs --added, the dataset to add")
+    if spec.images and (added.images is None or data.images is None):
+        raise ValueError("some of the images are there as latents alone, and the mixture is to have images")
+    if spec.images and added.images.shape[1:] != data.images.shape[1:]:
+        raise ValueError(f"the added images are {added.images.shape[1:]}, the dataset's "
+                         f"{data.images.shape[1:]}: prepare both alike")
+    if added.corrupted is not None:
+        raise ValueError("the added dataset is a mixture already")
+    return added
+
+
 def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
     """The clean images of `data` and all of the added ones, `beside`.
 
     Images of another dataset have no labels, and ids of their own range. Where `same_source` is true both are
-    parts of one folder: they keep ids and labels. Raises `ValueError` for images of another size, for a
-    mixture, and for an image that is in both parts.
+    parts of one folder: they keep ids and labels. Where `spec.images` is false the mixture has no images.
+    Raises `ValueError` for images of another size, for a mixture, and for an image that is in both parts.
     """
     from ambient.data import texts
     from ambient.data.datasets import Dataset, joined
     from ambient.data.mixtures import clean_images
     from ambient.storage.arrays import concatenated, selected
 
-    added = beside
-    if added is None:
-        raise ValueError("op add needs --added, the dataset to add")
-    if added.images.shape[1:] != data.images.shape[1:]:
-        raise ValueError(f"the added images are {added.images.shape[1:]}, the dataset's "
-                         f"{data.images.shape[1:]}: prepare both alike")
-    if added.corrupted is not None:
-        raise ValueError("the added dataset is a mixture already")
+    added = checked(spec, data, beside)
     ids, labels = added.ids + first_id(spec.operation.dataset), np.full(len(added.ids), -1)
     if spec.operation.same_source:
         ids, labels = added.ids, added.labels
@@ -67,8 +74,9 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
     kept = data.taken(clean_images(spec, data.ids))
     named = kept.names is not None and added.names is not None
     order = np.argsort(np.concatenate([kept.ids, ids]))
-    mixed = Dataset(*(selected(concatenated(pair), order) for pair in (
-        (kept.images, added.images), (kept.labels, labels), (kept.ids, ids),
+    images = selected(concatenated([kept.images, added.images]), order) if spec.images else None
+    mixed = Dataset(images, *(np.concatenate(pair)[order] for pair in (
+        (kept.labels, labels), (kept.ids, ids),
         (np.zeros(len(kept.ids), np.uint8), np.ones(len(ids), np.uint8)))))
     files = np.array([*kept.file_names, *added.file_names])[order].tolist() if named else None
     captions = texts.joined([(part.captions, len(part.ids)) for part in (kept, added)])

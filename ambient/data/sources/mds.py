@@ -60,7 +60,7 @@ def samples(spec: Spec, shard: Shard) -> list[Pair]:
     for number in range(len(shard)):
         name = f"{shard.name}, sample {number}"
         try:
-            caption = shard.sample(number)[spec.caption].decode()
+            caption = shard.columns_of(number, spec.caption)[spec.caption].decode()
         except UnicodeDecodeError:
             raise ValueError(f"{name}: its caption is no text in UTF-8") from None
         found.append(Pair(name, caption, partial(image_of, shard, number, spec.image)))
@@ -69,4 +69,4 @@ def samples(spec: Spec, shard: Shard) -> list[Pair]:
 
 def image_of(shard: Shard, number: int, column: str) -> bytes:
     """The image file of a sample."""
-    return shard.sample(number)[column]
+    return shard.columns_of(number, column)[column]

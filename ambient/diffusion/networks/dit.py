@@ -167,8 +167,8 @@ class MicroDiT(nn.Module):
     """The raw network F(x, c_noise): (B, C, side, side) -> the same shape; 0 at initialisation.
 
     Of the condition it takes
-      `text`: states of captions (B, L, caption_channels), of any length. All zeros, as a caption that a step
-        drops has them, and no text at all are the null caption;
+      `text`: states of captions (B, L, caption_channels), of any length L >= 1. All zeros, as a caption that
+        a step drops has them, and no text at all are the null caption;
       `patches`: places (B, K) of the patches that stay (`ambient.diffusion.patches`). Its output is exactly 0
         at all others. Without it all patches stay, as in sampling.
 
@@ -232,9 +232,9 @@ class MicroDiT(nn.Module):
         if text is None:
             # One token: tokens that are equal remain equal, and their number changes no attention to them.
             text = c_noise.new_zeros(len(c_noise), 1, self.caption_channels)
-        if text.ndim != 3 or text.shape[::2] != (len(c_noise), self.caption_channels):
+        if text.ndim != 3 or text.shape[::2] != (len(c_noise), self.caption_channels) or not text.shape[1]:
             raise ValueError(f"text of the shape {tuple(text.shape)}, allowed: ({len(c_noise)}, tokens, "
-                             f"{self.caption_channels}), the states of a caption for each image")
+                             f"{self.caption_channels}), the states of a caption for each image, one or more")
         caption = self.y_emb_preprocess(self.y_embedder(text.to(c_noise.dtype)))
         return caption, self.t_embedder(c_noise) + self.pooled_y_emb_process(caption.mean(1))
 
