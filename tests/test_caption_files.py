@@ -38,6 +38,11 @@ def test_an_imagefolder_names_images_from_the_folder_of_its_table(tmp_path):
         "metadata.csv": b'file_name,text\na.png,"one, two"\n'})
     assert found.texts == {"sub/b.jpg": "a kite", "a.png": "one, two"}
     assert (found.strangers, found.by) == (["a.png"], "metadata.csv, metadata.jsonl")
+    assert found.unused == {"captions in a table that are of no image here": 1}
+    other = among(tmp_path / "other", {"sub/metadata.csv": b"file_name,text\n../a.png,A\n.\\b.jpg,B\n"})
+    assert other.texts == {"a.png": "A", "sub/b.jpg": "B"}  # as names may be written
+    files = Folder(Raw(make_folder(tmp_path / "mac", {"metadata.csv": "name,text\n\u00e9.png,E\n".encode()})))
+    assert beside(files, ["e\u0301.png"], ["metadata.csv"]).texts == {"e\u0301.png": "E"}
 
 
 @pytest.mark.parametrize("name, text", [

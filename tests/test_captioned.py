@@ -108,6 +108,10 @@ def test_photographs_with_a_text_beside_each(tmp_path):
     np.testing.assert_array_equal(data.images, IMAGES[[0, 2]])
     assert record.facts["captions"] == 2 and record.facts["captions_from"] == "NAME.txt beside each image"
     assert record.facts["left_out"] == {"images without a caption": 1}
+    more = {"a.jpg": encoded(PIXELS[3], "JPEG"), "b.txt": b"\xff", "notes.md": b""}
+    _, record = prepared(spec, make_folder(tmp_path / "more", PHOTOS | more), tmp_path)  # two images, one text
+    assert record.facts["left_out"] == {"images without a caption": 1, "files that are no images": 1,
+                                        "files of captions that are no text in UTF-8": 1}
     uncaptioned, record = prepared(DatasetSpec("photos", 8, 3, crop="centre"), tmp_path / "in", tmp_path)
     assert uncaptioned.captions is None and "captions" not in record.facts
 
@@ -151,11 +155,21 @@ def shards_at(folder, changes=()):
 
 def test_tars_of_a_webdataset(tmp_path):
     spec = DatasetSpec("webdataset", 8, 3)
-    data, record = prepared(spec, shards_at(tmp_path / "in"), tmp_path)
+    mac = {"4.txt": b"\xef\xbb\xbffour", "._4.png": b"of macOS", "__MACOSX/4.png": b"too"}
+    folder = shards_at(tmp_path / "in", mac)
+    (folder / "1.tar").rename(folder / "1.TAR")
+    make_folder(folder, {"0_stats.json": b"{}"})
+    data, record = prepared(spec, folder, tmp_path)
     assert data.captions.of_images() == ["one", "two", "four"] and data.ids.tolist() == [0, 1, 4]
     np.testing.assert_array_equal(data.images, IMAGES[[0, 1, 4]])
-    assert record.facts["left_out"] == {"images without a caption": 1, "smaller than 8 pixels": 1}
+    assert record.facts["left_out"] == {"images without a caption": 1, "smaller than 8 pixels": 1,
+                                        "hidden files": 2, "files that are not .tar": 1}
     assert data.file_names[0] == "0.tar: x/1"
+    for name in ("2.tar.gz", "2.tgz", "2.TAR.zst"):
+        make_folder(folder, {name: b""})
+        with pytest.raises(ValueError, match=f"{name} is compressed"):
+            prepared(spec, folder, tmp_path)
+        (folder / name).unlink()
 
 
 def test_captions_are_cleaned_where_that_is_asked(tmp_path):
@@ -174,7 +188,9 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"4.png": b"no image"}, "the image of 1.tar: 4 is damaged"),
     ({"4.png": PHOTOS["a.png"][:90]}, "the image of 1.tar: 4 is damaged or cut short"),
-    ({"5.txt": b"five"}, "5 has no image"),
+    ({"5.txt": b"five"}, "5 has only txt, allowed: one image"),
+    ({"4.jpg": PHOTOS["a.png"]}, "4 has the images 4.jpg and 4.png"),
+    ({"4.PNG": PHOTOS["a.png"]}, "4.png and 4.PNG differ in case alone"),
     ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),
     ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text")])
 def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
@@ -206,6 +222,9 @@ def test_shards_of_mds(tmp_path):
     data, _ = prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
     assert data.captions.of_images() == ["one", "two"]
     np.testing.assert_array_equal(data.images, IMAGES[:2])
+    make_folder(folder, {"3/shard.00001.mds": b"of another writer"})
+    assert prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)[1].facts["left_out"] == {
+        "files that index.json does not name": 1}
     with pytest.raises(ValueError, match="has no column 'image'"):
         prepared(DatasetSpec("mds", 8, 3, image="image"), folder, tmp_path)
     shard = folder / "3/shard.00000.mds"
@@ -218,11 +237,12 @@ def test_shards_of_mds(tmp_path):
     ({"samples": -3}, "(-3 samples,"), ({"samples": 10**12}, "it has 1 samples, index.json 1000000000000"),
     ({"samples": 1.5}, "(1.5 samples,"), ({"column_sizes": ["a", None]}, "the sizes ['a', None]"),
     ({"column_sizes": [None, -4]}, "the sizes [None, -4]"), ({"column_sizes": [None]}, "the sizes [None]"),
-    ({"raw_data": {"basename": "../index.json"}}, "../index.json is missing"), (None, "shards is no list")])
+    ({"raw_data": {"basename": "../index.json"}}, "../index.json is missing"), (None, "shards is no list"),
+    ({}, "index.json names 3/shard.00000.mds 2 times")])
 def test_an_index_that_describes_no_shard_is_refused(tmp_path, changes, message):
     folder = mds_of(tmp_path / "in", [{"caption": b"one", "jpg": PHOTOS["a.png"]}])
     index = json.loads((folder / "index.json").read_text())
-    index["shards"] = None if changes is None else [index["shards"][0] | changes]
+    index["shards"] = None if changes is None else [index["shards"][0], index["shards"][0] | changes]
     (folder / "index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=re.escape(message)):
         prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
@@ -246,11 +266,18 @@ def test_rows_of_parquet_files(tmp_path):
     table = arrow.table({"image": files, "caption": [["one", "1"], ["two"], []]})
     parquet.write_table(table, tmp_path / "in/0.parquet", row_group_size=2)
     parquet.write_table(arrow.table({"image": [encoded(PIXELS[3])], "caption": ["four"]}),
-                        tmp_path / "in/1.parquet")
+                        tmp_path / "in/1.PARQUET")
     data, record = prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
     assert data.captions.of_images() == ["one", "two", "four"] and data.ids.tolist() == [0, 1, 3]
     np.testing.assert_array_equal(data.images, IMAGES[[0, 1, 3]])
     assert record.facts["left_out"] == {"images without a caption": 1}
+    (tmp_path / "in/1.PARQUET").unlink()
+    twice = arrow.table([arrow.array([PHOTOS["a.png"]]), *[arrow.array(["one"])] * 2],
+                        ["image", "caption", "caption"])
+    parquet.write_table(twice, tmp_path / "in/1.parquet")
+    with pytest.raises(ValueError, match="1.parquet: has several columns 'caption'"):
+        prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    (tmp_path / "in/1.parquet").unlink()
     with pytest.raises(ValueError, match="0.parquet: has no column 'text'; its columns are image, caption"):
         prepared(DatasetSpec("parquet", 8, 3, caption="text"), tmp_path / "in", tmp_path)
     parquet.write_table(arrow.table({"image": [b"none", None], "caption": ["five", "six"]}),

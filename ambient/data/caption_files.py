@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import posixpath
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -16,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from ambient.data.image_files import Archive, Folder
 from ambient.data.photos import NO_IMAGES, Photos
 from ambient.data.raw import Raw
-from ambient.data.selection import KEYS, Files, Rows, parsed_table, text_of
+from ambient.data.selection import KEYS, Files, Rows, composed, parsed_table, text_of
 
 TEXTS = ("text", "caption", "prompt")  # titles of the column of captions
 PROMPTS = (*TEXTS, "prompts")  # of a list of captions alone
@@ -38,6 +40,12 @@ class Captions:
     files: list[str] = field(default_factory=list)
     undecoded: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
+
+    @property
+    def unused(self) -> Counter[str]:
+        """What no caption of an image came of, counted by the reason."""
+        return +Counter({"files of captions that are no text in UTF-8": len(self.undecoded),
+                         "captions in a table that are of no image here": len(self.strangers)})
 
     def add(self, image: str, text: str, where: str) -> None:
         """Note a caption. Raises `ValueError` naming `where` for a second one of an image."""
@@ -197,7 +205,8 @@ def beside(files: Folder | Archive, images: Sequence[str], others: Sequence[str]
         name = PurePosixPath(image).with_suffix(".txt").as_posix()
         if name not in there:
             continue
-        found.files.append(name)
+        if name not in found.files[-1:]:  # images are sorted: a.jpg and a.png share a.txt
+            found.files.append(name)
         try:
             found.add(image, files.read(name).decode("utf-8-sig"), name)
         except UnicodeDecodeError:
@@ -209,7 +218,8 @@ def beside(files: Folder | Archive, images: Sequence[str], others: Sequence[str]
 
 def from_metadata(files: Folder | Archive, tables: Sequence[str], images: Sequence[str]) -> Captions:
     """Captions from the tables of an imagefolder: each names the images of its own folder."""
-    known, found = set(images), Captions(", ".join(sorted({PurePosixPath(one).name for one in tables})))
+    known = {composed(image): image for image in images} | {image: image for image in images}
+    found = Captions(", ".join(sorted({PurePosixPath(one).name for one in tables})))
     for table in tables:
         found.files.append(table)
         try:
@@ -217,6 +227,7 @@ def from_metadata(files: Folder | Archive, tables: Sequence[str], images: Sequen
         except UnicodeDecodeError:
             raise ValueError(f"{table}: not a text file in UTF-8; save it as one") from None
         for where, name, caption in rows_of(text, table):
-            image = (PurePosixPath(table).parent / name).as_posix()
-            add(found, image if image in known else None, name, caption, where)
+            folder = PurePosixPath(table).parent
+            image, meant = (posixpath.normpath(folder / one) for one in (name, composed(name)))
+            add(found, known.get(image) or known.get(composed(meant)), name, caption, where)
     return found

@@ -11,7 +11,8 @@ import itertools
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -102,7 +103,16 @@ def shards(folder: Path, path_of: Callable[[str], Path]) -> list[Shard]:
             raise ValueError("its entry shards is no list")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder}: no {INDEX} of MDS shards in it ({error})") from None
-    return [shard(folder, about, path_of) for about in described]
+    found = [shard(folder, about, path_of) for about in described]
+    for name, times in Counter(one.name for one in found).items():
+        if times > 1:
+            raise ValueError(f"{folder}: {INDEX} names {name} {times} times; take the others out")
+    return found
+
+
+def unnamed(files: Iterable[str], found: list[Shard]) -> Counter[str]:
+    """How many files of a folder are no shard that its index names, for what is left out."""
+    return Counter({f"files that {INDEX} does not name": len({*files} - {INDEX, *(one.name for one in found)})})
 
 
 def is_count(value: Any) -> bool:

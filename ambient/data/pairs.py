@@ -11,10 +11,14 @@ import numpy as np
 
 from ambient.data.captions import clean_caption
 from ambient.data.pictures import Unreadable, opened, plain
+from ambient.data.raw import Raw
 from ambient.data.readers import Reading
 from ambient.data.squares import CROPS
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
+
+
+TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")  # short endings of compressed tars
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,28 @@ class Pair:
     content: Callable[[], bytes]
 
 
-def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_from: str) -> Reading:
+def named(raw: Raw, ending: str, what: str, left_out: Counter[str]) -> list[str]:
+    """The sorted names of the files with an ending, whatever its case. Others are counted in `left_out`.
+
+    Raises `ValueError` where there is none, and naming one that has to be decompressed first.
+    """
+    taken = [name for name in sorted(raw.files) if name.lower().endswith(ending)]
+    for name in sorted(raw.files.keys() - set(taken)):
+        if f"{ending}." in name.lower() or ending == ".tar" and name.lower().endswith(TARS):
+            raise ValueError(f"{raw.path}: {name} is compressed, which is not read here: decompress it, or "
+                             "take it out")
+        left_out[f"files that are not {ending}"] += 1
+    if not taken:
+        raise ValueError(f"{raw.path}: neither {what} nor a folder of such")
+    return taken
+
+
+def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_from: str,
+            files_left_out: Counter[str]) -> Reading:
     """Those pairs that can be used, as a source gives them: an id is the place among all pairs.
 
-    An image whose shorter side is below the resolution, or whose caption is empty, is left out and counted.
-    Raises `ValueError` naming an image that can't be decoded: when its head is read, or its pixels.
+    An image whose shorter side is below the resolution, or whose caption is empty, is left out and counted,
+    beside the files that the source left out. Raises `ValueError` naming an image that can't be decoded: when its head is read, or its pixels.
     """
     if not pairs:
         raise ValueError(f"{path}: no image with a caption in it")
@@ -38,7 +59,7 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
         pairs = [replace(pair, caption=clean_caption(pair.caption)) for pair in pairs]
     if broken := next((pair.name for pair in pairs if "\n" in pair.name), None):
         raise ValueError(f"{path}: {broken!r} has a line break in its name: rename it")
-    left_out, converted = Counter(), Counter()
+    left_out, converted = Counter(+files_left_out), Counter()
     progress, rows = Progress("look", len(pairs)), []
     for row, pair in enumerate(pairs):
         small = naming(path, pair, lambda content: min(opened(content).size) < spec.resolution)

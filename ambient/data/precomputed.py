@@ -84,7 +84,8 @@ class Precomputed:
             raise ValueError(f"{self.raw.path}: none of {len(self)} samples has a caption")
         return Reading(np.full(len(self), -1), {}, "none (captions)", self.spec.resolution,
                        self.spec.channels, None, rows=np.array(rows), files=[names[row] for row in rows],
-                       left_out=Counter({"images without a caption": len(self) - len(rows)}),
+                       left_out=Counter({"images without a caption": len(self) - len(rows)})
+                       + mds.unnamed(self.raw.files, self.shards),
                        captions=[captions[row] for row in rows], captions_from="the shards")
 
     def latents(self, places: Sequence[int], captions: Sequence[str],

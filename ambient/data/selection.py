@@ -87,7 +87,7 @@ def by_end(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def listed(path: Path, names: Sequence[str], unread: Sequence[str] = ()) -> set[str]:
-    """The images that a text file names, one a line; empty lines and those that begin with # say nothing.
+    """The images that a text file names, one a line; empty lines say nothing, nor does one that begins with # and is no file.
 
     It may name `unread` files too, which are no images that are read here. Raises `ValueError` naming the
     line of what is no file of the folder.
@@ -95,9 +95,9 @@ def listed(path: Path, names: Sequence[str], unread: Sequence[str] = ()) -> set[
     files, found = Files([*names, *unread]), set()
     for number, line in enumerate(text_of(path).splitlines(), 1):
         written, where = line.strip(), f"{path}, line {number}"
-        if not written or line.startswith("#"):
-            continue
         name = files.meant(written, where)
+        if not written or name is None and line.startswith("#"):
+            continue
         if name is None:
             raise ValueError(f"{where}: {written!r} is no image of the folder{files.near(written)}")
         found.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,13 +42,12 @@ locate = images.locate
 
 def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
     """The rows of all files. Raises `ValueError` naming a file that is none, or lacks a column."""
-    from ambient.data.pairs import reading
+    from ambient.data.pairs import named, reading
 
-    names = [name for name in sorted(raw.files) if name.endswith(".parquet")]
-    if not names:
-        raise ValueError(f"{raw.path}: neither a Parquet file nor a folder of such")
+    left_out = Counter()
+    names = named(raw, ".parquet", "a Parquet file", left_out)
     pairs = [pair for name in names for pair in rows_of(spec, name, raw.in_parts(name))]
-    return reading(spec, spec.crop, pairs, raw.path, f"the column {spec.caption}")
+    return reading(spec, spec.crop, pairs, raw.path, f"the column {spec.caption}", left_out)
 
 
 class Column:
@@ -84,6 +84,8 @@ def rows_of(spec: Spec, title: str, path: Path) -> list[Pair]:
         has = file.schema_arrow.names
         if lacks := [name for name in (spec.image, spec.caption) if name not in has]:
             raise ValueError(f"has no column {lacks[0]!r}; its columns are {', '.join(has)}")
+        if twice := [name for name in (spec.image, spec.caption) if has.count(name) > 1]:
+            raise ValueError(f"has several columns {twice[0]!r}; rename those that are not meant")
         captions = file.read(columns=[spec.caption]).column(0).to_pylist()
     except (ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{title}: {error}") from None

@@ -93,6 +93,7 @@ def captioned(spec: Spec, raw: Raw, taken: Photos, table: Path | None) -> tuple[
         raise ValueError(f"{table}: changed since the configuration was read; run the same command again")
     found = caption_files.read(raw, taken, table)
     taken = caption_files.without_files(taken, found)
+    taken = dataclasses.replace(taken, left_out=taken.left_out + found.unused)
     texts = caption_files.of_each(taken, found)
     if spec.clean_captions:
         texts = [text and clean_caption(text) for text in texts]

@@ -1,13 +1,15 @@
 """Source `webdataset`: tars in which the files of a sample follow each other and share a name.
 
 `000123.jpg` and `000123.txt` are a sample: its key is the name to the first dot of its last part. The caption
-is the text file, or the entry `caption`, `text` or `prompt` of a JSON file.
+is the text file, or the entry `caption`, `text` or `prompt` of a JSON file. A sample has one image: of several
+none is chosen in silence. Hidden files, such as macOS puts into tars, are left out and counted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,33 +48,38 @@ locate = images.locate
 
 def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
     """The samples of all tars. Raises `ValueError` naming one that lacks its image or its caption."""
-    from ambient.data.pairs import reading
+    from ambient.data.pairs import named, reading
     from ambient.data.tars import Tar
 
-    shards = [name for name in sorted(raw.files) if name.endswith(".tar")]
-    if not shards:
-        raise ValueError(f"{raw.path}: neither a tar nor a folder of tars")
-    pairs = [pair for name in shards for pair in samples(name, Tar(raw.in_parts(name)))]
-    return reading(spec, spec.crop, pairs, raw.path, "the tars")
+    left_out = Counter()
+    shards = named(raw, ".tar", "a tar", left_out)
+    pairs = [pair for name in shards for pair in samples(name, Tar(raw.in_parts(name)), left_out)]
+    return reading(spec, spec.crop, pairs, raw.path, "the tars", left_out)
 
 
-def samples(shard: str, tar: Tar) -> list[Pair]:
-    """The samples of one tar, in its order."""
+def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
+    """The samples of one tar, in its order. Hidden files are counted in `left_out`."""
     from ambient.data.pairs import Pair
 
     parts: dict[str, dict[str, str]] = {}
     for name in tar.sizes:
+        if any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
+            left_out["hidden files"] += 1
+            continue
         folder, _, last = name.rpartition("/")
         key, _, suffix = last.partition(".")
-        parts.setdefault(f"{folder}/{key}".lstrip("/"), {})[suffix.lower()] = name
+        files = parts.setdefault(f"{folder}/{key}".lstrip("/"), {})
+        if (other := files.setdefault(suffix.lower(), name)) != name:
+            raise ValueError(f"{tar.path}: {other} and {name} differ in case alone: rename one")
     found = []
     for key, files in parts.items():
-        image = next((files[suffix] for suffix in IMAGES if suffix in files), None)
+        images = [files[suffix] for suffix in IMAGES if suffix in files]
         caption = caption_of(tar, f"{shard}: {key}", files)
-        if image is None:
-            raise ValueError(f"{tar.path}: {key} has no image ({', '.join(IMAGES)}), only "
-                             f"{', '.join(sorted(files))}: take it out")
-        found.append(Pair(f"{shard}: {key}", caption, partial(tar.read, image)))
+        if len(images) != 1:
+            has = f"the images {' and '.join(images)}" if images else f"only {', '.join(sorted(files))}"
+            raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}): take "
+                             "out what is too much")
+        found.append(Pair(f"{shard}: {key}", caption, partial(tar.read, images[0])))
     return found
 
 
@@ -82,7 +89,7 @@ def caption_of(tar: Tar, name: str, files: dict[str, str]) -> str:
 
     try:
         if "txt" in files:
-            return tar.read(files["txt"]).decode()
+            return tar.read(files["txt"]).decode("utf-8-sig")
         if "json" not in files:
             return ""
         about = json.loads(tar.read(files["json"]))
