@@ -126,6 +126,9 @@ LABELS = [[name, 0] for name in files_of()]
     (listed([0, 1, 2]), ("dataset.json", "[name, class] pairs")),
     ({"dataset.json": b"{"}, ("dataset.json is not a JSON object",)),
     ({"dataset.json": b"[]"}, ("dataset.json is not a JSON object",)),
+    ({"dataset.json": b'{"Labels": []}'}, ("dataset.json has no entries `labels`, allowed: one",)),
+    ({"dataset.json": b'{"labels": null, "labels": []}'}, ("dataset.json has 2 entries `labels`",)),
+    ({"dataset.json": b'{"labels": {"a.png": 0, "a.png": 1}}'}, ("dataset.json names a.png twice",)),
 ])
 def test_what_can_not_be_meant_is_refused_by_name(make, extra, words, tmp_path):
     raw = make(tmp_path / "raw", files_of() | extra)

@@ -157,6 +157,7 @@ FIRST = "n01440764/n01440764_10.JPEG"
     ({"a.txt": b"\xff"}, "a.txt: not a text file"),
     ({"a.txt": b"a.JPEG n01440764\nb.JPEG\n"}, "a.txt, line 2: 'b.JPEG' is no label"),
     ({"a.txt": b"a.JPEG n01440764\na.JPEG n02105855\n"}, "a.txt, line 2: a.JPEG has two labels"),
+    ({"a.csv": b"n01440764_10.JPEG,n01443537 1\n"}, "lies in the folder n01440764, and a list says"),
     ({"a.txt": WORDS + b"n01440764 cod\n"}, "a.txt, line 4: n01440764 has other words elsewhere: 'tench"),
     ({"a.tar.gz": b"x"}, "has a.tar.gz and n01440764/n01440764_10.JPEG; allowed: one tar"),
     ({"n01440764/a\nb.JPEG": b"x"}, "characters that can't be shown")])

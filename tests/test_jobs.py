@@ -46,6 +46,13 @@ def clean(mixture):
     return path
 
 
+def test_a_time_that_is_no_number_is_refused(monkeypatch):
+    for value in ("nan", "soon"):  # none is beyond NaN: nothing would be saved
+        monkeypatch.setenv("AMBIENT_CHECKPOINT_SECONDS", value)
+        with pytest.raises(ValueError, match=f"AMBIENT_CHECKPOINT_SECONDS: got '{value}', allowed: a number"):
+            stopping.setting("AMBIENT_CHECKPOINT_SECONDS")
+
+
 @pytest.fixture
 def run(mixture, clean, annotations, tmp_path, monkeypatch):
     """Run a stage in this process as its command line does; returns its status."""

@@ -17,7 +17,7 @@ from raw_images import encoded, make_folder
 
 from ambient import __main__ as front_door
 from ambient.commands import new as new_command
-from ambient.commands import new_look, new_speed
+from ambient.commands import new_look, new_parts, new_speed
 from ambient.commands.new_sizes import levels, sizes
 from ambient.settings import Experiments
 from ambient.settings.compatible import check_network
@@ -112,6 +112,13 @@ def test_a_table_of_scores(tmp_path, config):
     assert Experiments(config, "birds").main_figures == ["birds-scores", "birds-sigma-min", "birds-use"]
 
 
+@pytest.mark.parametrize(("at_least", "scores", "written"), [
+    (0.123412, [0.1, 0.123412, 0.2], 0.1234), (12344.6, [12344.0, 12344.6, 12345.0], 12344.6),
+    (-7.14372, [-8.0, -7.14372, 0.0], -7.1438), (0.1 + 0.2, [0.3, 0.1 + 0.2], 0.1 + 0.2)])
+def test_a_threshold_has_few_digits_and_the_same_images(at_least, scores, written):
+    assert new_parts.shortest(at_least, np.array(scores)) == written
+
+
 def test_without_a_word_on_which_are_good_a_measure_tells(tmp_path, config, capsys):
     images = folder(tmp_path / "photos")
     new(config, "--images", images, "--measure", "contrast", "--share", "0.25")
@@ -183,6 +190,7 @@ def test_grey_images_are_learnt_as_grey(tmp_path, config):
     (["--resolution", "250"], "a number that can be halved to 64 or less"),
     (["--bad", "x"], "--bad: got 'x', allowed: KIND=FOLDER"),
     (["--share", "2"], "--share: got 2.0, allowed: between 0 and 1"),
+    (["--seeds", "1000000000"], "--seeds: got 1000000000, allowed: 1 to 100"),
     (["--at-least", "4", "--good", "{images}"], "--at-least: got 4.0, but no scores tell here"),
     (["--column", "score"], "--column: got score, but no scores tell here")])
 def test_arguments_that_can_not_be_meant_are_refused(tmp_path, config, capsys, arguments, message):

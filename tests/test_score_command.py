@@ -87,15 +87,19 @@ def test_the_same_command_measures_nothing_again(theirs, monkeypatch):
     score.main([*LINE, str(theirs), "--name", "x"])
     monkeypatch.setattr(outside, "moments", None)
     assert score.main([*LINE, str(theirs), "--name", "x"]) == 0
+    with pytest.raises(ValueError, match="x.yaml is there, of other images, another table or target"):
+        score.main([*LINE, str(theirs), "--name", "x", "--target", "digits"])
     (theirs / "000.png").unlink()
     with pytest.raises(ValueError, match="x.yaml is there, of other images"):
         score.main([*LINE, str(theirs), "--name", "x"])
 
 
 def test_rows_stand_there_as_long_as_their_files_do(theirs):
-    for label in ("a", "b"):
-        score.main([*LINE, str(theirs), "--name", label])
-    assert list(pd.read_csv(COMPARED)["method"])[2:] == ["a", "b"]
+    theirs = theirs.rename("b-1.5")  # a folder's name has no ending
+    for line in (["--name", "a"], []):
+        score.main([*LINE, str(theirs), *line])
+    Path("config/outside/b-1.5.yaml").rename("config/outside/b.yaml")
+    assert list(pd.read_csv(COMPARED)["method"])[2:] == ["a", "b-1.5"]
     graph = Graph(Experiments("config", "away"))
     assert str(COMPARED) in graph.target("table2a") and graph.maker("results/away/outside/b.json")
     png, report = COMPARED.with_suffix(".png"), graph.made("results/away/report.html")

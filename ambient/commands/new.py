@@ -38,6 +38,7 @@ from ambient.specs import DatasetSpec
 from ambient.specs.strict import SpecError
 from ambient.storage.files import write_text
 
+MOST_SEEDS = 100  # trainings of one method
 GREY = "grey, taken as colour"
 
 
@@ -101,8 +102,8 @@ def refuse(given: argparse.Namespace, folder: Path) -> Path:
         raise ValueError(f"--caption-table: no such file: {given.caption_table}")
     if not 0 < given.share < 1:
         raise ValueError(f"--share: got {given.share}, allowed: between 0 and 1")
-    if given.seeds < 1:
-        raise ValueError(f"--seeds: got {given.seeds}, allowed: 1 or more")
+    if not 1 <= given.seeds <= MOST_SEEDS:
+        raise ValueError(f"--seeds: got {given.seeds}, allowed: 1 to {MOST_SEEDS}")
     table = given.good is not None and given.good.suffix.lower() == ".csv"
     for option, value, scored in (("--column", given.column, table),
                                   ("--at-least", given.at_least, table or given.good is None)):

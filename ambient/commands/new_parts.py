@@ -72,6 +72,12 @@ def rule_of(images: Path, good: Path | None, column: str | None, measure: str) -
                      "column of scores (.csv)")
 
 
+def shortest(at_least: float, scores: np.ndarray) -> float:
+    """A threshold in so few digits, four or more, as leave the images that reach it the same."""
+    rounded = (float(f"{at_least:.{digits}g}") for digits in range(4, 17))
+    return next((one for one in rounded if ((scores >= one) == (scores >= at_least)).all()), at_least)
+
+
 def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: float | None,
                    share: float) -> tuple[SelectSpec, str]:
     """A selection by scores with its threshold: the one asked for, or what a share of the images reaches."""
@@ -79,9 +85,9 @@ def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: flo
         return select, words
     reached = ""
     if at_least is None:
-        at_least = float(f"{np.quantile(photos.scores, 1 - share, method='lower'):.4g}")
+        at_least = shortest(float(np.quantile(photos.scores, 1 - share, method="lower")), photos.scores)
         reached = f", which the best {share:.0%} reach"
-    return replace(select, at_least=at_least), f"a score of at least {at_least:g} by {words}{reached}"
+    return replace(select, at_least=at_least), f"a score of at least {at_least} by {words}{reached}"
 
 
 def separate(name: str, folder: Path, spec: DatasetSpec) -> Part:

@@ -56,9 +56,9 @@ def write_entry(path: Path, entry: OutsideEntry) -> None:
     """Write the file of an entry. Raises `ValueError` where one of other images stands there."""
     if path.exists():
         known = build(OutsideEntry, load(path), str(path))
-        if (known.scale, known.table, known.sha256) != (entry.scale, entry.table, entry.sha256):
-            raise ValueError(f"--name: {path} is there, of other images or for another table: give another "
-                             "name, or remove it")
+        if replace(known, path=entry.path, label=entry.label) != entry:
+            raise ValueError(f"--name: {path} is there, of other images, another table or target: give "
+                             "another name, or remove it")
     values = {key: value for key, value in asdict(entry).items() if value is not None}
     write_text(path, HEAD + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000))
 
@@ -101,7 +101,8 @@ def main(words: list[str]) -> int:
     if given.protocol not in experiments.tables:
         raise ValueError(f"--protocol: the scale {scale} has no table {given.protocol!r}"
                          f"{nearest(given.protocol, experiments.tables)}")
-    label = given.name or given.samples.resolve().stem
+    samples = given.samples.resolve()
+    label = given.name or (samples.name if samples.is_dir() else samples.stem)
     entry = OutsideEntry(scale, given.protocol, str(given.samples.absolute()), "", label, given.target)
     name = file_name(label)
     spec = protocol_of(experiments, entry, name)

@@ -41,16 +41,27 @@ def same(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+class Pairs(list):
+    """A JSON object as its (key, value) pairs: a dictionary would keep the last one of a key in silence."""
+
+
 def from_json(content: bytes, images: Sequence[str]) -> Labels:
     """EDM's `dataset.json`: {"labels": [[name, class], ...]}, or null for none. Raises `ValueError`."""
     try:
-        listed = json.loads(content).get("labels")
-    except (ValueError, AttributeError, RecursionError) as error:
+        about = json.loads(content, object_pairs_hook=Pairs)
+        if not isinstance(about, Pairs):
+            raise ValueError(f"got {str(about):.40}")
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"dataset.json is not a JSON object ({error})") from None
+    tables = [value for key, value in about if key == "labels"]
+    if len(tables) != 1:
+        raise ValueError(f"dataset.json has {len(tables) or 'no'} entries `labels`, allowed: one, which is "
+                         "null where the images have no classes")
+    listed, = tables
     if listed is None:
         return unlabelled(len(images), "dataset.json has none")
     try:
-        pairs = [(name, label) for name, label in (listed.items() if isinstance(listed, dict) else listed)]
+        pairs = [(name, label) for name, label in listed]
         names = [unicodedata.normalize("NFC", name.replace("\\", "/")) for name, _ in pairs]
     except (TypeError, ValueError, AttributeError):
         raise ValueError("dataset.json: labels must be [name, class] pairs") from None

@@ -112,7 +112,8 @@ def shards(folder: Path, path_of: Callable[[str], Path]) -> list[Shard]:
 
 def unnamed(files: Iterable[str], found: list[Shard]) -> Counter[str]:
     """How many files of a folder are no shard that its index names, for what is left out."""
-    return Counter({f"files that {INDEX} does not name": len({*files} - {INDEX, *(one.name for one in found)})})
+    others = {*files} - {INDEX, *(one.name for one in found)}
+    return Counter({f"files that {INDEX} does not name": len(others)})
 
 
 def is_count(value: Any) -> bool:

@@ -17,7 +17,6 @@ from ambient.data.squares import CROPS
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
 
-
 TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")  # short endings of compressed tars
 
 
@@ -51,7 +50,8 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
     """Those pairs that can be used, as a source gives them: an id is the place among all pairs.
 
     An image whose shorter side is below the resolution, or whose caption is empty, is left out and counted,
-    beside the files that the source left out. Raises `ValueError` naming an image that can't be decoded: when its head is read, or its pixels.
+    beside the files that the source left out. Raises `ValueError` naming an image that can't be decoded: when
+    its head is read, or its pixels.
     """
     if not pairs:
         raise ValueError(f"{path}: no image with a caption in it")

@@ -87,10 +87,11 @@ def by_end(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def listed(path: Path, names: Sequence[str], unread: Sequence[str] = ()) -> set[str]:
-    """The images that a text file names, one a line; empty lines say nothing, nor does one that begins with # and is no file.
+    """The images that a text file names, one a line.
 
-    It may name `unread` files too, which are no images that are read here. Raises `ValueError` naming the
-    line of what is no file of the folder.
+    Empty lines say nothing, nor do those that begin with # and are no file's name. It may name `unread` files
+    too, which are no images that are read here. Raises `ValueError` naming the line of what is no file of the
+    folder.
     """
     files, found = Files([*names, *unread]), set()
     for number, line in enumerate(text_of(path).splitlines(), 1):

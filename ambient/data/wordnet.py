@@ -124,6 +124,10 @@ def labels(names: Sequence[str], lists: Lists) -> Labels:
             if not WNID.fullmatch(folder):
                 raise ValueError(f"{name} lies in no folder that is called as a WordNet id (n01440764), as "
                                  "others do")
+            said = lists.labels.get(stem(name), folder)
+            if WNID.fullmatch(said) and said != folder:
+                raise ValueError(f"{name} lies in the folder {folder}, and a list says that its class is "
+                                 f"{said}: take the one out that is wrong")
         return numbered(folders, lists.words, "the folders' WordNet ids")
     if lists.labels:
         for name, count in Counter(map(stem, names)).items():

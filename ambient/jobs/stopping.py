@@ -36,7 +36,10 @@ def setting(name: str) -> float:
     """One of `SETTINGS`, from the environment or by default. Raises `ValueError` for what is no number."""
     given = os.environ.get(name)
     try:
-        return float(given) if given else SETTINGS[name]
+        value = float(given) if given else SETTINGS[name]
+        if math.isnan(value):  # no time is beyond it: nothing would ever be saved
+            raise ValueError
+        return value
     except ValueError:
         raise ValueError(f"{name}: got {given!r}, allowed: a number") from None
 

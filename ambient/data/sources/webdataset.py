@@ -1,8 +1,8 @@
 """Source `webdataset`: tars in which the files of a sample follow each other and share a name.
 
 `000123.jpg` and `000123.txt` are a sample: its key is the name to the first dot of its last part. The caption
-is the text file, or the entry `caption`, `text` or `prompt` of a JSON file. A sample has one image: of several
-none is chosen in silence. Hidden files, such as macOS puts into tars, are left out and counted.
+is the text file, or the entry `caption`, `text` or `prompt` of a JSON file. A sample has one image. Hidden
+files, such as macOS puts into tars, are left out and counted.
 """
 
 from __future__ import annotations
