@@ -151,9 +151,10 @@ def test_a_list_names_the_good_ones(tmp_path):
 
 def test_a_list_may_name_files_that_are_not_read(tmp_path):
     """And names whose accents are written in two characters, as some systems do."""
-    rule, files = tmp_path / "good.txt", {"M\u00fcller.png": FILES["best/0.png"], "x.heic": b"heic"}
-    rule.write_text("x.heic\nMu\u0308ller.png\n", encoding="utf-8")
-    assert names(read(tmp_path / "in", files, select(by="list"), rule)) == ["M\u00fcller.png"]
+    rule, files = tmp_path / "good.txt", {"M\u00fcller.png": FILES["best/0.png"], "x.heic": b"heic",
+                                           "#1.png": FILES["best/1.png"]}
+    rule.write_text("x.heic\nMu\u0308ller.png\n#1.png\n# mine\n", encoding="utf-8")
+    assert names(read(tmp_path / "in", files, select(by="list"), rule)) == ["#1.png", "M\u00fcller.png"]
     rule.write_text("x.heic\n")
     with pytest.raises(ValueError, match="names no image"):
         photos.read(Raw(tmp_path / "in"), select(by="list"), rule)
