@@ -114,7 +114,7 @@ def test_a_table_of_scores(tmp_path, config):
 
 @pytest.mark.parametrize(("at_least", "scores", "written"), [
     (0.123412, [0.1, 0.123412, 0.2], 0.1234), (12344.6, [12344.0, 12344.6, 12345.0], 12344.6),
-    (-7.14372, [-8.0, -7.14372, 0.0], -7.1438), (0.1 + 0.2, [0.3, 0.1 + 0.2], 0.1 + 0.2)])
+    (-7.14427, [-8.0, -7.14427, 0.0], -7.1443), (0.1 + 0.2, [0.3, 0.1 + 0.2], 0.1 + 0.2)])
 def test_a_threshold_has_few_digits_and_the_same_images(at_least, scores, written):
     assert new_parts.shortest(at_least, np.array(scores)) == written
 
