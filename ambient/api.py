@@ -69,8 +69,11 @@ def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigm
     captions takes some, of which image i has the one of number i modulo their number, and `text_encoder`, the
     file `results/<scale>/text-encoders/<text_encoder>.safetensors`. `guidance` g > 1: by the null caption,
     D = D_null + g (D_caption - D_null). Raises `ValueError` for a number out of range, for a denoiser whose
-    encoders are not given, and for captions or guidance that it can't be told.
+    encoders are not given, and for captions or guidance that it can't be told. A denoiser of another origin
+    is sampled by `heun`.
     """
+    require(isinstance(trained, Trained), "trained", type(trained).__name__,
+            "what `load_denoiser` gives; `heun` samples any other denoiser")
     require(count > 0, "count", count, ">= 1")
     require(text_encoder is not None or not captions, "captions", list(captions),
             "none without text_encoder, by which a denoiser is told them")

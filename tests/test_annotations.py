@@ -51,10 +51,21 @@ def test_clean_only_sampling_keeps_the_order_of_uniforms():
     (lambda: Admission(margin=math.inf), "margin: got inf"),
     (lambda: EligibleSampler(np.array([0.0, math.nan]), np.zeros(2), Admission()), "sigma_min: got nan"),
     (lambda: EligibleSampler(np.ones(2), np.array([0.1, -1.0]), Admission()),
-     "sigma_max: got -1.0, allowed: numbers >= 0")])
+     "sigma_max: got -1.0, allowed: numbers >= 0"),
+    (lambda: EligibleSampler(np.ones(2), np.zeros(3), Admission()),
+     r"sigma_min, sigma_max: got the shapes \(2,\) and \(3,\), allowed: \(N,\) twice"),
+    (lambda: EligibleSampler(np.ones((2, 1)), np.zeros((2, 1)), Admission()), "sigma_min, sigma_max: got"),
+    (lambda: EligibleSampler(np.zeros(2), np.zeros(2), Admission()).draw(np.ones(2), np.zeros(3)),
+     r"sigma, u: got the shapes \(2,\) and \(3,\)")])
 def test_a_rule_or_levels_that_mean_nothing_are_refused(made, said):
     with pytest.raises(ValueError, match=said):
         made()
+
+
+def test_levels_may_be_tensors():
+    levels = torch.tensor([0.0, 2.0])
+    sampler = EligibleSampler(levels, torch.zeros(2), Admission())
+    assert sampler.draw(torch.tensor([1.0, 3.0]), torch.tensor([0.9, 0.9])).tolist() == [0, 1]
 
 
 # --- the table --------------------------------------------------------------------------------------

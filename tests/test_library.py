@@ -64,6 +64,10 @@ def test_a_trained_denoiser_is_sampled_as_the_workflow_samples_it(mixture, tmp_p
             ambient.sample(trained, **{"count": 2} | wrong)
     with pytest.raises(ValueError, match="no snapshot at nimg 7"):
         ambient.load_denoiser(out, snapshot=7)
+    with pytest.raises(ValueError, match="is a folder, allowed: a file of weights"):
+        ambient.load_denoiser(tmp_path)
+    with pytest.raises(ValueError, match="trained: got 'Denoiser', allowed: .*`heun` samples any other"):
+        ambient.sample(trained.denoiser, 2)
 
 
 NETWORK = {"resolution": 16, "channels_in": 3, "channels_out": 3, "model_channels": 32,

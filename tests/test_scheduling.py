@@ -241,6 +241,15 @@ def test_doctor_speaks_of_the_target_that_is_wanted():
         work.flops for _, work in plan.jobs(found))
 
 
+def test_doctor_speaks_of_a_bare_run_where_no_target_is_given(capsys):
+    found = settings.Experiments(ROOT / "config", "demo")
+    for arguments, target in (["demo"], "all"), (["demo", "demo_all"], None):
+        doctor.main(arguments)
+        said = capsys.readouterr().out
+        assert f"estimate for {arguments[-1] if target is None else target}: " in said
+        assert f": {len(plan.wanted(found, target))} jobs, " in said
+
+
 def test_doctor_says_how_long_a_machine_without_a_gpu_would_take(tmp_path, monkeypatch):
     found, here = settings.Experiments(ROOT / "config", "demo"), site.Site(cpu_tflops=0.2, cpu_ranks=3)
     monkeypatch.setattr(doctor, "DRIVER", tmp_path / "none")

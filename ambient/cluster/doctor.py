@@ -1,6 +1,7 @@
 """`python -m ambient doctor SCALE TARGET`: what a target costs, and what is missing before it goes to SLURM.
 
-TARGET is one file or name of the scale (`results/table2a.csv`, `table2a`, `figure3`, ...); without it, all.
+TARGET is one file or name of the scale (`results/table2a.csv`, `table2a`, `figure3`, ...). Without it, it is
+`all`, what a bare run of the workflow makes. `SCALE_all` is everything that the scale can make.
 
 Nothing heavy is imported and nothing is computed: seconds, on a login node.
 """
@@ -270,7 +271,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ambient doctor", description=__doc__)
     parser.add_argument("scale", nargs="?", default="paper",
                         help="a scale, which is a file of config/scales (default: %(default)s)")
-    parser.add_argument("target", nargs="?", help="a file or name of the scale (default: everything)")
+    parser.add_argument("target", nargs="?", default="all",
+                        help="a file or name of the scale, or SCALE_all: everything (default: %(default)s, "
+                             "what a bare run makes)")
     parser.add_argument("--config", default="config", help="folder of the YAML files")
     parser.add_argument("--submit", action="store_true", help="also run a short job that looks from a node")
     given = parser.parse_args(arguments)

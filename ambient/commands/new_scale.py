@@ -19,7 +19,7 @@ TEXT = """\
 #   snakemake --cores 2 --config scale={name}
 #
 # for results/{name}/report.html. Only what depends on an edit is made again. Your images stay where and as
-# they are. `python -m ambient doctor {name} {name}` says what the run costs.
+# they are. `python -m ambient doctor {name}` says what the run costs.
 {counts}
 
 datasets:

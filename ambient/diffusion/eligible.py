@@ -57,16 +57,25 @@ class Admission:
         return self.above(sigma, sigma_min) | (sigma < sigma_max)
 
 
+def require_alike(**arrays: np.ndarray) -> None:
+    """Raise `ValueError` naming two arrays that are not one number each of the same things."""
+    (first, a), (second, b) = arrays.items()
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f"{first}, {second}: got the shapes {a.shape} and {b.shape}, allowed: (N,) twice")
+
+
 class EligibleSampler:
     """Sigma first, then a uniformly drawn eligible sample.
 
     Given sigma, every sample that the rule admits is equally likely, so sigma keeps its own density. Samples
     are sorted by their threshold once (and by sigma_max), which makes the eligible ones two prefixes: a draw
-    is two binary searches, for a whole batch at a time. Raises `ValueError` for levels that are no numbers
-    >= 0; sigma_min = infinity is one.
+    is two binary searches, for a whole batch at a time. sigma_min, sigma_max: (N,) each. Raises `ValueError`
+    for other shapes, and for levels that are no numbers >= 0; sigma_min = infinity is one.
     """
 
     def __init__(self, sigma_min: np.ndarray, sigma_max: np.ndarray, admission: Admission) -> None:
+        sigma_min, sigma_max = np.asarray(sigma_min), np.asarray(sigma_max)
+        require_alike(sigma_min=sigma_min, sigma_max=sigma_max)
         for name, levels in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
             if not (levels >= 0).all():
                 raise ValueError(f"{name}: got {levels[~(levels >= 0)][0]}, allowed: numbers >= 0")
@@ -89,8 +98,10 @@ class EligibleSampler:
     def draw(self, sigma: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Sample indices (B,) for levels `sigma` (B,) and uniforms `u` (B,) in [0, 1).
 
-        Raises `ValueError` where no sample is usable at a level.
+        Raises `ValueError` for other shapes, and where no sample is usable at a level.
         """
+        sigma, u = np.asarray(sigma), np.asarray(u)
+        require_alike(sigma=sigma, u=u)
         above, below = self.count(sigma)
         total = above + below
         if (total == 0).any():

@@ -31,7 +31,9 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping
 
 
 def read_description(path: Path) -> dict:
-    """What `save_weights` stored beside the tensors. Raises `ValueError` naming a foreign file."""
+    """What `save_weights` stored beside the tensors. Raises `ValueError` naming a folder or foreign file."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path}: is a folder, allowed: a file of weights in it")
     with naming(path), safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if "ambient" not in metadata:
