@@ -110,12 +110,7 @@ def test_ambient_loss_next_to_sigma_tn(dtype):
 
 def test_the_ambient_loss_refuses_what_would_give_a_wrong_number():
     x, level = torch.zeros(2, 1, 4, 4), torch.tensor([1.0, 0.5])
-    for args, said in (((x, x, x, level, 1.5 * level), "got 1 and 1.5 for image 0 .* sigma > sigma_tn >= 0"),
-                       ((x, x, x, level, level.flip(0)), "got 0.5 and 1 for image 1"),
-                       ((x, x, x, level, level), "got 1 and 1 for"),
-                       ((x, x, x, level, -level), "got 1 and -1"),
-                       ((x, x, x, level * math.nan, 0 * level), "got nan and 0"),
-                       ((x, x, x[:1], level, 0 * level), r"shapes .*\(1, 1, 4, 4\).*allowed: three times"),
+    for args, said in (((x, x, x[:1], level, 0 * level), r"shapes .*\(1, 1, 4, 4\).*allowed: three times"),
                        ((x, x, x, level[:1], 0 * level), r"allowed: .*twice \(B,\)"),
                        ((x[0], x[0], x[0], level, 0 * level), "allowed: three times")):
         with pytest.raises(ValueError, match=said):

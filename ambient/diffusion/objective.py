@@ -27,10 +27,9 @@ def ambient_loss(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sig
     out; `clip` bounds it from above. What depends on the levels alone is computed in float64: near
     sigma_tn float32 has alpha 0 and an infinite weight, and their product is no number.
 
-    Raises `ValueError` for other shapes, and for levels on the CPU that are out of order. Those on a GPU are
-    not looked at: the host would have to wait for them.
+    Raises `ValueError` for other shapes. Levels are not looked at: the host would have to wait for them.
     """
-    require_noisier(denoised, x_t, x_tn, sigma, sigma_tn)
+    require_shapes(denoised, x_t, x_tn, sigma, sigma_tn)
     sigma, sigma_tn = sigma.to(torch.float64), sigma_tn.to(torch.float64)
     alpha = added_variance(sigma, sigma_tn) / sigma**2
     weight = edm_weight(sigma, sigma_data)
@@ -41,18 +40,13 @@ def ambient_loss(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sig
     return (root * (alpha * denoised + rest * x_t - x_tn)) ** 2
 
 
-def require_noisier(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sigma_tn: Tensor) -> None:
-    """Raise `ValueError` for what broadcasting or a square would make a number of, and a wrong one."""
+def require_shapes(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sigma_tn: Tensor) -> None:
+    """Raise `ValueError` for shapes that broadcasting would make a number of, and a wrong one."""
     shapes = [tuple(one.shape) for one in (denoised, x_t, x_tn, sigma, sigma_tn)]
     count = shapes[0][:1]
     if len(shapes[0]) != 4 or shapes[1:] != [shapes[0], shapes[0], count, count]:
         raise ValueError(f"denoised, x_t, x_tn, sigma, sigma_tn: got the shapes {shapes}, allowed: three "
                          "times (B, C, H, W), twice (B,)")
-    if sigma.is_cpu and sigma_tn.is_cpu and not (right := (sigma > sigma_tn) & (sigma_tn >= 0)).all():
-        row = int(right.logical_not().nonzero()[0])
-        raise ValueError(f"sigma, sigma_tn: got {float(sigma[row]):g} and {float(sigma_tn[row]):g} for image "
-                         f"{row} of the batch, allowed: sigma > sigma_tn >= 0: `EligibleSampler` draws such "
-                         "images")
 
 
 def uncertain(loss: Tensor, log_variance: Tensor) -> Tensor:
