@@ -26,7 +26,7 @@ from benchmarks.works import CIFAR10, Sampling, Size, Training, Way, compiled
 
 SHALLOW = {"num_blocks": 1}
 FLOAT32_BATCH = 128  # images: such a step takes six times as long
-DRAWN, FEW_STEPS = 2000, 6  # samples of a call, steps of their sampler
+DRAWN = 2000  # samples of a call
 SYNCHRONISES = "called a synchronizing CUDA operation"  # torch's warning
 
 
@@ -64,10 +64,10 @@ def within(block: Callable[[], AbstractContextManager], way: Way) -> Way:
 
 
 def shallow(size: Size, options: dict | None = None, translate: bool = True, **given: object) -> Training:
-    """A training of the shallow network, compiled with torch's `options`."""
+    """A training of the shallow network, compiled with other `options` of torch's compiler."""
     made = Training(size, CIFAR10, **SHALLOW, **given)
     if translate:
-        compiled(made.network, **(options or {}))
+        compiled(made.network, options or {})
     return made
 
 
@@ -155,7 +155,7 @@ def parts(size: Size) -> tuple[Way, Way]:
 def together(count: int) -> Callable[[Size], tuple[Way, Way]]:
     """Samples drawn as the stage draws them, and `count` of them together."""
     def ways(size: Size) -> tuple[Way, Way]:
-        found = [Sampling(size, CIFAR10, number, DRAWN, FEW_STEPS, **SHALLOW) for number in (None, count)]
+        found = [Sampling(size, CIFAR10, number, DRAWN, **SHALLOW) for number in (None, count)]
         for one in found:
             compiled(one.network)
         return found[0], found[1]
@@ -180,6 +180,8 @@ SUSPECTS = {
     "deterministic": Suspect("algorithms that repeat their bits", "whichever torch takes",
                              lambda size: same(size, free_algorithms)),
     "channels-last": Suspect("NCHW", "channels_last, compiled", layout),
+    "layout-rule": Suspect("channels last inside of the compiled network", "torch's rule for layouts",
+                           lambda size: (shallow(size), shallow(size, {"force_layout_optimization": False}))),
     "dropout": Suspect("masks drawn before", "torch's own, in the compiled network", dropout),
     "augmentation": Suspect("not compiled", "compiled", augmentation),
     "cudnn-trial": Suspect("cuDNN's rules", "cudnn.benchmark", lambda size: same(size, by_trial)),
@@ -196,7 +198,7 @@ SUSPECTS = {
         size, tf32, translate=False, precision="float32", batch=FLOAT32_BATCH),
         lambda size: size.steps * size.batch(FLOAT32_BATCH)),
     "cuda-graphs": Suspect("launched kernel by kernel", "as a CUDA graph", lambda size: (
-        shallow(size), shallow(size, {"mode": "reduce-overhead"})))}
+        shallow(size), shallow(size, {"triton.cudagraphs": True})))}
 
 
 def compared(suspect: Suspect, size: Size) -> tuple[Pair, list[float]]:

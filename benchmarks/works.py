@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,14 @@ from ambient.evaluation.draw import Draw
 from ambient.settings import Experiments
 from ambient.specs import NetworkSpec, SamplingSpec, TrainingSpec
 from ambient.training.batches import AmbientBatches
-from ambient.training.hardware import compile_for, device
+from ambient.training.hardware import COMPILED, compile_for, device, strictly
 from ambient.training.loading import untold
 from ambient.training.loop import Fit
 from benchmarks import training
 
 Way = Callable[[], object]
 QUICK_SIDE, QUICK_IMAGES, QUICK_CLASSES = 8, 40, 4
+FEW_STEPS = 6  # of a sampler
 ANY = 10**9  # evaluations: enough for every network to be compiled
 
 
@@ -41,10 +43,10 @@ class Work:
 
 CIFAR10 = Work("CIFAR-10 network of Table 2a", "ambient-blur-0.8", 10, 512, 250,
                {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": (4,)})
-XS = Work("EDM2-XS", "quality-xs", 1000, 256, 64,
+XS = Work("EDM2-XS", "quality-xs", 1000, 128, 64,
           {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": (4,),
            "channels_per_head": 8})
-XL = Work("MicroDiT-XL", "text-ambient", 10, 64, 16,
+XL = Work("MicroDiT-XL", "text-ambient", 10, 8, 8,
           {"model_channels": 32, "depth": 2, "mixer_channels": 32, "mixer_depth": 1, "caption_channels": 8,
            "channels_per_head": 16, "round_to": 16, "num_experts": 4, "caption_tokens": 5})
 WORKS = {"cifar10": CIFAR10, "edm2-xs": XS, "microdit-xl": XL}
@@ -98,8 +100,8 @@ class Size:
         return training.batches(spec, side, channels, classes=work.classes)
 
 
-def compiled(network: nn.Module, **options: object) -> None:
-    """Compile as the stages do, with further options of torch. An error is raised: it belongs into a row.
+def compiled(network: nn.Module, options: Mapping[str, object] = MappingProxyType({})) -> None:
+    """Compile as the stages do, but for some options of torch. An error is raised: it belongs into a row.
 
     On a CPU the network is traced but not translated, which would take minutes.
     """
@@ -108,7 +110,7 @@ def compiled(network: nn.Module, **options: object) -> None:
     if device().type == "cpu":
         network.compile(dynamic=False, backend="eager")
     elif options:
-        network.compile(dynamic=False, **options)
+        network.compile(dynamic=False, options=COMPILED | dict(options))
 
 
 class Training:
@@ -116,6 +118,7 @@ class Training:
 
     def __init__(self, size: Size, work: Work, precision: str = "bfloat16", batch: int | None = None,
                  **network: object) -> None:
+        strictly()  # as the training loop does
         self.size, batch = size, size.batch(batch or work.batch)
         spec = size.spec(work, batch, **network)
         self.spec = replace(spec, optimiser=replace(spec.optimiser, precision=precision))
@@ -138,10 +141,13 @@ class Training:
 
 
 class Sampling:
-    """Samples by a run's sampler, with its guidance, a number of them together; not their decoding."""
+    """Samples by a run's sampler, with its guidance, a number of them together; not their decoding.
+
+    In fewer steps than the run's, as the time of an evaluation is what counts. `share`: of its evaluations.
+    """
 
     def __init__(self, size: Size, work: Work, together: int | None = None, images: int | None = None,
-                 num_steps: int | None = None, **network: object) -> None:
+                 num_steps: int = FEW_STEPS, **network: object) -> None:
         self.together = size.batch(together or work.samples)
         self.images = size.batch(images or self.together)
         made = size.batches(work, size.spec(work, 4, **network))
@@ -154,15 +160,15 @@ class Sampling:
         self.network = made.denoiser.eval().model
         self.draw = Draw(untold(made.denoiser, spec), about, spec.sampler, spec.precision, device(),
                          told=made.told)
-        self.evaluations = spec.nfe + spec.guide_nfe
+        self.evaluations, whole = spec.nfe + spec.guide_nfe, settings().sampling(work.run)
+        self.share = self.evaluations / (whole.nfe + whole.guide_nfe)
         self.gflop = 2 * self.evaluations * made.spec.network.cost(side, channels).multiply_adds / 1e9
 
     @staticmethod
-    def sampled(work: Work, num_steps: int | None) -> SamplingSpec:
-        """The sampling of a run in bfloat16, with another number of steps if one is given."""
+    def sampled(work: Work, num_steps: int) -> SamplingSpec:
+        """The sampling of a run in bfloat16, with another number of steps."""
         found = settings().sampling(work.run)
-        steps = num_steps or found.sampler.num_steps
-        return replace(found, sampler=replace(found.sampler, num_steps=steps), precision="bfloat16")
+        return replace(found, sampler=replace(found.sampler, num_steps=num_steps), precision="bfloat16")
 
     def __call__(self) -> None:
         for first in range(0, self.images, self.together):

@@ -1,6 +1,7 @@
 """What a GPU computes: near to the CPU's numbers, and the same bits however often it is interrupted.
 
-Skipped where there is none, and unless asked for: `AMBIENT_TEST_GPU=1 python -m pytest tests/test_gpu.py`.
+A GPU is used where it is asked for: `AMBIENT_TEST_GPU=1 python -m pytest tests/test_gpu.py`. Without one the
+CPU takes its place, so that the tests themselves stay sound. What only a GPU can show is skipped then.
 """
 
 import copy
@@ -22,6 +23,7 @@ from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
 from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
+from ambient.diffusion.networks import operators
 from ambient.diffusion.randomness import torch_generator
 from ambient.evaluation import features, small_nets
 from ambient.provenance import manifest
@@ -34,10 +36,10 @@ from ambient.training.build import build_network
 from ambient.training.loop import Fit
 from ambient.training.points import Points
 from ambient.training.weights import read_weights
+from benchmarks import works
 from tests import commands
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(),
-                                reason="no GPU, or AMBIENT_TEST_GPU is not set")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU, or AMBIENT_TEST_GPU is not set")
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 
@@ -86,7 +88,7 @@ def evaluated(built, masks, where, precision="float32"):
     return out, torch.cat([gradient.flatten() for gradient in gradients])
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_gpu)])
 def test_network_and_gradient_are_those_of_the_cpu(compiled):
     where, reference = hardware.device(), network()
     ours = copy.deepcopy(reference).to(where)
@@ -101,6 +103,7 @@ def test_network_and_gradient_are_those_of_the_cpu(compiled):
         assert 1e-4 < apart(found, wanted) < 0.05
 
 
+@needs_gpu
 def test_masks_are_a_function_of_the_generator():
     ours = network().to(hardware.device())
     draws = [Blocks(slice(0, 8), "cuda", seed).bernoulli for seed in (1, 1, 2)]
@@ -122,6 +125,7 @@ def command(mixture, annotations, folder, steps, precision="bfloat16"):
                           out=folder / "denoiser.safetensors", log=folder / "loss.jsonl")
 
 
+@needs_gpu
 @pytest.mark.parametrize("compile_from", ["1000000", "1"])
 def test_stopped_training_ends_with_the_same_bits(mixture, annotations, tmp_path, compile_from):
     """Three processes: an undisturbed one, one that is told to stop, and one that goes on."""
@@ -144,11 +148,9 @@ def test_stopped_training_ends_with_the_same_bits(mixture, annotations, tmp_path
     assert found["execution"]["peak_gpu_bytes"] > 2**20 and found["execution"]["gpu_sec"] > 0
 
 
-def by_the_cpu(shape, randn=torch.randn, **options):
-    """`torch.randn`; images by a generator of the CPU's, the same each time."""
-    if isinstance(shape, int):
-        return randn(shape, **options)
-    return randn(shape, generator=torch_generator("cpu", 5)).to(options["device"])
+def by_the_cpu(*shape, generator=None, device="cpu", randn=torch.randn, **options):
+    """`torch.randn`, by a generator of the CPU's that gives the same each time."""
+    return randn(*shape, generator=torch_generator("cpu", 5), **options).to(device)
 
 
 def test_training_is_that_of_the_cpu(mixture, annotations):
@@ -165,12 +167,13 @@ def test_training_is_that_of_the_cpu(mixture, annotations):
         fitting = Fit(batches.denoiser, made.optimiser)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "randn", by_the_cpu)
-            losses = [fitting.step(batches.loss, nimg) for nimg in (32, 48)]
+            losses = [float(fitting.step(batches.loss, nimg)) for nimg in (32, 48)]
         weights.append((losses, torch.cat([w.detach().cpu().flatten() for w in fitting.weights])))
     assert weights[1][0] == pytest.approx(weights[0][0], rel=1e-4)
     assert apart(weights[1][1], weights[0][1]) < 1e-4
 
 
+@needs_gpu
 def test_too_small_a_memory_cuts_the_batch_into_parts(mixture, annotations):
     """A batch of 4,096 with room for 1/3 of what it takes: the same losses but for rounding."""
     where, found, peak = hardware.device(), {}, 0
@@ -189,7 +192,7 @@ def test_too_small_a_memory_cuts_the_batch_into_parts(mixture, annotations):
             torch.cuda.set_per_process_memory_fraction(peak / 3 / total)
         torch.cuda.reset_peak_memory_stats()
         try:
-            found[limited] = [fitting.step(batches.loss, nimg) for nimg in (4096, 8192)]
+            found[limited] = [float(fitting.step(batches.loss, nimg)) for nimg in (4096, 8192)]
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         peak = torch.cuda.max_memory_reserved()
@@ -201,11 +204,12 @@ TWO_RANKS = """
 import runpy
 from torch import distributed
 begin = distributed.init_process_group
-distributed.init_process_group = lambda backend: begin(backend.replace("nccl", "gloo"))
+distributed.init_process_group = lambda backend, **options: begin(backend.replace("nccl", "gloo"), **options)
 runpy.run_module("ambient", run_name="__main__", alter_sys=True)
 """
 
 
+@needs_gpu
 def test_two_ranks_train_what_one_does(mixture, annotations, tmp_path):
     script, found = tmp_path / "ranks.py", []
     script.write_text(TWO_RANKS)
@@ -234,7 +238,7 @@ def test_samples_are_those_of_the_cpu(trained):
 
 
 def test_annotations_are_those_of_the_cpu(mixture, tmp_path):
-    files = {"state": tmp_path / "state", "out": tmp_path / "c.safetensors"}
+    files = {"state": kept(tmp_path / "state"), "out": tmp_path / "c.safetensors"}
     classifier.main(CLASSIFIER, RECORD, data=mixture, calibration=tmp_path / "c.json", **files)
     asked = specs.AnnotationSpec("per_sample", None, 0.05, 8, "geometric", NOISE, 0.1, 10.0, 4, 2, "last",
                                 "float32", 0)
@@ -256,3 +260,46 @@ def test_features_are_those_of_the_cpu(mixture, tmp_path, monkeypatch):
         monkeypatch.setattr(small_nets, "device", lambda where=where: where)
         found.append(features.extract(made, weights, images, "test"))
     assert apart(torch.from_numpy(found[1]), torch.from_numpy(found[0])) < 1e-4
+
+
+# --- the networks of all tracks -----------------------------------------------------------------------
+
+SMALLER = {"cifar10": {"num_blocks": 1}, "edm2-xs": {"num_blocks": 1},
+           "microdit-xl": {"depth": 2, "mixer_depth": 1}}
+
+
+def weights_after(name, translate, steps=3):
+    """Those of a training of fewer blocks than the paper's, in bfloat16, on random images."""
+    made = works.Training(works.Size(False), works.WORKS[name], batch=32, **SMALLER[name])
+    if translate:
+        works.compiled(made.network)
+    losses = [float(made.step()) for _ in range(steps)]
+    return losses, torch.cat([weight.detach().flatten() for weight in made.network.parameters()])
+
+
+@needs_gpu
+@pytest.mark.parametrize("translate", [False, True])
+@pytest.mark.parametrize("name", SMALLER)
+def test_trainings_of_each_track_repeat_their_bits(name, translate):
+    (losses, weights), (again, same) = (weights_after(name, translate) for _ in range(2))
+    assert losses == again and torch.equal(weights, same)
+    assert np.isfinite(losses).all() and len(set(losses)) > 1
+
+
+def test_attention_is_that_of_float64():
+    q, k, v = (torch.randn(4, 64, 100, generator=torch_generator("cpu", name)).transpose(1, 2)
+               for name in "qkv")
+    exact = torch.softmax(q.double() @ k.double().transpose(1, 2) / 8, 2) @ v.double()
+    heads = [one.to(hardware.device()) for one in (q, k, v)]
+    assert apart(operators.attention(*heads), exact) < 1e-6
+    assert apart(operators.attention(*(one[:, None] for one in heads)), exact[:, None]) < 1e-6
+    assert 1e-4 < apart(operators.attention(*(one.bfloat16() for one in heads)), exact) < 1e-2
+
+
+def test_repetition_is_that_of_torch_and_its_gradient():
+    x = torch.randn(2, 3, 8, 8, device=hardware.device(), requires_grad=True)
+    up, wanted = operators.resized(x, "up"), torch.nn.functional.interpolate(x, scale_factor=2.0)
+    assert torch.equal(up, wanted)
+    weight = torch.randn_like(up)
+    found, other = (torch.autograd.grad((one * weight).sum(), x)[0] for one in (up, wanted))
+    assert apart(found, other) < 1e-6

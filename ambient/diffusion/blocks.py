@@ -54,11 +54,9 @@ class Blocks:
         p is rounded to a multiple of 2^-16: one draw of 64 bits makes four decisions, since torch's own
         `bernoulli_`, with a draw each, took a tenth of a training step of the CIFAR-10 network.
         """
-        each = math.prod(shape[1:])  # of a row; BLOCK is a multiple of 4
-
-        def decisions(rows: int, generator: torch.Generator) -> Tensor:
-            drawn = torch.empty(rows * each // 4, dtype=torch.int64, device=self.device)
-            drawn.random_(-(2**63), None, generator=generator)
-            return drawn.view(torch.int16).reshape(rows, *shape[1:])
-
-        return self.draw(decisions) < round(p * 2**16) - 2**15
+        each = math.prod(shape[1:]) * BLOCK // 4  # draws of a block, which is a multiple of 4
+        drawn = torch.empty(len(self.generators), each, dtype=torch.int64, device=self.device)
+        for block, generator in zip(drawn, self.generators, strict=True):
+            block.random_(-(2**63), None, generator=generator)
+        rows = drawn.view(torch.int16).reshape(-1, *shape[1:])[self.first:self.first + self.count]
+        return rows < round(p * 2**16) - 2**15

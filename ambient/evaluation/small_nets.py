@@ -18,6 +18,7 @@ from ambient.data.datasets import to_float
 from ambient.diffusion import randomness
 from ambient.diffusion.augment import augmented, numbers
 from ambient.diffusion.blocks import Blocks
+from ambient.diffusion.networks.operators import Pool
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import DetectorSpec, OptimiserSpec
@@ -46,7 +47,7 @@ class SmallNet(nn.Module):
                        nn.Conv2d(out, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU(),
                        nn.AvgPool2d(2)]
             width = out
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        self.body = nn.Sequential(*layers, Pool(2), nn.Flatten(),
                                   nn.Linear(4 * width, features))
         self.head = nn.Linear(features, outputs)
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ambient.jobs import stopping
 
+COMPILED = {"force_layout_optimization": True}  # options of torch's compiler
+
 
 @cache
 def device() -> torch.device:
@@ -29,6 +31,12 @@ def device() -> torch.device:
     return torch.device("cuda")
 
 
+def strictly() -> None:
+    """From here on an operation that can't repeat its bits raises. Attention on GPUs repeats them only so."""
+    if device().type == "cuda":
+        torch.use_deterministic_algorithms(True)
+
+
 def sent(tensor: Tensor, where: torch.device) -> Tensor:
     """A tensor on a device. A GPU fetches it from pinned memory in its turn, and the host does not wait."""
     if where.type != "cuda":
@@ -39,12 +47,14 @@ def sent(tensor: Tensor, where: torch.device) -> Tensor:
 def compile_for(network: nn.Module, evaluations: int) -> None:
     """Have torch compile a network on a GPU, where enough evaluations follow to repay the minutes it takes.
 
+    The compiled network has its channels last inside, as convolutions on GPUs want them. torch's own rule
+    leaves them first in training where some convolution halves the channels, and cuDNN turns them each time.
     AMBIENT_COMPILE_FROM: how many (default 20,000). Where compiling fails (it needs a C compiler), torch says
     so and goes on without.
     """
     if evaluations >= stopping.setting("AMBIENT_COMPILE_FROM") and next(network.parameters()).is_cuda:
         torch._dynamo.config.suppress_errors = True
-        network.compile(dynamic=False)
+        network.compile(dynamic=False, options=COMPILED)
 
 
 @cache

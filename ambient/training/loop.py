@@ -23,7 +23,7 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import OptimiserSpec
 from ambient.storage.files import sync_folder, write_text
-from ambient.training import engine, finite, parts, shares
+from ambient.training import engine, finite, hardware, parts, shares
 from ambient.training.parts import LossOf
 from ambient.training.weights import not_finite
 
@@ -242,6 +242,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
     `stopping.RESUME`. The state holds the end of the training when it returns.
     """
     network.train()
+    hardware.strictly()
     position, facts, least = before(state, marks, piece)
     loss_of, number = engine.spread(network, loss_of, spec, position, least, shard)
     run = Run(named(name), Fit(network, spec, number), state)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from ambient.diffusion.networks.operators import Pool
+
 GROUPS = 8  # of the group norms
 SIDE = 4  # numbers of a side, which the images' features keep: where a thing is, matters
 FIRST_SCALE, LARGEST_SCALE = 10.0, 100.0  # of cosines, as CLIP bounds it
@@ -28,8 +30,8 @@ class ImageTower(nn.Module):
             layers += [nn.Conv2d(width, out, 3, padding=1), nn.GroupNorm(GROUPS, out), nn.SiLU(),
                        nn.AvgPool2d(2)]
         self.body = nn.Sequential(*layers, nn.Conv2d(4 * channels, 4 * channels, 3, padding=1),
-                                  nn.GroupNorm(GROUPS, 4 * channels), nn.SiLU(), nn.AdaptiveAvgPool2d(SIDE),
-                                  nn.Flatten(), nn.Linear(4 * channels * SIDE**2, features))
+                                  nn.GroupNorm(GROUPS, 4 * channels), nn.SiLU(), Pool(SIDE), nn.Flatten(),
+                                  nn.Linear(4 * channels * SIDE**2, features))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ambient.diffusion.network import Condition, Draw
 from ambient.diffusion.networks.dropout import Dropping, drawn_masks
 from ambient.diffusion.networks.magnitude import SILU_RMS, Fourier, Weight, mp_cat, mp_sum, normalised
-from ambient.diffusion.networks.operators import resized, without_autocast
+from ambient.diffusion.networks.operators import attention, resized, without_autocast
 
 LABEL_SHARE = 0.5  # of the class in the embedding
 BRANCH_SHARE = 0.3  # of the residual branch in a block's sum, and of attention
@@ -74,7 +74,7 @@ class Block(Dropping):
         pixels = x.shape[2] * x.shape[3]  # a crop has fewer than the side says
         qkv = self.attn_qkv(x).reshape(len(x), x.shape[1] // self.head, -1, 3, pixels)
         q, k, v = (part.transpose(2, 3) for part in normalised(qkv, 2).unbind(3))
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attention(q, k, v)
         return mp_sum(x, self.attn_proj(y.transpose(2, 3).reshape(x.shape).to(x.dtype)), BRANCH_SHARE)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ambient.diffusion.network import Condition, Draw
 from ambient.diffusion.networks.dropout import Dropping, drawn_masks
-from ambient.diffusion.networks.operators import convolution, resized
+from ambient.diffusion.networks.operators import attention, convolution, resized
 
 SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
 FREQUENCIES_MAX_PERIOD = 10_000
@@ -113,7 +113,7 @@ class Block(Dropping):
         # The public checkpoints interleave: channel 3 c + (0, 1, 2) holds q, k, v of channel c.
         qkv = self.qkv(self.norm2(x)).reshape(batch, channels, 3, height * width)
         q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))
-        h = F.scaled_dot_product_attention(q, k, v)  # scale 1 / sqrt(C)
+        h = attention(q, k, v)
         h = self.proj(h.transpose(1, 2).reshape(x.shape).to(x.dtype))
         return (x + h) * SKIP_SCALE
 
