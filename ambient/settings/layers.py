@@ -154,9 +154,12 @@ def overlay(base: Any, over: Any) -> Any:
 
 
 def lines(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf."""
+    """(dotted key, value) of every leaf; `rows[2].run` in a list of mappings."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from lines(inner, f"{where}.{key}" if where else key)
+    elif isinstance(value, list | tuple) and value and all(isinstance(one, Mapping) for one in value):
+        for number, one in enumerate(value):
+            yield from lines(one, f"{where}[{number}]")
     else:
         yield where, value
