@@ -55,11 +55,12 @@ def test_a_manifest_of_another_configuration_is_told_by_key_and_values():
 
 def test_a_row_that_differs_is_told_by_its_place_and_not_with_its_whole_table():
     found = asked.graph(Path(ROOT, "config"), "demo")
-    wanted = found.asks(found.maker("table2a.csv"))
+    wanted = found.asks(found.maker("results/demo/table2a.csv"))
     old = plain(wanted)
     old["rows"] = [old["rows"][1], *old["rows"][1:]]
     first, *_ = asked.differences({"stage": "ambient.tables", "spec": old}, "tables", wanted, None)
-    assert str(first) == "spec.rows[0].run: made with 'all-data-blur-0.6', the configuration asks for 'only-clean'"
+    assert str(first) == ("spec.rows[0].run: made with 'all-data-blur-0.6', the configuration asks for "
+                          "'only-clean'")
 
 
 def test_a_setting_younger_than_a_manifest_had_its_default():
