@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,9 @@ def test_what_follows_is_kept_where_its_inputs_came_out_equal(copied):
     assert started(done) == ["corrupt"]  # the annotation is kept without being started
     assert ((copied / TARGET).stat().st_mtime_ns, sha256(copied / MIXTURE)) == before
     assert jobs(copied, *WANTED) == {}
+    audit = subprocess.run([sys.executable, "-m", "ambient", "audit", "results/tiny"], cwd=copied, text=True,
+                           capture_output=True, env=commands.environment(copied))
+    assert audit.returncode == 0 and " 0 problems" in audit.stdout, audit.stdout
 
 
 @pytest.mark.parametrize("options", [(), ("--rerun-incomplete",)])
