@@ -155,19 +155,19 @@ class Adopting(DAG):
             if not job.output:
                 continue
             above = all(parent in as_asked for parent in self.dependencies[job])
-            present = all(map(os.path.exists, job.output))
+            there = present(job)
             if self.judge.told(job) is None:
-                if above and present and not self.workflow.persistence.has_metadata(job):
+                if above and there and not self.workflow.persistence.has_metadata(job):
                     settled.add(job)  # nothing is known against it
                 continue
-            found = list(self.judge.differences(job)) if present or self.recorded(job) else None
+            found = list(self.judge.differences(job)) if there or self.recorded(job) else None
             if found == [] and above:
                 as_asked.add(job)
                 if self.executes():
                     self.note_made(job)
                     self.renew(job)
-                settled |= {job} if present else set()
-            elif found and self.counts(found) and (present or self.needed_by_manifest(found)):
+                settled |= {job} if there else set()
+            elif found and self.counts(found) and (there or self.needed_by_manifest(found)):
                 self.forcefiles.update(job.output)
                 lines += [f"{path}: {one}" for path, one in found if not one.key.startswith(INPUT)][:1]
         tell(lines)
@@ -265,7 +265,8 @@ class Adopting(DAG):
             if child in self._ready_jobs and not self.forced(child) and self.as_asked(child):
                 self.renew(child)
                 self._running.add(child)
-                await self.workflow.persistence.finished(child)
+                if present(child):
+                    await self.workflow.persistence.finished(child)
                 self.workflow.scheduler.finished_jobs += 1
                 logger.info(f"Kept: {', '.join(child.output)}; what it is made of came out equal.")
                 self.workflow.scheduler.progress()
@@ -274,9 +275,38 @@ class Adopting(DAG):
         return found
 
     def as_asked(self, job: Any) -> bool:
-        """Whether a job's outputs are there and described by their manifests."""
-        return (bool(job.output) and all(map(os.path.exists, job.output))
-                and self.judge.told(job) is not None and not any(True for _ in self.judge.differences(job)))
+        """Whether manifests describe a job, whose outputs are there, or were pruned and nobody reads them."""
+        return self.described(job) and (present(job) or self.unread(job))
+
+    def described(self, job: Any) -> bool:
+        """Whether a job's outputs are as their manifests say, which describe it; pruned ones are, too."""
+        return (bool(job.output) and self.judge.told(job) is not None
+                and not any(True for _ in self.judge.differences(job)))
+
+    def unread(self, pruned: Any) -> bool:
+        """Whether all that would read what was pruned is certain to be kept.
+
+        A job is certain where its manifests describe it and all that it waits for is finished or certain.
+        """
+        waiting, seen = [pruned], set()
+        while waiting:
+            job = waiting.pop()
+            if job in seen or job in self._finished or job not in self._needrun:
+                continue
+            seen.add(job)
+            if self.is_running(job) or self.forced(job) or not self.described(job):
+                return False
+            waiting += self.dependencies[job]
+            if not present(job):
+                if job in self.targetjobs:
+                    return False
+                waiting += self.depending[job]
+        return True
+
+
+def present(job: Any) -> bool:
+    """Whether all outputs of a job are there."""
+    return all(map(os.path.exists, job.output))
 
 
 def tell(lines: list[str]) -> None:

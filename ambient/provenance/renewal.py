@@ -6,8 +6,8 @@ kept, and would name a manifest that is gone. `Renewals` writes such manifests a
 inputs and the root, nothing else.
 
 A manifest that somebody edited must not pass for one that a job wrote. So a file notes which manifests the
-workflow itself replaced, and by which. A seal is renewed only where the present manifest is that one. The notes
-outlive the run, since a later one may keep other results of the same inputs, and a run may be killed.
+workflow itself replaced, and by which. A seal is renewed only where the present manifest is that one. The
+notes outlive the run, since a later one may keep other results of the same inputs, and a run may be killed.
 """
 
 from __future__ import annotations
