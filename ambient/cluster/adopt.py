@@ -166,7 +166,7 @@ class Adopting(DAG):
                 if self.executes():
                     self.note_made(job)
                     self.renew(job)
-                settled |= {job} if there else set()
+                settled.add(job)
             elif found and self.counts(found) and (there or self.needed_by_manifest(found)):
                 self.forcefiles.update(job.output)
                 lines += [f"{path}: {one}" for path, one in found if not one.key.startswith(INPUT)][:1]
@@ -210,21 +210,27 @@ class Adopting(DAG):
         return job.rule in self.forcerules or not self.forcefiles.isdisjoint(job.output)
 
     async def update_needrun(self, create_inventory: bool = False) -> None:
-        """As Snakemake does, without asking about the jobs that are settled and wait for nobody."""
+        """As Snakemake does, without asking about the jobs that are settled and wait for nobody.
+
+        What was pruned is among them where nobody reads it.
+        """
         kept = {job for job in self.settled if not self.forced(job)}
+        pruned = {job for job in kept if not present(job)}
         while True:
             self._finished |= kept
             await super().update_needrun(create_inventory)
             self._finished -= kept
             waiting = {job for job in kept
                        if any(parent in self._needrun for parent in self.dependencies[job])}
+            waiting |= {job for job in kept & pruned
+                        if job in self.targetjobs or not kept.issuperset(self.depending[job])}
             if not waiting:
                 break
             kept -= waiting
         self._len = len(self._finished | self._needrun)
         self.refuse_outside()
         if self.executes():
-            await self.write_records(kept)
+            await self.write_records(kept - pruned)
             self.begin()
 
     def refuse_outside(self) -> None:
