@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from base64 import urlsafe_b64encode
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +53,14 @@ def started(done):
     return re.findall(r"^Job \d+: (\w+)", done.stderr, re.M)
 
 
+def command(folder, name, *options):
+    """What a command said of the results."""
+    done = subprocess.run([sys.executable, "-m", "ambient", name, "results/tiny", *options], cwd=folder,
+                          text=True, capture_output=True, env=commands.environment(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def edit(path, old, new):
     text = path.read_text()
     assert text.count(old) == 1
@@ -88,6 +97,19 @@ def test_what_follows_is_kept_where_its_inputs_came_out_equal(copied):
     assert started(done) == ["corrupt"]  # the annotation is kept without being started
     assert ((copied / TARGET).stat().st_mtime_ns, sha256(copied / MIXTURE)) == before
     assert jobs(copied, *WANTED) == {}
+    assert " 0 problems" in command(copied, "audit")
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_what_was_pruned_is_made_again_only_where_something_reads_it(copied, read):
+    assert "1 files" in command(copied, "prune", "--stages", "corrupt")
+    (copied / "ambient/stages/prepare.py").open("a").write("# a remark\n")
+    if read:
+        (copied / TARGET).unlink()
+    done = snakemake(copied, *WANTED)
+    assert started(done) == (["prepare", "corrupt", "annotate"] if read else ["prepare"])
+    assert (copied / MIXTURE).exists() == read and jobs(copied, *WANTED) == {}
+    assert " 0 problems" in command(copied, "audit")
 
 
 @pytest.mark.parametrize("options", [(), ("--rerun-incomplete",)])

@@ -15,7 +15,8 @@ import results_tree
 from results_tree import audit, problems, refit
 
 from ambient.audit.stages import report, summary
-from ambient.provenance import source_code
+from ambient.cluster.adopt import Judge, Told
+from ambient.provenance import merkle, source_code
 from ambient.provenance.manifest import path_for
 from ambient.report import page
 from ambient.specs import DetectorSpec, ReportSpec, SummarySpec
@@ -143,6 +144,18 @@ def test_the_next_summary_and_report_say_the_level_of_a_table_that_was_edited(tr
                      re.findall(r"Provenance: level (\d)", (tree / "report.html").read_text())))
     assert said == [({"3"}, said[0][1]), ({"0"}, said[1][1])]
     assert set(said[0][1]) == {"3"} and set(said[1][1]) == {"0"}
+
+
+def test_a_summary_is_made_again_where_the_manifest_of_its_table_is_another(tree):
+    """The level of its table stands in it, and may be another one, though the table has the same bytes."""
+    path, table = tree / "summary.csv", tree / "t.csv"
+    found = read_json(path_for(path))
+    told = Told("summary", build(SummarySpec, found["spec"], "spec"), None, ())
+    job = SimpleNamespace(output=[path], input=merkle.parents(path, found))
+    assert table in job.input and list(Judge(lambda _: told).differences(job)) == []
+    refit(table, facts={"rows": 7})
+    ((_, found),) = Judge(lambda _: told).differences(job)
+    assert found.key == f"input {table}"
 
 
 @pytest.mark.draws_anew

@@ -24,14 +24,16 @@ from snakemake.logging import logger
 from snakemake.settings.types import ExecMode, RerunTrigger
 
 from ambient.cluster import abandoned
-from ambient.provenance import manifest
+from ambient.provenance import manifest, merkle, source_code
 from ambient.provenance.pruned import pruned_record
+from ambient.provenance.renewal import Renewals, seal_of
 from ambient.settings.asked import Difference, differences
-from ambient.specs.stages import prunable
+from ambient.specs.stages import STAGES, prunable
 from ambient.storage.digests import Digests
 from ambient.storage.text import printable
 
 STORE = Path(".snakemake/ambient-digests.json")
+RENEWALS = Path(".snakemake/ambient-renewals.jsonl")
 TOLD = 20  # lines of differences shown at the start of a run
 INPUT, MISSING = "input", "missing"
 
@@ -72,6 +74,8 @@ class Judge:
             yield Difference("sha256", found["sha256"], self.digests.of(output))
         yield from differences(found, told.stage, told.spec, told.code)
         yield from self.of_inputs(output, found, [Path(path) for path in job.input])
+        if states_levels(told.stage):
+            yield from self.of_seals(output, found)
         yield from self.of_outside(found, told.outside)
 
     def of_outside(self, found: Mapping, paths: Sequence[Path]) -> Iterator[Difference]:
@@ -91,6 +95,14 @@ class Judge:
             if read.get(path) != now.get(path):
                 yield Difference(f"{INPUT} {path}", read.get(path), now.get(path))
 
+    def of_seals(self, output: Path, found: Mapping) -> Iterator[Difference]:
+        """Inputs whose manifest is another one than was read: their level may be another, too."""
+        for entries in found["inputs"].values():
+            for entry in entries:
+                path = merkle.located(output, entry["path"])
+                if entry.get("seal") != (seal := seal_of(path)):
+                    yield Difference(f"{INPUT} {path}", entry.get("seal"), seal)
+
     def present(self, path: Path) -> str | None:
         """The digest of an input; of one that was pruned, by its manifest; None where it is not there."""
         try:
@@ -107,10 +119,16 @@ def removed(path: Path, found: Mapping) -> bool:
     return prunable(path.name, found["stage"]) and pruned_record(path, found)
 
 
+def states_levels(stage: str) -> bool:
+    """Whether a stage writes down the provenance levels of its inputs: it is of the audit's room."""
+    return source_code.module_of(STAGES[stage].recorded).startswith("ambient.audit.")
+
+
 class Adopting(DAG):
     """Snakemake's jobs, of which those that the manifests describe are settled beforehand."""
 
-    judge: Judge  # set by `install`
+    judge: Judge  # set by `install`, as is the next
+    renewals: Renewals
 
     async def check_incomplete(self) -> None:
         """Settle what the manifests describe; make again what was cut short (its state resumes)."""
@@ -137,20 +155,42 @@ class Adopting(DAG):
             if not job.output:
                 continue
             above = all(parent in as_asked for parent in self.dependencies[job])
-            present = all(map(os.path.exists, job.output))
+            there = present(job)
             if self.judge.told(job) is None:
-                if above and present and not self.workflow.persistence.has_metadata(job):
+                if above and there and not self.workflow.persistence.has_metadata(job):
                     settled.add(job)  # nothing is known against it
                 continue
-            found = list(self.judge.differences(job)) if present or self.recorded(job) else None
+            found = list(self.judge.differences(job)) if there or self.recorded(job) else None
             if found == [] and above:
                 as_asked.add(job)
-                settled |= {job} if present else set()
-            elif found and self.counts(found) and (present or self.needed_by_manifest(found)):
+                if self.executes():
+                    self.note_made(job)
+                    self.renew(job)
+                settled.add(job)
+            elif found and self.counts(found) and (there or self.needed_by_manifest(found)):
                 self.forcefiles.update(job.output)
                 lines += [f"{path}: {one}" for path, one in found if not one.key.startswith(INPUT)][:1]
         tell(lines)
         return settled
+
+    def note_made(self, job: Any) -> None:
+        """Note which manifests a job wrote, in this run or while the head of the last one was dead."""
+        for output in map(Path, job.output):
+            self.renewals.made(output)
+
+    def renew(self, job: Any) -> None:
+        """Have the manifests of a kept job name those that the workflow has replaced for the same bytes."""
+        for output in map(Path, job.output):
+            self.renewals.same(output)
+            if any(map(self.renewals.concerns, map(Path, job.input))):
+                self.renewals.renew(output)
+
+    def begin(self) -> None:
+        """Note of what is made anew that it is: of what has a manifest, or what follows has one."""
+        for job in self._needrun:
+            if self.judge.told(job) and any(map(self.recorded, (job, *self.depending[job]))):
+                for output in map(Path, job.output):
+                    self.renewals.begin(output)
 
     def recorded(self, job: Any) -> bool:
         """Whether each output has a manifest: it was pruned, or lost."""
@@ -170,21 +210,28 @@ class Adopting(DAG):
         return job.rule in self.forcerules or not self.forcefiles.isdisjoint(job.output)
 
     async def update_needrun(self, create_inventory: bool = False) -> None:
-        """As Snakemake does, without asking about the jobs that are settled and wait for nobody."""
+        """As Snakemake does, without asking about the jobs that are settled and wait for nobody.
+
+        What was pruned is among them where nobody reads it.
+        """
         kept = {job for job in self.settled if not self.forced(job)}
+        pruned = {job for job in kept if not present(job)}
         while True:
             self._finished |= kept
             await super().update_needrun(create_inventory)
             self._finished -= kept
             waiting = {job for job in kept
                        if any(parent in self._needrun for parent in self.dependencies[job])}
+            waiting |= {job for job in kept & pruned
+                        if job in self.targetjobs or not kept.issuperset(self.depending[job])}
             if not waiting:
                 break
             kept -= waiting
         self._len = len(self._finished | self._needrun)
         self.refuse_outside()
         if self.executes():
-            await self.write_records(kept)
+            await self.write_records(kept - pruned)
+            self.begin()
 
     def refuse_outside(self) -> None:
         """Refuse raw data and weights that are not there, or known not to be those that are pinned."""
@@ -217,10 +264,15 @@ class Adopting(DAG):
         found = await super().finish(job, update_checkpoint_dependencies)
         if self.workflow.dryrun or self.workflow.touch:
             return found
-        for child in {child for one in (job if job.is_group() else [job]) for child in self.depending[one]}:
+        done = list(job) if job.is_group() else [job]
+        for one in done:
+            self.note_made(one)
+        for child in {child for one in done for child in self.depending[one]}:
             if child in self._ready_jobs and not self.forced(child) and self.as_asked(child):
+                self.renew(child)
                 self._running.add(child)
-                await self.workflow.persistence.finished(child)
+                if present(child):
+                    await self.workflow.persistence.finished(child)
                 self.workflow.scheduler.finished_jobs += 1
                 logger.info(f"Kept: {', '.join(child.output)}; what it is made of came out equal.")
                 self.workflow.scheduler.progress()
@@ -229,9 +281,38 @@ class Adopting(DAG):
         return found
 
     def as_asked(self, job: Any) -> bool:
-        """Whether a job's outputs are there and described by their manifests."""
-        return (bool(job.output) and all(map(os.path.exists, job.output))
-                and self.judge.told(job) is not None and not any(True for _ in self.judge.differences(job)))
+        """Whether manifests describe a job, whose outputs are there, or were pruned and nobody reads them."""
+        return self.described(job) and (present(job) or self.unread(job))
+
+    def described(self, job: Any) -> bool:
+        """Whether a job's outputs are as their manifests say, which describe it; pruned ones are, too."""
+        return (bool(job.output) and self.judge.told(job) is not None
+                and not any(True for _ in self.judge.differences(job)))
+
+    def unread(self, pruned: Any) -> bool:
+        """Whether all that would read what was pruned is certain to be kept.
+
+        A job is certain where its manifests describe it and all that it waits for is finished or certain.
+        """
+        waiting, seen = [pruned], set()
+        while waiting:
+            job = waiting.pop()
+            if job in seen or job in self._finished or job not in self._needrun:
+                continue
+            seen.add(job)
+            if self.is_running(job) or self.forced(job) or not self.described(job):
+                return False
+            waiting += self.dependencies[job]
+            if not present(job):
+                if job in self.targetjobs:
+                    return False
+                waiting += self.depending[job]
+        return True
+
+
+def present(job: Any) -> bool:
+    """Whether all outputs of a job are there."""
+    return all(map(os.path.exists, job.output))
 
 
 def tell(lines: list[str]) -> None:
@@ -248,7 +329,7 @@ def install(workflow: Any, told: Callable[[Any], Told | None]) -> None:
     Snakemake has no hook between knowing its jobs and judging them, so its class is replaced by one of ours.
     """
     if workflow.exec_mode == ExecMode.DEFAULT:
-        Adopting.judge = Judge(told)
+        Adopting.judge, Adopting.renewals = Judge(told), Renewals(RENEWALS)
         inspect.getmodule(api.Workflow).DAG = Adopting
     else:
         inspect.getmodule(api.Workflow).DAG = DAG
