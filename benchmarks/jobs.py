@@ -270,7 +270,7 @@ JOBS: dict[str, Callable[[Files, Made], Job]] = {
     "encoder": lambda files, made: ("encoder", made.settings.encoder(), {"data": files.dataset}),
     "encode": lambda files, made: ("encode", made.settings.demo.encoding("edm2"), {
         "data": files.mixture, "encoder": made.encoder}),
-    "texts": lambda files, made: ("texts", made.settings.demo.text_states("scene-model"), {
+    "texts": lambda files, made: ("texts", made.settings.demo.text_states("scene-model", "scenes"), {
         "data": files.captions, "text-encoder": made.text_encoder}),
     "classifier": lambda files, made: ("classifier", made.settings.classifier(), {
         "data": files.mixture, "calibration": files.folder / "calibration.json"}),

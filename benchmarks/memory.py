@@ -105,7 +105,11 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         made = Made(Path(name, "networks"), ran)
         for job in given.names or JOBS:
-            lines.append(line(job, of_stage(job, Path(name), made, given.sizes, given.seconds)))
+            try:
+                lines.append(line(job, of_stage(job, Path(name), made, given.sizes, given.seconds)))
+            except RuntimeError as error:  # the stages after it are measured
+                reason = str(error).strip().splitlines()[-1]
+                lines.append(f"| {job} | {reason} |" + " |" * len(given.sizes))
             print(lines[-1], flush=True)
     sizes = [f"{count:,} images" for count in given.sizes]
     given.out.write_text("\n".join([

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from ambient.settings import Experiments
+from ambient.specs.stages import STAGES
+from ambient.specs.strict import plain, to_json
 from ambient.training.loop import Fit
-from benchmarks import gpu, microdit, suspects, training, transformer
+from benchmarks import gpu, jobs, microdit, suspects, training, transformer
 from benchmarks.__main__ import HEAD, line
 from benchmarks.timing import Pair, paired
 from benchmarks.works import WORKS
@@ -47,6 +49,16 @@ def test_a_baseline_does_the_work_of_ours(kind):
     assert found[kind][0] == pytest.approx(found[Fit][0], rel=1e-4)
     for ours, theirs in zip(found[Fit][1] + found[Fit][2], found[kind][1] + found[kind][2], strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", jobs.JOBS)
+def test_each_job_of_the_memory_benchmark_is_one_that_a_stage_accepts(tmp_path, name):
+    networks = jobs.Made(tmp_path, lambda name, job: {})  # they are named, and not made
+    stage, spec, files = jobs.JOBS[name](jobs.Files(tmp_path / "files", 24), networks)
+    row = STAGES[stage]
+    assert isinstance(spec, row.spec) and json.loads(to_json(spec)) == json.loads(json.dumps(plain(spec)))
+    needed = {role for role in row.inputs if not role.endswith(("?", "*"))}
+    assert needed <= files.keys()
 
 
 def written(tmp_path, monkeypatch, *names):
