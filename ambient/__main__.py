@@ -5,6 +5,7 @@ import signal
 import sys
 from importlib import import_module
 
+THREADS = "OMP_NUM_THREADS"
 COMMANDS = {"new": "look at a folder of images, good and bad, and write a scale for them",
             "audit": "check every artefact back to raw data; explain a number; run jobs again; sign",
             "show": "print a table, ours beside the paper's",
@@ -87,6 +88,11 @@ def main(arguments: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         print(f"ambient: error: {unknown(name)}", file=sys.stderr)
+        return 2
+    given = os.environ.get(THREADS, "")
+    if given and not all(one.strip().isdecimal() and int(one) for one in given.split(",")):
+        print(f"ambient: error: {THREADS}: got {given!r}, allowed: 1 or more (unset: one a core); torch is very "
+              "slow by anything else", file=sys.stderr)
         return 2
     try:
         return import_module(MODULES[name]).main(arguments[1:])

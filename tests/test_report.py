@@ -20,7 +20,7 @@ from ambient.audit.chain import Audit
 from ambient.audit.stages.report import chains
 from ambient.provenance import manifest
 from ambient.provenance.manifest import path_for
-from ambient.report import findings
+from ambient.report import findings, show
 from ambient.report import page as report
 from ambient.report.template import PAGE
 from ambient.settings import Experiments
@@ -256,6 +256,14 @@ def run(*arguments, cwd=ROOT):
     return done
 
 
+@pytest.mark.parametrize(("given", "status"),
+                         [("0", 2), ("two", 2), ("-1", 2), ("2,0", 2), ("", 0), ("2,1", 0)])
+def test_a_number_of_threads_that_is_none_is_refused(monkeypatch, capsys, given, status):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert command.main(["spec", "ambient-blur-0.6"]) == status
+    assert status == 0 or f"OMP_NUM_THREADS: got {given!r}, allowed: 1 or more" in capsys.readouterr().err
+
+
 def test_an_unknown_command_is_named_with_the_nearest(capsys):
     assert command.main(["foo"]) == 2
     assert "unknown command 'foo' (known: new, audit, show" in capsys.readouterr().err
@@ -274,6 +282,12 @@ def test_show_says_which_seeds_the_spreads_are_of(original):
     assert done.returncode == 0
     assert "one training seed, so how training seeds scatter is not known" in done.stdout
     assert "standard deviation over 2 sampling seeds" in done.stdout and "lower is better" in done.stdout
+
+
+def test_a_number_that_rounds_to_nothing_has_no_sign():
+    table = pd.DataFrame({"sigma_min_lag": [-0.001, -0.006]})
+    assert show.text_of(table, {"sigma_min_lag": "lag"}).split() == ["lag", "0.00", "-0.01"]
+    assert [report.cell(value, 2) for value in (-0.001, -1234.5)] == ["0.00", "-1,234.50"]
 
 
 def test_show_has_the_scores_by_a_tables_scorers(tmp_path, capsys):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,20 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
         "detector inception: no such file /nowhere.pt (detectors.inception.weights)"]
     assert [doctor.minutes(text) for text in ("1-00:00:00", "2:30:00", "30:00", "infinite")] == [
         1440, 150, 30, float("inf")]
+
+
+def test_doctor_does_not_miss_slurm_where_nobody_has_set_it_up(monkeypatch, tmp_path):
+    configuration(tmp_path / "config")
+    monkeypatch.setattr(doctor, "output", lambda *command: None)
+    monkeypatch.setattr(doctor, "commands", lambda: iter([(doctor.MISSING, "commands: none")]))
+
+    def asked(submit):
+        return [line for _, line in islice(doctor.findings("demo", tmp_path / "config", submit), 3)][2]
+
+    assert asked(submit=False).startswith("SLURM: not looked at")
+    assert asked(submit=True) == "commands: none"
+    (tmp_path / "config/site.yaml").write_text("gpus: 0\n")
+    assert asked(submit=False) == "commands: none"
 
 
 def test_doctor_names_the_licences_of_what_a_target_reads():

@@ -241,6 +241,21 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
                                              f"{free / 1e9:,.1f} GB free")
 
 
+def slurm(site: Site, submit: bool) -> Iterator[Finding]:
+    """SLURM's commands, and what it says of the site's settings."""
+    yield from commands()
+    if not all(shutil.which(name) for name in COMMANDS):
+        return
+    yield from partitions(site)
+    yield from accepted(site, gpu=False)
+    if site.gpus:
+        yield from accepted(site, gpu=True)
+    yield from account(site)
+    yield from memory_of_jobs()
+    if submit:
+        yield from probe(site)
+
+
 def findings(scale: str, folder: str, submit: bool, target: str | None = None) -> Iterator[Finding]:
     """Everything, in the order in which it would go wrong."""
     found, site = Experiments(folder, scale), sites.read(folder)
@@ -248,16 +263,11 @@ def findings(scale: str, folder: str, submit: bool, target: str | None = None) -
     file = sites.path(folder)
     yield OK, f"configuration: scale {scale}, {file if file.exists() else 'no site file: defaults'}"
     yield from environment()
-    yield from commands()
-    if all(shutil.which(name) for name in COMMANDS):
-        yield from partitions(site)
-        yield from accepted(site, gpu=False)
-        if site.gpus:
-            yield from accepted(site, gpu=True)
-        yield from account(site)
-        yield from memory_of_jobs()
-        if submit:
-            yield from probe(site)
+    if submit or file.exists() or output("sinfo", "-h"):
+        yield from slurm(site, submit)
+    else:
+        yield NOTE, (f"SLURM: not looked at, since sinfo gives no answer here and there is no {file}. "
+                     "`snakemake --cores N` needs none; for `--profile slurm` ask again on a login node")
     results = next(place for place in (ROOT / "results", ROOT) if place.is_dir())
     yield from file_system(results)
     yield from raw_data(found, target)

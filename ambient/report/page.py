@@ -82,7 +82,7 @@ def cell(value: object, decimals: int) -> str:
     """A number or a name as text; an empty cell where there is none."""
     if isinstance(value, str):
         return value
-    return "" if pd.isna(value) else f"{float(value):,.{decimals}f}"
+    return "" if pd.isna(value) else f"{float(value):z,.{decimals}f}"
 
 
 def protocol(row: pd.Series) -> str:

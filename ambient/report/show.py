@@ -50,7 +50,7 @@ def text_of(table, titles: Mapping[str, str], decimals: int = 2) -> str:  # noqa
     """Those columns of a data frame that are in `titles` and hold anything, by their titles."""
     shown = table[[name for name in titles if name in table and table[name].notna().any()]]
     return shown.rename(columns=titles).to_string(index=False, na_rep="",
-                                                  float_format=f"{{:.{decimals}f}}".format)
+                                                  float_format=lambda one: f"{one:z.{decimals}f}")
 
 
 def by_scorers(columns: Iterable[str]) -> dict[str, str]:
