@@ -91,8 +91,8 @@ def main(arguments: list[str]) -> int:
         return 2
     given = os.environ.get(THREADS, "")
     if given and not all(one.strip().isdecimal() and int(one) for one in given.split(",")):
-        print(f"ambient: error: {THREADS}: got {given!r}, allowed: 1 or more (unset: one a core); torch is very "
-              "slow by anything else", file=sys.stderr)
+        print(f"ambient: error: {THREADS}: got {given!r}, allowed: 1 or more (unset: one a core); torch is "
+              "very slow by anything else", file=sys.stderr)
         return 2
     try:
         return import_module(MODULES[name]).main(arguments[1:])
