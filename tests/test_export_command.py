@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +210,21 @@ def test_a_broken_chain_is_not_sent(copy, installed):
     with pytest.raises(ValueError, match="the audit finds a broken link .* ambient audit results/away/runs"):
         export.main(["away", "--out", "out", "--push", "me/birds"])
     assert sent.asked == []
+
+
+@pytest.mark.parametrize("other, words", [(False, "not what its manifest says"),
+                                          (True, "made from another .*denoiser.safetensors than the one")])
+def test_samples_that_are_not_of_these_weights_are_not_shown(copy, other, words):
+    """Changed ones, and those of another training with their manifest."""
+    path = Path(f"{RUN}/samples.safetensors")
+    if other:
+        for one in (path, manifest.path_for(path)):
+            shutil.copy(str(one).replace("ambient-blur-0.6", "only-clean"), one)
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=words):
+        export.main(["away", "--out", "out"])
+    assert not Path("out").exists()
 
 
 def test_without_library_or_token_nothing_is_written(away, tmp_path, installed, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import shutil
 import tarfile
 from io import BytesIO
+from pathlib import Path
 
 import finished
 import numpy as np
@@ -202,7 +203,7 @@ def test_samples_follow_their_captions_whatever_the_batch(here):
                              "spec": {"network": {"conditional": True}}}, draw.sampler, "float32", draw.where)
 
 
-def test_own_captions_give_images_of_their_own(here, tmp_path, capsys):
+def test_own_captions_give_images_of_their_own(here, tmp_path, monkeypatch):
     line = ["away", "--run", "second", "a red cat", "a green dog", "--count", "2", "--out"]
     assert generate.main([*line, str(tmp_path / "o")]) == 0
     names = [generate.name(text, k) for text in ("a red cat", "a green dog") for k in range(2)]
@@ -218,6 +219,11 @@ def test_own_captions_give_images_of_their_own(here, tmp_path, capsys):
     for more, said in (([], "captions: got \\[\\]"), (["\udcff"], "captions: got .*udcff.*, allowed: texts")):
         with pytest.raises(SpecError, match=said):
             generate.main([*alone, *more])
+    monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
+    path = Path("results/away/text-encoders/tower.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match="tower.safetensors: not what its manifest says"):
+        generate.main([*line, str(tmp_path / "of-another")])
 
 
 def test_a_script_draws_the_same_images(here):

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ambient.commands import scale as scales
 from ambient.commands.images import Prepared, prepared
-from ambient.commands.scale import Chosen, existing, origin
+from ambient.commands.scale import Chosen, beside, existing
 from ambient.jobs.progress import Progress
 from ambient.jobs.stopping import say
 from ambient.specs import AnnotationSpec, DatasetSpec
@@ -74,9 +74,9 @@ def asked_of(run: Chosen, corruption: str | None) -> Asked:
         raise ValueError(f"--run: {run.run} works on the latents of {encoder}, allowed: a run that works on "
                          "pixels")
     added = experiments.added_dataset(corruption)
-    data = existing(run.files.mixture(study, corruption))
+    data = beside(existing(classifier), run.files.mixture(study, corruption))
     dataset = experiments.dataset(added or experiments.study(study).dataset)
-    return Asked(run, corruption, annotation, spec, existing(classifier), data, dataset)
+    return Asked(run, corruption, annotation, spec, Path(classifier), data, dataset)
 
 
 def content(image: np.ndarray) -> str:
@@ -179,8 +179,6 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     asked = asked_of(scales.chosen(given), given.corruption)
     check_out(given.out)
-    for path in (asked.classifier, asked.data):
-        origin(path)  # refuses what is not as its job wrote it
     pictures = prepared(given.images, asked.dataset)
     for counts, what in ((pictures.converted, "converted"), (pictures.left_out, "left out")):
         for one, count in counts.items():

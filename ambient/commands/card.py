@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 import yaml
 
-from ambient.commands.scale import Chosen, Origin, existing, origin
+from ambient.commands.scale import Chosen, Origin, beside, origin
 from ambient.provenance import manifest
 from ambient.report import show
 from ambient.report.captions import uncertainty
@@ -123,7 +123,7 @@ def data_of(run: Chosen) -> Iterator[str]:
         elif corruption != "none":
             words = experiments.label("corruptions", corruption)
             yield f"The images that are not kept clean are corrupted: {words}."
-    counts = read_json(existing(run.files.annotations(run.run, "summary")))
+    counts = read_json(beside(run.denoiser, run.files.annotations(run.run, "summary")))
     clean, others = counts["samples"] - counts["corrupted"], counts["corrupted"]
     used = f", and {others:,} others, of which {counts['used']:,} are used at some noise level"
     yield f"Learnt from: {clean:,} clean images{used if others else ''}."

@@ -17,7 +17,7 @@ from pathlib import Path
 from ambient.commands import hub
 from ambient.commands import scale as scales
 from ambient.commands.card import FILL_IN, card, tables_of
-from ambient.commands.scale import Chosen, Origin, existing, origin
+from ambient.commands.scale import Chosen, Origin, beside, origin
 from ambient.provenance import manifest
 from ambient.specs import SamplerSpec
 from ambient.specs.strict import plain
@@ -78,7 +78,7 @@ def write_sheet(run: Chosen, path: Path) -> None:
     from ambient.commands.pictures import contact_sheet
     from ambient.storage.arrays import open_arrays, part
 
-    samples = existing(run.files.path("sample", run=run.run, seed=str(run.seed)))
+    samples = beside(run.denoiser, run.files.path("sample", run=run.run, seed=str(run.seed)))
     last = str(run.experiments.training(run.run, run.seed).snapshots[-1])
     contact_sheet(path, part(open_arrays(samples, last)[last], 0)[:SHOWN])
 

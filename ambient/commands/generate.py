@@ -46,7 +46,7 @@ class Generated(sample.Wanted):
     def text_encoder(self) -> Path:
         """The encoder of the captions."""
         study = self.run.experiments.run(self.run.run).study
-        return scales.existing(self.run.files.text_encoder(study))
+        return scales.beside(self.run.denoiser, self.run.files.text_encoder(study))
 
     @cached_property
     def sampling(self) -> SamplingSpec:
@@ -59,7 +59,7 @@ class Generated(sample.Wanted):
     def guide(self) -> Path | None:
         """The weights of another denoiser that guides."""
         path = self.run.files.guide(self.run.run) if self.sampling.guided_by_another else None
-        return path and scales.existing(path)
+        return path and scales.beside(self.run.denoiser, path)
 
     def settings(self) -> dict:
         """All that an image depends on but its caption and its number."""

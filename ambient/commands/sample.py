@@ -47,25 +47,25 @@ class Wanted:
     def encoder(self) -> Path | None:
         """The encoder that decodes what is drawn, where the run works on latents."""
         path = self.run.files.encoder_of_run(self.run.run)
-        return path and scales.existing(path)
+        return path and scales.beside(self.run.denoiser, path)
 
     @cached_property
     def guide(self) -> Path | None:
         """The weights of the denoiser that guides, where the run is sampled with guidance."""
         path = self.run.files.guide(self.run.run)
-        return path and scales.existing(path)
+        return path and scales.beside(self.run.denoiser, path)
 
     @cached_property
     def captions(self) -> Path | None:
         """The dataset whose captions the images are of, where the run's denoiser is told captions."""
         path = self.run.files.captions_of_samples(self.run.run)
-        return path and scales.existing(path)
+        return path and scales.beside(self.run.denoiser, path)
 
     @cached_property
     def texts(self) -> Path | None:
         """The states of these captions."""
         path = self.run.files.texts_of_samples(self.run.run)
-        return path and scales.existing(path)
+        return path and scales.beside(self.run.denoiser, path)
 
     @property
     def sampling(self) -> SamplingSpec:

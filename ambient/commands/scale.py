@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +108,40 @@ class Origin:
 
 def origin(path: Path) -> Origin:
     """The origin of an artefact. Raises `ValueError` where it is not what its manifest says."""
+    digest = intact(path)["sha256"]
+    root = merkle.of_inputs(path, [path])
+    return Origin(digest, root["sha256"], root["manifests"])
+
+
+def intact(path: Path) -> Mapping:
+    """The manifest of an artefact. Raises `ValueError` where there is none, or it is of another file."""
     record = manifest.path_for(path)
     if not record.is_file():
         raise ValueError(f"{path}: has no manifest, so nobody can say how it was made: make it again with "
                          "the workflow")
-    found, digest = manifest.read(record), sha256(path)
-    if found["sha256"] != digest:
+    found = manifest.read(record)
+    if found["sha256"] != sha256(path):
         raise ValueError(f"{path}: not what its manifest says; see: python -m ambient audit {path}")
-    root = merkle.of_inputs(path, [path])
-    return Origin(digest, root["sha256"], root["manifests"])
+    return found
+
+
+def beside(weights: Path, path: str) -> Path:
+    """A file that is used with weights: mixture, encoder, guide, captions, samples of them.
+
+    Raises `ValueError` where it is not there, is not what its manifest says, or one of the two was made from
+    another state of the other.
+    """
+    made = {one: intact(one)["sha256"] for one in (weights, existing(path))}
+    for artefact, found in merkle.below(made, manifest_of).items():
+        for entry in (one for entries in found["inputs"].values() for one in entries):
+            other = merkle.located(artefact, entry["path"])
+            if made.get(other, entry["sha256"]) != entry["sha256"]:
+                raise ValueError(f"{artefact}: was made from another {other} than the one that is there now: "
+                                 f"make it again with: snakemake --cores 2 {artefact}")
+    return Path(path)
+
+
+def manifest_of(path: Path) -> Mapping | None:
+    """The manifest of a file, or None where it has none."""
+    record = manifest.path_for(path)
+    return manifest.read(record) if record.is_file() else None
