@@ -179,6 +179,11 @@ def test_a_crate_lies_outside_the_tree_and_over_nothing(tree, tmp_path, capsys, 
         with pytest.raises(SystemExit):
             crate.main([str(tree), "--out", out])
         assert out.split("/")[-1] in capsys.readouterr().err or out == "gone/x.zip"
+    for main, line, said in ((crate.main, ["gone"], "gone: no such folder"),
+                             (efficiency.main, [str(tree), "--config", "gone"], "--config gone: no such")):
+        with pytest.raises(SystemExit):
+            main(line)
+        assert said in capsys.readouterr().err
     assert not (tmp_path / "target.zip").exists() and not list(tree.parent.glob(".x*"))
 
 

@@ -165,7 +165,8 @@ def test_doctor_names_what_is_missing(slurm_commands):
     assert kind == doctor.MISSING and "every job would fail: the accounting is off" in line
     slurm_commands(sacctmgr="echo '  Lab'; echo other")
     assert [kind for kind, _ in doctor.account(site.Site(account="lab"))] == [doctor.OK]
-    (kind, line), = doctor.account(site.Site(account="gone"))
+    (kind, line), = doctor.account(site.Site(account="gone"), "elsewhere")
+    assert line.endswith("(set it in elsewhere/site.yaml)")
     assert kind == doctor.MISSING and line.startswith("account: 'gone' is none of yours: Lab, other")
     assert list(doctor.account(site.Site())) == []
     (kind, line), = doctor.memory_of_jobs()

@@ -222,6 +222,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path,
                         help="new folder, or .zip (default: NAME-crate.zip beside the results tree)")
     given = parser.parse_args(arguments)
+    if not given.folder.is_dir():
+        parser.error(f"{given.folder}: no such folder")
     top = Tree(given.folder).top
     out = given.out or top.parent / f"{Path(os.path.abspath(given.folder)).name}-crate.zip"
     try:

@@ -82,7 +82,7 @@ def minutes(text: str) -> float:
     return int(days or 0) * 1440 + parts[0] * 60 + parts[1] + parts[2] / 60
 
 
-def partitions(site: Site) -> Iterator[Finding]:
+def partitions(site: Site, folder: str = "config") -> Iterator[Finding]:
     """Partitions, their time limits and GPUs, as sinfo lists them."""
     listed = output("sinfo", "-h", "-o", "%P|%l|%G")
     if listed is None:
@@ -100,10 +100,10 @@ def partitions(site: Site) -> Iterator[Finding]:
         longest = max(minutes(row[1]) for row in mine)
         if longest < site.max_minutes:
             yield MISSING, (f"partition: {wanted} allows {longest:.0f} minutes, max_minutes is "
-                            f"{site.max_minutes} (set it in {sites.path()})")
+                            f"{site.max_minutes} (set it in {sites.path(folder)})")
         gres = sorted({item for row in mine for item in row[2].split(",") if item.startswith("gpu")})
         if gpu and not gres:
-            yield MISSING, f"GPU: partition {wanted} has none (set gpu_partition in {sites.path()})"
+            yield MISSING, f"GPU: partition {wanted} has none (set gpu_partition in {sites.path(folder)})"
         elif gpu and site.gpu_model and not any(f":{site.gpu_model}:" in item for item in gres):
             yield MISSING, f"GPU: no {site.gpu_model!r} in partition {wanted} (found: {', '.join(gres)})"
         else:
@@ -130,14 +130,14 @@ def accepted(site: Site, gpu: bool) -> Iterator[Finding]:
         yield OK, f"request: a {kind} job of {site.max_minutes} minutes would be accepted"
 
 
-def account(site: Site) -> Iterator[Finding]:
+def account(site: Site, folder: str = "config") -> Iterator[Finding]:
     """Whether the accounting knows the site's account: Snakemake's plugin asks it before each job.
 
     Where the accounting is off sbatch takes any account, and the plugin none: every job would fail.
     """
     if site.account is None:
         return
-    name, file = site.account, sites.path()
+    name, file = site.account, sites.path(folder)
     answers = [output("sacctmgr", "-n", "-s", "list", "user", getpass.getuser(), "format=account%256"),
                output("sshare", "-U", "--format", "Account%256", "--noheader")]
     known = sorted({line.strip() for answer in answers for line in (answer or "").split("\n")} - {""})
@@ -241,16 +241,16 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
                                              f"{free / 1e9:,.1f} GB free")
 
 
-def slurm(site: Site, submit: bool) -> Iterator[Finding]:
+def slurm(site: Site, submit: bool, folder: str) -> Iterator[Finding]:
     """SLURM's commands, and what it says of the site's settings."""
     yield from commands()
     if not all(shutil.which(name) for name in COMMANDS):
         return
-    yield from partitions(site)
+    yield from partitions(site, folder)
     yield from accepted(site, gpu=False)
     if site.gpus:
         yield from accepted(site, gpu=True)
-    yield from account(site)
+    yield from account(site, folder)
     yield from memory_of_jobs()
     if submit:
         yield from probe(site)
@@ -264,7 +264,7 @@ def findings(scale: str, folder: str, submit: bool, target: str | None = None) -
     yield OK, f"configuration: scale {scale}, {file if file.exists() else 'no site file: defaults'}"
     yield from environment()
     if submit or file.exists() or output("sinfo", "-h"):
-        yield from slurm(site, submit)
+        yield from slurm(site, submit, folder)
     else:
         yield NOTE, (f"SLURM: not looked at, since sinfo gives no answer here and there is no {file}. "
                      "`snakemake --cores N` needs none; for `--profile slurm` ask again on a login node")

@@ -89,6 +89,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if regular.kind(given.folder) != regular.FOLDER:
         parser.error(f"{given.folder}: no such folder")
+    if given.config != parser.get_default("config") and not Path(given.config).is_dir():
+        parser.error(f"--config {given.config}: no such folder")
     try:
         found = list(jobs(given.folder, sites.read(given.config)))
     except (SpecError, ValueError, OSError) as error:
