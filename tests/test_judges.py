@@ -65,6 +65,9 @@ def test_a_program_is_told_caption_and_images(tmp_path):
         ),
         (r"printf '\377'", "program answered '\ufffd'"),
         ("sleep 5; echo A", "program: gave no answer in 0.2 s for 'c'"),
+        ("sleep 5 & echo A", "program: gave no answer in 0.2 s for 'c'"),
+        ("yes", "program: printed more than 1,048,576 bytes, allowed: a text that ends in A, B or none"),
+        ("yes | head -c 5000000 >&2; exit 3", "program: failed with status 3"),
     ],
 )
 def test_a_program_that_fails_is_named(tmp_path, text, said):
@@ -76,6 +79,17 @@ def test_a_program_that_fails_is_named(tmp_path, text, said):
     (tmp_path / "program").chmod(0o644)
     with pytest.raises(ValueError, match=re.escape("is no program that may be run, allowed: an executable")):
         judges.KINDS["command"].judge(JudgeSpec("command"), tmp_path / "program")
+    with pytest.raises(ValueError, match="is no program that may be run"):
+        judges.KINDS["command"].judge(JudgeSpec("command"), tmp_path)
+
+
+def test_a_program_that_cannot_be_started_is_named(tmp_path):
+    for caption, said in (("c", "No such file or directory"), ("a\0b", "embedded null byte")):
+        started = program(tmp_path, "echo A")
+        if caption == "c":
+            started.write_text("#!/no/such/shell\n")
+        with pytest.raises(ValueError, match=f"program: can't be started for the caption .*{said}"):
+            judges.KINDS["command"].judge(JudgeSpec("command"), started)([caption], BRIGHT[None], DARK[None])
 
 
 @pytest.fixture
@@ -93,7 +107,8 @@ def server():
                 self.send_header("Location", state.address)
             self.end_headers()
             choice = text if isinstance(text, dict) else {"message": {"content": text}}
-            self.wfile.write(json.dumps({"choices": [choice]}).encode())
+            as_is = isinstance(text, bytes)
+            self.wfile.write(text if as_is else json.dumps({"choices": [choice]}).encode())
 
         def log_message(self, *arguments):
             pass
@@ -122,16 +137,20 @@ def test_an_endpoint_is_asked_as_chat_completions_are(server, monkeypatch):
 
 def test_an_endpoint_that_refuses_is_named_and_no_key_is_an_error(server, monkeypatch):
     monkeypatch.setattr(endpoint, "WAITS", (0.0,))
-    spec = JudgeSpec("endpoint", address=server.address, model="m")
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    spec = JudgeSpec("endpoint", address=server.address, model="m", key_variable="JUDGE_KEY")
     for replies, said in (
-        ([(401, "")], "gave no answer (status 401)"),
-        ([(503, ""), (503, "")], "gave no answer (status 503)"),
-        ([(302, "")], "gave no answer (status 302)"),  # the key goes nowhere else
+        ([(401, b"no key secret")], "gave no answer (status 401)"),
+        ([(404, b"no model m for secret")], "gave no answer (status 404: 'no model m for (key)')"),
+        ([(503, b""), (503, b"")], "gave no answer (status 503)"),
+        ([(302, b"")], "gave no answer (status 302)"),  # the key goes nowhere else
+        ([(200, b"<html>")], "gave no answer (no chat completion: '<html>')"),
+        ([(200, b" " * 2**20 + b"x")] * 2, "gave no answer (OSError a reply of more than 1,048,576 bytes)"),
         ([(200, {"message": {"content": None, "refusal": "I can't"}})], 'answered "I can\'t", allowed'),
         ([(200, {"message": {"content": None}})], "answered 'None', allowed"),  # no tie
         ([(200, {"message": {"content": "there is a"}, "finish_reason": "length"})], "not cut short"),
         ([(200, "")], "answered '', allowed: a text that ends in A, B or none, asked about the caption 'c'"),
-        ([(200, {"message": []})], "gave no answer (AttributeError"),
+        ([(200, {"message": []})], "gave no answer (no chat completion: '{\"choices\""),
     ):
         server.replies = list(replies)
         with pytest.raises(ValueError, match=re.escape(said)):
@@ -146,6 +165,9 @@ def test_an_endpoint_that_refuses_is_named_and_no_key_is_an_error(server, monkey
     keyed = JudgeSpec("endpoint", address=server.address, model="m", key_variable="NO_SUCH_KEY")
     with pytest.raises(SpecError, match="key_variable: the environment has no NO_SUCH_KEY"):
         judges.KINDS["endpoint"].judge(keyed, None)
+    monkeypatch.setenv("JUDGE_KEY", "secret\n")  # http.client would show it in its error
+    with pytest.raises(SpecError, match="key_variable: got 'JUDGE_KEY', allowed: a variable whose value"):
+        judges.KINDS["endpoint"].judge(spec, None)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +179,11 @@ def test_an_endpoint_that_refuses_is_named_and_no_key_is_an_error(server, monkey
         ({"kind": "endpoint", "address": "x", "model": "m"}, "address: got 'x'"),
         ({"kind": "endpoint", "address": "http://a:b@c/", "model": "m"}, "address: got '(hidden)'"),
         ({"kind": "endpoint", "address": "http://c/", "model": "m", "question": "?"}, "question: got '?'"),
+        ({"kind": "endpoint", "address": "http://c/?api-key=k", "model": "m"}, "address: got '(hidden)'"),
+        ({"kind": "endpoint", "address": "http:///c", "model": "m"}, "allowed: http(s)://HOST[:PORT]/PATH"),
+        ({"kind": "endpoint", "address": "http://c:99999/", "model": "m"}, "allowed: http(s)://HOST"),
         ({"kind": "command", "seconds": 0.0}, "seconds: got 0.0"),
+        ({"kind": "command", "seconds": 1e9}, "seconds: got 1000000000.0, allowed: (0, 86400]"),
         ({"kind": "command", "pairs": 0}, "pairs: got 0"),
         ({"kind": "command", "unclear": 1.0}, "unclear: got 1.0, allowed: [0, 1)"),
     ],

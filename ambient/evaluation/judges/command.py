@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from ambient.evaluation.judges import Answer, answered, one_answer
 from ambient.specs import JudgeSpec
 from ambient.specs.strict import require
 
+DAY = 86400  # seconds
+MOST = 2**20  # bytes that a program may print
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(JudgeSpec):
@@ -33,13 +38,13 @@ class Spec(JudgeSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.seconds > 0, "seconds", self.seconds, "> 0")
+        require(0 < self.seconds <= DAY, "seconds", self.seconds, f"(0, {DAY}]")
 
 
 def judge(spec: Spec, given: Path) -> Callable[[Sequence[str], np.ndarray, np.ndarray], list[Answer]]:
     """The program's answers, one call a pair. Raises `ValueError` where it fails or says something else."""
     program = given.resolve()
-    if not os.access(program, os.X_OK):
+    if not (program.is_file() and os.access(program, os.X_OK)):
         raise ValueError(f"{given}: is no program that may be run, allowed: an executable file (chmod +x)")
 
     def ask(captions: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Answer]:
@@ -57,17 +62,53 @@ def answer(program: Path, folder: Path, caption: str, first: np.ndarray, second:
     for path, image in zip(paths, (first, second), strict=True):
         Image.fromarray(image.transpose(1, 2, 0).squeeze()).save(path)
     # A session of its own, so that what the program has started ends with it: else its pipes stay open.
-    with subprocess.Popen([program, caption, *paths], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, errors="replace", start_new_session=True) as running:
+    try:
+        running = subprocess.Popen([program, caption, *paths], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{program.name}: can't be started for the caption {caption[:80]!r} ({why}), "
+                         "allowed: a program, or a script whose first line names an interpreter "
+                         "that is there (#!/bin/sh)") from None
+    with running:
         try:
-            said, errors = running.communicate(timeout=seconds)
+            said, errors = printed(running, seconds)
         except BaseException as error:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
+            if not isinstance(error, TimeoutError):
                 raise
             raise ValueError(f"{program.name}: gave no answer in {seconds:g} s for {caption!r}") from None
     if running.returncode:
         raise ValueError(f"{program.name}: failed with status {running.returncode} for the caption "
                          f"{caption!r}: {errors.strip()[-200:]}")
     return answered(said.strip(), program.name)
+
+
+def printed(running: subprocess.Popen, seconds: float) -> tuple[str, str]:
+    """What a program prints until it ends, and the last of its errors.
+
+    Raises `TimeoutError` for one that does not end in time, `ValueError` for one that prints too much.
+    """
+    ends, text = time.monotonic() + seconds, {running.stdout: b"", running.stderr: b""}
+    with selectors.DefaultSelector() as pipes:
+        for pipe in text:
+            pipes.register(pipe, selectors.EVENT_READ)
+        while pipes.get_map():
+            ready = pipes.select(max(0.0, ends - time.monotonic()))
+            for one, _ in ready:
+                if not (part := os.read(one.fd, MOST)):
+                    pipes.unregister(one.fileobj)
+                text[one.fileobj] = (text[one.fileobj] + part)[-MOST - 1:]
+            if len(text[running.stdout]) > MOST:
+                name = Path(running.args[0]).name
+                raise ValueError(f"{name}: printed more than {MOST:,} bytes, allowed: a text that ends in A, "
+                                 "B or none")
+            if not ready or time.monotonic() > ends:
+                raise TimeoutError
+    try:
+        running.wait(max(0.0, ends - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    said, errors = (one.decode(errors="replace") for one in text.values())
+    return said, errors

@@ -7,10 +7,13 @@ import http.client
 import io
 import json
 import os
+import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -26,6 +29,10 @@ QUESTION = ("Two images, A and B, were made for this prompt:\n{caption}\nWhich o
             "better and looks better? End your answer with one word: A, B, or none if neither is better.")
 WAITS = (1.0, 4.0, 16.0)  # seconds before it is asked again, where the other side is busy or out of reach
 BUSY = (408, 409, 429, 500, 502, 503, 504)
+DAY = 86400  # seconds
+SECRET = re.compile(r"(?i)(key|token|secret|passw|sig)\w*=")  # in a query
+MOST = 2**20  # bytes of a reply
+SHOWN = 200  # characters of a reply that is no answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +50,24 @@ class Spec(JudgeSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.address.startswith(("http://", "https://")), "address", self.address, "http(s)://...")
-        require("@" not in self.address.split("/")[2], "address", "(hidden)", "one without a password in it")
+        check_address(self.address)
         require("{caption}" in self.question, "question", self.question, "a text with {caption} in it")
-        require(self.seconds > 0, "seconds", self.seconds, "> 0")
+        require(0 < self.seconds <= DAY, "seconds", self.seconds, f"(0, {DAY}]")
+
+
+def check_address(address: str) -> None:
+    """Raise `SpecError` for an address that nobody can be asked at, or with a secret: it is written down."""
+    require(address.startswith(("http://", "https://")), "address", address, "http(s)://...")
+    _, _, host = address.partition("://")
+    secret = "@" in host.partition("/")[0] or SECRET.search(host.partition("?")[2])
+    require(not secret, "address", "(hidden)",
+            "one without a password or key in it, which is given by key_variable")
+    try:
+        parts = urllib.parse.urlsplit(address)
+        possible = bool(parts.hostname) and parts.port != 0 and not re.search(r"[^!-~]", address)
+    except ValueError:
+        possible = False
+    require(possible, "address", address, "http(s)://HOST[:PORT]/PATH in ASCII, without blanks")
 
 
 def judge(spec: Spec, given: None) -> Callable[[Sequence[str], np.ndarray, np.ndarray], list[Answer]]:
@@ -55,6 +76,8 @@ def judge(spec: Spec, given: None) -> Callable[[Sequence[str], np.ndarray, np.nd
     if spec.key_variable and not key:
         raise SpecError(f"key_variable: the environment has no {spec.key_variable}, from which the "
                         "endpoint's key is read: set it where the job runs")
+    require(key is None or key.isascii() and key.isprintable() and " " not in key, "key_variable",
+            spec.key_variable, "a variable whose value has no blanks, line breaks or letters beyond ASCII")
 
     def ask(captions: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Answer]:
         return [one_answer(spec, one[0], partial(answer, spec, body(spec, *one), key))
@@ -102,20 +125,51 @@ def said(spec: Spec, question: bytes, key: str | None) -> str:
     """What the endpoint answers. It is asked again where it is busy."""
     opener = urllib.request.build_opener(Stay)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    request = urllib.request.Request(spec.address, question, headers)
+    request, body = urllib.request.Request(spec.address, question, headers), b""
     for wait in (*WAITS, None):
         try:
             with opener.open(request, timeout=spec.seconds) as reply:
-                return text_of(spec, json.load(reply))
+                body = whole(reply, spec.seconds)
+            return text_of(spec, json.loads(body))
         except Unclear:
             raise
         except urllib.error.HTTPError as error:
-            why, again = f"status {error.code}", error.code in BUSY
+            why, again = f"status {error.code}{complaint(error, key)}", error.code in BUSY
         except (OSError, http.client.HTTPException) as error:
             why, again = f"{type(error).__name__} {error}", True
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # no completion
-            why, again = f"{type(error).__name__} {error}", False
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            why, again = f"no chat completion: {quoted(body, key)}", False
         if wait is None or not again:
             break
         time.sleep(wait)
     raise ValueError(f"{spec.address}: gave no answer ({why})")
+
+
+def whole(reply: http.client.HTTPResponse, seconds: float) -> bytes:
+    """The body of a reply. Raises `OSError` or `HTTPException` for one that is cut short, or has no end."""
+    ends, body = time.monotonic() + seconds, b""
+    while part := reply.read1(MOST):
+        body += part
+        if len(body) > MOST:
+            raise OSError(f"a reply of more than {MOST:,} bytes")
+        if time.monotonic() > ends:
+            raise TimeoutError(f"the reply did not end in {seconds:g} s")
+    if reply.length:
+        raise http.client.IncompleteRead(body, reply.length)
+    return body
+
+
+def complaint(error: urllib.error.HTTPError, key: str | None) -> str:
+    """What a reply says of its status; nothing where a key is refused, of which it may show a part."""
+    if error.code in (401, 403):
+        return ""
+    with suppress(OSError, http.client.HTTPException):
+        if body := error.read(MOST):
+            return f": {quoted(body, key)}"
+    return ""
+
+
+def quoted(body: bytes, key: str | None) -> str:
+    """The beginning of a reply, without the key."""
+    text = body.decode(errors="replace")
+    return repr((text.replace(key, "(key)") if key else text)[:SHOWN])
