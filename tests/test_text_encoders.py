@@ -1,5 +1,6 @@
 """Captions to states: CLIP's tokenizer and text tower, and the stages that store states of captions."""
 
+import gzip
 import itertools
 import os
 from pathlib import Path
@@ -160,3 +161,17 @@ def test_weights_of_another_tower_are_refused(folder, tmp_path, change, message)
         text_encoder.main(TextEncoderSpec("openclip", **settings), Record(), weights=folder,
                           state=state(tmp_path / "s"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"#v\n" + b"a b\n" * 9, "9 lines of pairs"), (b"#v\n" + b"<html>\n" * bpe.MERGES, "the line '<html>'"),
+    (b"#v\n" + b"a b\n" * bpe.MERGES, "the pair 'a b' twice")])
+def test_a_damaged_list_of_merges_is_named(tmp_path, content, message):
+    (tmp_path / "merges.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=f"merges.txt: has {message}"):
+        bpe.read_merges(tmp_path / "merges.txt")
+    packed = bytearray(gzip.compress(content))
+    packed[12:16] = b"\xff" * 4
+    (tmp_path / "m.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match="m.gz: no list of merges"):
+        bpe.read_merges(tmp_path / "m.gz")

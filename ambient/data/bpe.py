@@ -12,6 +12,8 @@ from __future__ import annotations
 import gzip
 import html
 import unicodedata
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -43,10 +45,15 @@ def read_merges(path: Path) -> str:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         lines = content.decode().splitlines()[1:MERGES + 1]
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: no list of merges ({error})") from None
-    if len(lines) < MERGES or any(len(line.split()) != 2 for line in lines):
+    if len(lines) < MERGES:
         raise ValueError(f"{path}: has {len(lines)} lines of pairs, allowed: {MERGES} behind the first line")
+    wrong = [line for line in lines if len(line.split()) != 2]
+    if wrong:
+        raise ValueError(f"{path}: has the line {wrong[0][:40]!r}, allowed: a pair on each of {MERGES} lines")
+    if twice := [pair for pair, count in Counter(lines).items() if count > 1]:
+        raise ValueError(f"{path}: has the pair {twice[0][:40]!r} twice, allowed: {MERGES} different ones")
     return "\n".join(lines)
 
 
