@@ -19,6 +19,7 @@ from ambient.evaluation.frechet import frechet_distance, moments
 from ambient.provenance import manifest, merkle
 from ambient.report.tables import rebuild
 from ambient.specs import DetectorSpec, SummarySpec, TableSpec
+from ambient.specs.stages import STAGES
 from ambient.specs.strict import build, plain
 from ambient.stages import figures, tables
 from ambient.storage.files import digest, read_json, sha256, write_arrays, write_json
@@ -32,10 +33,10 @@ EVALUATION = {"metric": "fd-net", "detector": DETECTOR, "seeds": list(SEEDS)}
 def record(stage, outputs, inputs=None, spec=None, external=(), facts=None):
     """Write the manifests of one job, as `ambient.jobs.stage` does.
 
-    `outputs` and `inputs` are paths by role.
+    `outputs` and `inputs` are paths by role. What a stage may read and is not given is recorded as none.
     """
     recorded = {role: [manifest.identify(p) for p in (paths if isinstance(paths, list) else [paths])]
-                for role, paths in (inputs or {}).items()}
+                for role, paths in (dict.fromkeys(STAGES[stage].reads, []) | (inputs or {})).items()}
     made = {role: (path, sha256(path)) for role, path in outputs.items()}
     name, flat = f"ambient.{stage}", [p for entries in recorded.values() for p, *_ in entries]
     root = merkle.of_inputs(next(iter(outputs.values())), flat) if stage == "tables" else None

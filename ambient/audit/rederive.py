@@ -267,9 +267,7 @@ class Rederive:
         from ambient.report.drawing import STYLE, plt, save
 
         outputs = result.manifest["outputs"]
-        roles = result.manifest["inputs"]
-        inputs = {role: files[0] if role == "table" else files
-                  for role, files in self.inputs(result, *roles).items()}
+        inputs = self.inputs(result, *result.manifest["inputs"])
         with tempfile.TemporaryDirectory() as folder:
             targets = {role: Path(folder, f"{role}{Path(entry['path']).suffix}")
                        for role, entry in outputs.items()}
@@ -279,17 +277,19 @@ class Rederive:
             return {role: sha256(path) for role, path in targets.items()}
 
 
-def drawings(result: Result, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
-    """(role of its PNG, figure) of all that a job draws."""
+def drawings(result: Result, inputs: Mapping[str, list[Path]]) -> Iterator[tuple[str, Figure]]:
+    """(role of its PNG, figure) of all that a job draws; its manifest has roles without files, too."""
     from ambient.report import figures, table_figures
     from ambient.specs import FigureSpec, TableSpec
 
     plain = result.manifest["spec"]
     if result.stage == "figures":
-        yield from table_figures.drawn(build(TableSpec, plain, "spec"), **inputs)
+        (table,) = inputs["table"]
+        yield from table_figures.drawn(build(TableSpec, plain, "spec"), **inputs | {"table": table})
         return
     spec = build(FigureSpec, plain, "spec")
-    yield "out", figures.KINDS[spec.kind].draw(spec, **inputs)
+    given = {role: files for role, files in inputs.items() if files}
+    yield "out", figures.KINDS[spec.kind].draw(spec, **given)
 
 
 def compare_distance(said: float, drawn: Moments, target: Moments, what: str) -> None:
