@@ -76,6 +76,8 @@ def test_a_program_that_fails_is_named(tmp_path, text, said):
     )
     with pytest.raises(ValueError, match=re.escape(said)):
         ask(["c"], BRIGHT[None], DARK[None])
+    with pytest.raises(ValueError, match="program: sha256 is .*, the judge's setting sha256 is 0{64}"):
+        judges.KINDS["command"].judge(JudgeSpec("command", sha256="0" * 64), tmp_path / "program")
     (tmp_path / "program").chmod(0o644)
     with pytest.raises(ValueError, match=re.escape("is no program that may be run, allowed: an executable")):
         judges.KINDS["command"].judge(JudgeSpec("command"), tmp_path / "program")

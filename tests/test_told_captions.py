@@ -32,7 +32,7 @@ from ambient.provenance import manifest
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph
 from ambient.specs.strict import SpecError
-from ambient.storage.files import read_arrays, sha256_of_raw
+from ambient.storage.files import read_arrays, read_json, sha256_of_raw, write_json
 from ambient.training.loading import load_sampled
 
 COLOURS, THINGS = ("red", "blue", "green"), ("cat", "dog")
@@ -51,6 +51,11 @@ annotations:
 text_encoders:
   tower: {{kind: openclip, weights: {here}/clip, width: 8, heads: 2, layers: 1, context: 6, features: 4,
           sha256: {pins[3]}}}
+scorers: {{one: {{kind: vendi, detector: digitnet}}, two: {{kind: vendi, detector: digitnet}}}}
+judges: {{eye: {{kind: command, path: {here}/eye, sha256: {pins[4]}, real: real, checks: 3, pairs: 12}}}}
+figures:
+  figure7:
+    {{title: Preferences, kind: preferences, run: second, than: first, judge: eye, also: [], paper: {{}}}}
 studies:
   told:
     like: controlled
@@ -74,6 +79,7 @@ tables:
   table2a:
     title: Captions
     defaults: {{study: told, corruption: plus-made, annotation: by-source}}
+    scorers: [one, two]
     rows:
       - first: {{label: masked}}
       - second:
@@ -114,10 +120,12 @@ def tree(tmp_path_factory):
     shards(folder / "made", 30, 1)
     clip(folder / "clip")
     (folder / "asked.txt").write_text("a red cat\na blue dog\na red cat\n")
-    pins = [sha256_of_raw(folder / name)[0] for name in ("real", "made", "asked.txt", "clip")]
+    (folder / "eye").write_text('#!/bin/sh\n[ $(wc -c < "$2") -gt $(wc -c < "$3") ] && echo A || echo B\n')
+    (folder / "eye").chmod(0o755)
+    pins = [sha256_of_raw(folder / name)[0] for name in ("real", "made", "asked.txt", "clip", "eye")]
     finished.configure(folder, OVERLAY.format(here=folder, pins=pins))
     patch.chdir(folder)
-    finished.make(folder, "results/away/table2a.csv")
+    finished.make(folder, "results/away/table2a.csv", "results/away/figure7.png")
     patch.undo()
     return folder
 
@@ -149,6 +157,58 @@ def test_samples_of_other_captions_than_they_say_are_found(here, tmp_path, deed,
     table = results / "table2a.csv"
     problems = found(table).results[table].problems
     assert word in " ".join(one.detail for one in problems)
+
+
+JUDGED = "judged/eye/second/first/seed-0.json"
+
+
+def of_each_other(manifest):
+    read = manifest["inputs"]
+    read["samples"], read["than"] = read["than"], read["samples"]
+
+
+def of_other_scorers(manifest):
+    manifest["inputs"]["scored"].reverse()
+
+
+def of_other_prompts(manifest):
+    manifest["inputs"]["captions"][0]["path"] = "../../../../data/real.safetensors"
+
+
+def edited(change):
+    """A deed to a judge's answers in the place of one to their manifest."""
+    def edit(results):
+        found = read_json(results / JUDGED)
+        change(found)
+        write_json(results / JUDGED, found)
+    return edit
+
+
+ANSWERS = [
+    (lambda found: found["pairs"][0].update(verdict="unclear"), "the verdict unclear does not follow from"),
+    (lambda found: found["pairs"].pop(), "the pairs are not the 12 that are to be asked about"),
+    (lambda found: found["pairs"][2].update(caption="a dog"), "the caption 'a dog', its samples have 'a"),
+    (lambda found: found["pairs"][1]["answers"].reverse(), "was not asked about in the orders that"),
+    (lambda found: found.update(agreement=1.5), "the agreement 1.5 does not follow from its checks"),
+    (lambda found: found.update(checks=[], agreement=None), "0 checks, its specification says 3"),
+    (lambda found: found.pop("pairs"), "is no file of a judge's answers (KeyError 'pairs')")]
+
+
+@pytest.mark.parametrize("name, deed, word", [
+    (JUDGED, of_each_other, "first/seed-0/samples.safetensors, which is not runs/second/seed-0"),
+    (JUDGED, of_other_prompts, "is of the captions of results/away/data/real.safetensors"),
+    ("table2a.csv", of_other_scorers, "scores-two.safetensors is shown as scores-one"),
+    ("figure7.png", lambda found: found["spec"].update(than="second"), "of eye and first, its specification"),
+    *((JUDGED, edited(change), word) for change, word in ANSWERS)])
+def test_scores_and_answers_of_others_are_found(here, tmp_path, monkeypatch, name, deed, word):
+    """With all digests made to fit, as one who knows how would."""
+    results = shutil.copytree(here / "results/away", tmp_path / "results/away")
+    monkeypatch.chdir(tmp_path)
+    if deed.__name__ == "edit":
+        deed(results)
+    remake(results, {} if deed.__name__ == "edit" else {results / name: deed})
+    details = " ".join(one.detail for one in found(results / name).results[results / name].problems)
+    assert word in details
 
 
 def test_each_distinct_caption_has_states_once(here):
@@ -269,7 +329,7 @@ def test_the_command_sample_gives_the_workflows_samples(here, tmp_path):
     ("mask: 0.5", "mask: 0.99", "mask: got 0.99")])
 def test_settings_that_contradict_each_other_are_refused(tmp_path, old, new, message):
     assert old in OVERLAY
-    finished.configure(tmp_path, OVERLAY.replace(old, new, 1).format(here=tmp_path, pins=["x"] * 4))
+    finished.configure(tmp_path, OVERLAY.replace(old, new, 1).format(here=tmp_path, pins=["x"] * 5))
     with pytest.raises(SpecError, match=message):
         Experiments(tmp_path / "config", "away")
 

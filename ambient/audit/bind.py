@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ambient.audit.captioned import columns
 from ambient.audit.drawn import OF_ROW, check_drawn, check_latents, check_told, drawn_as, target_of
 from ambient.audit.traces import (
     Loose,
@@ -133,6 +134,7 @@ def table(results: Results, result: Result) -> Iterator[str]:
     if len(metrics) != len(spec.rows) * len(spec.training_seeds) or len(annotations) != len(spec.rows):
         return
     yield from swept(results, result, spec)
+    yield from columns(results, result, spec)
     home = result.key.parents[1 if result.stage == "sweep" else 0]  # the folder of its tree
     runs = []
     asked = itertools.product(enumerate(spec.rows), spec.training_seeds)

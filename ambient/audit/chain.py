@@ -11,7 +11,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from ambient.audit import bind, roles
+from ambient.audit import bind, captioned, roles
 from ambient.audit.code import MANY, Code, converted
 from ambient.audit.place import Tree
 from ambient.audit.rederive import Rederive
@@ -34,7 +34,9 @@ PINNED_IN = {"reference": "published", "encode": "precomputed", "texts": "precom
 # JSON computed from what its job wrote beside it.
 SUMMARIES = {"ambient.evaluate", "ambient.annotate", "ambient.outside"}
 BOUND = {"ambient.evaluate": bind.scores, "ambient.tables": bind.table, "ambient.sweep": bind.table,
-         "ambient.outside": bind.measured, "ambient.comparison": bind.comparison}
+         "ambient.outside": bind.measured, "ambient.comparison": bind.comparison,
+         "ambient.sample_scores": captioned.scores, "ambient.judge": captioned.answers,
+         "ambient.crops_figures": captioned.preferences}
 IGNORED = {"README.md", SIGNATURE}
 VIEWS = "audit.html"  # pages that this package writes
 UNASKED = ("execution", "format", "spec_sha256")  # of a manifest, what no check asks for once it is read

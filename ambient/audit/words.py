@@ -30,7 +30,7 @@ ADVICE = {
     "orphaned": "a manifest without its artefact: run the workflow, or delete it",
     "unrecorded": "no manifest: nobody can say how it was made; delete it, or move it elsewhere",
     "unreadable": "see to its permissions",
-    "unpinned": "raw data without a known checksum: set sha256 of the dataset in config/",
+    "unpinned": "from outside, without a known checksum: set sha256 of its entry in config/",
     "unsigned": "find out who did it and why; who vouches for the tree as it is signs it again: --sign",
     "differs": "not what its inputs give: delete it and run the workflow",
     "not repeated": "its job gives another result here: see the first difference; equal bits need equal "

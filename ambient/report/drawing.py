@@ -81,7 +81,8 @@ def wilson(p: np.ndarray, count: int, z: float = 1.96) -> tuple[np.ndarray, np.n
     """
     p = np.asarray(p, np.float64)
     middle, half = p + z**2 / (2 * count), z * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
-    return (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
+    low, high = (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
+    return np.minimum(low, p), np.maximum(high, p)  # at 0 and 1 rounding would leave the mean outside
 
 
 def verdicts(axis: plt.Axes, levels: pd.DataFrame, counts: Mapping[str, int], tau: float | None) -> None:

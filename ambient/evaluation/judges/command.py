@@ -20,7 +20,8 @@ from PIL import Image
 
 from ambient.evaluation.judges import Answer, answered, one_answer
 from ambient.specs import JudgeSpec
-from ambient.specs.strict import require
+from ambient.specs.strict import later, require
+from ambient.storage.files import sha256
 
 DAY = 86400  # seconds
 MOST = 2**20  # bytes that a program may print
@@ -35,6 +36,7 @@ class Spec(JudgeSpec):
     SHARD: ClassVar[int] = 10
 
     seconds: float = 300.0  #: after which a call counts as failed
+    sha256: str | None = later(None)  #: of the program; any other one is refused. The audit asks for it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,6 +48,8 @@ def judge(spec: Spec, given: Path) -> Callable[[Sequence[str], np.ndarray, np.nd
     program = given.resolve()
     if not (program.is_file() and os.access(program, os.X_OK)):
         raise ValueError(f"{given}: is no program that may be run, allowed: an executable file (chmod +x)")
+    if (found := sha256(program)) != (spec.sha256 or found):
+        raise ValueError(f"{given}: sha256 is {found}, the judge's setting sha256 is {spec.sha256}")
 
     def ask(captions: Sequence[str], first: np.ndarray, second: np.ndarray) -> list[Answer]:
         with TemporaryDirectory() as folder:
