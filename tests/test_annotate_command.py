@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -67,6 +68,15 @@ def test_an_image_is_annotated_alike_among_others(away, tmp_path):
     assert list(few["training_id"][:4]) == list(ids[5:9]) and few["training_id"][4:].isna().all()
     np.testing.assert_allclose(few.loc["5.png"].astype(float), one.loc["x.png"].astype(float), rtol=1e-5)
     assert few["p_good_at_0.1"].nunique() == 7
+
+
+def test_another_ones_results_need_not_be_writable(copy, tmp_path, capsys):
+    images, _, sigma_min = expected()
+    write(tmp_path / "few", images[5:9], [f"{k}.png" for k in range(4)])
+    shutil.rmtree(copy / "results/.state")
+    (copy / "results/.state").write_text("")
+    np.testing.assert_allclose(asked(tmp_path / "few")["sigma_min"], sigma_min[5:9], rtol=1e-5)
+    assert "can't be written: what is asked of the training images is not kept" in capsys.readouterr().err
 
 
 def test_dense_annotations_are_found_again_too(copy, tmp_path):

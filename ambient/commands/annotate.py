@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,7 +135,24 @@ def of_training(asked: Asked, protocol: Dense, mixture: Dataset) -> np.ndarray |
     run, study = asked.run.experiments, asked.run.experiments.run(asked.run.run).study
     place = Path("results/.state", run.scale, "new-images", study, asked.corruption, asked.annotation)
     owner = identity("ambient.annotate", asked.spec, [sha256(asked.data), sha256(asked.classifier)])
-    return classify(protocol, mixture, Points(mixture), State(place, owner))
+    with writable(place) as folder:
+        return classify(protocol, mixture, Points(mixture), State(folder, owner))
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[Path]:
+    """A folder for a state: elsewhere, and not kept, where the results are another's and can't be written."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        kept = os.access(place, os.W_OK)
+    except OSError:
+        kept = False
+    if kept:
+        yield place
+        return
+    say(printable(f"annotate: {place} can't be written: what is asked of the training images is not kept"))
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def table_of(asked: Asked, pictures: Prepared) -> pd.DataFrame:
