@@ -268,6 +268,8 @@ def test_a_scorer_of_captions_scores_no_dataset_and_no_detector_asks_a_model_tha
         SpecError, match="detectors.d.model: got 'blind', allowed: a text encoder that sees images"
     ):
         check_model(demo, "detectors.d", "blind")
+    with pytest.raises(SpecError, match="detectors.d.features: got 16, allowed: scene-model's 64"):
+        check_model(demo, "detectors.d", "scene-model", 16)
 
 
 @pytest.mark.parametrize(

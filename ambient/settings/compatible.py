@@ -71,8 +71,8 @@ def check_study(found: Experiments, study: str) -> None:
                 f"one that gives features: one of kind {found.detector(detector).kind} measures no distance")
         if found.detector(detector).LEARNS:
             check_detector(found, study, detector)
-        if found.detector(detector).MODEL:
-            check_model(found, f"detectors.{detector}", found.detector(detector).model)
+        if (own := found.detector(detector)).MODEL:
+            check_model(found, f"detectors.{detector}", own.model, own.features)
         if published := found.detector(detector).published:
             key = f"detectors.{detector}.published"
             check_recorded(f"{key}.path", published.path)
@@ -299,10 +299,12 @@ def check_ranked(found: Experiments, dataset: str, scorer: str, within: str, whe
             f"all: the images of {dataset} have no classes")
 
 
-def check_model(found: Experiments, where: str, name: str) -> None:
-    """A model of images and texts, which tells how near they are."""
+def check_model(found: Experiments, where: str, name: str, features: int | None = None) -> None:
+    """A model of images and texts, which tells how near they are; so many features of it are taken."""
     found.entry("text_encoders", name, f"{where}.model")
-    require(found.text_encoder(name).SEES, f"{where}.model", name, "a text encoder that sees images, too")
+    model = found.text_encoder(name)
+    require(model.SEES, f"{where}.model", name, "a text encoder that sees images, too")
+    require(features in (None, model.features), f"{where}.features", features, f"{name}'s {model.features}")
 
 
 def check_scored(found: Experiments, study: str, corruption: str, annotation: str) -> None:
