@@ -25,6 +25,11 @@ ROOT = Path(__file__).parents[1]
 DRAWN: dict[str, dict[str, str]] = {}  # digests of figures, by the digest of all that they are drawn from
 
 
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first: begun last, they would leave the other processes without work."""
+    items.sort(key=lambda item: item.get_closest_marker("minutes") is None)
+
+
 @pytest.fixture(autouse=True)
 def progress_is_of_no_job(monkeypatch):
     """Lines of progress are called after the last job that this process ran, which another test began."""

@@ -100,6 +100,15 @@ def test_what_follows_is_kept_where_its_inputs_came_out_equal(copied):
     assert " 0 problems" in command(copied, "audit")
 
 
+def test_what_follows_a_deleted_file_is_kept_where_it_comes_out_equal(copied):
+    prepared = "results/tiny/datasets/digits.safetensors"
+    (copied / prepared).unlink()
+    done = snakemake(copied, *WANTED)
+    assert started(done) == ["prepare"] and "Made again" not in done.stderr
+    assert f"Kept: {MIXTURE}" in done.stderr and f"Kept: {TARGET}" in done.stderr
+    assert jobs(copied, *WANTED) == {}
+
+
 @pytest.mark.parametrize("read", [False, True])
 def test_what_was_pruned_is_made_again_only_where_something_reads_it(copied, read):
     assert "1 files" in command(copied, "prune", "--stages", "corrupt")

@@ -24,6 +24,7 @@ from ambient.storage.files import sha256
 from ambient.training.loop import Fit
 from tests import commands
 
+pytestmark = pytest.mark.minutes
 ROOT = Path(__file__).parents[1]
 MADE = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
     "optimiser": strict.plain(optimiser(nimg=16 * 12)), "snapshots": [48, 16 * 12]}, "test")

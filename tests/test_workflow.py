@@ -18,6 +18,7 @@ from ambient.storage.files import sha256
 from tests.clones import clone
 from tests.raw_images import files_of, make_zip
 
+pytestmark = pytest.mark.minutes
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PICTURES = ("figure2", "figure3", "figure6", "figure11a", "figure15", "figure18-dogs", "figure25")

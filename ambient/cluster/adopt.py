@@ -167,11 +167,18 @@ class Adopting(DAG):
                     self.note_made(job)
                     self.renew(job)
                 settled.add(job)
-            elif found and self.counts(found) and (there or self.needed_by_manifest(found)):
+            elif found and (found := self.certain(job, found)) and self.counts(found) and (
+                    there or self.needed_by_manifest(found)):
                 self.forcefiles.update(job.output)
                 lines += [f"{path}: {one}" for path, one in found if not one.key.startswith(INPUT)][:1]
         tell(lines)
         return settled
+
+    def certain(self, job: Any, found: list) -> list:
+        """The differences of a job, without those of inputs that are still to be made: `finish` sees them."""
+        made = {f"{INPUT} {os.path.normpath(path)}" for paths in self.dependencies[job].values()
+                for path in paths if not os.path.exists(path)}
+        return [(path, one) for path, one in found if one.key not in made or one.wanted is not None]
 
     def note_made(self, job: Any) -> None:
         """Note which manifests a job wrote, in this run or while the head of the last one was dead."""

@@ -12,7 +12,7 @@ from ambient.storage.files import read_arrays, sha256
 from tests.slurm import workflows
 from tests.slurm.cluster import Cluster, missing
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+pytestmark = [pytest.mark.minutes, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 SHORT = [f"results/mini/runs/{run}/seed-0/denoiser.safetensors" for run in ("short", "latent")]
 LIMIT = 600  # seconds before a workflow is given up
 
