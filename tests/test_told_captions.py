@@ -51,11 +51,6 @@ annotations:
 text_encoders:
   tower: {{kind: openclip, weights: {here}/clip, width: 8, heads: 2, layers: 1, context: 6, features: 4,
           sha256: {pins[3]}}}
-scorers: {{one: {{kind: vendi, detector: digitnet}}, two: {{kind: vendi, detector: digitnet}}}}
-judges: {{eye: {{kind: command, path: {here}/eye, sha256: {pins[4]}, real: real, checks: 3, pairs: 12}}}}
-figures:
-  figure7:
-    {{title: Preferences, kind: preferences, run: second, than: first, judge: eye, also: [], paper: {{}}}}
 studies:
   told:
     like: controlled
@@ -84,6 +79,11 @@ tables:
       - first: {{label: masked}}
       - second:
           {{label: whole, training: {{mask: 0.0, keep_state: false, start: {{run: first, moments: true}}}}}}
+scorers: {{one: {{kind: vendi, detector: digitnet}}, two: {{kind: vendi, detector: digitnet}}}}
+judges: {{eye: {{kind: command, path: {here}/eye, sha256: {pins[4]}, real: real, checks: 3, pairs: 12}}}}
+figures:
+  figure7:
+    {{title: Preferences, kind: preferences, run: second, than: first, judge: eye, also: [], paper: {{}}}}
 """
 RUNS = "results/away/runs"
 
