@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One more than there are cores, since the tests of SLURM wait for most of their time; at most 4.
-WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$(( cores < 3 ? cores + 1 : 4 )))
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -51,7 +49,7 @@ $(VENV)-crate/ready: Makefile
 
 # Files that take minutes begin first (tests/conftest.py).
 test: setup $(VENV)-crate/ready
-	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) $(VENV)-crate $(VENV)-lock
