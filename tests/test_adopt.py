@@ -101,7 +101,7 @@ def test_what_follows_is_kept_where_its_inputs_came_out_equal(copied):
 
 
 def test_what_follows_a_deleted_file_is_kept_where_it_comes_out_equal(copied):
-    prepared = "results/tiny/datasets/digits.safetensors"
+    prepared = "results/tiny/data/digits.safetensors"
     (copied / prepared).unlink()
     done = snakemake(copied, *WANTED)
     assert started(done) == ["prepare"] and "Made again" not in done.stderr
