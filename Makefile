@@ -47,9 +47,10 @@ $(VENV)-crate/ready: Makefile
 	$(VENV)-crate/bin/pip install --quiet --disable-pip-version-check --no-deps rocrate==0.9.0
 	touch $@
 
-# Files that take minutes begin first (tests/conftest.py).
+# Files that take minutes begin first (tests/conftest.py). Each process has one thread: with more of them than cores, threads
+# that wait for each other take the time of those that work.
 test: setup $(VENV)-crate/ready
-	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) $(VENV)-crate $(VENV)-lock
