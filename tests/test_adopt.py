@@ -105,7 +105,7 @@ def test_what_follows_a_deleted_file_is_kept_where_it_comes_out_equal(copied):
     (copied / prepared).unlink()
     done = snakemake(copied, *WANTED)
     assert started(done) == ["prepare"] and "Made again" not in done.stderr
-    assert f"Kept: {MIXTURE}" in done.stderr and f"Kept: {TARGET}" in done.stderr
+    assert done.stderr.count("what it is made of came out equal") == 2
     assert jobs(copied, *WANTED) == {}
 
 

@@ -175,10 +175,16 @@ class Adopting(DAG):
         return settled
 
     def certain(self, job: Any, found: list) -> list:
-        """The differences of a job, without those of inputs that are still to be made: `finish` sees them."""
-        made = {f"{INPUT} {os.path.normpath(path)}" for paths in self.dependencies[job].values()
-                for path in paths if not os.path.exists(path)}
-        return [(path, one) for path, one in found if one.key not in made or one.wanted is not None]
+        """The differences of a job, without those of inputs that were deleted: they are made again.
+
+        Whether they come out equal is seen when they are there (`finish`).
+        """
+        absent = {f"{INPUT} {os.path.normpath(path)}": path for paths in self.dependencies[job].values()
+                  for path in paths if not os.path.exists(path)}
+        deleted = {one.key for _, one in found if one.wanted is None} & absent.keys()
+        if self.counts(found):
+            self.forcefiles.update(absent[key] for key in deleted)
+        return [(path, one) for path, one in found if one.key not in deleted]
 
     def note_made(self, job: Any) -> None:
         """Note which manifests a job wrote, in this run or while the head of the last one was dead."""
