@@ -128,7 +128,7 @@ def check_pairs(spec: JudgeSpec, records: Sequence[Mapping], keys: Sequence[list
                 captions: Sequence[str] | None) -> None:
     """Raise `Loose` unless records are of these pairs, each asked about in both orders, with what follows."""
     from ambient.diffusion import randomness
-    from ambient.evaluation.judging import SIDES
+    from ambient.evaluation.judging import SIDES, verdict
 
     if [one["key"] for one in records] != list(keys):
         raise Loose(f"the pairs are not the {len(keys)} that are to be asked about")
@@ -145,8 +145,3 @@ def check_pairs(spec: JudgeSpec, records: Sequence[Mapping], keys: Sequence[list
         first, second = (answer["preferred"] for answer in one["answers"])
         if one["verdict"] != verdict(first, second):
             raise Loose(f"{at}: the verdict {one['verdict']} does not follow from {first} and {second}")
-
-
-def verdict(first: str, second: str) -> str:
-    """What two answers say together."""
-    return "unclear" if "unclear" in (first, second) else first if first == second else "none"

@@ -167,14 +167,14 @@ class Adopting(DAG):
                     self.note_made(job)
                     self.renew(job)
                 settled.add(job)
-            elif found and (found := self.certain(job, found)) and self.counts(found) and (
+            elif found and (found := self.without_deleted(job, found)) and self.counts(found) and (
                     there or self.needed_by_manifest(found)):
                 self.forcefiles.update(job.output)
                 lines += [f"{path}: {one}" for path, one in found if not one.key.startswith(INPUT)][:1]
         tell(lines)
         return settled
 
-    def certain(self, job: Any, found: list) -> list:
+    def without_deleted(self, job: Any, found: list) -> list:
         """The differences of a job, without those of inputs that were deleted: they are made again.
 
         Whether they come out equal is seen when they are there (`finish`).

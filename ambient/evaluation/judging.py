@@ -34,9 +34,13 @@ def judged(ask: Ask, seed: int, keys: Sequence[tuple[str, int, int]], captions: 
             named = {FIRST: shown[0], SECOND: shown[1]}.get(answer.choice, answer.choice)
             record["answers"].append({"shown": list(shown), "said": answer.said, "preferred": named})
     for record in records:
-        one, other = (answer["preferred"] for answer in record["answers"])
-        record["verdict"] = UNCLEAR if UNCLEAR in (one, other) else one if one == other else NONE
+        record["verdict"] = verdict(*(answer["preferred"] for answer in record["answers"]))
     return records
+
+
+def verdict(first: str, second: str) -> str:
+    """What two answers say together: the side that both name, `none`, or `unclear` where one of them is."""
+    return UNCLEAR if UNCLEAR in (first, second) else first if first == second else NONE
 
 
 def agreement(records: Sequence[dict]) -> float:
