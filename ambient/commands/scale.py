@@ -132,16 +132,10 @@ def beside(weights: Path, path: str) -> Path:
     another state of the other.
     """
     made = {one: intact(one)["sha256"] for one in (weights, existing(path))}
-    for artefact, found in merkle.below(made, manifest_of).items():
+    for artefact, found in merkle.below(made, merkle.recorded).items():
         for entry in (one for entries in found["inputs"].values() for one in entries):
             other = merkle.located(artefact, entry["path"])
             if made.get(other, entry["sha256"]) != entry["sha256"]:
                 raise ValueError(f"{artefact}: was made from another {other} than the one that is there now: "
                                  f"make it again with: snakemake --cores 2 {artefact}")
     return Path(path)
-
-
-def manifest_of(path: Path) -> Mapping | None:
-    """The manifest of a file, or None where it has none."""
-    record = manifest.path_for(path)
-    return manifest.read(record) if record.is_file() else None

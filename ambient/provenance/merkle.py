@@ -81,9 +81,11 @@ def sidecar(folder: Path, manifests: Mapping[Path, Mapping]) -> dict:
 
 def of_inputs(target: Path, inputs: Iterable[Path]) -> dict:
     """The sidecar of a file that is about to be made from `inputs`."""
-    def load(path: Path) -> Mapping | None:
-        record = manifest.path_for(path)
-        return manifest.read(record) if record.is_file() else None
-
     start = [Path(os.path.normpath(path)) for path in inputs]
-    return sidecar(target.parent, below(start, load))
+    return sidecar(target.parent, below(start, recorded))
+
+
+def recorded(path: Path) -> Mapping | None:
+    """The manifest of a file, or None where it has none."""
+    record = manifest.path_for(path)
+    return manifest.read(record) if record.is_file() else None

@@ -17,6 +17,8 @@ from ambient.specs import JudgeSpec
 KINDS = JudgeSpec.KINDS
 FIRST, SECOND, NONE = "first", "second", "none"
 UNCLEAR = "unclear"  # it said something else
+DAY = 86400  # seconds, the longest that an answer is waited for
+MOST = 2**20  # bytes of an answer
 CHOICES = (FIRST, SECOND, NONE, UNCLEAR)
 
 

@@ -18,13 +18,10 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from ambient.evaluation.judges import Answer, answered, one_answer
+from ambient.evaluation.judges import DAY, MOST, Answer, answered, one_answer
 from ambient.specs import JudgeSpec
 from ambient.specs.strict import later, require
 from ambient.storage.files import sha256
-
-DAY = 86400  # seconds
-MOST = 2**20  # bytes that a program may print
 
 
 @dataclass(frozen=True, kw_only=True)

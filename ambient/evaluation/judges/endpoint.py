@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from ambient.evaluation.judges import Answer, Unclear, answered, one_answer
+from ambient.evaluation.judges import DAY, MOST, Answer, Unclear, answered, one_answer
 from ambient.specs import JudgeSpec
 from ambient.specs.strict import SpecError, require
 
@@ -29,9 +29,7 @@ QUESTION = ("Two images, A and B, were made for this prompt:\n{caption}\nWhich o
             "better and looks better? End your answer with one word: A, B, or none if neither is better.")
 WAITS = (1.0, 4.0, 16.0)  # seconds before it is asked again, where the other side is busy or out of reach
 BUSY = (408, 409, 429, 500, 502, 503, 504)
-DAY = 86400  # seconds
 SECRET = re.compile(r"(?i)(key|token|secret|passw|sig)\w*=")  # in a query
-MOST = 2**20  # bytes of a reply
 SHOWN = 200  # characters of a reply that is no answer
 
 
