@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ambient.cluster.adopt import Judge, Told
+from ambient.cluster.told import Judge, Told
 from ambient.provenance import manifest
 from ambient.specs import DatasetSpec, SelectSpec
 from ambient.storage.digests import Digests

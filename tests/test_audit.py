@@ -15,7 +15,7 @@ import results_tree
 from results_tree import audit, problems, refit
 
 from ambient.audit.stages import report, summary
-from ambient.cluster.adopt import Judge, Told
+from ambient.cluster.told import Judge, Told
 from ambient.provenance import merkle, source_code
 from ambient.provenance.manifest import path_for
 from ambient.report import page

@@ -12,7 +12,8 @@ import pytest
 from ambient.audit import drawn
 from ambient.settings import Experiments
 from ambient.settings.captioned import check_judge
-from ambient.settings.compatible import check_measured, check_model
+from ambient.settings.compatible import check_measured
+from ambient.settings.compatible_data import check_model
 from ambient.settings.graph import Graph
 from ambient.specs.strict import SpecError
 

@@ -20,7 +20,7 @@ from ambient.commands import new as new_command
 from ambient.commands import new_look, new_parts, new_speed
 from ambient.commands.new_sizes import levels, sizes
 from ambient.settings import Experiments
-from ambient.settings.compatible import check_network
+from ambient.settings.compatible_data import check_network
 from ambient.settings.graph import Graph
 from ambient.specs import NetworkSpec
 

@@ -17,7 +17,7 @@ from ambient.data.luma import luma
 from ambient.data.measures import measure
 from ambient.data.raw import Raw
 from ambient.provenance.source_code import closure
-from ambient.settings.compatible import check_dataset
+from ambient.settings.compatible_data import check_dataset
 from ambient.specs import DatasetSpec, SelectSpec
 from ambient.specs.strict import SpecError
 from benchmarks.quality import damaged, photographs, scores, separation

@@ -15,8 +15,8 @@ from snakemake.logging import logger
 from ambient import settings
 from ambient.cluster import overview
 from ambient.cluster import site as sites
-from ambient.cluster.adopt import Told
 from ambient.cluster.requests import Requests, scale_of
+from ambient.cluster.told import Told
 from ambient.cluster.work import LITTLE
 from ambient.provenance import manifest, source_code
 from ambient.settings.graph import Graph, Node, constraints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ambient.settings.compatible import check_model, check_ranked
+from ambient.settings.compatible_data import check_model, check_ranked
 from ambient.specs import JudgeSpec
 from ambient.specs.strict import SpecError, require
 

@@ -7,13 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ambient.settings.captioned import check_judge
-from ambient.settings.compatible import (
-    check_locality,
-    check_measured,
-    check_run,
-    check_scored,
-    check_training,
-)
+from ambient.settings.compatible import check_locality, check_measured, check_run, check_training
+from ambient.settings.compatible_data import check_scored
 from ambient.settings.counted import counted
 from ambient.settings.entry_types import FigureEntry, SweepEntry, TableEntry, TextEntry
 from ambient.settings.outside import Outside

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ambient.settings.captioned import check_judging
-from ambient.settings.compatible import check_ranked, check_recorded
+from ambient.settings.compatible_data import check_ranked, check_recorded
 from ambient.settings.samplings import Samplings
 from ambient.specs import DetectorSpec, EvaluationSpec, JudgeSpec, LandmarksSpec, ScorerSpec
 from ambient.specs.strict import build, require
