@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +32,12 @@ from ambient.settings import Experiments
 from ambient.specs import TableSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import digest
+from benchmarks.finished import code_of
 
 SIZES = (1_000, 10_000, 100_000)  # manifests
 SEEDS, ROWS = 10, 20  # trainings of a run, runs of a table
 IMAGES, SAMPLES, FEATURES = 40, 20, 4
 RUN, STUDY, CORRUPTION = "ambient-blur-0.8", "controlled", "blur-0.8"
-
-
-@cache
-def code_of(stage: str, words: frozenset[str]) -> dict:
-    """The code block of the manifests of a stage whose specification has these words."""
-    return manifest.code(f"ambient.{stage}", {"words": sorted(words)})
 
 
 class Tree:
@@ -63,7 +57,7 @@ class Tree:
         """Write the files of one job and their manifests; returns where they lie."""
         paths = {role: self.folder / place for role, (place, _) in outputs.items()}
         digests = {role: digest_of(content) for role, (_, content) in outputs.items()}
-        code = code_of(stage, source_code.words(spec))
+        code = code_of(f"ambient.{stage}", source_code.words(spec))
         for role, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             content = outputs[role][1]

@@ -230,3 +230,21 @@ def test_digests_are_kept_as_long_as_a_file_stands_still(tmp_path):
     assert Digests(store).of(path) == sha256(path)
     store.write_text("damaged")
     assert Digests(Path(store)).of(path) == sha256(path)
+
+
+def test_a_run_in_another_folder_puts_its_results_there_and_commands_know_the_repositorys_settings(tmp_path):
+    folder, place = clone(tmp_path / "code", "tiny"), tmp_path / "else where"
+    place.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", folder)  # the doctor reads it
+    snakemake(folder, "--directory", place, *WANTED)
+    assert not (folder / "results").exists() and (place / TARGET).is_file()
+    assert jobs(folder, "--directory", place, *WANTED) == {}
+
+    def said(*words):
+        done = subprocess.run([sys.executable, "-m", "ambient", *words], cwd=place, text=True,
+                              capture_output=True, env=commands.environment(folder))
+        return done.stdout + done.stderr
+
+    assert "4 artefacts, level 3: 1, level 2: 3; 0 problems" in said("audit", "results/tiny")
+    assert f"needed in {place / 'results'}" in said("doctor", "tiny")
+    assert str(folder / "config/scales/tiny.yaml") in said("spec", "ambient-blur-0.6", "tiny")

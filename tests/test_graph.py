@@ -14,6 +14,7 @@ from ambient.settings import Experiments
 from ambient.settings.graph import Graph, Node, constraints, pattern
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError
+from benchmarks.finished import finish
 from tests import additions, commands
 from tests.clones import clone
 from tests.test_workflow import ROOT, snakemake
@@ -146,3 +147,16 @@ def test_a_stage_more_is_three_files(tmp_path):
                               capture_output=True, env=commands.environment(folder))
         assert re.search(said, done.stdout), done.stdout + done.stderr
     assert Path(folder, "results/tiny/logs/count/digits.log").exists()
+
+
+def test_the_workflow_finds_nothing_to_do_where_every_file_is_as_the_graph_says(tmp_path, monkeypatch):
+    """Of all that a scale makes: what the rules tell their jobs is what the graph tells, to the file."""
+    folder = clone(tmp_path, "demo")
+    monkeypatch.chdir(folder)
+    graph = Graph(Experiments("config", "demo"))
+    finish(graph, graph.everything())
+    assert "Nothing to be done" in snakemake(folder, "-n", "demo_all").stdout
+    (folder / RUN / "samples.safetensors").write_bytes(b"others")
+    done = snakemake(folder, "-n", "demo_all")
+    again = set(re.findall(r"^Job \d+: (\w+)", done.stdout + done.stderr, re.M))
+    assert {"sample", "evaluate"} <= again and not {"train", "annotate", "corrupt"} & again

@@ -29,7 +29,7 @@ from ambient.cluster.site import Site
 from ambient.jobs.progress import spoken
 from ambient.provenance.manifest import DRIVER
 from ambient.provenance.source_code import ROOT
-from ambient.settings import Experiments, scales
+from ambient.settings import Experiments, home, scales
 from ambient.specs.strict import SpecError, require
 
 COMMANDS = ("sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
@@ -82,7 +82,7 @@ def minutes(text: str) -> float:
     return int(days or 0) * 1440 + parts[0] * 60 + parts[1] + parts[2] / 60
 
 
-def partitions(site: Site, folder: str = "config") -> Iterator[Finding]:
+def partitions(site: Site, folder: Path | str = "config") -> Iterator[Finding]:
     """Partitions, their time limits and GPUs, as sinfo lists them."""
     listed = output("sinfo", "-h", "-o", "%P|%l|%G")
     if listed is None:
@@ -130,7 +130,7 @@ def accepted(site: Site, gpu: bool) -> Iterator[Finding]:
         yield OK, f"request: a {kind} job of {site.max_minutes} minutes would be accepted"
 
 
-def account(site: Site, folder: str = "config") -> Iterator[Finding]:
+def account(site: Site, folder: Path | str = "config") -> Iterator[Finding]:
     """Whether the accounting knows the site's account: Snakemake's plugin asks it before each job.
 
     Where the accounting is off sbatch takes any account, and the plugin none: every job would fail.
@@ -241,7 +241,7 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
                                              f"{free / 1e9:,.1f} GB free")
 
 
-def slurm(site: Site, submit: bool, folder: str) -> Iterator[Finding]:
+def slurm(site: Site, submit: bool, folder: Path) -> Iterator[Finding]:
     """SLURM's commands, and what it says of the site's settings."""
     yield from commands()
     if not all(shutil.which(name) for name in COMMANDS):
@@ -256,7 +256,7 @@ def slurm(site: Site, submit: bool, folder: str) -> Iterator[Finding]:
         yield from probe(site)
 
 
-def findings(scale: str, folder: str, submit: bool, target: str | None = None) -> Iterator[Finding]:
+def findings(scale: str, folder: Path, submit: bool, target: str | None = None) -> Iterator[Finding]:
     """Everything, in the order in which it would go wrong."""
     found, site = Experiments(folder, scale), sites.read(folder)
     wanted(found, target)  # a target that the scale doesn't have is refused first
@@ -268,7 +268,8 @@ def findings(scale: str, folder: str, submit: bool, target: str | None = None) -
     else:
         yield NOTE, (f"SLURM: not looked at, since sinfo gives no answer here and there is no {file}. "
                      "`snakemake --cores N` needs none; for `--profile slurm` ask again on a login node")
-    results = next(place for place in (ROOT / "results", ROOT) if place.is_dir())
+    here = Path.cwd()  # where Snakemake runs, too: in the repository, or in what `--directory` names
+    results = here / "results" if (here / "results").is_dir() else here
     yield from file_system(results)
     yield from raw_data(found, target)
     yield from licences(found, target)
@@ -284,12 +285,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("target", nargs="?", default="all",
                         help="a file or name of the scale, or SCALE_all: everything (default: %(default)s, "
                              "what a bare run makes)")
-    parser.add_argument("--config", default="config", help="folder of the YAML files")
+    parser.add_argument("--config", type=Path, default=home(), help="folder of the YAML files (%(default)s)")
     parser.add_argument("--submit", action="store_true", help="also run a short job that looks from a node")
     given = parser.parse_args(arguments)
     missing, known = 0, scales(given.config)
     try:
-        require(bool(known), "--config", given.config, "a folder with scales/*.yaml in it")
+        require(bool(known), "--config", str(given.config), "a folder with scales/*.yaml in it")
         require(given.scale in known, "scale", given.scale, ", ".join(known))
         for kind, line in findings(given.scale, given.config, given.submit, given.target):
             missing += kind == MISSING

@@ -17,6 +17,7 @@ from ambient.cluster import site as sites
 from ambient.cluster.site import Site
 from ambient.provenance import manifest
 from ambient.provenance.pace import rate_of
+from ambient.settings import home
 from ambient.specs import TrainingSpec
 from ambient.specs.stage import PREFIX
 from ambient.specs.stages import STAGES
@@ -85,11 +86,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ambient efficiency", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="results/<scale>")
-    parser.add_argument("--config", default="config", help="folder of the YAML files")
+    parser.add_argument("--config", type=Path, default=home(), help="folder of the YAML files (%(default)s)")
     given = parser.parse_args(arguments)
     if regular.kind(given.folder) != regular.FOLDER:
         parser.error(f"{given.folder}: no such folder")
-    if given.config != parser.get_default("config") and not Path(given.config).is_dir():
+    if not given.config.is_dir():
         parser.error(f"--config {given.config}: no such folder")
     try:
         found = list(jobs(given.folder, sites.read(given.config)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
+from ambient.settings import home
 from ambient.settings.experiments import Experiments
 from ambient.settings.layers import lines
 from ambient.settings.resolve import Run
@@ -18,7 +20,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", help="a run, which is a row of a table: ambient-blur-0.6 say")
     parser.add_argument("scale", nargs="?", default="demo",
                         help="a scale, which is a file of config/scales (default: %(default)s)")
-    parser.add_argument("--config", default="config", help="folder of the YAML files")
+    parser.add_argument("--config", type=Path, default=home(), help="folder of the YAML files (%(default)s)")
     given = parser.parse_args(arguments)
     try:
         found = Experiments(given.config, given.scale)
