@@ -24,6 +24,13 @@ if not workflow.modifier.is_main_snakefile():
     )
 
 
+if not os.access(".snakemake" if os.path.exists(".snakemake") else ".", os.W_OK):
+    raise WorkflowError(
+        f"{os.getcwd()}: nothing can be written here, and results/ and .snakemake/ would be: run a clone of your "
+        "own, or give --directory PLACE"
+    )
+
+
 # Settings lie where the workflow runs, or else beside this file.
 MAIN = "config/config.yaml"
 if not os.path.exists(MAIN):

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from ambient.storage import arrays
 from ambient.storage.arrays import Computed, RowArray, concatenated, merged, open_arrays, part, selected
-from ambient.storage.files import write_arrays
+from ambient.storage.files import atomic, write_arrays
 
 KNOWN = np.arange(7 * 3 * 2, dtype=np.float32).reshape(7, 3, 2)
 INDEXES = [3, -1, np.int64(2), slice(None), slice(2, 5), slice(5, 2), slice(None, None, 2),
@@ -131,6 +131,14 @@ def test_a_full_disk_is_known_before_anything_is_computed(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="no space left for x") as caught:
         arrays.write_by_rows(tmp_path / "x", {"x": asked})
     assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_written_is_named_and_not_the_temporary_file(tmp_path):
+    name = 250 * "x"  # that of the temporary file is longer than a name may be
+    with pytest.raises(OSError, match=f"to write {name}: ") as caught, atomic(tmp_path / name):
+        pass
+    assert caught.value.errno == errno.ENAMETOOLONG and caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_check_refuses_is_not_there(tmp_path):

@@ -255,6 +255,20 @@ def test_the_default_limit_of_starts_is_dropped_and_another_holds(tmp_path):
     assert "limit: 7" in snakemake(folder, "--max-jobs-per-timespan", "7/1m", *wanted).stdout
 
 
+def test_a_folder_that_cant_be_written_is_refused_in_one_line(tmp_path):
+    folder, rights = clone(tmp_path / "code", "tiny"), "-dac_override,-dac_read_search"
+    folder.chmod(0o555)
+    without = [] if os.geteuid() else ["setpriv", "--bounding-set", rights, "--inh-caps", rights]
+    if without and not shutil.which("setpriv"):
+        pytest.skip("root may write anywhere, and there is no setpriv to take that away")
+    done = subprocess.run([*without, BIN / "snakemake", "-n", "--cores", "1", *TINY], cwd=folder, text=True,
+                          capture_output=True)
+    folder.chmod(0o755)
+    told = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in told
+    assert f"{folder}: nothing can be written here" in told
+
+
 def test_lint_and_format():
     done = snakemake(ROOT, "--lint", check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -27,10 +27,14 @@ def temporary_beside(path: Path) -> Path:
     """A new, empty file with a name of its own in the folder of `path`, which is made where it is missing.
 
     Not by mkstemp, which makes 0600: whom a result is for is said by the umask and the folder.
+    Raises `OSError` naming the folder and what was to be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except OSError as error:  # of a name that nobody asked for
+        raise OSError(error.errno, f"{error.strerror}, to write {path.name}", str(path.parent)) from None
     return temporary
 
 
