@@ -10,7 +10,7 @@ from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.noise import karras_schedule
 from ambient.settings import Experiments
-from ambient.stages.sample import BATCH, Draw
+from ambient.stages.sample import Draw, batch_of
 from ambient.training.build import build_network
 from ambient.training.hardware import autocast, compile_for, device
 from benchmarks import convolutions
@@ -38,7 +38,8 @@ def samples(scale: str, run: str, count: int, repeats: int) -> Pair:
     """`count` samples of an untrained network of a run: the time does not depend on its weights."""
     found = Experiments("config", scale)
     dataset = found.dataset(found.study(found.run(run).study).dataset)
-    training, spec, size = found.training(run, 0), found.sampling(run), min(BATCH[device().type], count)
+    training, spec = found.training(run, 0), found.sampling(run)
+    size = min(batch_of(device().type, dataset.resolution), count)
 
     def denoiser() -> Denoiser:
         network = build_network(training.network, dataset.resolution, dataset.channels, 10, False,

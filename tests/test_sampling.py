@@ -56,8 +56,14 @@ def test_snapshots_before_the_last_are_the_first_seeds_only(mixture, annotations
     ("cuda", 32, 5000), ("cuda", 64, 5000), ("cuda", 512, 250), ("cpu", 64, 640), ("cpu", 512, 320)])
 def test_a_shard_of_large_images_is_a_quarter_of_a_gigabyte_or_one_batch(device, side, count):
     """5,000 images of 512 pixels would be 3.9 GB, of which there are copies while they are written."""
-    assert sample.shard_of(device, (3, side, side)) == count
-    assert count * 3 * side**2 <= 2**28 and sample.shard_of("cuda", (3, 2048, 2048)) == sample.BATCH["cuda"]
+    batch = sample.batch_of(device, 64)  # of the latents of images of 512 pixels
+    assert sample.shard_of(device, (3, side, side), batch) == count
+    assert count * 3 * side**2 <= 2**28 and sample.shard_of("cuda", (3, 2048, 2048), batch) == batch
+
+
+def test_as_many_samples_are_drawn_together_as_memory_holds():
+    assert [sample.batch_of("cpu", side) for side in (8, 16, 32, 64, 512)] == [128, 128, 128, 32, 1]
+    assert [sample.batch_of("cuda", side) for side in (32, 64, 128, 512)] == [250, 250, 64, 4]
 
 
 def test_sampling_resumes_from_finished_shards(mixture, annotations, tmp_path, monkeypatch):

@@ -82,8 +82,9 @@ class Probes:
         return self.denoiser(run, optimiser.batch, optimiser.precision, learns=True)
 
     def sample(self, run: str, **_: str) -> Probe:
-        spec = self.experiments.sampling(run)
-        return self.denoiser(run, min(sample.BATCH["cpu"], spec.num_samples), spec.precision, learns=False)
+        spec, study = self.experiments.sampling(run), self.experiments.run(run).study
+        batch = sample.batch_of("cpu", self.experiments.shape(study)[1])
+        return self.denoiser(run, min(batch, spec.num_samples), spec.precision, learns=False)
 
     def noise_classifier(self, study: str, name: str, count: int, precision: str, learns: bool) -> Probe:
         """A pass of a noise classifier on so many images."""

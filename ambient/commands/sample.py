@@ -136,9 +136,9 @@ def drawer_of(wanted: Wanted, told: Told | None, each: int) -> Draw:
 def draw(wanted: Wanted, drawer: Draw, path_of: Callable[[int], Path], key: Callable[[int], str],
          progress: Progress, before: int = 0) -> None:
     """Write the samples that are not there yet, in the workflow's own batches; `before`: images done."""
-    from ambient.stages.sample import BATCH
+    from ambient.stages.sample import batch_of
 
-    size = BATCH[drawer.where.type]
+    size = batch_of(drawer.where.type, drawer.shape[-1])
     for first in range(0, wanted.count, size):
         ids = range(first, min(first + size, wanted.count))
         missing = [k for k in ids if sample_at(path_of(k), key(k), drawer.image) is None]

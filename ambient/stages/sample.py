@@ -32,14 +32,19 @@ from ambient.training.hardware import compile_for, device
 from ambient.training.loading import load_sampled, require_network, require_width
 from ambient.training.weights import read_description
 
-BATCH = {"cpu": 32, "cuda": 250}  # samples drawn together: a matter of speed, not of results
+BATCH = {"cpu": 128, "cuda": 250}  # samples drawn together: a matter of speed, not of results
+PLACES = {"cpu": 2**17, "cuda": 2**20}  # of their pixels, or of their latents: a matter of memory
 SHARD = {"cpu": 640, "cuda": 5000}  # samples that are saved together, and lost together, and are in memory
 
 
-def shard_of(device_type: str, image: tuple[int, int, int]) -> int:
+def batch_of(device_type: str, side: int) -> int:
+    """How many samples are drawn together, of a network that sees `side` x `side` pixels, or latents."""
+    return max(1, min(BATCH[device_type], PLACES[device_type] // side**2))
+
+
+def shard_of(device_type: str, image: tuple[int, int, int], batch: int) -> int:
     """How many samples of a shape (C, H, W) are saved together: `SHARD`, or whole batches of `HELD` bytes."""
-    together = HELD // math.prod(image) // BATCH[device_type] * BATCH[device_type]
-    return min(SHARD[device_type], max(together, BATCH[device_type]))
+    return min(SHARD[device_type], max(HELD // math.prod(image) // batch * batch, batch))
 
 
 def told_of(spec: SamplingSpec, captions: Path | None, texts: Path | None) -> Told | None:
@@ -67,7 +72,8 @@ def drawers(spec: SamplingSpec, denoiser: Path, guide: Path | None, encoder: Pat
     def drawer(nimg: int) -> Draw:
         decoder = Decoder(encoder, where) if encoder else None
         sampled, about = load_sampled(denoiser, nimg, guide, spec, where)
-        batches = spec.images(len(about["spec"]["snapshots"])) // (BATCH[where.type] * ranks.size())
+        batch = batch_of(where.type, about["resolution"])
+        batches = spec.images(len(about["spec"]["snapshots"])) // (batch * ranks.size())
         for one in [module for module in sampled.modules() if isinstance(module, Denoiser)]:
             compile_for(one.model, spec.nfe * batches)
         return Draw(sampled, about, spec.sampler, spec.precision, where, decoder, told, spec.captions_each)
@@ -93,10 +99,10 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     require_width(denoiser, about, spec.ema_std)
     snapshots = about["spec"]["snapshots"]
     seeds = {nimg: drawn for nimg in snapshots if (drawn := spec.seeds_at(last=nimg == snapshots[-1]))}
-    step = shard_of(where.type, shape_of_images(about, encoder))
+    size = batch_of(where.type, about["resolution"])
+    step = shard_of(where.type, shape_of_images(about, encoder), size)
     parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
              for nimg in seeds for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
-    size = BATCH[where.type]
 
     drawer = drawers(spec, denoiser, guide, encoder, told_of(spec, captions, texts), where)
 
