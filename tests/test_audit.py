@@ -152,9 +152,9 @@ def test_a_summary_is_made_again_where_the_manifest_of_its_table_is_another(tree
     found = read_json(path_for(path))
     told = Told("summary", build(SummarySpec, found["spec"], "spec"), None, ())
     job = SimpleNamespace(output=[path], input=merkle.parents(path, found))
-    assert table in job.input and list(Judge(lambda _: told).differences(job)) == []
+    assert table in job.input and list(Judge(lambda _: told).differences(job, told)) == []
     refit(table, facts={"rows": 7})
-    ((_, found),) = Judge(lambda _: told).differences(job)
+    ((_, found),) = Judge(lambda _: told).differences(job, told)
     assert found.key == f"input {table}"
 
 

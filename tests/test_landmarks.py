@@ -13,6 +13,7 @@ from ambient.data.datasets import Dataset, read, write
 from ambient.diffusion import randomness
 from ambient.evaluation import landmarks, small_nets
 from ambient.evaluation.features import extract
+from ambient.evaluation.frechet import moments
 from ambient.provenance.manifest import path_for
 from ambient.report import findings
 from ambient.report import page as report
@@ -32,10 +33,16 @@ def known(count, draws=2):
     return LandmarksSpec("fd-net", NET, count, draws)
 
 
+def rows(spec, good, bad, share):
+    """The table of features (N, D) of good images and (M, D) of bad ones."""
+    picked = landmarks.drawn(spec, len(good), len(bad))
+    return landmarks.rows(spec, moments(good), [(good[held], bad[worse]) for held, worse in picked], share)
+
+
 def test_distances_of_constant_features_have_a_closed_form():
     """All good images at 0, all bad ones at d = 3: a mixture of which half is bad has mean d / 2 and the
     variance n / (n - 1) d^2 / 4, and both enter the distance to the others, which have none."""
-    table = landmarks.rows(known(8), np.zeros((40, 1)), np.full((30, 1), 3.0), 0.5).set_index("images")
+    table = rows(known(8), np.zeros((40, 1)), np.full((30, 1), 3.0), 0.5).set_index("images")
     assert list(table.index) == [landmarks.GOOD, landmarks.MIXED, landmarks.BAD]
     np.testing.assert_allclose(table["value"], [0, 9 / 4 + 8 / 7 * 9 / 4, 9], atol=1e-12)
     np.testing.assert_allclose(table["value_std"], 0, atol=1e-12)
@@ -50,7 +57,7 @@ def test_held_out_images_are_compared_with_all_others_and_never_with_themselves(
         order = randomness.numpy_generator("landmarks", 0, draw).permutation(10)
         held, rest = good[order[:5], 0], good[order[5:], 0]
         values.append((held.mean() - rest.mean()) ** 2 + (held.std(ddof=1) - rest.std(ddof=1)) ** 2)
-    row = landmarks.rows(known(100), good, good[:1], 0.1).iloc[0]
+    row = rows(known(100), good, good[:1], 0.1).iloc[0]
     assert (row["num_images"], row["reference_images"]) == (5, 5)  # half of them, where 100 are asked for
     np.testing.assert_allclose([row["value"], row["value_std"]], [np.mean(values), np.std(values, ddof=1)])
 
@@ -58,7 +65,7 @@ def test_held_out_images_are_compared_with_all_others_and_never_with_themselves(
 def test_a_set_of_few_bad_images_says_how_many_they_are():
     rng = np.random.default_rng(0)
     good, bad = rng.normal(size=(40, 3)), 5 + rng.normal(size=(6, 3))
-    table = landmarks.rows(known(12), good, bad, 0.75).set_index("images")
+    table = rows(known(12), good, bad, 0.75).set_index("images")
     # All six bad images, and two good ones, which make three quarters bad.
     assert list(table["num_images"]) == [12, 8, 6] and set(table["reference_images"]) == {28}
     assert table["value"].is_monotonic_increasing and table["value"].iloc[0] < 1 < table["value"].iloc[1]
@@ -71,8 +78,8 @@ def test_the_stage_writes_what_good_and_bad_images_of_a_mixture_score(mixture, t
     write(tmp_path / "clean", Dataset(mixed.images[:20], mixed.labels[:20], mixed.ids[:20]))
     files = {"mixture": mixture, "detector": tmp_path / "net", "out": tmp_path / "l.csv"}
     stage.main(spec, RECORD, data=tmp_path / "clean", **files)
-    features = extract(spec.detector, tmp_path / "net", mixed.images, "test")
-    expected = landmarks.rows(spec, features[:20], features[20:], 40 / 60)
+    _, features = extract(spec.detector, tmp_path / "net", mixed.images, "test", np.arange(60))
+    expected = rows(spec, features[:20], features[20:], 40 / 60)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "l.csv"), expected, rtol=1e-5)
     assert list(expected["num_images"]) == [10, 10, 10] and RECORD.facts["bad_images"] == 40
     write(tmp_path / "few", Dataset(mixed.images[:3], mixed.labels[:3], mixed.ids[:3]))
@@ -125,7 +132,7 @@ def test_the_page_shows_what_known_images_score(original, tmp_path):
     spec = build(TableSpec, read_json(path_for(original / "t.csv"))["spec"], "spec")
     spec = dataclasses.replace(spec, landmarks=("blur, 0.6 px",))
     file = tmp_path / "net.csv"
-    table = landmarks.rows(known(8), np.zeros((40, 1)), np.full((30, 1), 3.0), 0.5)
+    table = rows(known(8), np.zeros((40, 1)), np.full((30, 1), 3.0), 0.5)
     table.to_csv(file, index=False)
     pictures = [original / f"t{part}.png" for part in report.SUFFIXES]
     text = report.page(ReportSpec("tiny", (spec,), ()), [original / "t.csv"], pictures, [3], [file])

@@ -309,15 +309,26 @@ def test_moments_and_distances_are_those_of_the_reference():
 def test_moments_of_parts_are_those_of_all():
     """Also where the mean is a million times the deviation; parts may be of any size, and are seen once."""
     features = 1e6 + np.random.default_rng(2).standard_normal((1001, 5))
-    found, rows = frechet.moments(features), np.arange(0, 1001, 3)
+    found = frechet.moments(features)
     assert found.count == 1001 and np.allclose(found.mean, features.mean(0), rtol=1e-14)
     assert np.allclose(found.covariance, np.cov(features - 1e6, rowvar=False), rtol=1e-9, atol=1e-9)
     parts = frechet.moments_of(iter([features[:1], features[1:700], features[700:]]))
     assert np.allclose(parts.covariance, found.covariance, rtol=1e-9, atol=1e-9) and parts.count == 1001
-    assert np.array_equal(frechet.moments(features, rows).covariance,
-                          frechet.moments(features[rows]).covariance)
     with pytest.raises(ValueError, match="not finite"):
         frechet.moments_of([features, features[:2] * np.nan])
+
+
+@pytest.mark.parametrize("taken", [2, 500, 998])
+def test_moments_of_what_is_left_when_samples_are_taken_away(taken):
+    features = 1e3 + np.random.default_rng(3).standard_normal((1000, 5)) @ np.diag([1, 2, 3, 4, 5])
+    features[:taken] += 7  # those that are taken are others
+    left = frechet.without(frechet.moments(features), frechet.moments(features[:taken]))
+    expected = frechet.moments(features[taken:])
+    assert left.count == expected.count == 1000 - taken
+    np.testing.assert_allclose(left.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(left.covariance, expected.covariance, rtol=1e-7, atol=1e-7)
+    with pytest.raises(ValueError, match="3 of 4 samples are taken away: at least 2"):
+        frechet.without(frechet.moments(features[:4]), frechet.moments(features[:3]))
 
 
 @pytest.mark.parametrize("size", [1e200, np.nan])

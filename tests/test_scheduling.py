@@ -354,7 +354,7 @@ def test_the_doctor_names_samples_and_data_that_are_too_few_for_their_detector(t
 
 def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm_commands):
     folder = clone(tmp_path / "clone", "tiny")
-    (folder / "config/site.yaml").write_text("gpu_partition: gpu\n")
+    (folder / "config/site.yaml").write_text("gpu_partition: gpu\nqos: long\nconstraint: ib&big\n")
     slurm_commands(sacctmgr="echo acct", sbatch=f'echo "$*" > {tmp_path}/asked; exit 1')
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     subprocess.run(["snakemake", "--executor", "slurm", "--jobs", "1", "--config", "scale=tiny",
@@ -363,3 +363,4 @@ def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm
                    capture_output=True, text=True)
     asked = (tmp_path / "asked").read_text()
     assert " -A acct " in asked and " -p short " in asked
+    assert " -C ib&big " in asked and " --qos=long " in asked

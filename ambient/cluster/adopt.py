@@ -63,11 +63,12 @@ class Adopting(DAG):
                 continue
             above = all(parent in as_asked for parent in self.dependencies[job])
             there = present(job)
-            if self.judge.told(job) is None:
+            told = self.judge.told(job)
+            if told is None:
                 if above and there and not self.workflow.persistence.has_metadata(job):
                     settled.add(job)  # nothing is known against it
                 continue
-            found = list(self.judge.differences(job)) if there or self.recorded(job) else None
+            found = list(self.judge.differences(job, told)) if there or self.recorded(job) else None
             if found == [] and above:
                 as_asked.add(job)
                 if self.executes():
@@ -206,8 +207,9 @@ class Adopting(DAG):
 
     def described(self, job: Any) -> bool:
         """Whether a job's outputs are as their manifests say, which describe it; pruned ones are, too."""
-        return (bool(job.output) and self.judge.told(job) is not None
-                and not any(True for _ in self.judge.differences(job)))
+        told = self.judge.told(job)
+        return bool(job.output) and told is not None and not any(
+            True for _ in self.judge.differences(job, told))
 
     def unread(self, pruned: Any) -> bool:
         """Whether all that would read what was pruned is certain to be kept.

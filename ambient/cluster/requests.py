@@ -5,7 +5,7 @@ Nothing here changes a result. Local runs read `run` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from snakemake.exceptions import WorkflowError
@@ -104,24 +104,31 @@ class Requests:
         own = self.site.gpu_model or self.default("gpu_model", wildcards)
         return own if self.on_gpu(kind, wildcards) else None
 
-    def resources(self, kind: str) -> dict[str, Callable]:
-        """The `resources` of the rule of a kind of job, each a function of the job."""
-        site = self.site
-        return {
+    def resources(self, kind: str) -> dict[str, Any]:
+        """The `resources` of the rule of a kind of job: values, or functions of the job.
+
+        What the site has no word on is left out. So what `--default-resources` says of it holds. Snakemake
+        evaluates each function for each job, so the fewer there are, the sooner thousands of jobs are known.
+        """
+        site, given = self.site, self.workflow.resource_settings.default_resources or {}
+        found = {
             "run": lambda wildcards: self.launcher(kind, wildcards),
             "runtime": lambda wildcards, attempt: self.work(kind, wildcards).limit(site, attempt),
-            "mem_mb": lambda wildcards, attempt: self.memory(kind, wildcards, attempt),
-            "gpu": lambda wildcards: self.gpus(kind, wildcards),
-            "cpus_per_task": lambda wildcards: self.cpus(kind, wildcards),
-            "gpu_model": lambda wildcards: self.model(kind, wildcards),
-            "slurm_partition": lambda wildcards: (site.partition_of(self.on_gpu(kind, wildcards))
-                                                  or self.default("slurm_partition", wildcards)),
-            "slurm_account": lambda wildcards: site.account or self.default("slurm_account", wildcards),
-            "constraint": lambda wildcards: site.constraint or self.default("constraint", wildcards),
-            "qos": lambda wildcards: site.qos or self.default("qos", wildcards),
-            "nodes": lambda wildcards: site.nodes if self.spread(kind, wildcards) else None,
-            "mpi": lambda wildcards: "srun" if self.spread(kind, wildcards) else None,
-            "tasks": lambda wildcards: self.tasks(kind, wildcards, per_node=False),
-            "tasks_per_node": lambda wildcards: self.tasks(kind, wildcards, per_node=True),
-            "slurm_extra": lambda wildcards: self.extra(kind, wildcards),
-        }
+            "mem_mb": lambda wildcards, attempt: self.memory(kind, wildcards, attempt)}
+        if site.gpus:
+            found |= {"gpu": lambda wildcards: self.gpus(kind, wildcards),
+                      "cpus_per_task": lambda wildcards: self.cpus(kind, wildcards)}
+        if site.gpu_model or given.get("gpu_model"):
+            found["gpu_model"] = lambda wildcards: self.model(kind, wildcards)
+        if site.partition or site.gpu_partition:
+            found["slurm_partition"] = lambda wildcards: (site.partition_of(self.on_gpu(kind, wildcards))
+                                                          or self.default("slurm_partition", wildcards))
+        if site.nodes > 1:
+            found |= {"nodes": lambda wildcards: site.nodes if self.spread(kind, wildcards) else None,
+                      "mpi": lambda wildcards: "srun" if self.spread(kind, wildcards) else None,
+                      "tasks": lambda wildcards: self.tasks(kind, wildcards, per_node=False),
+                      "tasks_per_node": lambda wildcards: self.tasks(kind, wildcards, per_node=True)}
+        if site.slurm_extra or JOBS[kind].resumable:
+            found["slurm_extra"] = lambda wildcards: self.extra(kind, wildcards)
+        named = {"slurm_account": site.account, "constraint": site.constraint, "qos": site.qos}
+        return found | {name: value for name, value in named.items() if value}

@@ -41,9 +41,8 @@ class Judge:
         """`told` says what a job would be told, None for one that writes no manifests."""
         self.told, self.digests = told, Digests(STORE)
 
-    def differences(self, job: Any) -> Iterator[tuple[Path, Difference]]:
-        """(output, what its manifest records otherwise) of a job; nothing where all are as asked."""
-        told = self.told(job)
+    def differences(self, job: Any, told: Told) -> Iterator[tuple[Path, Difference]]:
+        """(output, what its manifest records otherwise) of a job; nothing where all are as it is told."""
         for output in map(Path, job.output):
             yield from ((output, one) for one in self.of_output(output, job, told))
 

@@ -24,15 +24,23 @@ def parts(spec: DetectorSpec, path: Path, images: Array, name: str) -> Iterator[
         progress.update(min(first + PART, len(images)))
 
 
-def extract(spec: DetectorSpec, path: Path, images: Array, name: str) -> np.ndarray:
-    """Features (N, D) float32 of uint8 images (N, C, H, W), all of them in memory."""
-    found, done = np.empty((0, 0), np.float32), 0
-    for part in parts(spec, path, images, name):
-        if not done:
-            found = np.empty((len(images), part.shape[1]), np.float32)
-        found[done:done + len(part)] = part
-        done += len(part)
-    return found
+def extract(spec: DetectorSpec, path: Path, images: Array, name: str,
+            rows: np.ndarray) -> tuple[Moments, np.ndarray]:
+    """Moments of the features of images, and the features (n, D) float32 of `rows` of them, in rising order.
+
+    The others' do not stay in memory.
+    """
+    kept: list[np.ndarray] = []
+
+    def keeping() -> Iterator[np.ndarray]:
+        done = 0
+        for part in parts(spec, path, images, name):
+            first, last = np.searchsorted(rows, (done, done + len(part)))
+            kept.append(part[rows[first:last] - done])
+            done += len(part)
+            yield part
+
+    return moments_of(keeping()), np.concatenate(kept)
 
 
 def moments(spec: DetectorSpec, path: Path, images: Array, name: str) -> Moments:

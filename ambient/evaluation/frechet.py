@@ -59,10 +59,9 @@ def stored(arrays: Mapping[str, np.ndarray], where: str, prefix: str = "",
         raise ValueError(f"{where}: {prefix}moments: {error}") from None
 
 
-def moments(features: np.ndarray, rows: np.ndarray | None = None) -> Moments:
-    """Moments of features (N, D), or of some rows of them. Raises `ValueError` for N < 2 or NaN."""
-    rows = np.arange(len(features)) if rows is None else rows
-    return moments_of(features[rows[first:first + PART]] for first in range(0, len(rows), PART))
+def moments(features: np.ndarray) -> Moments:
+    """Moments of features (N, D). Raises `ValueError` for N < 2 or NaN."""
+    return moments_of(features[first:first + PART] for first in range(0, len(features), PART))
 
 
 def moments_of(parts: Iterable[np.ndarray]) -> Moments:
@@ -83,6 +82,22 @@ def moments_of(parts: Iterable[np.ndarray]) -> Moments:
     if count < 2:
         raise ValueError(f"{count} samples have no covariance: at least 2 are needed")
     return Moments(origin + total / count, (squares - np.outer(total, total) / count) / (count - 1), count)
+
+
+def without(whole: Moments, some: Moments) -> Moments:
+    r"""Moments of what is left of N samples when k of them are taken away, n = N - k.
+
+    Of scatters S = (count - 1) covariance and d = mu_some - mu_left: S = S_some + S_left + (k n / N) d d^T.
+    Raises `ValueError` for n < 2.
+    """
+    left = whole.count - some.count
+    if left < 2:
+        raise ValueError(f"{some.count} of {whole.count} samples are taken away: at least 2 have to be left")
+    mean = (whole.count * whole.mean - some.count * some.mean) / left
+    apart = some.mean - mean
+    scatter = ((whole.count - 1) * whole.covariance - (some.count - 1) * some.covariance
+               - some.count * left / whole.count * np.outer(apart, apart))
+    return Moments(mean, scatter / (left - 1), left)
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ambient.jobs import guard, launch, lock, memory, progress, stopping
+from ambient.jobs import guard, launch, memory, progress, stopping
 from ambient.jobs.identity import Identity, identity
 from ambient.jobs.journal import Journal
 from ambient.provenance import manifest, merkle, schema, source_code
@@ -169,6 +169,8 @@ class Job:
 
         Where raw data or weights come from outside it is not said: nothing tells whether those are the same.
         """
+        from ambient.jobs import lock  # of the library filelock, which a refused command line does without
+
         state, first = self.files["state"], self.files[self.outputs[0]]
         waited = launch.first() and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))
         whole = launch.first() and set(self.read()) == {*self.given(), state} and all(

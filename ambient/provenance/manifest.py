@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from ambient.provenance import schema, source_code
@@ -99,6 +98,8 @@ def environment() -> dict:
 @cache
 def versions() -> dict:
     """Installed versions of the packages that a result may depend on."""
+    from importlib import metadata  # a stage up to its command line does without
+
     found = {}
     for name in PACKAGES:
         try:

@@ -40,13 +40,15 @@ def differences(found: Mapping, stage: str, spec: Any, code: Mapping[str, str] |
     """
     if found["stage"] != STAGES[stage].recorded:
         return [Difference("stage", found["stage"], STAGES[stage].recorded)]
-    try:
-        recorded = plain(build(type(spec), found["spec"], "spec"))
-    except SpecError:
-        recorded = found["spec"]
-    old, new = dict(lines(recorded, "spec")), dict(lines(plain(spec), "spec"))
-    keys = [key for key in dict.fromkeys([*new, *old]) if old.get(key, "nothing") != new.get(key, "nothing")]
-    made = [Difference(key, old.get(key, "nothing"), new.get(key, "nothing")) for key in keys]
+    made, wanted = [], plain(spec)
+    if found["spec"] != wanted:
+        try:
+            recorded = plain(build(type(spec), found["spec"], "spec"))
+        except SpecError:
+            recorded = found["spec"]
+        old, new = dict(lines(recorded, "spec")), dict(lines(wanted, "spec"))
+        made = [Difference(key, old.get(key, "nothing"), new.get(key, "nothing"))
+                for key in dict.fromkeys([*new, *old]) if old.get(key, "nothing") != new.get(key, "nothing")]
     if code is None:
         return made
     files = found["code"]["files"]

@@ -7,7 +7,8 @@ then the run's own overrides. The files of a scale are laid over each other befo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+import functools
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,20 @@ from ambient.specs.strict import (
 
 T = TypeVar("T")
 OF_TRAINING = ("study", "corruption", "annotation", "also", "training")  # what tells a run's training
+
+
+def once(method: Callable[..., T]) -> Callable[..., T]:
+    """A method of `Stages` whose results are kept: a workflow of ten seeds asks thousands of times."""
+    @functools.wraps(method)
+    def kept(self: Stages, *names: Any) -> T:
+        key = (method, *names)
+        if not all(isinstance(name, Hashable) for name in names):  # a list in the place of a name: an error
+            return method(self, *names)
+        if key not in self.made:
+            self.made[key] = method(self, *names)
+        return self.made[key]
+
+    return kept
 
 
 def mapping(value: Any, where: str) -> dict:
@@ -80,7 +95,7 @@ class Stages:
         self.folder, self.scale = Path(folder), scale
         self.entries = Entries(self.folder, scale)
         self.tree, self.lineage = self.entries.tree, self.entries.lineage
-        self.made: dict[tuple[str, ...], Any] = {}  # what was resolved, by its kind and names
+        self.made: dict[tuple, Any] = {}  # what was resolved, by its kind and names
 
     def entry(self, section: str, name: str, asked_by: str) -> dict:
         """A named entry. Raises `SpecError` for a dangling reference, with the nearest valid name."""
@@ -93,15 +108,12 @@ class Stages:
 
     def typed(self, cls: type[T], section: str, name: str, asked_by: str, **more: Any) -> T:
         """An entry as its dataclass, made once. Raises `SpecError` for unknown keys and wrong types."""
-        return self.once((section, name), lambda: build(
-            cls, self.entry(section, name, asked_by) | more, f"{section}.{name}"))
+        if (section, name) not in self.made:
+            values = self.entry(section, name, asked_by) | more
+            self.made[section, name] = build(cls, values, f"{section}.{name}")
+        return self.made[section, name]
 
-    def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
-        """What `make` makes, which is made once: a workflow of ten training seeds asks thousands of times."""
-        if key not in self.made:
-            self.made[key] = make()
-        return self.made[key]
-
+    @once
     def run(self, name: str) -> Run:
         """A run by name. Raises `SpecError` for unknown keys or references."""
         where = f"runs.{name}"
@@ -150,11 +162,12 @@ class Stages:
             merged = overlay(merged, layer)
         return merged
 
+    @once
     def dataset(self, name: str) -> DatasetSpec:
         """The specification of the `prepare` stage."""
         entry = self.entry("datasets", name, "datasets")
         own = {key: value for key, value in entry.items() if key not in ("label", "captions_of")}
-        return self.once(("prepare", name), lambda: build(DatasetSpec, own, f"datasets.{name}"))
+        return build(DatasetSpec, own, f"datasets.{name}")
 
     def label(self, section: str, name: str) -> str:
         """What a reader knows an entry by: its `label`, or a corruption's words, or its name."""
@@ -172,6 +185,7 @@ class Stages:
 
         return corruptions.label(entry.get("op"), {k: v for k, v in entry.items() if k != "op"})
 
+    @once
     def operation(self, corruption: str) -> OperationSpec | None:
         """The operation on a whole dataset that a corruption is; None where it corrupts pixels."""
         entry = {} if corruption == "none" else dict(self.entry("corruptions", corruption, "corruptions"))
@@ -208,6 +222,7 @@ class Stages:
         """The same without local paths, which say nothing of the result."""
         return self.dataset(name).portable()
 
+    @once
     def mixture(self, study: str, corruption: str, clean_fraction: float) -> MixtureSpec:
         """The specification of the `corrupt` stage; corruption `none` leaves corrupted images out."""
         entry = {"op": None}
@@ -236,6 +251,7 @@ class Stages:
         own = self.study(study).clean_fraction
         return own if classifier is None else self.classifier(study, classifier).clean_fraction or own
 
+    @once
     def classifier(self, study: str, name: str) -> ClassifierSpec:
         """The specification of the `classifier` stage."""
         preset = {k: v for k, v in self.entry("classifiers", name, "annotations").items() if k != "published"}
@@ -263,6 +279,7 @@ class Stages:
         require_distinct(found, f"annotations.{annotation}.classifiers")
         return found
 
+    @once
     def annotation(self, study: str, name: str, corruption: str = "none") -> AnnotationSpec:
         """The specification of the `annotate` stage. Method by_source asks which `corruption` adds images."""
         preset = dict(self.entry("annotations", name, "annotations"))

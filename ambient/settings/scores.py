@@ -6,6 +6,7 @@ import dataclasses
 
 from ambient.settings.captioned import check_judging
 from ambient.settings.compatible_data import check_ranked, check_recorded
+from ambient.settings.resolve import once
 from ambient.settings.samplings import Samplings
 from ambient.specs import DetectorSpec, EvaluationSpec, JudgeSpec, LandmarksSpec, ScorerSpec
 from ambient.specs.strict import build, require
@@ -55,11 +56,12 @@ class Scores(Samplings):
         check_judging(self, name, spec)
         return dataclasses.replace(spec.portable(), each=ours.captions_each)
 
+    @once
     def detector(self, name: str) -> DetectorSpec:
         """The specification of the `detector` and `reference` stages."""
         entry = self.entry("detectors", name, "studies")
         own = {k: v for k, v in entry.items() if k not in ("dataset", "weights_of")}
-        return self.once(("detector", name), lambda: build(DetectorSpec, own, f"detectors.{name}"))
+        return build(DetectorSpec, own, f"detectors.{name}")
 
     def weights_of(self, name: str) -> str:
         """The detector whose weights this one measures with: `weights_of`, or itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ambient.settings.encodings import Encodings
-from ambient.settings.resolve import mapping
+from ambient.settings.resolve import mapping, once
 from ambient.specs import CombineSpec, StartSpec, TrainingSpec
 from ambient.specs.strict import build, plain, require
 
@@ -21,12 +21,9 @@ class Trainings(Encodings):
         shared = any(self.shares_latents(made.study, corruption) for corruption, _ in made.parts)
         return bool(made.also) and self.study(made.study).encoder is not None and not shared
 
+    @once
     def training(self, run: str, seed: int) -> TrainingSpec:
         """The specification of the `train` stage."""
-        return self.once(("train", run, str(seed)), lambda: self.resolved_training(run, seed))
-
-    def resolved_training(self, run: str, seed: int) -> TrainingSpec:
-        """The same, from the files."""
         found, key = self.run(run), self.training_key(run)
         values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
         if values.get("start") is not None:

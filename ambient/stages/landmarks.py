@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ambient.data.datasets import read
 from ambient.evaluation.features import extract
-from ambient.evaluation.landmarks import rows
+from ambient.evaluation.landmarks import drawn, rows
 from ambient.specs import LandmarksSpec
 from ambient.storage.arrays import selected
 from ambient.storage.files import write_text
@@ -27,9 +29,13 @@ def main(spec: LandmarksSpec, record, *, data: Path, mixture: Path, detector: Pa
     if len(clean) < SMALLEST:
         raise ValueError(f"{data}: has {len(clean)} images, landmarks need {SMALLEST} or more: half of them "
                          "are held out")
-    good = extract(spec.detector, detector, clean, "landmarks: good images")
     others = selected(mixed.images, mixed.corrupted == 1)
-    bad = extract(spec.detector, detector, others, "landmarks: bad images")
-    table = rows(spec, good, bad, float(mixed.corrupted.mean()))
+    draws = drawn(spec, len(clean), len(others))
+    good, bad = (np.unique(np.concatenate(some)) for some in zip(*draws, strict=True))
+    whole, of_good = extract(spec.detector, detector, clean, "landmarks: good images", good)
+    _, of_bad = extract(spec.detector, detector, selected(others, bad), "landmarks: bad images",
+                        np.arange(len(bad)))
+    table = rows(spec, whole, ((of_good[np.searchsorted(good, held)], of_bad[np.searchsorted(bad, worse)])
+                               for held, worse in draws), float(mixed.corrupted.mean()))
     write_text(out, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
-    record.facts |= {"good_images": len(good), "bad_images": len(bad)}
+    record.facts |= {"good_images": len(clean), "bad_images": len(others)}

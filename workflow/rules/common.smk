@@ -2,6 +2,7 @@
 # reads and what it is told is worked out by the graph of jobs (`ambient/settings/graph.py`), what it asks of a machine
 # by `ambient/cluster/requests.py`.
 
+import gc
 import os
 import sys
 
@@ -11,6 +12,10 @@ os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, *filter(None, [o
 
 from ambient.cluster import adopt
 from ambient.cluster.rules import PLACES, Rules, print_efficiency
+
+# Thousands of jobs are objects that stay. To look through them for garbage as often as Python does took a fifth of the
+# time until they are known.
+gc.set_threshold(50_000)
 
 RULES = Rules(workflow, config)
 THREADS = config["threads"]
