@@ -204,8 +204,8 @@ def test_every_file_from_outside_is_compared_with_what_was_read(tmp_path, monkey
     job = SimpleNamespace(output=[out], input=[])
 
     def changed():
-        judge = Judge(lambda _: Told("prepare", spec, None, (photos, rule)))
-        return [one.key for _, one in judge.differences(job)]
+        told = Told("prepare", spec, None, (photos, rule))
+        return [one.key for _, one in Judge(lambda _: told).differences(job, told)]
 
     assert changed() == []
     rule.write_text("0.png\n2.png\n")

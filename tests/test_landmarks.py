@@ -78,7 +78,7 @@ def test_the_stage_writes_what_good_and_bad_images_of_a_mixture_score(mixture, t
     write(tmp_path / "clean", Dataset(mixed.images[:20], mixed.labels[:20], mixed.ids[:20]))
     files = {"mixture": mixture, "detector": tmp_path / "net", "out": tmp_path / "l.csv"}
     stage.main(spec, RECORD, data=tmp_path / "clean", **files)
-    _, features = extract(spec.detector, tmp_path / "net", mixed.images, "test", np.arange(60))
+    features = extract(spec.detector, tmp_path / "net", mixed.images, "test")
     expected = rows(spec, features[:20], features[20:], 40 / 60)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "l.csv"), expected, rtol=1e-5)
     assert list(expected["num_images"]) == [10, 10, 10] and RECORD.facts["bad_images"] == 40

@@ -316,11 +316,16 @@ class Costs:
         return self.features(detector, *self.dataset(dataset))
 
     def landmarks(self, study: str, corruption: str, detector: str) -> Work:
-        """Features of a dataset, and of the images of a mixture that are not clean; all stay in memory."""
+        """Features of a dataset, and of the images of a mixture that are not clean and that a draw takes.
+
+        Those of all images that a draw takes stay in memory: of N an expected N (1 - (1 - n / N)^draws).
+        """
         images, channels, resolution = self.data(study)
-        every = images + self.mixture(study, corruption)[1]
-        work = self.features(detector, every, channels, resolution)
-        held = every * self.experiments.detector(detector).dimensions * 4 / 1e6
+        spec, bad = self.experiments.landmarks(study, detector), self.mixture(study, corruption)[1]
+        good, taken = (every * (1 - (1 - min(spec.num_samples / every, most)) ** spec.draws)
+                       for every, most in ((images, 0.5), (bad, 1)))
+        work = self.features(detector, round(images + taken), channels, resolution)
+        held = (good + taken) * self.experiments.detector(detector).dimensions * 4 / 1e6
         return replace(work, memory_mb=work.memory_mb + held)
 
     def outside(self, outside: str) -> Work:

@@ -24,8 +24,13 @@ def parts(spec: DetectorSpec, path: Path, images: Array, name: str) -> Iterator[
         progress.update(min(first + PART, len(images)))
 
 
-def extract(spec: DetectorSpec, path: Path, images: Array, name: str,
-            rows: np.ndarray) -> tuple[Moments, np.ndarray]:
+def extract(spec: DetectorSpec, path: Path, images: Array, name: str) -> np.ndarray:
+    """Features (N, D) float32 of uint8 images (N, C, H, W), all of them in memory."""
+    return np.concatenate(list(parts(spec, path, images, name)))
+
+
+def moments_and_some(spec: DetectorSpec, path: Path, images: Array, name: str,
+                     rows: np.ndarray) -> tuple[Moments, np.ndarray]:
     """Moments of the features of images, and the features (n, D) float32 of `rows` of them, in rising order.
 
     The others' do not stay in memory.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data.datasets import read
-from ambient.evaluation.features import extract
+from ambient.evaluation.features import extract, moments_and_some
 from ambient.evaluation.landmarks import drawn, rows
 from ambient.specs import LandmarksSpec
 from ambient.storage.arrays import selected
@@ -32,9 +32,8 @@ def main(spec: LandmarksSpec, record, *, data: Path, mixture: Path, detector: Pa
     others = selected(mixed.images, mixed.corrupted == 1)
     draws = drawn(spec, len(clean), len(others))
     good, bad = (np.unique(np.concatenate(some)) for some in zip(*draws, strict=True))
-    whole, of_good = extract(spec.detector, detector, clean, "landmarks: good images", good)
-    _, of_bad = extract(spec.detector, detector, selected(others, bad), "landmarks: bad images",
-                        np.arange(len(bad)))
+    whole, of_good = moments_and_some(spec.detector, detector, clean, "landmarks: good images", good)
+    of_bad = extract(spec.detector, detector, selected(others, bad), "landmarks: bad images")
     table = rows(spec, whole, ((of_good[np.searchsorted(good, held)], of_bad[np.searchsorted(bad, worse)])
                                for held, worse in draws), float(mixed.corrupted.mean()))
     write_text(out, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
