@@ -46,7 +46,8 @@ def timed(command: list[str], folder: Path, repeats: int = 1) -> float:
 
 def count_jobs(folder: Path) -> int:
     """How many the dry run of every paper-scale target counts."""
-    return int(re.search(r"^total +(\d+)", ran(DRY, folder), re.MULTILINE)[1])
+    found = re.search(r"^total +(\d+)", ran(DRY, folder), re.MULTILINE)
+    return int(found[1]) if found else 0  # nothing to do
 
 
 def of_ten_seeds(folder: Path) -> None:
