@@ -322,7 +322,7 @@ class Costs:
         """
         images, channels, resolution = self.data(study)
         spec, bad = self.experiments.landmarks(study, detector), self.mixture(study, corruption)[1]
-        good, taken = (every * (1 - (1 - min(spec.num_samples / every, most)) ** spec.draws)
+        good, taken = (every * (1 - (1 - min(spec.num_samples / max(every, 1), most)) ** spec.draws)
                        for every, most in ((images, 0.5), (bad, 1)))
         work = self.features(detector, round(images + taken), channels, resolution)
         held = (good + taken) * self.experiments.detector(detector).dimensions * 4 / 1e6
