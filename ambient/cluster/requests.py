@@ -114,10 +114,9 @@ class Requests:
         found = {
             "run": lambda wildcards: self.launcher(kind, wildcards),
             "runtime": lambda wildcards, attempt: self.work(kind, wildcards).limit(site, attempt),
-            "mem_mb": lambda wildcards, attempt: self.memory(kind, wildcards, attempt)}
-        if site.gpus:
-            found |= {"gpu": lambda wildcards: self.gpus(kind, wildcards),
-                      "cpus_per_task": lambda wildcards: self.cpus(kind, wildcards)}
+            "mem_mb": lambda wildcards, attempt: self.memory(kind, wildcards, attempt),
+            "gpu": lambda wildcards: self.gpus(kind, wildcards),
+            "cpus_per_task": lambda wildcards: self.cpus(kind, wildcards)}
         if site.gpu_model or given.get("gpu_model"):
             found["gpu_model"] = lambda wildcards: self.model(kind, wildcards)
         if site.partition or site.gpu_partition:
