@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 SHIPPED = ("demo", "demo3", "small", "paper", "paper-bfloat16", "paper-day")  # others are users'
-ALWAYS = {"demo", "small", "paper"}  # those that the Snakefile names
+ALWAYS = {"demo", "small", "paper"}  # those that the Snakefile names, and the default one
 
 
 def configuration(folder: Path) -> Path:
@@ -25,7 +25,7 @@ def clone(folder: Path, *scales: str) -> Path:
     """Copy what the workflow needs into `folder`, without what is particular to this machine.
 
     It has all shipped scales or, where some are named, these and those of `ALWAYS`: every start of the
-    workflow checks each scale that it has.
+    workflow reads the files of each scale that it has.
     """
     for name in ("ambient", "workflow"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

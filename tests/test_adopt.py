@@ -1,5 +1,6 @@
 """The manifests decide what is made again: not dates, nor Snakemake's records, nor unused entries."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -14,8 +15,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from ambient.cluster.told import Judge, Told
+from ambient.cluster.told import Judge
 from ambient.provenance import manifest
+from ambient.settings import Experiments
+from ambient.settings.asked import Told
+from ambient.settings.graph import Graph
 from ambient.specs import DatasetSpec, SelectSpec
 from ambient.storage.digests import Digests
 from ambient.storage.files import read_json, sha256, write_json
@@ -212,6 +216,54 @@ def test_every_file_from_outside_is_compared_with_what_was_read(tmp_path, monkey
     assert changed() == [f"raw data {rule}"]
     (photos / "3.png").unlink()
     assert changed() == [f"raw data {photos}", f"raw data {rule}"]
+
+
+@pytest.fixture
+def judged(copied, monkeypatch):
+    """The job that makes the mixture, what it is told, and its verdict by a judge of a later run."""
+    monkeypatch.chdir(copied)
+    graph = Graph(Experiments("config", "tiny"))
+    node = graph.maker(MIXTURE)
+    job = SimpleNamespace(output=list(graph.writes(node).values()), input=sum(graph.reads(node).values(), []))
+    told = Told(node.kind, graph.asks(node))
+
+    def verdict(told=told):
+        judge = Judge(lambda _: told)
+        found = judge.differences(job, told)
+        judge.digests.save()
+        return [one.key for _, one in found]
+
+    assert verdict() == []
+    return job, told, verdict
+
+
+def test_a_job_that_was_as_asked_is_not_read_again(judged, monkeypatch):
+    job, _, verdict = judged
+    monkeypatch.setattr(manifest, "read", lambda path: pytest.fail(f"{path} is read"))
+    assert verdict() == []
+    os.utime(job.output[0], (1e9, 1e9))
+    with pytest.raises(pytest.fail.Exception, match=r"clean-0.2.safetensors.* is read"):
+        verdict()
+
+
+@pytest.mark.parametrize("what", ["output", "input", "manifest", "spec", "code", "input gone", "output gone"])
+def test_whatever_changes_later_is_seen(what, judged):
+    job, told, verdict = judged
+    output, (source,) = Path(job.output[0]), map(Path, job.input)
+    wanted = {"spec": dataclasses.replace(told, spec=dataclasses.replace(told.spec, seed=told.spec.seed + 1)),
+              "code": dataclasses.replace(told, code={})}
+    if what in ("output", "input"):
+        path = output if what == "output" else source
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    elif what == "manifest":
+        edit(manifest.path_for(output), '"stage": "ambient.corrupt"', '"stage": "ambient.prepare"')
+    elif what in ("input gone", "output gone"):
+        (source if what == "input gone" else output).unlink()
+    expected = {"output": "sha256", "input": f"input {source}", "manifest": "missing", "spec": "spec.seed",
+                "input gone": f"input {source}", "output gone": "missing"}
+    found = verdict(wanted.get(what, told))
+    assert all(key.startswith("code ") for key in found) if what == "code" else found == [expected[what]]
+    assert found
 
 
 def test_digests_are_kept_as_long_as_a_file_stands_still(tmp_path):

@@ -44,13 +44,13 @@ def test_a_manifest_of_another_configuration_is_told_by_key_and_values():
     for sigma, differing in ((0.6, []), (0.9, [("spec.params.sigma_px", 0.9, 0.6)])):
         found = {"stage": "ambient.corrupt", "spec": plain(wanted) | {"params": {"sigma_px": sigma}},
                  "code": {"files": {"ambient/stages/corrupt.py": "0"}}}
-        made = asked.differences(found, "corrupt", wanted, None)
+        made = asked.differences(found, asked.Told("corrupt", wanted))
         assert [(one.key, one.recorded, one.wanted) for one in made] == differing
     assert str(made[0]) == "spec.params.sigma_px: made with 0.9, the configuration asks for 0.6"
     found |= {"spec": plain(wanted)}
-    [code] = asked.differences(found, "corrupt", wanted, {"ambient/stages/corrupt.py": "1"})
+    [code] = asked.differences(found, asked.Told("corrupt", wanted, {"ambient/stages/corrupt.py": "1"}))
     assert code.key == "code ambient/stages/corrupt.py"
-    assert asked.differences(found, "train", wanted, None)[0].key == "stage"
+    assert asked.differences(found, asked.Told("train", wanted))[0].key == "stage"
 
 
 def test_a_row_that_differs_is_told_by_its_place_and_not_with_its_whole_table():
@@ -58,7 +58,7 @@ def test_a_row_that_differs_is_told_by_its_place_and_not_with_its_whole_table():
     wanted = found.asks(found.maker("results/demo/table2a.csv"))
     old = plain(wanted)
     old["rows"] = [old["rows"][1], *old["rows"][1:]]
-    first, *_ = asked.differences({"stage": "ambient.tables", "spec": old}, "tables", wanted, None)
+    first, *_ = asked.differences({"stage": "ambient.tables", "spec": old}, asked.Told("tables", wanted))
     assert str(first) == ("spec.rows[0].run: made with 'all-data-blur-0.6', the configuration asks for "
                           "'only-clean'")
 
@@ -66,4 +66,4 @@ def test_a_row_that_differs_is_told_by_its_place_and_not_with_its_whole_table():
 def test_a_setting_younger_than_a_manifest_had_its_default():
     wanted = asked.graph(Path(ROOT, "config"), "demo").experiments.annotation("controlled", "per-sample")
     old = {key: value for key, value in plain(wanted).items() if key != "protocol"}
-    assert asked.differences({"stage": "ambient.annotate", "spec": old}, "annotate", wanted, None) == []
+    assert asked.differences({"stage": "ambient.annotate", "spec": old}, asked.Told("annotate", wanted)) == []

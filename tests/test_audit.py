@@ -15,10 +15,11 @@ import results_tree
 from results_tree import audit, problems, refit
 
 from ambient.audit.stages import report, summary
-from ambient.cluster.told import Judge, Told
+from ambient.cluster.told import Judge
 from ambient.provenance import merkle, source_code
 from ambient.provenance.manifest import path_for
 from ambient.report import page
+from ambient.settings.asked import Told
 from ambient.specs import DetectorSpec, ReportSpec, SummarySpec
 from ambient.specs.strict import build, plain
 from ambient.storage.files import read_arrays, read_json, write_arrays, write_json
@@ -150,9 +151,9 @@ def test_a_summary_is_made_again_where_the_manifest_of_its_table_is_another(tree
     """The level of its table stands in it, and may be another one, though the table has the same bytes."""
     path, table = tree / "summary.csv", tree / "t.csv"
     found = read_json(path_for(path))
-    told = Told("summary", build(SummarySpec, found["spec"], "spec"), None, ())
+    told = Told("summary", build(SummarySpec, found["spec"], "spec"))
     job = SimpleNamespace(output=[path], input=merkle.parents(path, found))
-    assert table in job.input and list(Judge(lambda _: told).differences(job, told)) == []
+    assert table in job.input and Judge(lambda _: told).differences(job, told) == []
     refit(table, facts={"rows": 7})
     ((_, found),) = Judge(lambda _: told).differences(job, told)
     assert found.key == f"input {table}"

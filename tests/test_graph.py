@@ -74,7 +74,7 @@ def test_targets_are_files_or_names(demo):
 
 
 def test_a_place_becomes_a_pattern_of_its_wildcards(demo):
-    place = pattern("results/demo/{table}-{seed}.csv", constraints([demo.experiments]))
+    place = pattern("results/demo/{table}-{seed}.csv", constraints([demo.experiments.entries]))
     assert place.fullmatch("results/demo/table2a-3.csv").groupdict() == {"table": "table2a", "seed": "3"}
     assert place.fullmatch("results/demo/table2a-x.csv") is None
     assert place.fullmatch("results/demo/other-3.csv") is None

@@ -22,9 +22,10 @@ from snakemake.logging import logger
 from snakemake.settings.types import ExecMode, RerunTrigger
 
 from ambient.cluster import abandoned
-from ambient.cluster.told import INPUT, MISSING, Judge, Told
+from ambient.cluster.told import INPUT, MISSING, Judge
 from ambient.provenance import manifest
 from ambient.provenance.renewal import Renewals
+from ambient.settings.asked import Told
 from ambient.storage.text import printable
 
 RENEWALS = Path(".snakemake/ambient-renewals.jsonl")
@@ -34,8 +35,14 @@ SHOWN = 20  # lines of differences at the start of a run
 class Adopting(DAG):
     """Snakemake's jobs, of which those that the manifests describe are settled beforehand."""
 
-    judge: Judge  # set by `install`, as is the next
+    judge: Judge  # set by `install`, as are the next
     renewals: Renewals
+    check: Callable[[], None]
+
+    async def init(self, progress: bool = False) -> None:
+        """As Snakemake does, after the configuration of what is asked for was checked."""
+        self.check()
+        await super().init(progress)
 
     async def check_incomplete(self) -> None:
         """Settle what the manifests describe; make again what was cut short (its state resumes)."""
@@ -68,7 +75,7 @@ class Adopting(DAG):
                 if above and there and not self.workflow.persistence.has_metadata(job):
                     settled.add(job)  # nothing is known against it
                 continue
-            found = list(self.judge.differences(job, told)) if there or self.recorded(job) else None
+            found = self.judge.differences(job, told) if there or self.recorded(job) else None
             if found == [] and above:
                 as_asked.add(job)
                 if self.executes():
@@ -129,6 +136,12 @@ class Adopting(DAG):
 
     def forced(self, job: Any) -> bool:
         return job.rule in self.forcerules or not self.forcefiles.isdisjoint(job.output)
+
+    def update_conda_envs(self) -> None:
+        """As Snakemake does, without working out every job's parameters, on which no environment depends."""
+        for job in self.jobs:
+            job._conda_env_spec = job.rule.expand_conda_env(job.wildcards_dict)
+        super().update_conda_envs()
 
     async def update_needrun(self, create_inventory: bool = False) -> None:
         """As Snakemake does, without asking about the jobs that are settled and wait for nobody.
@@ -208,8 +221,7 @@ class Adopting(DAG):
     def described(self, job: Any) -> bool:
         """Whether a job's outputs are as their manifests say, which describe it; pruned ones are, too."""
         told = self.judge.told(job)
-        return bool(job.output) and told is not None and not any(
-            True for _ in self.judge.differences(job, told))
+        return bool(job.output) and told is not None and not self.judge.differences(job, told)
 
     def unread(self, pruned: Any) -> bool:
         """Whether all that would read what was pruned is certain to be kept.
@@ -245,13 +257,15 @@ def tell(lines: list[str]) -> None:
         logger.info(f"Made again: {len(lines) - SHOWN} more, for such reasons.")
 
 
-def install(workflow: Any, told: Callable[[Any], Told | None]) -> None:
+def install(workflow: Any, told: Callable[[Any], Told | None], check: Callable[[], None]) -> None:
     """Have this run's jobs be held against manifests. A single job that another run has started is not.
 
     Snakemake has no hook between knowing its jobs and judging them, so its class is replaced by one of ours.
+    `check` is called before there are any jobs. Raises what it raises.
     """
     if workflow.exec_mode == ExecMode.DEFAULT:
         Adopting.judge, Adopting.renewals = Judge(told), Renewals(RENEWALS)
+        Adopting.check = staticmethod(check)
         inspect.getmodule(api.Workflow).DAG = Adopting
     else:
         inspect.getmodule(api.Workflow).DAG = DAG

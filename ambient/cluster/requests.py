@@ -14,7 +14,7 @@ from snakemake.resources import Resource
 from ambient.cluster.cost import Costs
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
-from ambient.settings import Experiments
+from ambient.settings.graph import Graph
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError
 
@@ -27,9 +27,9 @@ def scale_of(wildcards: Any) -> str:
 class Requests:
     """The `resources` of every rule."""
 
-    def __init__(self, scales: Mapping[str, Experiments], site: Site, workflow: Any) -> None:
-        self.costs = {scale: Costs(experiments) for scale, experiments in scales.items()}
-        self.site, self.workflow = site, workflow
+    def __init__(self, graphs: Mapping[str, Graph], site: Site, workflow: Any) -> None:
+        self.graphs, self.site, self.workflow = graphs, site, workflow
+        self.costs: dict[str, Costs] = {}  # of the scales that jobs are of
         self.known: dict[tuple, Work] = {}
 
     def work(self, kind: str, wildcards: Any) -> Work:
@@ -37,7 +37,10 @@ class Requests:
         by = JOBS[kind].cost or ()
         key = (scale_of(wildcards), kind, *(wildcards[name] for name in by))
         if key not in self.known:
-            self.known[key] = self.costs[key[0]].of(kind, dict(zip(by, key[2:], strict=True)))
+            scale = key[0]
+            if scale not in self.costs:
+                self.costs[scale] = Costs(self.graphs[scale].experiments)
+            self.known[key] = self.costs[scale].of(kind, dict(zip(by, key[2:], strict=True)))
         return self.known[key]
 
     def on_gpu(self, kind: str, wildcards: Any) -> bool:

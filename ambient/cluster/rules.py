@@ -16,9 +16,11 @@ from ambient import settings
 from ambient.cluster import overview
 from ambient.cluster import site as sites
 from ambient.cluster.requests import Requests, scale_of
-from ambient.cluster.told import Told
+from ambient.cluster.scales import Graphs, asked_for
 from ambient.cluster.work import LITTLE
 from ambient.provenance import manifest, source_code
+from ambient.settings.asked import Told
+from ambient.settings.entries import Entries
 from ambient.settings.graph import Graph, Node, constraints
 from ambient.specs.stage import option
 from ambient.specs.stages import JOBS, STAGES
@@ -33,19 +35,31 @@ PLACES = (("results/{scale}", "results/{scale}/logs", "", "{wildcards.scale}"),
 
 
 class Rules:
-    """The rules of all scales. Everything in the configuration is checked when this is made."""
+    """The rules of all scales: what each scale names is read here, and `check` reads the rest."""
 
     def __init__(self, workflow: Any, config: dict) -> None:
         """Raises `WorkflowError` for a configuration that is refused."""
-        folder = settings.home()
+        self.workflow, self.default, folder = workflow, config.get("scale"), settings.home()
         try:
             settings.check_main(config)
-            scales = {name: settings.Experiments(folder, name) for name in settings.scales(folder)}
-            self.requests = Requests(scales, sites.read(folder), workflow)
+            self.scales, self.graphs = settings.scales(folder), Graphs(folder)
+            self.constraints = constraints(Entries(folder, name) for name in self.scales)
+            self.requests = Requests(self.graphs, sites.read(folder), workflow)
         except SpecError as error:
-            raise WorkflowError(f"configuration: {error}") from None
-        self.workflow, self.graphs = workflow, {name: Graph(one) for name, one in scales.items()}
-        self.constraints, self.resources = constraints(scales.values()), self.requests.resources
+            raise refused(error) from None
+        self.resources = self.requests.resources
+
+    def check(self) -> None:
+        """Check everything in the configuration of the scales that the run asks for.
+
+        Raises `WorkflowError` for one that is refused. Snakemake knows what it is asked for after it has read
+        the rules.
+        """
+        for scale in asked_for(self.workflow.dag_settings.targets, self.scales, self.default):
+            try:
+                self.graphs[scale]  # makes it
+            except SpecError as error:
+                raise refused(error) from None
 
     def graph(self, wildcards: Any) -> Graph:
         """The graph of a job's scale."""
@@ -57,7 +71,8 @@ class Rules:
 
     def writes(self, kind: str, folder: str = "results/{scale}", beside: bool = False) -> dict[str, str]:
         """Role -> output file of a kind of job, with wildcards."""
-        return {role: f"{folder}/{place}" for role, place in JOBS[kind].places(beside).items()}
+        places = JOBS[kind].places_beside if beside else JOBS[kind].places
+        return {role: f"{folder}/{place}" for role, place in places.items()}
 
     def told(self, kind: str) -> dict[str, Callable]:
         """The parameters of a job: its specification, the code that it reaches, and its files as options.
@@ -129,6 +144,11 @@ class Rules:
         limit = self.workflow.scheduler.job_rate_limiter
         if limit and (limit.max_jobs, limit.timespan) == (100, 1):
             self.workflow.scheduler.job_rate_limiter = None
+
+
+def refused(error: SpecError) -> WorkflowError:
+    """What is wrong with the configuration, as an error that Snakemake prints without its own words."""
+    return WorkflowError(f"configuration: {error}")
 
 
 def print_efficiency(scale: str) -> None:

@@ -1,37 +1,30 @@
 """What would make a job's results otherwise than they are: how it is told now, against their manifests.
 
 A manifest records the specification, the code, the inputs by digest and the digest of the result itself.
-Each that is not as it would be now is one difference.
+Each that is not as it would be now is one difference. That there is none is kept in a file, with all that it
+rests on. So a job of which nothing has changed since is not read again: its files are only looked at.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ambient.provenance import manifest, merkle, source_code
+from ambient.provenance import manifest, merkle, reading, schema, source_code
 from ambient.provenance.pruned import pruned_record
 from ambient.provenance.renewal import seal_of
-from ambient.settings.asked import Difference, differences
+from ambient.settings import asked
+from ambient.settings.asked import Difference, Told, differences
 from ambient.specs.stages import STAGES, prunable
-from ambient.storage.digests import Digests
+from ambient.storage.digests import Digests, listing, signature
+from ambient.storage.files import digest, sha256
 
 STORE = Path(".snakemake/ambient-digests.json")
 INPUT, MISSING = "input", "missing"
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a job would be told now."""
-
-    stage: str
-    spec: Any
-    code: Mapping[str, str] | None  # None: any code will do
-    outside: tuple[Path, ...]  # what it reads from outside the tree: raw data or weights first, then a rule
 
 
 class Judge:
@@ -40,13 +33,34 @@ class Judge:
     def __init__(self, told: Callable[[Any], Told | None]) -> None:
         """`told` says what a job would be told, None for one that writes no manifests."""
         self.told, self.digests = told, Digests(STORE)
+        self.rules = [sha256(Path(module.__file__)) for module in (asked, manifest, reading, schema)]
+        self.rules.append(sha256(Path(__file__)))  # by other code the verdict may be another one
 
-    def differences(self, job: Any, told: Told) -> Iterator[tuple[Path, Difference]]:
+    def differences(self, job: Any, told: Told) -> list[tuple[Path, Difference]]:
         """(output, what its manifest records otherwise) of a job; nothing where all are as it is told."""
-        for output in map(Path, job.output):
-            yield from ((output, one) for one in self.of_output(output, job, told))
+        key, state = f"job {job.output[0]}", self.state(job, told)
+        if state and self.digests.noted(key) == state:
+            return []
+        now = cache(lambda: {os.path.normpath(path): self.present(Path(path)) for path in job.input})
+        found = [(output, one) for output in map(Path, job.output)
+                 for one in self.of_output(output, now, told)]
+        if state and not found:
+            self.digests.note(key, state)
+        return found
 
-    def of_output(self, output: Path, job: Any, told: Told) -> Iterator[Difference]:
+    def state(self, job: Any, told: Told) -> str | None:
+        """A digest of all that the verdict rests on, without reading a file: what the job is told, and the
+        sizes and times of its files, their manifests and raw data. None where one of them is not there."""
+        records = [*job.output, *(job.input if states_levels(told.stage) else ())]
+        try:
+            files = [(str(path), *signature(path)) for path in (*job.output, *job.input)]
+            manifests = [signature(manifest.path_for(Path(path))) for path in records]
+            outside = [(str(path), listing(path)[0]) for path in told.outside]
+        except OSError:
+            return None
+        return digest([self.rules, told.stage, told.plain_spec, told.code, files, manifests, outside])
+
+    def of_output(self, output: Path, now: Callable[[], dict], told: Told) -> Iterator[Difference]:
         try:
             found = manifest.read(manifest.path_for(output))
         except (OSError, ValueError):
@@ -57,8 +71,8 @@ class Judge:
                 yield Difference(MISSING, "a manifest alone", "the file")
         elif self.digests.of(output) != found["sha256"]:
             yield Difference("sha256", found["sha256"], self.digests.of(output))
-        yield from differences(found, told.stage, told.spec, told.code)
-        yield from self.of_inputs(output, found, [Path(path) for path in job.input])
+        yield from differences(found, told)
+        yield from self.of_inputs(output, found, now())
         if states_levels(told.stage):
             yield from self.of_seals(output, found)
         yield from self.of_outside(found, told.outside)
@@ -71,11 +85,11 @@ class Judge:
             if now != one["sha256"]:
                 yield Difference(f"raw data {path}", one["sha256"], now)
 
-    def of_inputs(self, output: Path, found: Mapping, inputs: list[Path]) -> Iterator[Difference]:
+    def of_inputs(self, output: Path, found: Mapping, now: Mapping) -> Iterator[Difference]:
         """Inputs that have other bytes than those which were read, or are others."""
-        read = {os.path.normpath(output.parent / entry["path"]): entry["sha256"]
+        folder = os.path.dirname(output)
+        read = {os.path.normpath(os.path.join(folder, entry["path"])): entry["sha256"]
                 for entries in found["inputs"].values() for entry in entries}
-        now = {os.path.normpath(path): self.present(path) for path in inputs}
         for path in sorted(read.keys() | now.keys()):
             if read.get(path) != now.get(path):
                 yield Difference(f"{INPUT} {path}", read.get(path), now.get(path))

@@ -5,9 +5,10 @@ A file's place in the tree says which job makes it; the configuration says what 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +34,44 @@ class Difference:
         return f"{self.key}: made with {self.recorded!r}, the configuration asks for {self.wanted!r}"
 
 
-def differences(found: Mapping, stage: str, spec: Any, code: Mapping[str, str] | None) -> list[Difference]:
-    """How a manifest's specification and code differ from those wanted; `code` None: any code will do.
+@dataclass(frozen=True)
+class Told:
+    """What a job would be told now."""
+
+    stage: str
+    spec: Any
+    code: Mapping[str, str] | None = None  # None: any code will do
+    outside: tuple[Path, ...] = ()  # read from outside the tree: raw data or weights first, then a rule
+
+    @cached_property
+    def plain_spec(self) -> dict:
+        """The specification as a manifest has it: worked out once for all outputs of the job."""
+        return plain(self.spec)
+
+
+def differences(found: Mapping, told: Told) -> list[Difference]:
+    """How a manifest's specification and code differ from what the job would be told.
 
     A setting that is younger than the manifest had its default when that was written.
     """
-    if found["stage"] != STAGES[stage].recorded:
-        return [Difference("stage", found["stage"], STAGES[stage].recorded)]
-    made, wanted = [], plain(spec)
-    if found["spec"] != wanted:
-        try:
-            recorded = plain(build(type(spec), found["spec"], "spec"))
-        except SpecError:
-            recorded = found["spec"]
-        old, new = dict(lines(recorded, "spec")), dict(lines(wanted, "spec"))
-        made = [Difference(key, old.get(key, "nothing"), new.get(key, "nothing"))
-                for key in dict.fromkeys([*new, *old]) if old.get(key, "nothing") != new.get(key, "nothing")]
-    if code is None:
+    recorded_stage = STAGES[told.stage].recorded
+    if found["stage"] != recorded_stage:
+        return [Difference("stage", found["stage"], recorded_stage)]
+    made = [] if found["spec"] == told.plain_spec else differences_of_specs(found["spec"], told)
+    if told.code is None:
         return made
-    files = found["code"]["files"]
+    files, code = found["code"]["files"], told.code
     return made + [Difference(f"code {name}", files.get(name), code.get(name))
                    for name in sorted(files.keys() | code.keys()) if files.get(name) != code.get(name)]
+
+
+def differences_of_specs(recorded: Mapping, told: Told) -> list[Difference]:
+    """The settings in which a recorded specification differs; one that is not valid now as it is written."""
+    with contextlib.suppress(SpecError):
+        recorded = plain(build(type(told.spec), recorded, "spec"))
+    old, new = dict(lines(recorded, "spec")), dict(lines(told.plain_spec, "spec"))
+    return [Difference(key, old.get(key, "nothing"), new.get(key, "nothing"))
+            for key in dict.fromkeys([*new, *old]) if old.get(key, "nothing") != new.get(key, "nothing")]
 
 
 @cache
@@ -80,4 +98,4 @@ def of_file(path: Path, folder: Path | None = None,
         spec = jobs.asks(job)
     except SpecError:  # a name that the configuration does not have
         return None
-    return differences(found or manifest.read(manifest.path_for(Path(path))), job.kind, spec, None)
+    return differences(found or manifest.read(manifest.path_for(Path(path))), Told(job.kind, spec))

@@ -22,7 +22,7 @@ class Entries:
     """The entries of one scale, by section and name."""
 
     def __init__(self, folder: Path, scale: str) -> None:
-        self.folder, self.lineage = folder, lineage(folder, scale)
+        self.folder, self.scale, self.lineage = folder, scale, lineage(folder, scale)
         self.layers = layers(folder, scale)
         self.rows = Rows(self.layers)
         self.parts: dict[tuple[str, str, int], list[Written]] = {}

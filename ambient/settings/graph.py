@@ -13,7 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ambient.settings import NAME, Experiments
+from ambient.settings.entries import Entries
 from ambient.settings.places import PICTURES, Files, folder
+from ambient.settings.resolve import mapping
+from ambient.specs import FigureSpec
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError, nearest
 
@@ -68,10 +71,10 @@ class Graph:
     @cached_property
     def patterns(self) -> list[tuple[str, re.Pattern]]:
         """(kind, the path of an output as a regular expression) of every output."""
-        allowed = constraints([self.experiments])
+        allowed = constraints([self.experiments.entries])
         return [(kind, pattern(f"{folder(self.scale, place)}/{place}", allowed))
-                for kind, row in JOBS.items() for beside in row.variants
-                for place in row.places(beside).values()]
+                for kind, row in JOBS.items()
+                for place in (*row.places.values(), *row.places_beside.values())]
 
     def maker(self, path: str) -> Node | None:
         """The job that makes a file; None for one that no job of this scale makes.
@@ -157,14 +160,17 @@ class Graph:
         return made
 
 
-def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
-    """Wildcard -> a regular expression of what it may be in some scales."""
+def constraints(scales: Iterable[Entries]) -> dict[str, str]:
+    """Wildcard -> a regular expression of what it may be in some scales, by what their files name.
+
+    No specification is made for it. Raises `SpecError` for a figure of a kind that there is not.
+    """
     found = list(scales)
-    figures = {name: one for each in found for name, one in each.figures.items()}
+    figures = {name: one for each in found for name, one in kinds_of_figures(each).items()}
     galleries = {name for name, one in figures.items() if one.STAGE == "galleries"}
     names = {"scale": [each.scale for each in found], "page": PAGES,
-             "table": {name for each in found for name in each.tables},
-             "sweep": {name for each in found for name in each.sweeps},
+             "table": {name for each in found for name in each.tree["tables"]},
+             "sweep": {name for each in found for name in each.rows.swept},
              "gallery": galleries, "figure": figures.keys() - galleries,
              "patches": {name for name, one in figures.items() if one.PATCH_MAPS},
              "floor": {name for name, one in figures.items() if one.NOISE_FLOOR},
@@ -173,6 +179,15 @@ def constraints(scales: Iterable[Experiments]) -> dict[str, str]:
                           "outside", "scorer", "encoder", "text_encoder", "judge", "than"),
                          NAME) | {"fraction": r"[0-9.e-]+", "ema_std": r"[0-9.e-]+", "seed": r"\d+"} | {
         key: "|".join(map(re.escape, sorted(values))) or "none" for key, values in names.items()}
+
+
+def kinds_of_figures(entries: Entries) -> dict[str, type[FigureSpec]]:
+    """Figure -> the specification of its kind."""
+    try:
+        return {name: FigureSpec.member(mapping(entry, f"figures.{name}"), f"figures.{name}")
+                for name, entry in entries.tree["figures"].items() if entry is not None}
+    except SpecError as error:
+        raise SpecError(entries.located(str(error))) from None
 
 
 def pattern(place: str, allowed: Mapping[str, str]) -> re.Pattern:

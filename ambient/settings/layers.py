@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ambient.specs.strict import SpecError
 LARGEST_FILE = 2**20  # bytes of one file of settings; the largest here has 20 thousand
 LARGEST_TREE = 20_000  # values of one file with its aliases written out; the largest here has 1,500
 DEEPEST = 50  # keys within keys
+FILES = 256  # texts that are kept once they are read; there are some forty
 ODD_NUMBER = re.compile(r"[-+]?0[0-7_]+|.*:.*")  # YAML 1.1 reads 010 as 8, and 1:30 as 90
 
 
@@ -110,8 +112,16 @@ def text_of(path: Path) -> str:
 
 
 def load(path: Path) -> dict:
-    """Read one YAML file of keys and values. Raises `SpecError` naming file and line."""
-    text = text_of(path)
+    """Read one YAML file of keys and values. Raises `SpecError` naming file and line.
+
+    What was read is shared by all who ask for the same text: nothing of it may be changed in its place.
+    """
+    return parsed(text_of(path), path)
+
+
+@lru_cache(FILES)
+def parsed(text: str, path: Path) -> dict:
+    """What the text of a file of settings says: read once for all scales that are laid over it."""
     try:
         check_size(yaml.parse(named(text, path), StrictLoader))
         loaded = yaml.load(named(text, path), StrictLoader)  # noqa: S506, a subclass of SafeLoader

@@ -18,7 +18,9 @@ class Files(RunFiles):
     def table(self, name: str) -> TableSpec:
         """A table, or that of a sweep. Raises `SpecError` for one that the scale does not have."""
         found = self.experiments
-        return found.tables.get(name) or found.sweeps.get(name) or found.table(name)
+        if name in found.tables or name not in found.entries.rows.swept:
+            return found.tables.get(name) or found.table(name)
+        return found.named_sweep(name, "sweeps")
 
     def sweeps_of_table(self, table: str) -> list[str]:
         """The sweeps whose least distances stand beside a table's rows."""

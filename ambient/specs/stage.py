@@ -70,21 +70,27 @@ class Stage:
         """Paths on its command line that are no files of the results tree."""
         return (*map(bare, self.outside), *(("state",) if self.resumable else ()))
 
-    def places(self, beside: bool = False) -> dict[str, str]:
-        """Role -> place of its outputs, without or (`beside`) with what stands in brackets."""
-        return {role: re.sub(r"\[(.*?)\]", r"\1" if beside else "", place)
-                for role, place in self.outputs.items()}
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """Role -> place of its outputs, without what stands in brackets."""
+        return {role: re.sub(r"\[.*?\]", "", place) for role, place in self.outputs.items()}
 
-    @property
-    def variants(self) -> tuple[bool, ...]:
-        """What `places` may be asked with."""
-        return (False, True) if "[" in "".join(self.outputs.values()) else (False,)
+    @cached_property
+    def places_beside(self) -> dict[str, str]:
+        """Role -> place of its outputs, with what stands in brackets; none where no brackets are."""
+        found = {role: re.sub(r"[\[\]]", "", place) for role, place in self.outputs.items()}
+        return found if found != self.places else {}
+
+    @cached_property
+    def wildcards_beside(self) -> dict[str, frozenset[str]]:
+        """Role -> the wildcards of these places."""
+        return {role: frozenset(re.findall(r"\{(\w+)\}", place))
+                for role, place in self.places_beside.items()}
 
     def place(self, role: str, names: Mapping[str, object]) -> str:
         """The place of one output in the job of these (or more) names."""
-        whole = self.places(beside=True)[role]
-        lacks = set(re.findall(r"\{(\w+)\}", whole)) - names.keys()
-        return (self.places()[role] if lacks else whole).format(**names)
+        whole = role in self.places_beside and self.wildcards_beside[role] <= names.keys()
+        return (self.places_beside if whole else self.places)[role].format(**names)
 
 
 def bare(key: str) -> str:

@@ -1,4 +1,7 @@
-"""Digests of files that are looked at again and again, each read once as long as it stands still."""
+"""Digests of files that are looked at again and again, each read once as long as it stands still.
+
+What is concluded from such files can be noted beside them.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from ambient.storage.files import digest, read_json, sha256, sha256_of_raw, writ
 MARGIN = 60.0  # seconds by which the clocks of two machines may differ
 
 
-def signature(path: Path) -> list[int]:
+def signature(path: str | Path) -> list[int]:
     """Size and times of a file: the time of its last change can't be set back."""
-    found = path.stat()
+    found = os.stat(path)
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
@@ -67,6 +70,14 @@ class Digests:
         """The digest of raw data that were read before and have not changed since, without reading them."""
         entry = self.known.get(str(path))
         return entry[1] if entry and entry[0] == listing(path)[0] else None
+
+    def noted(self, key: str) -> Any:
+        """What was noted under a key that is no file's path; None where nothing was."""
+        return self.known.get(key)
+
+    def note(self, key: str, value: Any) -> None:
+        """Note a value under a key that is no file's path."""
+        self.known[key], self.new = value, True
 
     def kept(self, path: Path, seen: Any, compute: Callable[[], str]) -> str:
         entry = self.known.get(str(path))

@@ -1,6 +1,6 @@
-# What every rule reads; no rules. Every specification of every scale is checked here, at parse time. Which files a job
-# reads and what it is told is worked out by the graph of jobs (`ambient/settings/graph.py`), what it asks of a machine
-# by `ambient/cluster/requests.py`.
+# What every rule reads; no rules. Every specification of the scales that are asked for is checked before there are jobs.
+# Which files a job reads and what it is told is worked out by the graph of jobs (`ambient/settings/graph.py`), what it
+# asks of a machine by `ambient/cluster/requests.py`.
 
 import gc
 import os
@@ -24,7 +24,7 @@ look_only_when_a_job_ends, say_how_far_it_is = (
     RULES.look_only_when_a_job_ends,
     RULES.say_how_far_it_is,
 )
-adopt.install(workflow, RULES.of_job)
+adopt.install(workflow, RULES.of_job, RULES.check)
 
 
 wildcard_constraints:
