@@ -100,7 +100,8 @@ def main() -> None:
             graph = Graph(Experiments("config", "paper"))
             finish(graph, graph.everything())
         first = timed(DRY, folder)  # what it concludes is noted, and read by the next
-        note(f"the same where all are finished, {count_jobs(folder):,} jobs to do, at first", f"{first:.1f} s")
+        left = count_jobs(folder)
+        note(f"the same where all are finished, {left:,} jobs to do, at first", f"{first:.1f} s")
         note("and again", f"{timed(DRY, folder, given.repeats):.1f} s")
         demo = [*SNAKEMAKE, "--cores", "1", "--config", "scale=demo"]
         whole = timed(demo, folder)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import pytest
 from results_tree import audit, problems, refit
@@ -52,6 +53,13 @@ def test_the_page_links_each_cell_and_escapes(original, tmp_path):
     from ambient.audit.html import page
 
     assert "<script>" not in page(found, {})
+
+
+@pytest.mark.parametrize(("artefact", "name", "expected"), [
+    ("results/demo/t.csv", "../x.json", "results/x.json"), ("t.csv", "runs/x.json", "runs/x.json"),
+    ("/t.csv", "x.json", "/x.json"), ("../t.csv", "../x.json", "../../x.json")])
+def test_an_input_lies_where_its_artefact_says_from_its_own_folder(artefact, name, expected):
+    assert merkle.located(Path(artefact), name) == Path(expected)
 
 
 def test_merkle_root_of_three_leaves():

@@ -40,7 +40,8 @@ def parents(artefact: Path, found: Mapping) -> list[Path]:
 
 def located(artefact: Path, name: str) -> Path:
     """Where a file lies that an artefact's manifest names: from the folder of the two."""
-    return normal(f"{str(artefact).rpartition(os.sep)[0]}{os.sep}{name}")
+    folder, separator, _ = str(artefact).rpartition(os.sep)
+    return normal(f"{folder}{separator}{name}")
 
 
 @lru_cache(LOCATED)
