@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from ambient.cluster.told import Judge
-from ambient.provenance import manifest
+from ambient.provenance import manifest, source_code
 from ambient.settings import Experiments
 from ambient.settings.asked import Told
 from ambient.settings.graph import Graph
@@ -237,6 +237,18 @@ def judged(copied, monkeypatch):
     return job, told, verdict
 
 
+def test_by_other_code_a_job_is_read_again(judged, monkeypatch):
+    job, told, _ = judged
+    before = Judge(lambda _: told).state(job, told)
+    assert before == Judge(lambda _: told).state(job, told)
+    monkeypatch.setattr(source_code, "PACKAGE", Path("ambient"))  # of the copy
+    assert before == Judge(lambda _: told).state(job, told)
+    for name in ("provenance/merkle.py", "specs/stage.py", "storage/digests.py", "settings/layers.py"):
+        path = Path("ambient", name)
+        path.write_text(path.read_text() + "# other\n")
+        assert before != (before := Judge(lambda _: told).state(job, told))
+
+
 def test_a_job_that_was_as_asked_is_not_read_again(judged, monkeypatch):
     job, _, verdict = judged
     monkeypatch.setattr(manifest, "read", lambda path: pytest.fail(f"{path} is read"))
@@ -280,8 +292,15 @@ def test_digests_are_kept_as_long_as_a_file_stands_still(tmp_path):
     path.write_text("two")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert Digests(store).of(path) == sha256(path)
-    store.write_text("damaged")
-    assert Digests(Path(store)).of(path) == sha256(path)
+    for damaged in ("damaged", "[1]", '{"a": NaN}', "[" * 100_000):
+        store.write_text(damaged)
+        again = Digests(Path(store))
+        assert again.of(path) == sha256(path)
+        again.save()
+        assert list(read_json(store)) == [str(path)]
+    store.unlink()
+    os.mkfifo(store)
+    assert Digests(store).of(path) == sha256(path)
 
 
 def test_a_run_in_another_folder_puts_its_results_there_and_commands_know_the_repositorys_settings(tmp_path):

@@ -1,5 +1,7 @@
 """A run checks the scales that it asks for; what another scale's file says wrong stops it no more."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from ambient.cluster.scales import Graphs, asked_for
@@ -23,9 +25,22 @@ SCALES = ["demo", "demo3", "paper", "paper-day", "small"]
     (["paper_all", "results/small/theory.png"], ["paper", "small"]),
     (["text_demo"], ["demo"]),
     (["nonsense"], ["demo3"]),
+    (["results/demo/data/small.safetensors", "results/demo/runs/paper/seed-0/metrics.json"], ["demo"]),
 ])
 def test_targets_name_scales(targets, expected):
-    assert asked_for(targets, SCALES, "demo3") == expected
+    assert asked_for(targets, [], SCALES, "demo3") == expected
+
+
+def test_a_rule_is_no_scale_that_has_its_name():
+    assert asked_for(["all"], [], [*SCALES, "all"], "demo") == ["demo"]
+    assert asked_for(["demo_all"], [], [*SCALES, "all"], "small") == ["demo"]
+
+
+def test_single_jobs_name_scales():
+    jobs = [SimpleNamespace(wildcards_dict={"run": "only-clean", "scale": "small"}),
+            SimpleNamespace(wildcards_dict={"table": "table2a"})]
+    assert asked_for([], jobs[:1], SCALES, "demo") == ["small"]
+    assert asked_for(["results/demo3/x.csv"], jobs, SCALES, "demo") == ["demo3", "paper", "small"]
 
 
 def test_a_graph_is_made_once_and_when_it_is_asked_for(tmp_path):
@@ -60,4 +75,6 @@ def test_an_error_of_another_scale_stops_nobody_else(tmp_path):
     refused = snakemake(folder, "-n", "results/small/theory.png", check=False)
     said = refused.stdout + refused.stderr
     assert refused.returncode == 1 and "Traceback" not in said
-    assert "configuration: config/scales/small.yaml: figures.figure4.images: got 'none'" in said
+    assert (slip := "configuration: config/scales/small.yaml: figures.figure4.images: got 'none'") in said
+    job = snakemake(folder, "-n", "--target-jobs", "theory:scale=small", check=False)
+    assert slip in job.stdout + job.stderr

@@ -117,6 +117,8 @@ STUDY = "studies: {controlled: {%s}}"
 
 
 @pytest.mark.parametrize(("text", "words"), [
+    ("tables: {summary: {title: a, rows: [only-clean]}}", ("tables: the name: got 'summary'", "another one")),
+    ("figures: {report: {title: a, kind: donut}}", ("figures: the name: got 'report'", "another one")),
     (STUDY % "training_seeds: [0, 0]", ("training_seeds", "each value once", "0 is in it twice")),
     (STUDY % "training_seeds: []", ("training_seeds", "one or more")),
     (STUDY % "training_seeds: [-1]", ("training_seeds", "(-1,)", "from 0")),

@@ -55,7 +55,8 @@ class Rules:
         Raises `WorkflowError` for one that is refused. Snakemake knows what it is asked for after it has read
         the rules.
         """
-        for scale in asked_for(self.workflow.dag_settings.targets, self.scales, self.default):
+        asked = self.workflow.dag_settings
+        for scale in asked_for(asked.targets, asked.target_jobs, self.scales, self.default):
             try:
                 self.graphs[scale]  # makes it
             except SpecError as error:

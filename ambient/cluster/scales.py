@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph, scale_of
@@ -25,16 +25,21 @@ class Graphs(dict[str, Graph]):
         return made
 
 
-def asked_for(targets: Iterable[str], scales: Collection[str], default: str) -> list[str]:
-    """The scales of a run's targets, which are files, or rules such as `paper_all`.
+def asked_for(targets: Iterable[str], jobs: Iterable[Any], scales: Collection[str],
+              default: str) -> list[str]:
+    """The scales that a run is about.
 
-    Where a target names none, and without targets, it is the default one.
+    They are those of its targets, which are files or rules such as `paper_all` and `text_demo`, and those of
+    single jobs that it is asked for. Where nothing names one, and for `all`, it is the default one.
     """
-    found = set().union(*(words(target) & set(scales) or {default} for target in targets)) or {default}
-    return [scale for scale in scales if scale in found]
+    found = {named(target) for target in targets} | {job.wildcards_dict.get("scale", "paper") for job in jobs}
+    asked = {scale if scale in scales else default for scale in found} or {default}
+    return [scale for scale in scales if scale in asked]
 
 
-def words(target: str) -> set[str]:
-    """The words of a target, and the scale of one that is a file."""
-    place = scale_of(Path(target))
-    return {*re.split(r"[/_]", target), *([place[0]] if place else [])}
+def named(target: str) -> str:
+    """What stands in a target in the place of a scale."""
+    if place := scale_of(Path(target)):
+        return place[0]
+    first, _, last = target.partition("_")
+    return first if last == "all" else last

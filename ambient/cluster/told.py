@@ -14,10 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ambient.provenance import manifest, merkle, reading, schema, source_code
+from ambient.provenance import manifest, merkle, source_code
 from ambient.provenance.pruned import pruned_record
 from ambient.provenance.renewal import seal_of
-from ambient.settings import asked
 from ambient.settings.asked import Difference, Told, differences
 from ambient.specs.stages import STAGES, prunable
 from ambient.storage.digests import Digests, listing, signature
@@ -25,6 +24,7 @@ from ambient.storage.files import digest, sha256
 
 STORE = Path(".snakemake/ambient-digests.json")
 INPUT, MISSING = "input", "missing"
+ROOMS = ("provenance", "settings", "specs", "storage")  # of the code that comes to a verdict
 
 
 class Judge:
@@ -33,8 +33,9 @@ class Judge:
     def __init__(self, told: Callable[[Any], Told | None]) -> None:
         """`told` says what a job would be told, None for one that writes no manifests."""
         self.told, self.digests = told, Digests(STORE)
-        self.rules = [sha256(Path(module.__file__)) for module in (asked, manifest, reading, schema)]
-        self.rules.append(sha256(Path(__file__)))  # by other code the verdict may be another one
+        # By other code the verdict may be another one.
+        sources = [path for room in ROOMS for path in sorted((source_code.PACKAGE / room).rglob("*.py"))]
+        self.rules = [sha256(path) for path in (*sources, Path(__file__))]
 
     def differences(self, job: Any, told: Told) -> list[tuple[Path, Difference]]:
         """(output, what its manifest records otherwise) of a job; nothing where all are as it is told."""

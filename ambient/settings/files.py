@@ -32,6 +32,7 @@ COMPLETE = {
 LIKE = ("datasets", "scorers", "corruptions", "encoders", "text_encoders", "detectors", "judges",
         "classifiers", "annotations", "studies", "figures")
 NAME = r"[a-z0-9][a-z0-9.-]*"  # of what is part of a path
+TAKEN = ("report", "report-all", "summary", "theory")  # files of every scale, beside its tables and figures
 NAMED = {"tables": r"[a-z0-9][a-z0-9_.-]*", "figures": r"[a-z0-9][a-z0-9_.-]*", "in_text": r"\w+"}
 
 
@@ -128,6 +129,8 @@ def read(paths: list[Path], folder: Path) -> Layer:
                 allowed = NAMED.get(section, NAME)
                 require(re.fullmatch(allowed, name) is not None or section in ("main", "theory"),
                         f"{path}: {section}: the name", name, "small letters, digits, dots and dashes")
+                require(section not in ("tables", "figures") or name not in TAKEN, f"{path}: {section}: the name",
+                        name, "another one: every scale has a file of this name")
                 layer[section][name] = Written(path, f"{section}.{name}", value)
     return layer
 

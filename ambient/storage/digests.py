@@ -5,15 +5,24 @@ What is concluded from such files can be noted beside them.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ambient.storage.files import digest, read_json, sha256, sha256_of_raw, write_json
+from ambient.storage import regular
+from ambient.storage.files import digest, sha256, sha256_of_raw, write_json
 
 MARGIN = 60.0  # seconds by which the clocks of two machines may differ
+LARGEST = 2**30  # bytes of a store
+
+
+def refuse(constant: str) -> NoReturn:
+    """Raise `ValueError` for NaN and infinities, which no store has and JSON can't write."""
+    raise ValueError(constant)
 
 
 def signature(path: str | Path) -> list[int]:
@@ -50,11 +59,9 @@ class Digests:
 
     def __init__(self, store: Path) -> None:
         self.store, self.known, self.new = store, {}, False
-        try:
-            found = read_json(store)
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # damaged: all is found again
+            found = json.loads(regular.read(store, LARGEST), parse_constant=refuse)
             self.known = found if isinstance(found, dict) else {}
-        except (OSError, ValueError):
-            pass
 
     def of(self, path: Path) -> str:
         """SHA-256 of a file."""
