@@ -129,8 +129,9 @@ def read(paths: list[Path], folder: Path) -> Layer:
                 allowed = NAMED.get(section, NAME)
                 require(re.fullmatch(allowed, name) is not None or section in ("main", "theory"),
                         f"{path}: {section}: the name", name, "small letters, digits, dots and dashes")
-                require(section not in ("tables", "figures") or name not in TAKEN, f"{path}: {section}: the name",
-                        name, "another one: every scale has a file of this name")
+                require(section not in ("tables", "figures") or name not in TAKEN,
+                        f"{path}: {section}: the name", name,
+                        "another one: every scale has a file of this name")
                 layer[section][name] = Written(path, f"{section}.{name}", value)
     return layer
 
