@@ -58,6 +58,14 @@ def test_training_images_get_their_annotation_again(away, tmp_path):
     np.testing.assert_allclose(levels, np.geomspace(0.1, 1.0, 6)[[0, 1, 2, 4, 5]], rtol=5e-3)
 
 
+def test_probabilities_are_cut_to_their_range(away, tmp_path, monkeypatch):
+    protocol = SimpleNamespace(sigmas=np.array([0.1, 1.0]), crossing=lambda curves: curves[:, 0])
+    monkeypatch.setattr(annotate, "curves_of", lambda *_: (protocol, np.array([[-0.1, 1.2], [0.3, 0.4]])))
+    write(tmp_path / "two", np.zeros((2, 1, 8, 8), np.uint8), ["a.png", "b.png"])
+    found = asked(tmp_path / "two")[["p_good_at_0.1", "p_good_at_1"]]
+    np.testing.assert_allclose(found, [[1, 0], [0.7, 0.6]])
+
+
 def test_an_image_is_annotated_alike_among_others(away, tmp_path):
     images, ids, sigma_min = expected()
     new = np.random.default_rng(1).integers(0, 256, (3, 1, 8, 8), np.uint8)

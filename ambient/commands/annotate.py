@@ -167,7 +167,9 @@ def table_of(asked: Asked, pictures: Prepared) -> pd.DataFrame:
                (curves < 0.5 + asked.spec.epsilon).any(axis=1), pd.array(ids, "Int64"))
     table = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
     shown = np.unique(np.linspace(0, len(protocol.sigmas) - 1, LEVELS).round().astype(int))
-    return table.assign(**{f"p_good_at_{protocol.sigmas[k]:.3g}": 1 - curves[:, k] for k in shown})
+    # By shared noise a curve is the sum of two estimates, and may leave the range of probabilities a little.
+    return table.assign(**{f"p_good_at_{protocol.sigmas[k]:.3g}": np.clip(1 - curves[:, k], 0, 1)
+                           for k in shown})
 
 
 def check_out(out: Path | None) -> None:
