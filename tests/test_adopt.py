@@ -249,6 +249,12 @@ def test_by_other_code_a_job_is_read_again(judged, monkeypatch):
         assert before != (before := Judge(lambda _: told).state(job, told))
 
 
+def test_jobs_that_are_as_asked_are_found_without_their_parameters(copied):
+    """Snakemake would work them out for the environments of conda, which don't depend on them."""
+    edit(copied / "ambient/cluster/rules.py", "to_json(self.asks(kind, wildcards))", "1 / 0")
+    assert jobs(copied, *WANTED) == {}
+
+
 def test_a_job_that_was_as_asked_is_not_read_again(judged, monkeypatch):
     job, _, verdict = judged
     monkeypatch.setattr(manifest, "read", lambda path: pytest.fail(f"{path} is read"))
