@@ -99,8 +99,10 @@ def test_network_and_gradient_are_those_of_the_cpu(compiled):
     expected = evaluated(reference, masks, CPU)
     for found, wanted in zip(evaluated(ours, masks, where), expected, strict=True):
         assert apart(found, wanted) < 1e-4  # with TF32 ten times as much
+    # Where a processor has no bfloat16, float32 takes its place.
+    least = 1e-4 if hardware.has_bfloat16(where) else -1
     for found, wanted in zip(evaluated(ours, masks, where, "bfloat16"), expected, strict=True):
-        assert 1e-4 < apart(found, wanted) < 0.05
+        assert least < apart(found, wanted) < 0.05
 
 
 @needs_gpu

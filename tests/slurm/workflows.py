@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -10,20 +11,30 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
+import torch
+
+import ambient
 from tests import clones
 
 BIN = Path(sys.executable).parent
-# Long enough on a free core for a fault to find a training at work.
-STEPS, BATCH = int(os.environ.get("AMBIENT_TEST_STEPS", "1000")), 32
-MINIATURE = f"""
+BATCH = 32
+# The literal profile; jobs of seconds are looked at sooner than those of hours.
+PROFILE = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
+RESULT = (".safetensors", ".weights", ".csv", "metrics.json", "loss.jsonl")
+
+
+def miniature() -> str:
+    """The scale `mini`: Table 2a with trainings that last, and two short ones."""
+    return f"""
 extends: tiny
 studies:
   controlled:
     training:
-      optimiser: {{nimg: {STEPS * BATCH}, batch: {BATCH}}}
-      snapshots: [{STEPS * BATCH}]
+      optimiser: {{nimg: {steps() * BATCH}, batch: {BATCH}}}
+      snapshots: [{steps() * BATCH}]
   latent:  # EDM2's network and loss, on latents
     like: controlled
     encoder: blocks
@@ -41,15 +52,29 @@ runs:  # of twenty steps: rounding has no time to grow
                  training: {{optimiser: {{nimg: {20 * BATCH}}}, snapshots: [{20 * BATCH}]}}}}
   latent: {{<<: *short, study: latent}}
 """
-# The literal profile; jobs of seconds are looked at sooner than those of hours.
-PROFILE = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
-RESULT = (".safetensors", ".weights", ".csv", "metrics.json", "loss.jsonl")
+
+
+@cache
+def steps() -> int:
+    """Steps of a training that lasts about half a minute on a free core of this machine, or 1,000.
+
+    A fault must find it at work on a fast processor, and a slow one must come to its end.
+    """
+    network = ambient.UNet(resolution=16, channels_in=1, channels_out=1, model_channels=8,
+                           channel_mult=[1, 2], num_blocks=1, attn_resolutions=[], dropout=0,
+                           generator=torch.Generator().manual_seed(0))
+    fastest = math.inf
+    for _ in range(5):
+        begun = time.perf_counter()
+        network(torch.zeros(BATCH, 1, 16, 16), torch.ones(BATCH)).sum().backward()
+        fastest = min(fastest, time.perf_counter() - begun)
+    return max(100, min(1000, round(30 / fastest)))
 
 
 def clone(folder: Path) -> Path:
     """The repository's files, with the miniature as scale `mini`."""
     clones.clone(folder, "tiny")
-    (folder / "config/scales/mini.yaml").write_text(MINIATURE)
+    (folder / "config/scales/mini.yaml").write_text(miniature())
     (folder / "config/config.yaml").write_text("scale: mini\nthreads: 1\n")
     return folder
 
