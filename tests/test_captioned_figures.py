@@ -109,6 +109,16 @@ def test_preferences_are_bars_of_all_training_seeds(tmp_path):
     plt.close("all")
 
 
+@pytest.mark.parametrize(
+    ("wins", "ties", "losses", "printed"),
+    [(8, 0, 2, (80, 20)), (9, 0, 1, (90, 10)), (29, 0, 21, (58, 42)), (0, 7, 3, (35, 65))],
+)
+def test_percents_of_a_bar_are_whole_pairs_rounded_down(wins, ties, losses, printed):
+    """Of the paper's bars 80 and 20 are of ten prompts; 1 - 0.8 is less than 0.2 in floating point."""
+    row = {"wins": wins, "ties": ties, "losses": losses, "pairs": wins + ties + losses}
+    assert figures.KINDS["preferences"].percent(row) == printed
+
+
 @pytest.mark.parametrize("kind", ["endpoint", "command", "alignment"])
 def test_the_audit_draws_the_bars_again_and_asks_nobody(tree, kind):
     """From the kept answers: one that is changed, with all digests made to fit, shows itself. A judge from

@@ -16,7 +16,9 @@ def test_captions_are_cleaned_as_in_the_reference():
 @pytest.mark.parametrize(("text", "cleaned"), [
     ("  A RED  Bicycle ", "a red bicycle"), ("a%20dog+runs", "a dog runs"), ("<PERSON> waves",
     "person waves"), ("see https://www.example.com/a/b-c now", "see now"), ("by @some_one here", "by here"),
-    ("a <b>bold</b> hill<script>alert()</script>", "a bold hill"), ("\u6771\u4eac at night", "at night"),
+    ("a <b>bold</b> hill<script>alert()</script>", "a bold hill"),
+    ("<ruby>hill<rp>(</rp><rt>reading</rt><rp>)</rp></ruby> at night", "hill at night"),
+    ("\u6771\u4eac at night", "at night"),
     ("fog \u2014 dawn", "fog - dawn"), ("\u201ctwo\u201d words", '"two" words'),
     ("192.168.1.1 is it", "is it"), ("#12 and #12345 and 1234567", "and and"), ("dsc_0001.jpg", ""),
     ("no... way", "no way"), ("a (b) [c] {d} | e", "a b c d e"), ("a-b-c-d-e", "a b c d e"),

@@ -58,7 +58,17 @@ def test_scores_are_those_of_piq_for_whole_images_and_patches(weights, theirs):
 def test_grey_images_score_as_their_three_equal_channels(weights):
     score = clip_iqa.judge(clip_iqa.read_network(weights))
     grey = IMAGES[:, :1, :32, :32]
-    np.testing.assert_allclose(score(grey), score(np.repeat(grey, 3, axis=1)), atol=1e-6)
+    np.testing.assert_allclose(score(grey, 32), score(np.repeat(grey, 3, axis=1), 32), atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [64, 96, 200])
+def test_a_small_image_is_seen_at_its_own_size_and_its_only_patch_enlarged(side, weights, theirs):
+    images = np.ascontiguousarray(IMAGES[:, :, :side, :side])
+    found = clip_iqa.scorer(ScorerSpec(kind="clip_iqa", patches=(side,)), weights)(images)
+    own = torch.from_numpy(images).float()
+    large = torch.nn.functional.interpolate(own, (224, 224), mode="bilinear")
+    np.testing.assert_allclose(found["score"], theirs(own)[:, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(found[f"patches/{side}"][:, 0, 0], theirs(large)[:, 0].numpy(), atol=1e-5)
 
 
 def test_other_files_are_refused_by_name_and_no_program_is_run(tmp_path):
@@ -72,7 +82,7 @@ def test_other_files_are_refused_by_name_and_no_program_is_run(tmp_path):
 
 def test_without_the_package_it_is_said_how_to_have_it(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "piq.feature_extractors", None)
-    with pytest.raises(ValueError, match="needs the package piq .*pip install 'ambient.pretrained.'"):
+    with pytest.raises(ValueError, match="needs the package piq .*pip install --editable '..pretrained.'"):
         clip_iqa.read_network(weights)
 
 

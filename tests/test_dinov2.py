@@ -138,6 +138,16 @@ def weights(tmp_path_factory):
     return path
 
 
+def test_positions_of_any_number_of_patches_are_stretched_by_a_tenth_more():
+    table = torch.randn(1, 1 + 9 * 9, 4, generator=torch.Generator().manual_seed(0))
+    found = dinov2.stretched(table, 8)
+    grid = table[:, 1:].reshape(1, 9, 9, 4).permute(0, 3, 1, 2)
+    expected = functional.interpolate(grid, scale_factor=8.1 / 9, mode="bicubic").flatten(2).transpose(1, 2)
+    assert found.shape == (1, 1 + 8 * 8, 4) and torch.equal(found[:, :1], table[:, :1])
+    torch.testing.assert_close(found[:, 1:], expected)
+    assert dinov2.stretched(table, 9) is table
+
+
 def test_features_are_those_of_the_original(tmp_path, weights):
     """transformers' own stretching of the table of positions would not be within the tolerance."""
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 50, 50), np.uint8)

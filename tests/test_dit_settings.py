@@ -19,7 +19,7 @@ from ambient.data.datasets import to_float
 from ambient.diffusion.networks.dit import Convolution
 from ambient.diffusion.networks.experts import Experts
 from ambient.diffusion.networks.layers import Linear
-from ambient.diffusion.networks.widths import BlockWidths, attention_width
+from ambient.diffusion.networks.widths import BlockWidths, attention_width, spread
 from ambient.settings import Experiments
 from ambient.specs.strict import SpecError, build, plain
 from ambient.stages import train
@@ -57,6 +57,7 @@ def test_widths_are_those_of_the_public_networks():
     assert xl.mixer == [BlockWidths(768, 3072 if i % 2 else 2048, bool(i % 2)) for i in range(6)]
     assert (xl.caption_mlp, tiny.caption_mlp) == (2816, 1536)
     assert attention_width(40, 1.0, 16) == 40 and attention_width(40, 0.9, 16) == 64
+    assert spread(0.5, 4.0, 3) == [0.5, 2.25, 4.0] and spread(0.5, 4.0, 1) == [0.5]
     assert not any(block.experts for block in small(experts_every=0).blocks)
     assert [block.experts for block in small(depth=7, experts_every=3).blocks] == [
         False, False, True, False, False, True, False]
@@ -169,5 +170,5 @@ def test_the_studies_have_the_public_settings(tmp_path, study, settings):
             rate.weight_decay, rate.betas, rate.eps, rate.clip, rate.ema_start_nimg // 2048) == (
         2048, 50_000, 500, 8e-5, "constant", "adamw", 0.1, (0.9, 0.999), 1e-8, 0.5, 25_000)
     assert ema_beta(rate, 2048 * 25_001) == pytest.approx(0.99975, abs=1e-10)
-    assert (spec.noise.P_mean, spec.noise.P_std, spec.sigma_data, spec.loss.margin, spec.loss.buffer) == (
-        0.0, 0.6, 0.9, 0.05, None)
+    assert (spec.noise.P_mean, spec.noise.P_std, spec.sigma_data, spec.loss.margin, spec.loss.buffer,
+            spec.loss.reduction, spec.loss.uncertainty) == (0.0, 0.6, 0.9, 0.05, None, "mean", False)

@@ -62,7 +62,14 @@ def test_of_two_gaussians_the_guided_one_lies_beyond_the_main_one():
     assert torch.equal(Guided(main, guide, 1.0)(x, sigma), main(x, sigma)) and len(guide.calls) == 1
 
 
-@pytest.mark.parametrize("guidance", [0.5, float("nan")])
-def test_a_guidance_below_one_is_refused(guidance):
-    with pytest.raises(ValueError, match=r"guidance: got .*, allowed: >= 1"):
+@pytest.mark.parametrize("guidance", [0.0, 0.5, -1.0])
+def test_below_one_the_guided_one_lies_towards_the_guide(guidance):
+    x, sigma = torch.randn(3, 1, 2, 2), torch.tensor([0.1, 1.0, 9.0])
+    found = Guided(Gaussian(2.0), Gaussian(0.5), guidance)(x, sigma)
+    torch.testing.assert_close(found, Gaussian(0.5 + guidance * 1.5)(x, sigma))
+
+
+@pytest.mark.parametrize("guidance", [float("inf"), float("nan")])
+def test_a_guidance_that_is_not_finite_is_refused(guidance):
+    with pytest.raises(ValueError, match=r"guidance: got .*, allowed: a finite number"):
         Guided(Gaussian(0.0), Gaussian(1.0), guidance)

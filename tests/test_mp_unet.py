@@ -110,6 +110,15 @@ def test_a_first_level_of_another_factor_is_as_wide_from_the_input_on():
         "attn_resolutions": [4, 8], "label_dim": 5}
 
 
+def test_a_level_that_is_narrower_than_a_head_has_no_attention():
+    network = made(channel_mult=[1, 2], attn_resolutions=[8, 4], channels_per_head=32)
+    attending = {name.split(".")[1] for name in network.state_dict() if "attn_qkv" in name}
+    assert attending and all(name.startswith("4x4") for name in attending)
+    x = torch.randn(2, 4, 8, 8, generator=seeded())
+    classes = {"classes": torch.eye(5)[:2]}
+    assert network.eval()(x, torch.zeros(2), classes).shape == x.shape
+
+
 def test_the_initial_denoiser_is_the_skip_connection():
     """All gains of blocks and of the output start at 0, so D(x, sigma) starts as c_skip x, exactly."""
     x, sigma = torch.randn(2, 4, 8, 8, generator=seeded()), torch.tensor([0.3, 2.0])

@@ -35,6 +35,7 @@ def test_a_cosine_may_end_above_zero():
     for step, rate in ((0, 0.0), (1000, 9.6e-05), (2500, 2.4e-4), (50_000, 0.00022582359714695853),
                        (126_250, 0.0001596), (250_000, 7.92e-05)):
         assert learning_rate(made, step) == pytest.approx(rate, rel=1e-12)
+    assert [schedules.cosine(nimg, 10, 20, 0.33) for nimg in (20, 30, 99)] == [0.33] * 3
 
 
 @needs_reference
@@ -96,6 +97,9 @@ def test_an_average_that_begins_late_is_that_of_the_reference(smoothing):
 def test_an_average_that_begins_late_is_a_copy_until_then():
     made = optimiser(ema_start_nimg=48)  # a half-life of 50 images, 16 a step
     assert [ema_beta(made, nimg) for nimg in (16, 48, 64, 160)] == [0, 0, 0.5**0.32, 0.5**0.32]
+    # The first step that ends at `start` images or later is a copy, and so is the first of all.
+    assert [schedules.late_beta(nimg, 16, 50, 40) for nimg in (32, 48, 64)] == [0, 0, 0.5**0.32]
+    assert [schedules.late_beta(nimg, 16, 50, 0) for nimg in (16, 32)] == [0, 0.5**0.32]
     for changes in ({"ema_start_nimg": -1}, {"ema_start_nimg": 16, "ema_stds": (0.1,)}):
         with pytest.raises(strict.SpecError, match="ema_start_nimg: got .*, allowed: >= 0 where ema_stds is"):
             optimiser(**changes)

@@ -20,6 +20,7 @@ FORMATS = "png|jpg|jpeg|bmp|webp|eps|pdf|apk|mp4"
 CJK = "\u31c0-\u31ef\u31f0-\u31ff\u3200-\u32ff\u3300-\u33ff\u3400-\u4dbf\u4dc0-\u4dff\u4e00-\u9fff"
 DASHES = ("-\u058a\u05be\u1400\u1806\u2010-\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40\u301c\u3030\u30a0\ufe31"
           "\ufe32\ufe58\ufe63\uff0d")
+HIDDEN = ("script", "style", "template", "rt", "rp")  # programs, and the readings beside East Asian words
 SEPARATORS = 3  # so many dashes and underscores stay; more of them stand for spaces
 
 Steps = list[tuple[re.Pattern[str], str]]
@@ -71,7 +72,7 @@ ENDS = steps(
 
 
 class Visible(HTMLParser):
-    """The text of a piece of markup."""
+    """The text of a piece of markup, without what is inside of `HIDDEN`."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)  # the name of an entity is the whole word: &quota is none
@@ -79,10 +80,10 @@ class Visible(HTMLParser):
         self.hidden = 0
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.hidden += tag in ("script", "style")
+        self.hidden += tag in HIDDEN
 
     def handle_endtag(self, tag: str) -> None:
-        self.hidden -= tag in ("script", "style") and self.hidden > 0
+        self.hidden -= tag in HIDDEN and self.hidden > 0
 
     def handle_entityref(self, name: str) -> None:
         character = html.unescape(f"&{name};")

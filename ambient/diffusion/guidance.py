@@ -11,6 +11,8 @@ Source: Ho and Salimans 2022 (arXiv:2207.12598), where one network is both; Karr
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from ambient.diffusion.denoiser import Denoiser
@@ -31,16 +33,16 @@ class Untold(nn.Module):
 
 
 class Guided(nn.Module):
-    """D(x, sigma) = D_guide + g (D_main - D_guide), for g >= 1; at g = 1 the guide is not asked.
+    """D(x, sigma) = D_guide + g (D_main - D_guide), for any g; at g = 1 the guide is not asked.
 
     Both are told the same condition, of which each takes what it knows: an unconditional guide no class.
     """
 
     def __init__(self, main: Denoiser, guide: Denoiser | Untold, guidance: float) -> None:
-        """Raises `ValueError` for a `guidance` g below 1, which would lead towards the guide."""
+        """Raises `ValueError` for a `guidance` g that is not finite."""
         super().__init__()
-        if not guidance >= 1:
-            raise ValueError(f"guidance: got {guidance}, allowed: >= 1")
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance: got {guidance}, allowed: a finite number")
         self.main, self.guide, self.guidance = main, guide, guidance
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Tensor:

@@ -19,9 +19,10 @@ def ramped(rate: float, nimg: int, ramp_nimg: int) -> float:
 def cosine(nimg: int, first: int, last: int, floor: float = 0.0) -> float:
     """floor + (1 - floor) (1 + cos(pi p)) / 2, where p goes from 0 at `first` images to 1 at `last`.
 
-    1 up to `first`. Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), equation 5, without restarts.
+    1 up to `first`, `floor` from `last` on. Source: Loshchilov and Hutter 2017 (arXiv:1608.03983),
+    equation 5, without restarts.
     """
-    part = max(nimg - first, 0) / max(last - first, 1)
+    part = min(max(nimg - first, 0) / max(last - first, 1), 1)
     return floor + (1 - floor) * (1 + math.cos(math.pi * part)) / 2
 
 
@@ -42,12 +43,13 @@ def halflife_beta(nimg: int, batch: int, halflife: float, ramp: float) -> float:
 
 
 def late_beta(nimg: int, batch: int, halflife: float, start: int) -> float:
-    """0 up to `start` images, where the average is the weights themselves; after that 0.5^(batch / halflife).
+    """0 up to the first step at whose end `start` images were seen, then 0.5^(batch / halflife).
 
-    `nimg` counts the images seen with this step. Source: the public settings of Sehwag et al. 2024
-    (arXiv:2407.15811), whose s = 0.99975 of a step of 2048 images is a half-life of 5.68 million images.
+    While it is 0, the average is the weights themselves. `nimg` counts the images seen with this step.
+    Source: the public settings of Sehwag et al. 2024 (arXiv:2407.15811), whose s = 0.99975 of a step of 2048
+    images is a half-life of 5.68 million images.
     """
-    return 0.0 if nimg <= start else 0.5 ** (batch / halflife)
+    return 0.0 if nimg - batch < max(start, 1) else 0.5 ** (batch / halflife)
 
 
 def power_beta(nimg: int, batch: int, gamma: float) -> float:

@@ -27,7 +27,7 @@ class Spec(DatasetSpec):
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
 
-    crop: Literal["centre", "pad", "adm"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+    crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
     image: str = "jpg"  #: name of the column of image files
     caption: str = "caption"  #: name of the column of captions
 

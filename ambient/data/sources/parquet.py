@@ -28,7 +28,7 @@ class Spec(DatasetSpec):
     PACKAGES: ClassVar[tuple[str, ...]] = ("pyarrow",)
     captioned: ClassVar[bool] = True
 
-    crop: Literal["centre", "pad", "adm"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+    crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
     image: str = "image"  #: name of the column of image files: their bytes, or a structure with `bytes`
     caption: str = "caption"  #: name of the column of captions; of a list of them the first is meant
 
@@ -78,7 +78,7 @@ def rows_of(spec: Spec, title: str, path: Path) -> list[Pair]:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise ValueError(f"a dataset of source parquet needs the package pyarrow ({error}): "
-                         "pip install 'ambient[parquet]'") from None
+                         "in the clone, pip install --editable '.[parquet]'") from None
     try:
         file = parquet.ParquetFile(path)
         has = file.schema_arrow.names

@@ -25,7 +25,7 @@ class Spec(DatasetSpec):
     CONVERTS: ClassVar[bool] = True
     HELD: ClassVar[bool] = True
 
-    crop: Literal["centre", "pad", "adm"]  #: how squares are cut (`ambient.data.squares`)
+    crop: Literal["centre", "pad", "adm", "bicubic"]  #: how squares are cut (`ambient.data.squares`)
     select: SelectSpec | None = None  #: which images are taken; None: all
     rule: str | None = None  #: the file of `select.by`, a list of names or a CSV table
     #: beside: captions lie among the images, as text files or tables; table: in the file `table`; null: none

@@ -36,7 +36,7 @@ class Spec(DatasetSpec):
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
 
-    crop: Literal["centre", "pad", "adm"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+    crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
 
     def portable(self) -> Spec:
         """Without local paths and `num_images`, which say nothing of the prepared images."""

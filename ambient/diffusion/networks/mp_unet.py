@@ -31,15 +31,16 @@ LARGEST = 256.0  # what activations are clamped to
 class Block(Dropping):
     """Residual block of the encoder or (`decodes`) the decoder, with attention where `head` is not 0.
 
-    `side` is that of its output, pixels; `head` the width of each attention head, `largest` the bound of the
-    output's magnitude.
+    `side` is that of its output, pixels; `head` the width of each attention head: a block that is narrower
+    has no attention. `largest` is the bound of the output's magnitude.
     """
 
     def __init__(self, channels_in: int, channels_out: int, side: int, *, embedding: int, dropout: float,
                  largest: float, generator: torch.Generator, decodes: bool, head: int = 0,
                  resample: str | None = None) -> None:
         super().__init__(channels_out, side, dropout)
-        self.decodes, self.head, self.resample, self.largest = decodes, head, resample, largest
+        self.decodes, self.resample, self.largest = decodes, resample, largest
+        self.heads = channels_out // head if head else 0
         inside = channels_in if decodes else channels_out
         self.emb_gain = nn.Parameter(torch.zeros(()))
         self.conv_res0 = Weight(inside, channels_out, 3, generator)
@@ -47,7 +48,7 @@ class Block(Dropping):
         self.conv_res1 = Weight(channels_out, channels_out, 3, generator)
         changes = channels_in != channels_out
         self.conv_skip = Weight(channels_in, channels_out, 1, generator) if changes else None
-        if head:
+        if self.heads:
             self.attn_qkv = Weight(channels_out, 3 * channels_out, 1, generator)
             self.attn_proj = Weight(channels_out, channels_out, 1, generator)
 
@@ -62,7 +63,7 @@ class Block(Dropping):
         y = F.silu(y * scale[:, :, None, None].to(y.dtype))
         y = self.conv_res1(self.dropped(y, keep), 1 / SILU_RMS)
         x = mp_sum(self.skipped(x) if self.decodes else x, y, BRANCH_SHARE)
-        return F.hardtanh(self.attended(x) if self.head else x, -self.largest, self.largest)
+        return F.hardtanh(self.attended(x) if self.heads else x, -self.largest, self.largest)
 
     def skipped(self, x: Tensor) -> Tensor:
         """`x` with as many channels as the output has."""
@@ -72,7 +73,7 @@ class Block(Dropping):
         """Self-attention over pixels: softmax(q k / sqrt(head)) v, heads of unit-magnitude q, k and v."""
         # The public checkpoints interleave q, k and v of a head channel by channel.
         pixels = x.shape[2] * x.shape[3]  # a crop has fewer than the side says
-        qkv = self.attn_qkv(x).reshape(len(x), x.shape[1] // self.head, -1, 3, pixels)
+        qkv = self.attn_qkv(x).reshape(len(x), self.heads, -1, 3, pixels)
         q, k, v = (part.transpose(2, 3) for part in normalised(qkv, 2).unbind(3))
         y = attention(q, k, v)
         return mp_sum(x, self.attn_proj(y.transpose(2, 3).reshape(x.shape).to(x.dtype)), BRANCH_SHARE)

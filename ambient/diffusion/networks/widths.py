@@ -39,9 +39,8 @@ def attention_width(width: int, ratio: float, head: int) -> int:
 
 
 def spread(first: float, last: float, count: int) -> list[float]:
-    """`count` numbers evenly from first to last; a single one is the last."""
-    step = (last - first) / max(count - 1, 1)
-    return [*(first + i * step for i in range(count - 1)), last]
+    """`count` numbers evenly from first to last; a single one is the first."""
+    return [first + (last - first) * (i / max(count - 1, 1)) for i in range(count)]
 
 
 def is_expert(index: int, every: int) -> bool:

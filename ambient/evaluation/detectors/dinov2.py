@@ -19,7 +19,7 @@ from ambient.storage.files import naming
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
-SIDE, PATCH, HEAD = 224, 14, 64  # pixels of an input and of a patch; width of an attention head at every size
+SIDE, HEAD = 224, 64  # pixels of an input; width of an attention head at every size of the network
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1]
 POSITIONS, PATCHES = "embeddings.position_embeddings", "embeddings.patch_embeddings.projection.weight"
 STRETCH = 0.1  # of a patch, which the original adds to the goal when it stretches its table of positions
@@ -76,7 +76,7 @@ def read_network(spec: Spec, path: Path, called: Path | None = None) -> nn.Modul
         if settings["hidden_size"] != spec.features:
             raise ValueError(f"features: got {spec.features}, allowed: {settings['hidden_size']}, the width "
                              "of this network")
-        tensors[POSITIONS] = stretched(tensors[POSITIONS])
+        tensors[POSITIONS] = stretched(tensors[POSITIONS], SIDE // settings["patch_size"])
         config = found.Dinov2Config(image_size=SIDE, layer_norm_eps=1e-6, **settings)
         return network(found.Dinov2Model, config, tensors, ADVICE)
 
@@ -89,16 +89,16 @@ def architecture(tensors: Mapping[str, Tensor]) -> dict:
             "patch_size": tensors[PATCHES].shape[-1]}
 
 
-def stretched(table: Tensor) -> Tensor:
-    """A table of positions (1, 1 + n^2, D) for n x n patches, as the original stretches it to 16 x 16.
+def stretched(table: Tensor, goal: int) -> Tensor:
+    """A table of positions (1, 1 + n^2, D) for n x n patches, as the original stretches it to goal x goal.
 
-    Bicubic, without antialias, by the factor (16 + 0.1) / n. transformers would stretch it by 16 / n, which
-    changes features by a thousandth.
+    Bicubic, without antialias, by the factor (goal + 0.1) / n. transformers would stretch it by goal / n,
+    which changes features by a thousandth.
     """
     from torch import cat
     from torch.nn.functional import interpolate
 
-    side, goal = round((table.shape[1] - 1) ** 0.5), SIDE // PATCH
+    side = round((table.shape[1] - 1) ** 0.5)
     if side == goal:
         return table
     grid = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2).float()

@@ -26,7 +26,7 @@ ADVICE = ("fetch OpenAI's RN50.pt, or a safetensors file of its tensors by the s
           "local path as scorers.<name>.path in config/local.yaml")
 START, END, LENGTH = 49406, 49407, 77  # tokens around a prompt, and how many there are with zeros after them
 PROMPTS = ((886, 1125, 269), (2103, 1125, 269))  # "Good photo." and "Bad photo."
-SMALLEST = 224  # pixels: what is smaller is enlarged to it, bilinearly
+SMALLEST, LEAST = 224, 32  # pixels: smaller patches and smaller images are enlarged to it, bilinearly
 BATCH_PIXELS = 64 * SMALLEST**2  # that are scored together
 
 
@@ -59,30 +59,40 @@ class Spec(ScorerSpec):
 
     def flops(self, images: int, channels: int, resolution: int) -> float:
         """Of the whole image, and of all patches of each side, those that are small enlarged."""
-        sides = {resolution, *self.patches}
-        return images * self.FLOPS * sum((resolution / side * max(side, SMALLEST))**2 for side in sides)
+        sides = [side for side in self.patches if not scored_whole(side, resolution)]
+        seen = [max(resolution, LEAST), *(resolution / side * max(side, SMALLEST) for side in sides)]
+        return images * self.FLOPS * sum(side**2 for side in seen)
+
+
+def scored_whole(side: int, resolution: int) -> bool:
+    """Whether the only patch of a side is the image itself, neither of them enlarged."""
+    return side == resolution >= SMALLEST
 
 
 def scorer(spec: Spec, given: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """The score in [0, 1] of each image, and of each of its patches."""
+    """The score in [0, 1] of each image, and of each of its patches.
+
+    An image is seen at its own size, as piq sees it, and a patch at 224 pixels at least, as the paper's
+    annotation has it.
+    """
     from ambient.data.scores import EACH, cut
 
     score = judge(read_network(given))
 
     def of(images: np.ndarray) -> dict[str, np.ndarray]:
-        found = {"score": score(images)}
+        found = {"score": score(images, LEAST)}
         for side in spec.patches:
             parts = np.stack([cut(image, side) for image in images])
-            whole = side == images.shape[-1]  # the image itself, which is scored already
-            each = found["score"] if whole else score(parts.reshape(-1, *parts.shape[3:]))
+            whole = scored_whole(side, images.shape[-1])
+            each = found["score"] if whole else score(parts.reshape(-1, *parts.shape[3:]), SMALLEST)
             found[f"{EACH}{side}"] = each.reshape(parts.shape[:3]).astype(np.float32)
         return found
 
     return of
 
 
-def judge(network: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
-    """The score of uint8 images (N, 1 or 3, H, H), float32 (N,) in [0, 1].
+def judge(network: nn.Module) -> Callable[[np.ndarray, int], np.ndarray]:
+    """The score of uint8 images (N, 1 or 3, H, H), float32 (N,) in [0, 1], enlarged to a side where smaller.
 
     exp(s cos(x, good)) / (exp(s cos(x, good)) + exp(s cos(x, bad))) of the features x of an image and those
     of both prompts; s = exp(logit_scale) is of the weights. The network is told no positions in its last
@@ -101,17 +111,18 @@ def judge(network: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
         scale = network.logit_scale.exp().float()
 
     @torch.no_grad()
-    def part(images: np.ndarray) -> Tensor:
+    def part(images: np.ndarray, least: int) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(where).float() / 255
         x = x.expand(-1, 3, -1, -1)
-        if x.shape[-1] < SMALLEST:
-            x = interpolate(x, size=(SMALLEST, SMALLEST), mode="bilinear", align_corners=False)
+        if x.shape[-1] < least:
+            x = interpolate(x, size=(least, least), mode="bilinear", align_corners=False)
         seen = normalize(network.encode_image((x - mean) / std, pos_embedding=False).float(), dim=1)
         return (scale * seen @ anchors.T).softmax(dim=1)[:, 0].cpu()
 
-    def of(images: np.ndarray) -> np.ndarray:
-        size = max(1, BATCH_PIXELS // max(images.shape[-1], SMALLEST) ** 2)
-        return torch.cat([part(images[first:first + size]) for first in range(0, len(images), size)]).numpy()
+    def of(images: np.ndarray, least: int) -> np.ndarray:
+        size = max(1, BATCH_PIXELS // max(images.shape[-1], least) ** 2)
+        return torch.cat([part(images[first:first + size], least)
+                          for first in range(0, len(images), size)]).numpy()
 
     return of
 
@@ -132,7 +143,7 @@ def read_network(path: Path) -> nn.Module:
         from piq.feature_extractors import clip
     except ImportError as error:
         raise ValueError(f"a scorer of kind clip_iqa needs the package piq ({error}): "
-                         "pip install 'ambient[pretrained]'") from None
+                         "in the clone, pip install --editable '.[pretrained]'") from None
     with naming(path):
         tensors = read_tensors(path)
         if "visual.attnpool.positional_embedding" not in tensors or "text_projection" not in tensors:

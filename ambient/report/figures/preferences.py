@@ -118,14 +118,22 @@ def draw(spec: Spec, judged: Sequence[Path]) -> Figure:
                      label="the paper's")
     axis.axvline(50, color=BLACK, lw=0.8, ls=":")
     for place, row in table.iterrows():
-        axis.text(1, place, f"{int(100 * row['share'])}", va="center", color="white", fontsize=8)
-        axis.text(99, place, f"{int(100 * (1 - row['share']))}", va="center", ha="right", fontsize=8)
+        left, right = percent(row)
+        axis.text(1, place, f"{left}", va="center", color="white", fontsize=8)
+        axis.text(99, place, f"{right}", va="center", ha="right", fontsize=8)
     axis.set_yticks(places, [words_of(row) for _, row in table.iterrows()], fontsize=8)
     axis.invert_yaxis()
     axis.set(xlim=(0, 100), xlabel="preferred, % (bar: 95 %, of pairs that are independent)")
     axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     heading(figure, title_of(spec), note(spec, found))
     return figure
+
+
+def percent(row: Mapping[str, int]) -> tuple[int, int]:
+    """The two shares of a bar, (wins + ties / 2) / pairs and (losses + ties / 2) / pairs, in percent rounded
+    down."""
+    wins, losses = (100 * (2 * row[side] + row["ties"]) // (2 * row["pairs"]) for side in ("wins", "losses"))
+    return wins, losses
 
 
 def bars_of(spec: Spec, found: Sequence[dict]) -> DataFrame:
