@@ -124,7 +124,7 @@ def trajectories(classifier: Path | str, images: np.ndarray, ids: Sequence[int] 
     where = torch.device(device)
     asked = PROTOCOLS[spec.protocol](spec, Classifier(Path(classifier), where), where)
     curves = asked.curves(asked.of(images, rows), images)
-    return Trajectories(np.asarray(asked.sigmas), 1 - curves, asked.crossing(curves))
+    return Trajectories(np.asarray(asked.sigmas), np.clip(1 - curves, 0, 1), asked.crossing(curves))
 
 
 def require_images(images: Any, about: dict) -> None:

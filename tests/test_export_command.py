@@ -233,7 +233,7 @@ def test_without_library_or_token_nothing_is_written(away, tmp_path, installed, 
     with pytest.raises(ValueError, match="needs a token of the hub: log in with: hf auth login"):
         export.main(line)
     monkeypatch.setattr(hub, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'ambient\[hub\]'.*nothing was written or sent"):
+    with pytest.raises(ValueError, match=r"pip install --editable '.\[hub\]'.*nothing was written or sent"):
         export.main(line)
     assert not (tmp_path / "out").exists()
 

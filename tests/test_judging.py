@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,7 @@ from ambient.jobs.state import State
 from ambient.report.judgements import ALL, bars
 from ambient.specs import JudgeSpec
 from ambient.stages import judge
+from ambient.storage import arrays
 from ambient.storage.files import write_arrays
 
 BRIGHT, DARK = np.full((1, 4, 4), 200, np.uint8), np.full((1, 4, 4), 20, np.uint8)
@@ -163,6 +165,16 @@ def test_the_stage_keeps_every_answer_by_caption_and_latent(pairs, monkeypatch):
     assert "group" not in found["pairs"][0]
     few, _ = run_judge(pairs, JudgeSpec("alignment", model="m", each=3, pairs=2))
     assert len(few["pairs"]) == 2 and few["agreement"] is None
+
+
+def test_samples_too_many_for_memory_are_read_pair_by_pair(pairs, monkeypatch):
+    monkeypatch.setattr(judges.KINDS["alignment"], "judge", lambda spec, given: brighter)
+    spec = JudgeSpec("alignment", model="m", each=3, real="real", checks=2)
+    held, _ = run_judge(pairs, spec)
+    shutil.rmtree(pairs / "state")
+    monkeypatch.setattr(arrays, "HELD", 0)
+    stored, _ = run_judge(pairs, spec)
+    assert stored == held
 
 
 def test_more_unclear_answers_than_may_be_end_the_job(pairs, monkeypatch):

@@ -15,11 +15,12 @@ from ambient.report.drawing import plt
 from ambient.report.figures import neighbours as figure_kind
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph
-from ambient.specs import BestSpec, NeighboursSpec
+from ambient.specs import BestSpec, DetectorSpec, NeighboursSpec
 from ambient.specs.strict import SpecError
+from ambient.stages import detector as make_detector
 from ambient.stages import neighbours as stage
 from ambient.storage.files import write_arrays
-from tests.tiny import RECORD
+from tests.tiny import RECORD, kept
 
 RNG = np.random.default_rng(0)
 OVERLAY = finished.OVERLAY.replace("resolution: 8}", "resolution: 8}, held: {like: digits, part: [0.5, 0.6]}")
@@ -89,6 +90,22 @@ def test_samples_are_compared_with_all_images_and_with_the_good_ones(files):
     assert rows["test"][0] == pytest.approx(81 * grey, rel=1e-5)
     assert rows["nearer_to_train"].tolist() == [1, 1]
     assert rows["samples"].tolist() == [2, 2] and rows["train_stderr"].tolist() == [0, 0]
+
+
+def test_distances_may_be_of_the_features_of_a_detector(tmp_path):
+    """By networks that were trained, whose parameters have gradients."""
+    spec = DetectorSpec("classifier", features=6, channels=8, nimg=64, batch=32, lr=1e-3)
+    images = RNG.integers(0, 256, (60, 1, 16, 16), np.uint8)
+    for name, rows in (("data", slice(40)), ("unseen", slice(40, 60))):
+        write(tmp_path / name, Dataset(images[rows], np.arange(60)[rows] % 2, np.arange(60)[rows]))
+    write_arrays(tmp_path / "samples", {"64": images[None, :5]})
+    make_detector.main(spec, RECORD, data=tmp_path / "data", weights=None, state=kept(tmp_path / "s"),
+                       out=tmp_path / "net")
+    stage.main(NeighboursSpec(("a",), 5, None, spec, 0), RECORD, samples=[tmp_path / "samples"],
+               data=tmp_path / "data", unseen=tmp_path / "unseen", detector=tmp_path / "net",
+               out=tmp_path / "out.csv")
+    (row,) = pd.read_csv(tmp_path / "out.csv").to_dict("records")
+    assert row["samples"] == 5 and row["train"] < row["test"]  # the samples are training images
 
 
 def test_a_stage_without_what_it_needs_says_so(files):

@@ -1,6 +1,7 @@
 """What the ambient loss costs near sigma_min: closed form, measurement, figure."""
 
 import contextlib
+from types import SimpleNamespace
 
 import finished
 import numpy as np
@@ -122,6 +123,20 @@ def test_a_denoiser_measured_has_the_floor_of_the_closed_form(made):
     assert with_buffer["clean_share"].tolist() == [1] * 4 + [1, 1, 0.4, 0.4]
     assert without["clean_share"].tolist() == [1] * 4 + [0.4] * 4
     assert (with_buffer["u"].to_numpy() != without["u"].to_numpy()).any()
+
+
+def test_images_without_labels_are_measured_too():
+    data = Dataset(np.zeros((3, 1, 4, 4), np.uint8), np.full(3, -1), np.arange(3))
+    points = SimpleNamespace(fixed=lambda rows, seed: torch.zeros(len(rows), 1, 4, 4))
+    spec = NoiseFloorSpec(("a",), 0.2, 0.05, 2.0, 3, 10, 0)
+    images = stage.Images("clean", spec, points, data, np.arange(3), torch.device("cpu"))
+
+    def half(x, sigma, condition):
+        return torch.full_like(x, 0.5)
+
+    half.sigma_data = 0.5
+    plain, ambient = images.losses(half, 0, 1.0, 0.2, conditional=False)
+    assert plain == pytest.approx([5 * 0.5**2] * 3) and ambient.shape == (3,)  # lambda(1) = 5
 
 
 def test_the_figure_shows_the_weight_that_clean_images_have(made, settings):

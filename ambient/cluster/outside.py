@@ -153,4 +153,4 @@ def packages(title: str, names: tuple[str, ...], extra: str = "pretrained") -> I
     for name in names:
         if find_spec(name) is None:
             yield MISSING, (f"{title}: needs the package {name}, which is not installed here: "
-                            f"pip install 'ambient[{extra}]'")
+                            f"in the clone, pip install --editable '.[{extra}]'")

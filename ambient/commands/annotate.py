@@ -27,6 +27,7 @@ from ambient.commands.scale import Chosen, beside, existing
 from ambient.jobs.progress import Progress
 from ambient.jobs.stopping import say
 from ambient.specs import AnnotationSpec, DatasetSpec
+from ambient.storage.arrays import selected
 from ambient.storage.files import sha256, write_text
 from ambient.storage.text import printable
 
@@ -100,8 +101,12 @@ def ids_of(images: np.ndarray, known: dict[str, int]) -> np.ndarray:
     return np.array([known.get(one, int(one[:15], 16)) for one in digests], np.int64)
 
 
-def curves_of(asked: Asked, images: np.ndarray, mixture: Dataset) -> tuple[Dense, np.ndarray]:
-    """The protocol of the annotation, and its P(corrupted) of prepared images, (N, num_sigmas)."""
+def curves_of(asked: Asked, images: np.ndarray, mixture: Dataset,
+              known: dict[str, int]) -> tuple[Dense, np.ndarray]:
+    """The protocol of the annotation, and its P(corrupted) of prepared images, (N, num_sigmas).
+
+    `known`: the ids of the training images by their content.
+    """
     from ambient.annotation.classifier import Classifier
     from ambient.annotation.trajectories import PROTOCOLS
     from ambient.training.hardware import device
@@ -109,12 +114,13 @@ def curves_of(asked: Asked, images: np.ndarray, mixture: Dataset) -> tuple[Dense
     where = device()
     protocol = PROTOCOLS[asked.spec.protocol](asked.spec, Classifier(asked.classifier, where), where)
     of_all = of_training(asked, protocol, mixture)
-    ids, progress, parts = ids_of(images, known_of(mixture)), Progress("annotate", len(images)), []
+    ids, progress, parts = ids_of(images, known), Progress("annotate", len(images)), []
     for first in range(0, len(images), TOGETHER):
         part = slice(first, first + TOGETHER)
         parts.append(protocol.of(images[part], ids[part]))
         progress.update(first + len(parts[-1]))
-    curves = protocol.curves(np.concatenate(parts), mixture.images[mixture.corrupted == 1], of_all)
+    training = selected(mixture.images, mixture.corrupted == 1)
+    curves = protocol.curves(np.concatenate(parts), training, of_all)
     if asked.spec.OF_MEAN:  # one annotation for all images that are asked together
         curves = np.broadcast_to(curves.mean(axis=0), curves.shape)
     return protocol, curves
@@ -160,8 +166,8 @@ def table_of(asked: Asked, pictures: Prepared) -> pd.DataFrame:
     from ambient.data.datasets import read
 
     mixture = read(asked.data)
-    protocol, curves = curves_of(asked, pictures.images, mixture)
     known = known_of(mixture)
+    protocol, curves = curves_of(asked, pictures.images, mixture, known)
     ids = [known.get(content(image)) for image in pictures.images]
     columns = (pictures.names, protocol.crossing(curves),
                (curves < 0.5 + asked.spec.epsilon).any(axis=1), pd.array(ids, "Int64"))

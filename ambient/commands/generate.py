@@ -61,9 +61,10 @@ class Generated(sample.Wanted):
         path = self.run.files.guide(self.run.run) if self.sampling.guided_by_another else None
         return path and scales.beside(self.run.denoiser, path)
 
+    @cached_property
     def settings(self) -> dict:
         """All that an image depends on but its caption and its number."""
-        return super().settings() | {"text_encoder_sha256": sha256(self.text_encoder)}
+        return super().settings | {"text_encoder_sha256": sha256(self.text_encoder)}
 
 
 def wanted_of(given: argparse.Namespace) -> Generated:
@@ -117,13 +118,14 @@ def main(arguments: list[str]) -> int:
     every = told_of(wanted, captions)  # first, for a caption that the encoder does not know
     write_json(out / ABOUT, wanted.about() | {"captions": captions})
     progress, shown = Progress("generate", len(captions) * wanted.count), []
+    drawer = sample.drawer_of(wanted, every[0], each=1)
     for number, (caption, told) in enumerate(zip(captions, every, strict=True)):
         paths = [out / name(caption, k) for k in range(wanted.count)]
-        drawer = sample.drawer_of(wanted, told, each=1)
+        drawer.told = told
         sample.draw(wanted, drawer, paths.__getitem__, lambda k, text=caption: f"{wanted.key(k)}/{text}",
                     progress, number * wanted.count)
-        shown += [pixels_of(path) for path in paths]
-    contact_sheet(out / SHEET, np.stack(shown[:sample.SHOWN]))
+        shown += paths
+    contact_sheet(out / SHEET, np.stack([pixels_of(path) for path in shown[:sample.SHOWN]]))
     print(printable(f"{out}: {wanted.count} images of each of {len(captions)} captions by "
                     f"{wanted.run.run} (scale {given.scale}), the first ones on {SHEET}"))
     return 0

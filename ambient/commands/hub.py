@@ -20,8 +20,8 @@ LOGIN = "log in with: hf auth login (or set HF_TOKEN)"
 def require_hub() -> None:
     """Raise `ValueError` where nothing could be sent: without the library, or without a token."""
     if find_spec("huggingface_hub") is None:
-        raise ValueError("--push needs huggingface_hub: pip install 'ambient[hub]', or "
-                         "pip install huggingface_hub; nothing was written or sent")
+        raise ValueError("--push needs the package huggingface_hub: in the clone, pip install --editable "
+                         "'.[hub]'; nothing was written or sent")
     from huggingface_hub import get_token
 
     if get_token() is None:

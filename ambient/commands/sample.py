@@ -72,8 +72,9 @@ class Wanted:
         """How the workflow samples the run."""
         return self.run.experiments.sampling(self.run.run)
 
+    @cached_property
     def settings(self) -> dict:
-        """All that an image depends on but its number."""
+        """All that an image depends on but its number. Files are read whole for it."""
         own = {"encoder_sha256": sha256(self.encoder)} if self.encoder else {}
         if self.sampling.guide:
             own |= {"guidance": self.sampling.guidance, "guide": plain(self.sampling.guide)}
@@ -87,12 +88,12 @@ class Wanted:
 
     def key(self, number: int) -> str:
         """What a PNG says of itself."""
-        return f"{digest(self.settings())}/{number}"
+        return f"{digest(self.settings)}/{number}"
 
     def about(self) -> dict:
         """What lies beside the images as JSON."""
         made = {"scale": self.run.experiments.scale, "run": self.run.run, "training_seed": self.run.seed}
-        return made | self.settings() | {"count": self.count, "provenance_root": self.weights.plain(),
+        return made | self.settings | {"count": self.count, "provenance_root": self.weights.plain(),
                                          "weights": self.run.denoiser.as_posix()}
 
 
@@ -112,7 +113,7 @@ def check_folder(out: Path, wanted: Wanted) -> None:
         if any(out.iterdir()):
             raise ValueError(f"--out {out}: holds files that this command did not write: give another folder")
         return
-    found, now = read_json(about), wanted.settings()
+    found, now = read_json(about), wanted.settings
     for key, value in now.items():
         present = found.get(key) if isinstance(found, Mapping) else None
         if present != value:

@@ -40,7 +40,7 @@ def library(kind: str) -> ModuleType:
         import transformers
     except ImportError as error:
         raise ValueError(f"a detector of kind {kind} needs the package transformers ({error}): "
-                         "pip install 'ambient[pretrained]'") from None
+                         "in the clone, pip install --editable '.[pretrained]'") from None
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity(transformers.utils.logging.CRITICAL)
     return transformers

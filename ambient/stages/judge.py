@@ -6,6 +6,7 @@ Pairs are samples of the same seed and number, so of the same caption and drawn 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,11 @@ from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently, say
 from ambient.specs import JudgeSpec
-from ambient.storage.arrays import open_arrays
+from ambient.storage.arrays import Array, open_arrays, part
 from ambient.storage.files import write_json
 
 
-def last(samples: Path) -> np.ndarray:
+def last(samples: Path) -> Array:
     """The samples of the last snapshot, uint8 (seeds, num_samples, C, H, W)."""
     return max(open_arrays(samples).items(), key=lambda item: int(item[0]))[1]
 
@@ -50,15 +51,15 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
 
     def make(number: int) -> dict[str, np.ndarray]:
         keys, texts, images, others = zip(*parts[number], strict=True)
-        found = judged(ask, spec.seed, keys, texts, np.stack(images), np.stack(others))
+        found = judged(ask, spec.seed, keys, texts, stacked(images), stacked(others))
         so_far.extend(one for one in found if one["verdict"] == judges.UNCLEAR)
         check_unclear(spec, so_far, len(every))
         return {"records": np.frombuffer(bytearray(json.dumps(found).encode()), np.uint8)}
 
-    found = collect("judge", state, [(f"answers{by}-{k}", len(part)) for k, part in enumerate(parts)], make)
+    found = collect("judge", state, [(f"answers{by}-{k}", len(some)) for k, some in enumerate(parts)], make)
     if found is None:
         return
-    records = [one for part in found for one in json.loads(part["records"].tobytes())]
+    records = [one for some in found for one in json.loads(some["records"].tobytes())]
     unclear = [one for one in records if one["verdict"] == judges.UNCLEAR]
     check_unclear(spec, unclear, len(records))
     if unclear:
@@ -91,14 +92,21 @@ def tell_groups(spec: JudgeSpec, asked: Dataset, records: list[dict]) -> None:
         record["group"] = groups[number // spec.each % len(groups)]
 
 
-Pair = tuple[tuple[str, int, int], str, np.ndarray, np.ndarray]
+Place = tuple[Array, int]  # images, of which one is meant: they may be too many for memory
+Pair = tuple[tuple[str, int, int], str, Place, Place]
 
 
-def pairs_of(spec: JudgeSpec, ours: np.ndarray, theirs: np.ndarray, prompts: list[str]) -> list[Pair]:
+def stacked(places: Sequence[Place]) -> np.ndarray:
+    """The images (N, C, H, W) at some places."""
+    return np.stack([images[k] for images, k in places])
+
+
+def pairs_of(spec: JudgeSpec, ours: Array, theirs: Array, prompts: list[str]) -> list[Pair]:
     """(key, caption, image, other) of the samples, seed by seed."""
     seeds, count = ours.shape[:2]
-    return [(("sample", seed, k), prompts[k], ours[seed, k], theirs[seed, k])
-            for seed in range(seeds) for k in range(count)][:spec.pairs]
+    both = [(part(ours, seed), part(theirs, seed)) for seed in range(seeds)]
+    return [(("sample", seed, k), prompts[k], (own, k), (other, k))
+            for seed, (own, other) in enumerate(both) for k in range(count)][:spec.pairs]
 
 
 def checks_of(spec: JudgeSpec, real: Path) -> list[Pair]:
@@ -110,5 +118,5 @@ def checks_of(spec: JudgeSpec, real: Path) -> list[Pair]:
         other = next((row for row in later if captions[row] != caption), None)
         if other is None:
             raise ValueError(f"{real}: all captions are {caption!r}, checks need two or more")
-        found.append((("check", 0, k), caption, data.images[k], data.images[other]))
+        found.append((("check", 0, k), caption, (data.images, k), (data.images, other)))
     return found

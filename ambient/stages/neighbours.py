@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ambient.data.datasets import Dataset, read, to_float
 from ambient.data.ranking import best
@@ -32,7 +33,12 @@ def features_of(spec: NeighboursSpec, detector: Path | None) -> Features:
     if spec.detector is None:
         return pixels
     found = detectors.KINDS[spec.detector.kind].features(spec.detector, detector)
-    return lambda images: found(images).float().cpu().numpy()
+
+    @torch.no_grad()
+    def features(images: np.ndarray) -> np.ndarray:
+        return found(images).float().cpu().numpy()
+
+    return features
 
 
 def groups(spec: NeighboursSpec, data: Dataset, scores: Path | None) -> Iterator[tuple[str, np.ndarray]]:

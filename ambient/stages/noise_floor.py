@@ -67,7 +67,8 @@ class Images:
         self.name, self.seed, self.where, self.ids = name, spec.seed, where, data.ids[rows]
         self.x0 = points.fixed(rows, spec.seed)
         self.own = self.noise("own")  # Z, of an image's own level
-        self.classes = one_hot(torch.from_numpy(data.labels[rows]).clamp(min=0), data.num_classes)
+        labels = torch.from_numpy(data.labels[rows]).clamp(min=0)  # where there are none, none is told
+        self.classes = one_hot(labels, max(data.num_classes, 1))
 
     def noise(self, stream: str) -> torch.Tensor:
         return torch.from_numpy(randomness.normal(f"noise-floor-{self.name}-{stream}", self.seed, self.ids,

@@ -64,7 +64,7 @@ class ImageTextModel(Contrastive):
     def image_features(self, images: np.ndarray) -> Tensor:
         """(N, features) of uint8 images (N, C, H, H), not of unit length."""
         where = self.log_scale.device
-        parts = [torch.from_numpy(to_float(images[k:k + TOGETHER])) for k in range(0, len(images), TOGETHER)]
+        parts = (torch.from_numpy(to_float(images[k:k + TOGETHER])) for k in range(0, len(images), TOGETHER))
         return torch.cat([self.images(part.to(where)).float() for part in parts])
 
     @torch.no_grad()

@@ -66,7 +66,7 @@ def build(spec: Spec, channels: int) -> PretrainedVAE:
         from ambient.training.pretrained_vae import PretrainedVAE
     except ImportError as error:
         raise ValueError(f"an encoder of kind sd_vae needs the package diffusers ({error}): "
-                         "pip install 'ambient[pretrained]'") from None
+                         "in the clone, pip install --editable '.[pretrained]'") from None
     return PretrainedVAE(channels, spec.latent_channels, spec.widths, spec.layers, spec.precision,
                          spec.signed)
 
