@@ -124,6 +124,37 @@ def losses_with_an_unused_weight(path):
     save_file(network.state_dict() | {"losses": torch.tensor(losses)}, path)
 
 
+def save_on_a_full_disk(folder):
+    """A checkpoint of rows that ranks share. The first's disk is full at its name, and then at its record."""
+    import errno
+
+    import torch
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    from ambient.jobs import parted, ranks, records, stopping
+    from tests import tiny
+
+    def full_at_first(work):
+        tried = []
+
+        def worked(*arguments):
+            tried.append(arguments)
+            if ranks.first() and len(tried) == 1:
+                raise OSError(errno.ENOSPC, "no space left", str(folder))
+            work(*arguments)
+        return worked
+
+    state = tiny.kept(folder / "state")
+    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    tensors = {"x": distribute_tensor(torch.arange(8.0), mesh, [Shard(0)])}
+    stopping.DISK_POLL = 0.01
+    parted.sync_folder, records.write = full_at_first(parted.sync_folder), full_at_first(records.write)
+    stopping.patiently(state.save, 16, tensors, {"log": []})
+    assert ranks.any_of(ranks.first(), False) == [True, False]  # they meet here, and nowhere else
+
+
 class Ranks:
     """Some processes at one work."""
 

@@ -90,6 +90,26 @@ def test_classifier_and_annotation_end_to_end(mixture, tmp_path):
     np.testing.assert_array_equal(run(tmp_path / "part.safetensors").sigma_min, whole.sigma_min[keep])
 
 
+@pytest.mark.parametrize(("method", "asks"), [
+    ("per_sample", True), ("population", True), ("crops", True), ("clean", False), ("fixed", False)])
+def test_a_classifier_is_not_asked_about_no_image(method, asks, mixture, tmp_path):
+    """A mixture of clean images only has the annotation that each is clean, by methods that ask none."""
+    data = read(mixture)
+    write(tmp_path / "m.safetensors", Dataset(data.images, data.labels, data.ids, np.zeros(60, np.uint8)))
+    made = specs.AnnotationSpec(method, 0.5 if method == "fixed" else None, 0.05, 6, "geometric", NOISE, 0.05,
+                                20.0, 2, 1, "last", "float32", 0)
+    files = {"data": tmp_path / "m.safetensors", "classifier": None, "state": kept(tmp_path / "s"),
+             "out": tmp_path / "a.safetensors", "summary": tmp_path / "a.json"}
+    if asks:
+        with pytest.raises(ValueError, match=f"m.safetensors: none of its 60 images is corrupted, and method "
+                                             f"{method} asks a classifier .*: lower clean_fraction, or take"):
+            annotate.main(made, RECORD, **files)
+        return
+    annotate.main(made, RECORD, **files)
+    assert (Annotations.read(files["out"]).sigma_min == 0).all()
+    assert json.loads(files["summary"].read_text()) == {"samples": 60, "corrupted": 0, "used": 0}
+
+
 def test_recalibration_shifts_held_out_logits_to_balance():
     """Logits l and -l need no shift; shifted by b, they need -b; at any optimum the mean P is 1/2."""
     values = torch.linspace(-3, 2, 50, dtype=torch.float64)

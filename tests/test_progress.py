@@ -47,6 +47,21 @@ def test_a_line_a_minute_and_one_at_the_end_by_name(tmp_path, capsys, clock, mon
     assert found["name"] == "train x seed 0" and found["done"] == found["total"] == 1000
 
 
+def test_the_rate_is_without_what_was_there_before(capsys, clock):
+    """Of 1,000 images 940 in three parts were there: the other 60 are made by one a second."""
+    made = Progress("sample", 1000)
+    made.skip_to(800)
+    for second in range(1, 51):
+        clock[0] = second
+        made.update(800 + second)
+    made.skip_to(950)
+    clock[0] = 60
+    made.update(960)
+    made.skip_to(1000)
+    assert capsys.readouterr().err.splitlines() == ["sample: 960/1,000 images  1/s  ETA 40 s",
+                                                    "sample: 1,000/1,000 images  1/s  ETA 0 s"]
+
+
 def test_the_whole_takes_as_long_for_the_rest_as_for_what_is_done():
     jobs = {"a.json": (30.0, True), "b.json": (60.0, False), "c.json": (110.0, False)}
     said = {"b.json": {"name": "train b seed 0", "done": 10, "total": 60, "rate": 1, "time": 0}}

@@ -3,9 +3,9 @@
 import time
 
 import pytest
-from forks import Ranks, edm2, losses_with_an_unused_weight, train, train_edm2
+from forks import Ranks, edm2, losses_with_an_unused_weight, save_on_a_full_disk, train, train_edm2
 from safetensors.torch import load_file
-from tiny import run_training
+from tiny import kept, run_training
 from torch.testing import assert_close
 
 from ambient.storage.files import sha256
@@ -121,3 +121,10 @@ def test_a_damaged_shard_costs_one_checkpoint_and_no_bit(mixture, annotations, t
     said = Ranks(2, folder, train_edm2, 0, mixture, annotations, folder, environment=SHARED).done()
     assert f"{newest}: damaged (its digest differs" in said and "resuming after" in said
     assert sha256(whole / "denoiser.safetensors") == sha256(folder / "denoiser.safetensors")
+
+
+def test_a_disk_that_is_full_for_the_first_rank_alone_is_waited_for(tmp_path):
+    """The others wait for it at the end of the checkpoint: it doesn't begin again without them."""
+    said = Ranks(2, tmp_path, save_on_a_full_disk, tmp_path).done()
+    assert said.count("nothing is lost while this waits") == 2
+    assert kept(tmp_path / "state").facts("checkpoint-16") == {"log": []}

@@ -11,7 +11,7 @@ from tiny import CLASSIFIER, NOISE, kept
 from ambient import specs
 from ambient.annotation import crop_likeness
 from ambient.data.datasets import Dataset, write
-from ambient.jobs import ranks, shards, stopping
+from ambient.jobs import progress, ranks, shards, stopping
 from ambient.specs import strict
 from ambient.stages import annotate, classifier
 
@@ -47,6 +47,25 @@ def test_a_flipped_bit_in_a_shard_is_found_and_the_shard_made_again(state, capsy
     assert made[7:] == [4]
     assert state.remarks()["set_aside"] == ["piece-1.json.aside-1", "piece-1.safetensors.aside-1",
                                            "piece-3.json.aside-1", "piece-3.safetensors.aside-1"]
+
+
+def test_what_earlier_attempts_made_is_not_in_the_rate_and_the_end_is_told(state, monkeypatch, capsys):
+    """A piece takes a minute; of five the first three are there. Afterwards all are."""
+    now = [0.0]
+
+    def minute(k):
+        now[0] += 60
+        return {"x": np.full(3, k)}
+
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    pieces = [(name, 600) for name, _ in PIECES]
+    for name, count in pieces[:3]:
+        state.put(name, {"x": torch.zeros(3)}, {"images": count})
+    shards.collect("test", state, pieces, minute)
+    assert capsys.readouterr().err.splitlines() == ["test: 2,400/3,000 images  10/s  ETA 60 s",
+                                                    "test: 3,000/3,000 images  10/s  ETA 0 s"]
+    shards.collect("test", state, pieces, None)
+    assert capsys.readouterr().err == "test: 3,000/3,000 images  0/s  ETA 0 s\n"
 
 
 def test_shards_that_exchanged_all_their_files_are_made_again(state, capsys):

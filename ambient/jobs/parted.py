@@ -16,6 +16,7 @@ import torch
 from torch import distributed
 
 from ambient.jobs import ranks
+from ambient.jobs.stopping import patiently
 from ambient.storage.files import sha256, sync_folder
 
 
@@ -27,7 +28,8 @@ def is_shared(tensor: torch.Tensor) -> bool:
 def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Write a folder, by all ranks together; the SHA-256 of each file in it, by name.
 
-    It is complete when it has its name. Raises the error of whichever rank can't write, on all.
+    It is complete when it has its name. Raises the error of whichever rank can't write, on all. What the
+    first rank does alone after that waits for space by itself: the others don't begin again with it.
     """
     from torch.distributed.checkpoint import HuggingFaceStorageWriter, save
     from torch.distributed.checkpoint.api import CheckpointException
@@ -46,8 +48,8 @@ def write(folder: Path, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     every: list[dict[str, str]] = [{}] * ranks.size()
     distributed.all_gather_object(every, own)
     if ranks.first():
-        os.replace(began, folder)
-        sync_folder(folder.parent)
+        patiently(os.replace, began, folder)
+        patiently(sync_folder, folder.parent)
     return {name: digest for digests in every for name, digest in digests.items()}
 
 

@@ -62,12 +62,12 @@ class Progress:
     """
 
     def __init__(self, stage: str, total: int, start: int = 0) -> None:
-        self.name, self.total, self.start = named(stage), total, start
+        self.name, self.total, self.start, self.done = named(stage), total, start, start
         self.began = self.said = self.shown = time.monotonic()
 
     def update(self, done: int, **facts: float) -> None:
         """Report that `done` of `total` images are finished."""
-        now, ended = time.monotonic(), done >= self.total
+        self.done, now, ended = done, time.monotonic(), done >= self.total
         rate = (done - self.start) / max(now - self.began, 1e-9)
         if now - self.shown >= GLANCE or ended:
             self.shown = now
@@ -76,7 +76,13 @@ class Progress:
             self.said = now
             left = (self.total - done) / rate if rate else float("inf")
             extra = "".join(f"  {key} {value:.4g}" for key, value in facts.items())
-            say(f"{self.name}: {done:,}/{self.total:,} images  {rate:,.0f}/s  ETA {spoken(left)}{extra}")
+            eta = spoken(0.0 if ended else left)
+            say(f"{self.name}: {done:,}/{self.total:,} images  {rate:,.0f}/s  ETA {eta}{extra}")
+
+    def skip_to(self, done: int) -> None:
+        """Report that the images up to `done` are there from an earlier attempt: the rate is without them."""
+        self.start += done - self.done
+        self.update(done)
 
     def show(self, done: int, rate: float) -> None:
         """Write the file that the head of a workflow reads; work does not end because that can't be."""

@@ -6,7 +6,8 @@ when told, and to go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,9 +17,20 @@ from ambient.jobs.progress import Progress
 from ambient.jobs.state import State
 
 
+@dataclass(frozen=True)
+class Shards:
+    """The arrays of all pieces, in order. Each is read when it is asked for, anew by each pass over them."""
+
+    state: State
+    pieces: Sequence[tuple[str, int]]
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return (as_arrays(self.state.get(piece)[0]) for piece, _ in self.pieces)
+
+
 def collect(name: str, keep: State, pieces: Sequence[tuple[str, int]],
-            make: Callable[[int], Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]] | None:
-    """The arrays of all pieces, in order, each read when it is asked for; None but on the first rank.
+            make: Callable[[int], Mapping[str, np.ndarray]]) -> Iterable[dict[str, np.ndarray]] | None:
+    """The arrays of all pieces, as `Shards`; None but on the first rank.
 
     `pieces`: (name, images) of each; `make(k)` gives the arrays of piece k. Each round every rank takes one
     piece, and makes it unless a sound one is on disk. Told to stop, all leave after the same round, with
@@ -31,12 +43,16 @@ def collect(name: str, keep: State, pieces: Sequence[tuple[str, int]],
             done = int(ends[first - 1]) if first else 0
             stopping.leave(f"{name}: stopped after {done:,} images ({why}), shards saved")
         mine = first + ranks.rank()
-        if mine < len(pieces) and not there(keep, *pieces[mine]):
-            piece, count = pieces[mine]
+        if mine >= len(pieces):
+            continue
+        piece, count = pieces[mine]
+        if there(keep, piece, count):
+            progress.skip_to(int(ends[mine]))
+        else:
             stopping.patiently(keep.put, piece, as_tensors(make(mine)), {"images": count})
             progress.update(int(ends[mine]))
     ranks.barrier()
-    return (as_arrays(keep.get(piece)[0]) for piece, _ in pieces) if ranks.first() else None
+    return Shards(keep, pieces) if ranks.first() else None
 
 
 def there(keep: State, piece: str, count: int) -> bool:

@@ -17,7 +17,7 @@ import torch
 
 from ambient.jobs import parted, ranks, records
 from ambient.jobs.identity import Identity
-from ambient.jobs.stopping import say
+from ambient.jobs.stopping import patiently, say
 from ambient.storage.files import atomic, sha256
 
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
@@ -85,10 +85,14 @@ class State:
         self.record(name, sha256(path), facts or {})
 
     def put_parts(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
-        """Write a piece whose tensors several ranks share (`ambient.jobs.parted`); all of them call it."""
+        """Write a piece whose tensors several ranks share (`ambient.jobs.parted`); all of them call it.
+
+        The others wait for the first rank at the end. Were its record to raise for a full disk, the whole
+        would be tried again by this rank alone.
+        """
         digests = parted.write(self.folder / name, tensors)
         if ranks.first():
-            self.record(name, digests, facts)
+            patiently(self.record, name, digests, facts)
         ranks.barrier()
 
     def record(self, name: str, digests: str | Mapping[str, str], facts: Mapping) -> None:

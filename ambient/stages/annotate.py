@@ -25,10 +25,17 @@ from ambient.storage.files import write_json
 def main(spec: AnnotationSpec, record, *, data: Path, classifier: Path | None, state: State, out: Path,
          summary: Path, crops: Sequence[Path] = (), locality: Path | None = None,
          latents: Sequence[Path] = (), scores: Path | None = None) -> None:
-    """`out` gets the annotation table of the mixture (clean samples: 0), `summary` its statistics."""
+    """`out` gets the annotation table of the mixture (clean samples: 0), `summary` its statistics.
+
+    Raises `ValueError` for what is no mixture, and where a classifier is to be asked about no image.
+    """
     mixture = read(data)
     if mixture.corrupted is None:
         raise ValueError(f"{data}: not a mixture, it says of no image whether it is corrupted")
+    if spec.ASKS and not mixture.corrupted.any():
+        raise ValueError(f"{data}: none of its {len(mixture.ids):,} images is corrupted, and method "
+                         f"{spec.method} asks a classifier about those: lower clean_fraction, or take method "
+                         "clean, which asks none")
     inputs = Inputs(classifier, crops, locality, latents, scores)
     levels = methods.KINDS[spec.method].annotate(spec, mixture, inputs, state)
     if levels is None or not ranks.first():

@@ -64,13 +64,17 @@ def main(spec: EncodingSpec, record, *, data: Path, encoder: Path, state: State,
 
     mark = "" if folder is None else f"-{folder.mark}"
     pieces = [(f"latents-{part.start}{mark}", len(mixture.ids[part])) for part in parts]
-    found = collect("encode", state, pieces, make)
-    if found is None:
+    shards = collect("encode", state, pieces, make)
+    if shards is None:
         return
     channels, side = decoder.spec.latent(mixture.images.shape[-1] if folder is None else
                                          folder.spec.resolution)
-    patiently(latents.write, out, mixture.ids, (channels, side, side), shift, scale,
-              (latents.Latents(**shard, shift=shift, scale=scale) for shard in found), points)
+
+    def write() -> None:
+        found = (latents.Latents(**shard, shift=shift, scale=scale) for shard in shards)
+        latents.write(out, mixture.ids, (channels, side, side), shift, scale, found, points)
+
+    patiently(write)
     record.facts |= {"images": len(mixture.ids), "latent": [channels, side, side]}
     if folder is not None:
         folder.close(record)

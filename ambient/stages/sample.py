@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -112,19 +111,19 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
                                           for first in range(0, len(ids), size)])}
 
     pieces = [(f"{nimg}-{seed}-{ids.start}", len(ids)) for nimg, seed, ids in parts]
-    found = collect("sample", state, pieces, make)
-    if found is None:
+    shards = collect("sample", state, pieces, make)
+    if shards is None:
         return
 
-    first = next(found)["images"]
+    first = next(iter(shards))["images"]
     shapes = {str(nimg): ((len(seeds[nimg]), spec.num_samples, *first.shape[1:]), first.dtype)
               for nimg in seeds}
-    images = chain([first], (shard["images"] for shard in found))
 
     def write() -> None:
         with writing(out, shapes) as file:
-            for (nimg, seed, ids), drawn in zip(parts, images, strict=True):
-                file.put(str(nimg), list(seeds[nimg]).index(seed) * spec.num_samples + ids.start, drawn)
+            for (nimg, seed, ids), shard in zip(parts, shards, strict=True):
+                row = list(seeds[nimg]).index(seed) * spec.num_samples + ids.start
+                file.put(str(nimg), row, shard["images"])
 
     patiently(write)
     record.facts |= {"samples": spec.images(len(snapshots)), "nfe": spec.nfe}

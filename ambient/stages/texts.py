@@ -46,10 +46,14 @@ def main(spec: TextsSpec, record, *, data: Path, text_encoder: Path, state: Stat
 
     mark = "" if folder is None else f"-{folder.mark}"
     pieces = [(f"texts-{part.start}{mark}", len(texts[part])) for part in parts]
-    found = collect("texts", state, pieces, make)
-    if found is None:
+    shards = collect("texts", state, pieces, make)
+    if shards is None:
         return
-    patiently(text_states.write, out, captions.digests(), shape, (shard["states"] for shard in found))
+
+    def write() -> None:
+        text_states.write(out, captions.digests(), shape, (shard["states"] for shard in shards))
+
+    patiently(write)
     record.facts |= {"captions": len(texts), "state": list(shape)}
     if folder is not None:
         folder.close(record)
