@@ -38,7 +38,8 @@ def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
         raise ValueError(f"{folder}: no such folder or zip")
     if spec.CONVERTS:
         # Which images the dataset takes of its own folder is no matter here.
-        every = dataclasses.replace(spec, select=None, rule=None)
+        chosen = {field.name for field in dataclasses.fields(spec)} & {"select", "rule"}
+        every = dataclasses.replace(spec, **dict.fromkeys(chosen))
         taken = readable(Raw(folder), every)
         names = [taken.names[row] for row in taken.rows]
         return Prepared(names, taken.images, taken.converted, +taken.left_out)

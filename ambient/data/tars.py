@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import tarfile
 from collections import Counter
@@ -30,7 +29,6 @@ class Tar:
                 else:
                     self.add(name, member, start)
         self.sizes = {name: size for name, (_, size) in self.places.items()}
-        self.file = open(path, "rb")  # noqa: SIM115
 
     def members(self, file: IO[bytes], title: str) -> Iterator[tuple[str, tarfile.TarInfo, int]]:
         """(name, member, where its bytes begin in the outer file) of the tar at the file's position."""
@@ -73,8 +71,17 @@ class Tar:
 
     def read(self, name: str) -> bytes:
         """The content of one file. Raises `ValueError` where the tar ends before it does."""
-        start, size = self.places[name]
-        content = os.pread(self.file.fileno(), size, start)
-        if len(content) < size:
-            raise ValueError(f"{self.path}: {name} is cut short: {len(content):,} of {size:,} bytes")
-        return content
+        return content(self.path, name, *self.places[name])
+
+
+def content(path: Path, name: str, start: int, size: int) -> bytes:
+    """The bytes of a member `name` of a tar, which is open no longer than that: a dataset may have thousands.
+
+    Raises `ValueError` where the tar ends before they do.
+    """
+    with open(path, "rb") as file:
+        file.seek(start)
+        found = file.read(size)
+    if len(found) < size:
+        raise ValueError(f"{path}: {name} is cut short: {len(found):,} of {size:,} bytes")
+    return found

@@ -46,23 +46,27 @@ def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
 
     left_out = Counter()
     names = named(raw, ".parquet", "a Parquet file", left_out)
-    pairs = [pair for name in names for pair in rows_of(spec, name, raw.in_parts(name))]
+    column = Column(spec.image)
+    pairs = [pair for name in names for pair in rows_of(spec, name, raw.in_parts(name), column)]
     return reading(spec, spec.crop, pairs, raw.path, f"the column {spec.caption}", left_out)
 
 
 class Column:
-    """The image files of a Parquet file, of which one group of rows is in memory."""
+    """The image files of all Parquet files. One group of rows is in memory, and no file stays open."""
 
-    def __init__(self, file: Any, name: str) -> None:
-        self.file, self.name, self.held = file, name, (-1, [])
+    def __init__(self, name: str) -> None:
+        self.name, self.held = name, ((Path(), -1), [])
 
-    def content(self, group: int, row: int) -> bytes:
+    def content(self, path: Path, group: int, row: int) -> bytes:
         """The image file of a row of a group; empty where there is none. Raises `Unreadable`."""
+        from pyarrow import parquet
+
         from ambient.data.pictures import Unreadable
 
-        if self.held[0] != group:
+        if self.held[0] != (path, group):
             try:
-                self.held = group, self.file.read_row_group(group, columns=[self.name]).column(0)
+                with parquet.ParquetFile(path) as file:
+                    self.held = (path, group), file.read_row_group(group, columns=[self.name]).column(0)
             except (OSError, ValueError) as error:
                 raise Unreadable(f"in a damaged group of rows ({error})") from None
         value = self.held[1][row].as_py()
@@ -70,7 +74,7 @@ class Column:
         return found if isinstance(found, bytes) else b""
 
 
-def rows_of(spec: Spec, title: str, path: Path) -> list[Pair]:
+def rows_of(spec: Spec, title: str, path: Path, column: Column) -> list[Pair]:
     """The rows of one file. Raises `ValueError` where it is damaged, or has not both columns."""
     from ambient.data.pairs import Pair
 
@@ -80,20 +84,21 @@ def rows_of(spec: Spec, title: str, path: Path) -> list[Pair]:
         raise ValueError(f"a dataset of source parquet needs the package pyarrow ({error}): "
                          "in the clone, pip install --editable '.[parquet]'") from None
     try:
-        file = parquet.ParquetFile(path)
-        has = file.schema_arrow.names
-        if lacks := [name for name in (spec.image, spec.caption) if name not in has]:
-            raise ValueError(f"has no column {lacks[0]!r}; its columns are {', '.join(has)}")
-        if twice := [name for name in (spec.image, spec.caption) if has.count(name) > 1]:
-            raise ValueError(f"has several columns {twice[0]!r}; rename those that are not meant")
-        captions = file.read(columns=[spec.caption]).column(0).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            has = file.schema_arrow.names
+            if lacks := [name for name in (spec.image, spec.caption) if name not in has]:
+                raise ValueError(f"has no column {lacks[0]!r}; its columns are {', '.join(has)}")
+            if twice := [name for name in (spec.image, spec.caption) if has.count(name) > 1]:
+                raise ValueError(f"has several columns {twice[0]!r}; rename those that are not meant")
+            captions = file.read(columns=[spec.caption]).column(0).to_pylist()
+            counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     except (ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{title}: {error}") from None
-    column, found = Column(file, spec.image), []
-    for group in range(file.num_row_groups):
-        for row in range(file.metadata.row_group(group).num_rows):
+    found = []
+    for group, count in enumerate(counts):
+        for row in range(count):
             found.append(Pair(f"{title}, row {len(found)}", text_of(captions[len(found)]),
-                              partial(column.content, group, row)))
+                              partial(column.content, path, group, row)))
     return found
 
 

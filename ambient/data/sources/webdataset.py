@@ -60,6 +60,7 @@ def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
 def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
     """The samples of one tar, in its order. Hidden files are counted in `left_out`."""
     from ambient.data.pairs import Pair
+    from ambient.data.tars import content
 
     parts: dict[str, dict[str, str]] = {}
     for name in tar.sizes:
@@ -79,7 +80,8 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
             has = f"the images {' and '.join(images)}" if images else f"only {', '.join(sorted(files))}"
             raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}): take "
                              "out what is too much")
-        found.append(Pair(f"{shard}: {key}", caption, partial(tar.read, images[0])))
+        image = partial(content, tar.path, images[0], *tar.places[images[0]])
+        found.append(Pair(f"{shard}: {key}", caption, image))
     return found
 
 
