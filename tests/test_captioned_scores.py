@@ -10,9 +10,9 @@ import torch
 from ambient.data import prompt_forms, scenes, shapes, sources
 from ambient.data.datasets import Dataset, write
 from ambient.data.texts import Texts
-from ambient.evaluation import scene_objects
+from ambient.evaluation import captioned, scene_objects
 from ambient.evaluation.geneval import TASKS, Detection
-from ambient.evaluation.scorers import KINDS, geneval
+from ambient.evaluation.scorers import KINDS, clip_score, geneval
 from ambient.evaluation.scorers.vendi import Diversity
 from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
@@ -21,6 +21,7 @@ from ambient.specs import DatasetSpec, ScorerSpec
 from ambient.specs.strict import SpecError
 from ambient.stages import sample_scores
 from ambient.storage.files import read_arrays, write_arrays
+from ambient.training import text_encoding
 
 SPEC = DatasetSpec("scenes", 32, 3, num_images=60)
 PLANNED = [scenes.plan(SPEC, i) for i in range(60)]
@@ -112,6 +113,26 @@ def test_the_threshold_is_chosen_on_real_images(real):
     assert published.real == {} and np.flatnonzero(wrong["score"] == 0).tolist() == counting  # 0.9 there
     above = wrong["threshold"]
     assert set(above[counting]) == {0.9} and set(np.delete(above, counting)) == {0.3}
+
+
+def test_real_images_are_scored_some_at_a_time(real, monkeypatch):
+    """The last part has others' number: 60 images, 7 at a time."""
+    detector, sizes = Known(PLANNED), []
+
+    def counted(images, asked):
+        sizes.append(len(images))
+        return detector(images, asked)
+
+    counted.names = detector.names
+    whole = geneval.Verdicts(detector, real)
+    monkeypatch.setattr(captioned, "TOGETHER", 7)
+    parts = geneval.Verdicts(counted, real)
+    assert sizes == [7] * 8 + [4] and parts.rules == whole.rules
+    assert all((parts.real[name] == whole.real[name]).all() for name in whole.real)
+    model = SimpleNamespace(coder=SimpleNamespace(cosines=lambda images, texts: images.mean(axis=(1, 2, 3))))
+    monkeypatch.setattr(text_encoding, "TextEncoder", lambda given, where: model)
+    scored = clip_score.scorer(None, Path("m"), real).real["score"]
+    np.testing.assert_array_equal(scored, IMAGES.mean(axis=(1, 2, 3)))
 
 
 def test_verdicts_are_those_on_the_captions_that_samples_have(real):

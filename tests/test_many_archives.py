@@ -55,7 +55,7 @@ def test_tars_are_open_while_they_are_read(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
-def test_of_parquet_files_one_group_of_rows_is_in_memory(tmp_path):
+def test_of_parquet_files_one_group_of_rows_is_in_memory(tmp_path, monkeypatch):
     arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
     files = pytest.importorskip("pyarrow.parquet")
     folder = tmp_path / "in"
@@ -63,7 +63,12 @@ def test_of_parquet_files_one_group_of_rows_is_in_memory(tmp_path):
     for number in range(COUNT):
         table = arrow.table({"image": [encoded(number)] * 2, "caption": [f"caption {number}"] * 2})
         files.write_table(table, folder / f"{number:02}.parquet", row_group_size=1)
-    spec, column = DatasetSpec("parquet", 8, 3), parquet.Column("image")
+    spec = DatasetSpec("parquet", 8, 3)
+    reading = parquet.read(spec, Raw(folder))
+    assert opened(folder) == 0 and len(reading.captions) == 2 * COUNT
+    column, read, held = parquet.Column("image"), files.ParquetFile.read_row_group, []
+    monkeypatch.setattr(files.ParquetFile, "read_row_group", lambda file, *given, **options: (
+        held.append(len(column.held[1])), read(file, *given, **options))[1])
     pairs = [pair for number in range(COUNT)
              for pair in parquet.rows_of(spec, "t", folder / f"{number:02}.parquet", column)]
     assert opened(folder) == 0 and len(pairs) == 2 * COUNT
@@ -71,6 +76,7 @@ def test_of_parquet_files_one_group_of_rows_is_in_memory(tmp_path):
         assert pair.content() == encoded(number // 2) and opened(folder) == 0
         assert column.held[0] == (folder / f"{number // 2:02}.parquet", number % 2)
         assert len(column.held[1]) == 1
+    assert held == [0] * 2 * COUNT  # the last group is gone before the next one is read
 
 
 @pytest.mark.parametrize("source", ["webdataset", "parquet", "mds"])

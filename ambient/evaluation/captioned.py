@@ -5,7 +5,7 @@ Also what sees objects in images, for a scorer that judges by them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from ambient.data.datasets import Dataset, read
 from ambient.evaluation.geneval import Detection, Prompt
 
 REAL = "real_"  # before the name of an array that is of real images
+TOGETHER = 1000  # real images that are in memory at a time
 
 
 class CaptionScorer(Protocol):
@@ -48,3 +49,11 @@ def captioned(path: Path) -> tuple[Dataset, list[str]]:
         raise ValueError(f"{path}: {'has no images' if data.images is None else 'an image has no caption'}; "
                          "images with captions are needed here")
     return data, captions
+
+
+def in_parts(path: Path) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """Images and their captions, `TOGETHER` of them at a time. Raises what `captioned` does."""
+    data, captions = captioned(path)
+    for first in range(0, len(captions), TOGETHER):
+        part = slice(first, first + TOGETHER)
+        yield data.images[part], captions[part]

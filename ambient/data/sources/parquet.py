@@ -64,6 +64,7 @@ class Column:
         from ambient.data.pictures import Unreadable
 
         if self.held[0] != (path, group):
+            self.held = (Path(), -1), []  # The last group is let go of before the next one is read.
             try:
                 with parquet.ParquetFile(path) as file:
                     self.held = (path, group), file.read_row_group(group, columns=[self.name]).column(0)

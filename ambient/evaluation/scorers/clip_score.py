@@ -45,12 +45,12 @@ class Cosines:
 
 def scorer(spec: Spec, given: Path, real: Path | None) -> Cosines:
     """The cosine of each image with its caption; `given` is the file of the model."""
-    from ambient.evaluation.captioned import captioned
+    from ambient.evaluation.captioned import in_parts
     from ambient.training.hardware import device
     from ambient.training.text_encoding import TextEncoder
 
     found = Cosines(TextEncoder(given, device()).coder)
     if real is not None:
-        data, captions = captioned(real)
-        found.real = found(data.images[:], captions)
+        scores = [found(images, captions)["score"] for images, captions in in_parts(real)]
+        found.real = {"score": np.concatenate(scores)}
     return found

@@ -58,15 +58,17 @@ class Verdicts:
     """The score by what sees objects, with its thresholds and its ceiling, where real images are given."""
 
     def __init__(self, objects: Objects, real: Path | None) -> None:
-        from ambient.evaluation.captioned import captioned
+        from ambient.evaluation.captioned import in_parts
         from ambient.evaluation.geneval import PUBLISHED
 
         self.objects, self.rules = objects, PUBLISHED
         self.real: dict[str, np.ndarray] = {}
         if real is not None:
-            data, captions = captioned(real)
-            asked = self.asked(captions)
-            seen = objects(data.images[:], asked)
+            asked, seen = [], []
+            for images, captions in in_parts(real):
+                some = self.asked(captions)
+                asked += some
+                seen += objects(images, some)
             self.rules = one_threshold(best_threshold(asked[::2], seen[::2]))
             self.real = self.judged(asked[1::2], seen[1::2])
 
