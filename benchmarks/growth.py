@@ -1,13 +1,12 @@
-"""`python -m benchmarks.growth`: time an image, and a training's memory, at 5,000 and at 50,000 images.
+"""`python -m benchmarks.growth`: time an image at 5,000 and at 50,000 images.
 
 Writes benchmarks/growth.md. Linear work has a ratio of 1; what the ratio exceeds it by is what growth costs.
-Memory is the peak of a process that trains for two steps; with 10 images it is what the network needs itself.
+Memory is measured by `benchmarks.memory`.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,15 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
 from ambient.evaluation.frechet import moments
 from ambient.jobs.identity import Identity
 from ambient.jobs.stage import Record
 from ambient.jobs.state import State
-from ambient.provenance.manifest import peak_memory
 from ambient.settings import Experiments
-from ambient.stages import annotate, corrupt, train
+from ambient.stages import annotate, corrupt
 from benchmarks import training
 from benchmarks.timing import paired
 
@@ -80,34 +77,6 @@ def scoring(count: int) -> Callable[[], object]:
     return lambda: moments(features)
 
 
-def trains(count: int, report) -> None:
-    """Two steps of the stage itself on the images of the paper's shape; sends the process's peak, GiB."""
-    spec = Experiments("config", "small").training("ambient-blur-0.8", 0)
-    nimg = 2 * spec.optimiser.batch
-    spec = replace(spec, optimiser=replace(spec.optimiser, nimg=nimg, ramp_nimg=0), snapshots=(nimg,))
-    with tempfile.TemporaryDirectory() as name:
-        data, annotations = Path(name, "m.safetensors"), Path(name, "a.safetensors")
-        made = mixture(count, data)
-        # Each corrupted image has a level, and so a fixed noise, of its own.
-        Annotations(made.ids, made.corrupted.astype(float), np.zeros(count)).write(annotations)
-        train.main(spec, Record(), data=data, annotations=annotations,
-                   state=State(Path(name, "t"), Identity("benchmark", {})),
-                   out=Path(name, "d.safetensors"), log=Path(name, "loss.jsonl"))
-    report.put(peak_memory() / 2**30)
-
-
-def peak(count: int) -> float:
-    """GiB of a process of its own that trains on `count` images."""
-    context = multiprocessing.get_context("spawn")
-    report = context.SimpleQueue()
-    process = context.Process(target=trains, args=(count, report))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"training on {count:,} images ended with status {process.exitcode}")
-    return report.get()
-
-
 WORK = {"corruption": (corruption, "image"),
         "annotation but for the classifier": (fixed_annotation, "image"),
         f"drawing {STEPS} training batches": (drawing, "batch"),
@@ -128,15 +97,10 @@ def main() -> None:
                  for times, size in zip((pair.plain, pair.ours), SIZES, strict=True)]
         lines.append(f"| {name} | {share[0] * 1e3:.3g} | {share[1] * 1e3:.3g} | {share[1] / share[0]:.2f} |")
         print(lines[-1], flush=True)
-    own, *peaks = (peak(count) for count in (10, *SIZES))
-    memory = (f"Peak memory of a training process (`small`, 32x32x3): {own:.2f} GiB with 10 images, "
-              f"{peaks[0]:.2f} with 5,000, {peaks[1]:.2f} with 50,000.")
-    print(memory)
     given.out.write_text("\n".join([
         "# Cost as work grows\n", f"Written by `python -m benchmarks.growth --repeats {given.repeats}` "
         f"({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads).\n",
-        "| work | ms an image (or batch) of 5,000 | of 50,000 | ratio |\n|---|---|---|---|", *lines, "",
-        memory, ""]))
+        "| work | ms an image (or batch) of 5,000 | of 50,000 | ratio |\n|---|---|---|---|", *lines, ""]))
     print(f"wrote {given.out}")
 
 
