@@ -16,7 +16,7 @@ from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
 from ambient.specs import DatasetSpec, TextEncoderSpec
 from ambient.specs.strict import SpecError, build
-from ambient.training import text_encoders
+from ambient.training import contrasting, text_encoders
 from ambient.training.contrasting import captions_of
 
 KIND = text_encoders.KINDS["contrastive"]
@@ -60,6 +60,17 @@ def test_it_learns_which_caption_an_image_has(tmp_path):
     again = KIND.build(SPEC, model.about())
     again.load_state_dict(model.state_dict())
     np.testing.assert_allclose(again.eval().cosines(data.images[:60], captions[:60]), cosines, atol=1e-6)
+
+
+def test_held_out_images_are_matched_some_at_a_time(monkeypatch):
+    """Four images and three texts on axes, by hand; three images at a time."""
+    features = torch.eye(3)[[0, 1, 2, 0]] * 5  # the last image looks like a, and is said to be b
+    model = SimpleNamespace(image_features=lambda images: features[images],
+                            text_features=lambda texts: torch.eye(3)[["abc".index(text) for text in texts]])
+    monkeypatch.setattr(contrasting, "TOGETHER", 3)
+    found = contrasting.matched(model, np.arange(4), ["a", "b", "c", "b"])
+    assert found == {"held_out_images": 4, "cosine": 0.75, "cosine_of_others": 1 / 8, "accuracy": 0.75,
+                     "chance": 1 / 3}
 
 
 def test_states_are_functions_of_their_caption_alone():

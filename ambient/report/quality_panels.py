@@ -6,6 +6,7 @@ import numpy as np
 
 from ambient.data.datasets import Dataset
 from ambient.report.drawing import BLACK, CLEAN, CORRUPTED, heading, plt, sheet, show
+from ambient.storage.arrays import concatenated
 
 BINS = 40
 NOTE = ("Images from the threshold on are good. Where those just below it look as good as those above, a "
@@ -45,7 +46,7 @@ def quality(good: Dataset, poor: Dataset, measure: str, threshold: float, count:
     Raises `ValueError` for a dataset that no score has chosen, or whose scores contradict the threshold.
     """
     check(good, poor, threshold)
-    images, scores = np.concatenate([poor.images, good.images]), np.concatenate([poor.scores, good.scores])
+    images, scores = concatenated([poor.images, good.images]), np.concatenate([poor.scores, good.scores])
     lines = {name: rows for name, rows in examples(scores, threshold, count).items() if len(rows)}
     figure, axes = plt.subplots(1 + len(lines), 1, layout="constrained",
                                 height_ratios=[2.4] + [0.9] * len(lines),

@@ -145,9 +145,16 @@ def matched(model: ImageTextModel, images: Array, captions: Sequence[str]) -> di
     Also the share of images to which, of all held-out texts, their own is nearest, and what chance is.
     """
     distinct = sorted(set(captions))
-    own = torch.tensor([distinct.index(caption) for caption in captions])
-    similar = (normalize(model.image_features(images)) @ normalize(model.text_features(distinct)).T).cpu()
-    right = similar[torch.arange(len(own)), own]
-    others = (similar.sum() - right.sum()) / max(similar.numel() - len(own), 1)
-    return {"held_out_images": len(own), "cosine": right.mean().item(), "cosine_of_others": others.item(),
-            "accuracy": (similar.argmax(1) == own).float().mean().item(), "chance": 1 / len(distinct)}
+    place = {caption: k for k, caption in enumerate(distinct)}
+    texts, right, total, hits = normalize(model.text_features(distinct)), 0.0, 0.0, 0
+    for first in range(0, len(captions), TOGETHER):
+        part = slice(first, first + TOGETHER)
+        similar = (normalize(model.image_features(images[part])) @ texts.T).double().cpu()
+        own = torch.tensor([place[caption] for caption in captions[part]])
+        right += similar[torch.arange(len(own)), own].sum().item()
+        total += similar.sum().item()
+        hits += int((similar.argmax(1) == own).sum())
+    count, pairs = len(captions), len(captions) * len(distinct)
+    return {"held_out_images": count, "cosine": right / count,
+            "cosine_of_others": (total - right) / max(pairs - count, 1), "accuracy": hits / count,
+            "chance": 1 / len(distinct)}
