@@ -107,7 +107,7 @@ def test_an_error_names_the_file_and_the_entry_that_set_the_key(config):
             "training.optimiser.lr: got '1e-3'", "it stands in studies.pixel")
     refused(config, "extends: demo\ntables: {table2a: {defaults: {annotation: alll}}}\n", "'alll'", "'all'")
     refused(config, "extends: small\ndatasets: {photographs: {source: photos, resolution: 64}}\n",
-            "mine.yaml: datasets.photographs: missing key 'crop' (allowed: centre, pad, adm)")
+            "mine.yaml: datasets.photographs: missing key 'crop' (allowed: centre, pad, adm, bicubic)")
     with pytest.raises(SpecError) as caught:
         scale(config, "extends: demo\nstudies: {faces: {training: {snapshots: [30000, 50000]}}}\n")
     assert str(caught.value).startswith(f"{config / 'scales/mine.yaml'}: studies.faces.training.snapshots")
