@@ -94,7 +94,7 @@ class Wanted:
         """What lies beside the images as JSON."""
         made = {"scale": self.run.experiments.scale, "run": self.run.run, "training_seed": self.run.seed}
         return made | self.settings | {"count": self.count, "provenance_root": self.weights.plain(),
-                                         "weights": self.run.denoiser.as_posix()}
+                                       "weights": self.run.denoiser.as_posix()}
 
 
 def name(number: int) -> str:
