@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from ambient.cluster import adopt
 from ambient.cluster.told import Judge
 from ambient.provenance import manifest, source_code
 from ambient.settings import Experiments
@@ -325,3 +326,13 @@ def test_a_run_in_another_folder_puts_its_results_there_and_commands_know_the_re
     assert "4 artefacts, level 3: 1, level 2: 3; 0 problems" in said("audit", "results/tiny")
     assert f"needed in {place / 'results'}" in said("doctor", "tiny")
     assert str(folder / "config/scales/tiny.yaml") in said("spec", "ambient-blur-0.6", "tiny")
+
+
+@pytest.mark.parametrize(("outputs", "asked"), [
+    (["results/a.csv", "results/a/b.csv", "results/a.csv.d/c"], 0), (["results/a", "results/a/b/c.csv"], 1)])
+def test_snakemake_compares_outputs_where_one_lies_below_another(monkeypatch, outputs, asked):
+    calls = []
+    monkeypatch.setattr(adopt.DAG, "check_directory_outputs", lambda self: calls.append(self))
+    monkeypatch.setattr(adopt.Adopting, "jobs", [SimpleNamespace(output=[path]) for path in outputs])
+    adopt.Adopting.__new__(adopt.Adopting).check_directory_outputs()
+    assert len(calls) == asked

@@ -42,7 +42,22 @@ class Adopting(DAG):
     async def init(self, progress: bool = False) -> None:
         """As Snakemake does, after the configuration of what is asked for was checked."""
         self.check()
+        self.makers: dict[str, list] = {}
         await super().init(progress)
+
+    async def file2jobs(self, targetfile: str, wildcards_dict: dict | None = None) -> list:
+        """As Snakemake does, once for a file: each job that reads it asks again."""
+        if targetfile not in self.makers:
+            self.makers[targetfile] = await super().file2jobs(targetfile, wildcards_dict)
+        return self.makers[targetfile]
+
+    def check_directory_outputs(self) -> None:
+        """As Snakemake does, where the names alone say that an output is below another."""
+        outputs = {path for job in self.jobs for path in job.output}
+        folders = set(map(os.path.dirname, outputs))
+        folders |= {str(above) for folder in folders for above in Path(folder).parents}
+        if not outputs.isdisjoint(folders):
+            super().check_directory_outputs()
 
     async def check_incomplete(self) -> None:
         """Settle what the manifests describe; make again what was cut short (its state resumes)."""

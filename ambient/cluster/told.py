@@ -35,7 +35,7 @@ class Judge:
         self.told, self.digests = told, Digests(STORE)
         # By other code the verdict may be another one.
         sources = [path for room in ROOMS for path in sorted((source_code.PACKAGE / room).rglob("*.py"))]
-        self.rules = [sha256(path) for path in (*sources, Path(__file__))]
+        self.rules = digest([sha256(path) for path in (*sources, Path(__file__))])
 
     def differences(self, job: Any, told: Told) -> list[tuple[Path, Difference]]:
         """(output, what its manifest records otherwise) of a job; nothing where all are as it is told."""
@@ -119,6 +119,7 @@ def removed(path: Path, found: Mapping) -> bool:
     return prunable(path.name, found["stage"]) and pruned_record(path, found)
 
 
+@cache
 def states_levels(stage: str) -> bool:
     """Whether a stage writes down the provenance levels of its inputs: it is of the audit's room."""
     return source_code.module_of(STAGES[stage].recorded).startswith("ambient.audit.")

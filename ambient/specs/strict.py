@@ -165,6 +165,8 @@ def number(value: Any, where: str) -> float:
 
 def plain(spec: Any) -> Any:
     """A specification as plain data that survives JSON (infinity is written 'inf')."""
+    if isinstance(spec, (str, int, float)) or spec is None:  # most are, and the questions below take longer
+        return "inf" if isinstance(spec, float) and math.isinf(spec) else spec
     if dataclasses.is_dataclass(spec):
         values = [(field, getattr(spec, field.name)) for field in dataclasses.fields(spec)]
         return {field.name: plain(value) for field, value in values
@@ -173,7 +175,7 @@ def plain(spec: Any) -> Any:
         return {key: plain(value) for key, value in spec.items()}
     if isinstance(spec, (list, tuple)):
         return [plain(value) for value in spec]
-    return "inf" if isinstance(spec, float) and math.isinf(spec) else spec
+    return spec
 
 
 def to_json(spec: Any) -> str:
