@@ -153,6 +153,9 @@ def test_range():
     """Flat images stay flat; the filters' absolute sums bound the overshoot of any image."""
     flat, _ = augment(torch.full((500, 1, SIDE, SIDE), 0.7), seeded(10), p=0.12)
     assert (flat - 0.7).abs().max() < 0.05
+    for side, far in ((16, 0), (8, 0.01)):  # 0 lies beyond the mirror image, which few of 8 pixels reach
+        flat, _ = augment(torch.ones(4000, 1, side, side), seeded(12), p=0.12)
+        assert ((flat - 1).abs().amax((1, 2, 3)) > 1e-3).float().mean() <= far
     taps = torch.tensor(SYM6).abs()
     bound = (max(taps[::2].sum(), taps[1::2].sum()) * taps.sum()) ** 2
     out, _ = augment(noise(300).sign(), seeded(11), p=0.5)

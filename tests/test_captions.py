@@ -31,6 +31,8 @@ def test_captions_are_cleaned_as_in_the_reference():
     ("a&quota", "aa"), ("&copyx &copy;", "copyx"), ("it' : b : c", "it' : b: c"),
     ("12\u044534.a", "a"), ("<![CDATA[x]]> y", "x y"), ("<![foo]> x", "x"),
     ("<b> \u201cred\u201d #1 -a", '"red" -a'),
+    ('"Red dress" - #1', "red dress"), ("( .net", ""), ("&#74;c6640 - red dress", "red dress"),
+    ("&#65;1b2 tree", "tree"), ("66&#65;12 tree", "tree"),
     ("'quoted'", "quoted"), (":colon+", "colon"), (".dotword", ""), ("", "")])
 def test_steps(text, cleaned):
     assert clean_caption(text) == cleaned

@@ -335,3 +335,9 @@ def test_a_mixture_is_not_mixed_again(tmp_path):
     spec = MixtureSpec(0.5, 0, "gaussian_blur", {"sigma_px": 1.0})
     with pytest.raises(ValueError, match="a mixture already"):
         corrupt.mix(spec, corrupt.mix(spec, random_data()))
+
+
+def test_a_picture_one_pixel_wide_keeps_its_three_channels():
+    image = np.random.default_rng(0).uniform(-1, 1, (3, 16, 1)).astype(np.float32)
+    found = corruptions.corrupt(image, None, "jpeg", {"quality": 95, "subsampling": "4:4:4"})
+    assert found.shape == image.shape and np.abs(found - image).mean() < 0.1

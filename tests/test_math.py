@@ -110,9 +110,9 @@ def test_ambient_loss_next_to_sigma_tn(dtype):
 
 def test_the_ambient_loss_refuses_what_would_give_a_wrong_number():
     x, level = torch.zeros(2, 1, 4, 4), torch.tensor([1.0, 0.5])
-    for args, said in (((x, x, x[:1], level, 0 * level), r"shapes .*\(1, 1, 4, 4\).*allowed: three times"),
-                       ((x, x, x, level[:1], 0 * level), r"allowed: .*twice \(B,\)"),
-                       ((x[0], x[0], x[0], level, 0 * level), "allowed: three times")):
+    for args, said in (((x, x, x[:1], level, 0 * level), r"shapes .*\(1, 1, 4, 4\).*allowed: 3 times"),
+                       ((x, x, x, level[:1], 0 * level), r"allowed: .*2 times \(B,\)"),
+                       ((x[0], x[0], x[0], level, 0 * level), "allowed: 3 times")):
         with pytest.raises(ValueError, match=said):
             ambient_loss(*args, 0.5)
 
@@ -277,17 +277,31 @@ def test_distance_equals_scipy_sqrtm():
     assert np.allclose(p.covariance, np.cov(f, rowvar=False))
 
 
+@pytest.mark.parametrize("near", [False, True])
 @pytest.mark.parametrize(("few", "many", "features"), [(2, 2, 24), (5, 7, 24), (10, 300, 128)])
-def test_distance_of_fewer_samples_than_features(few, many, features):
+def test_distance_of_fewer_samples_than_features(few, many, features, near):
     """Their covariances have no full rank. With X and Y the centred rows over sqrt(N - 1) the trace of the
     root is the sum of the singular values of X Y^T, which takes no root of a covariance."""
     random, widths = np.random.default_rng(6), 3 * np.exp(-8 * np.arange(features) / features)
     f, g = (widths * random.standard_normal((count, features)) for count in (few, many))
+    g = f + 0.01 * widths * random.standard_normal(f.shape) if near else g
     f += 0.2
     X, Y = ((one - one.mean(0)) / math.sqrt(len(one) - 1) for one in (f, g))
     expected = ((f.mean(0) - g.mean(0)) ** 2).sum() + (X**2).sum() + (Y**2).sum() - 2 * np.linalg.svd(
         X @ Y.T, compute_uv=False).sum()
-    assert frechet.frechet_distance(*map(frechet.moments, (f, g))) == pytest.approx(expected, rel=1e-6)
+    assert frechet.frechet_distance(*map(frechet.moments, (f, g))) == pytest.approx(expected, rel=1e-9)
+
+
+def test_distance_to_oneself_is_0_for_fewer_samples_than_features():
+    """512 roots of rounding noise, 1e-8 each, would be -1e-5 of it."""
+    found = frechet.moments(np.random.default_rng(8).standard_normal((4, 512)))
+    assert abs(frechet.frechet_distance(found, found)) < 1e-11 * np.trace(found.covariance)
+
+
+def test_moments_of_float32_are_compared_in_float64():
+    small = [frechet.Moments(np.full(2, mean, np.float32), scale * np.eye(2, dtype=np.float32), 5)
+             for mean, scale in ((0, 1), (1, 2))]
+    assert frechet.frechet_distance(*small) == pytest.approx(2 + 2 * (math.sqrt(2) - 1) ** 2, rel=1e-14)
 
 
 @needs_reference

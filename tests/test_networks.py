@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -302,3 +303,19 @@ def test_labels_have_the_transforms_numbers():
                                atol=0.05, rtol=0)
     _, turned = augment(x, seeded(3), p=1.0, transforms=("rotate",))
     torch.testing.assert_close((turned[:, 3] + 1) ** 2 + turned[:, 4] ** 2, torch.ones(4000))
+
+
+def test_networks_and_classifiers_compute_in_the_precision_of_their_weights():
+    """In float64 the derivative along a direction is a difference quotient to six digits."""
+    options = SMALL | {"dropout": 0.0, "generator": seeded(3)}
+    x, towards = torch.randn(2, 2, 3, 8, 8, generator=seeded(6), dtype=torch.float64)
+    sigma = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    classifier = NoiseClassifier(HalfUNet(**options), seeded(4))
+    for network in (Denoiser(UNet(channels_out=3, **options)), classifier):
+        network.double().eval()
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight, std=0.1, generator=seeded(5))
+        low, high = (network(x + step * towards, sigma) for step in (-1e-5, 1e-5))
+        exact = torch.func.jvp(partial(network, sigma=sigma), (x,), (towards,))[1]
+        assert low.dtype == torch.float64
+        torch.testing.assert_close((high - low) / 2e-5, exact, rtol=1e-6, atol=1e-8)

@@ -31,7 +31,7 @@ class NoiseClassifier(Preconditioned):
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Condition | None = None,
                 drawn: Draw | None = None) -> Tensor:
-        return self.classifier(self.scaled(x, sigma, condition, drawn)).float()[:, 0]
+        return self.classifier(self.scaled(x, sigma, condition, drawn)).to(self.precision)[:, 0]
 
 
 class Classifier:

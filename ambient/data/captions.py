@@ -52,14 +52,15 @@ SYMBOLS = steps(
     (r"[#\u00ae\u2022\u00a9\u2122&@\u00b7\u00ba\u00bd\u00be\u00bf\u00a1\u00a7~()\[\]{}|\\/*]+", " "),
     (r"\s+\.\s+", " "))
 PHRASES = steps(
-    (r"\b[a-z]{1,3}\d{3,15}\b", ""),  # jc6640
-    (r"\b[a-z]+\d+[a-z]+\b|\b\d+[a-z]+\d+\b", ""),  # ab12cd, 66ab12
+    # Capitals come from entities, which are repaired after all else is lower-case.
+    (r"\b[a-zA-Z]{1,3}\d{3,15}\b", ""),  # jc6640
+    (r"\b[a-zA-Z]+\d+[a-zA-Z]+\b|\b\d+[a-zA-Z]+\d+\b", ""),  # ab12cd, 66ab12
     (r"(?:worldwide\s+)?(?:free\s+)?shipping", ""),
     (r"(?:free\s)?download(?:\sfree)?", ""),
     (r"\bclick\b\s(?:for|on)\s\w+", ""),
     (rf"\b(?:{FORMATS})(?:\simages?)?", ""),
     (r"\bpage\s+\d+\b", ""),
-    (r"\b\d*(?:[a-z]+\d+){2,}[a-z]*\b", " "),  # a1b2, 1st2nd3rd
+    (r"\b\d*(?:[a-zA-Z]+\d+){2,}[a-zA-Z]*\b", " "),  # a1b2, 1st2nd3rd
     (r"\b\d+\.?\d*[x\u0445\u00d7]\d+\.?\d*\b", ""),  # 12x34
     (r"\b\s+:\s+", ": "),
     (r"(\D[,./])\b", r"\1 "),
@@ -125,7 +126,7 @@ def cleaned_once(text: str) -> str:
     text = applied(visible(text), SYMBOLS)
     if len(re.findall(r"[-_]", text)) > SEPARATORS:
         text = re.sub(r"[-_]", " ", text)
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return applied(applied(text, PHRASES), ENDS).strip()
 
 

@@ -46,7 +46,8 @@ def jpeg(image: np.ndarray, rng: np.random.Generator, *, quality: int,
     """JPEG by Pillow in memory; `quality` 1 to 95. The pixels depend on the codec build: see `facts`."""
     need(whole(quality) and 1 <= quality <= 95, "quality", quality, "a whole number, 1 to 95")
     need(subsampling in SUBSAMPLING, "subsampling", subsampling, ", ".join(SUBSAMPLING))
-    picture = Image.fromarray(to_uint8(image).transpose(1, 2, 0).squeeze())
+    pixels = to_uint8(image).transpose(1, 2, 0)
+    picture = Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=False)
     decoded = np.asarray(Image.open(buffer)).reshape(*image.shape[1:], image.shape[0])
@@ -148,7 +149,12 @@ def validate(op: str, params: Mapping) -> None:
 
 
 def corrupt(image: np.ndarray, rng: np.random.Generator, op: str, params: Mapping) -> np.ndarray:
-    """Apply a corruption by name; float32, clipped to [-1, 1] against rounding."""
+    """Apply a corruption by name; float32, clipped to [-1, 1] against rounding.
+
+    Raises `ValueError` for an image that is not float32 (C, H, W), and for a parameter out of range.
+    """
+    need(image.ndim == 3 and image.dtype == np.float32, "image", f"{image.dtype} {image.shape}",
+         "float32 (C, H, W) in [-1, 1]")
     return np.clip(CORRUPTIONS[op](image, rng, **params), -1, 1).astype(np.float32)
 
 

@@ -18,7 +18,12 @@ RELEASED = {32: 0.1, 64: 0.175, 128: 0.2, 256: 1.0, 512: 200.0}
 
 
 def count(total: int, share: float) -> int:
-    """floor(total share), where the share is the decimal that it is written as: 9 of 90 are 0.1, exactly."""
+    """floor(total share), where the share is the decimal that it is written as: 9 of 90 are 0.1, exactly.
+
+    Raises `ValueError` for a share that is not in [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: got {share}, allowed: [0, 1]")
     return math.floor(total * Fraction(repr(float(share))))
 
 
@@ -42,8 +47,15 @@ def counts(groups: np.ndarray, share: float) -> np.ndarray:
 
 
 def ranks(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The rank (N,) of each image in its group by falling score: the inverse of the sorting permutation."""
-    order = np.lexsort((-scores, groups))  # stable: of equal scores the lower place comes first
+    """The rank (N,) of each image in its group by falling score: the inverse of the sorting permutation.
+
+    Raises `ValueError` for a score that is no finite number.
+    """
+    scores = np.asarray(scores)
+    for place in np.flatnonzero(~np.isfinite(scores))[:1]:
+        raise ValueError(f"scores: got {scores[place]} at place {place}, allowed: finite numbers")
+    # Stable: of equal scores the lower place comes first.
+    order = np.lexsort((-scores.astype(np.float64), groups))
     known = groups[order]
     first = np.flatnonzero(np.r_[True, known[1:] != known[:-1]])
     start = np.repeat(first, np.diff(np.r_[first, len(known)]))

@@ -63,10 +63,11 @@ def warp(images: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
     """Resample: the output at position p (from the centre, pixels) is the input at L^-1 (p - shift).
 
     images (B, C, H, H), linear (B, 2, 2), shift (B, 2) in pixels, (x, y), all float32. Mirrored beyond the
-    border. Both filters are matrix products along each axis: a convolution of one channel is slow.
+    border, and 0 beyond its mirror image. Both filters are matrix products along each axis: a convolution of
+    one channel is slow.
     """
     side, where = images.shape[-1], images.device
-    pad = side // 2  # most warps reach no further; beyond it `grid_sample` mirrors again
+    pad = side - 1  # all that can be mirrored
     rows = enlarging(side, pad, where)
     large = rows @ (images @ rows.T)
     margin = 3  # pixels around the output that the halving filter reads
@@ -78,7 +79,7 @@ def warp(images: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
     axis = ((torch.arange(out, device=where) - (out - 1) / 2) * (unit / 2))[:, None]
     along_x, along_y = axis * inverse[:, None, :, 0], axis * inverse[:, None, :, 1] + offset[:, None]
     grid = along_x[:, None] + along_y[:, :, None]
-    sampled = F.grid_sample(large, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    sampled = F.grid_sample(large, grid, mode="bilinear", align_corners=False)
     rows = reducing(side, margin, where)
     return rows @ (sampled @ rows.T)
 
@@ -91,7 +92,8 @@ def augment(images: Tensor, generator: torch.Generator, p: float = 0.12,
     Each transform fires independently with probability `p` (xflip: always tossed); flips are then a
     fair coin. scale 2^(0.2 w); rotation uniform; anisotropic scale 2^(0.2 w) along an axis; translation
     0.125 side (w_x, w_y), all w standard normal. Labels 0 mean an untouched image. `transforms` names
-    those in use; the others draw their random numbers all the same, so that the rest do not change.
+    those in use; the others draw their random numbers all the same, so that the rest do not change. Raises
+    `ValueError` for an unknown name, and for a `p` that is no probability.
     """
     return augmented(images, numbers(len(images), generator), p, transforms)
 
@@ -104,7 +106,11 @@ def numbers(batch: int, generator: torch.Generator) -> Tensor:
 
 
 def augmented(images: Tensor, drawn: Tensor, p: float, transforms: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """What `augment` gives for random numbers `drawn` (B, 14) of `numbers`."""
+    """What `augment` gives, and raises, for random numbers `drawn` (B, 14) of `numbers`."""
+    if unknown := set(transforms) - set(TRANSFORMS):
+        raise ValueError(f"transforms: got {sorted(unknown)}, allowed: {', '.join(TRANSFORMS)}")
+    if not 0 <= p <= 1:
+        raise ValueError(f"p: got {p}, allowed: [0, 1]")
     side = images.shape[-1]
     uniform, normal = drawn.split([10, 4], dim=1)
 

@@ -35,8 +35,13 @@ def coefficients(times: Sequence[float], stds: Sequence[float], time: float,
 
     `times` and `stds` are the time (images seen) and the width of each stored average, none of them later
     than `time`. The coefficients solve <p_i, p_j> x = <p_i, p>, and are divided by their sum, so that weights
-    which did not change stay as they are. The error is |sum of profiles - p|^2 / |p|^2.
+    which did not change stay as they are. The error is |sum of profiles - p|^2 / |p|^2. Raises `ValueError`
+    for other times and widths, and where there is no average.
     """
+    if not times or len(times) != len(stds):
+        raise ValueError(f"times, stds: got {len(times)} and {len(stds)}, allowed: one each of every average")
+    if not all(0 < one <= time for one in times):
+        raise ValueError(f"times: got {list(times)}, allowed: above 0, and none later than {time}")
     at = np.array(times, np.float64), np.array([power_gamma(one) for one in stds])
     wanted = np.array([time], np.float64), np.array([power_gamma(std)])
     products, own = inner_products(*at, *at), inner_products(*at, *wanted)[:, 0]

@@ -26,8 +26,8 @@ def square(side: int, crop: int, top: Tensor, left: Tensor) -> Tensor:
 
 def random_squares(count: int, side: int, crop: int, generator: torch.Generator) -> Tensor:
     """Masks (count, 1, side, side) of squares at positions drawn for each image. Raises `ValueError`."""
-    if crop > side:
-        raise ValueError(f"crop: got {crop} pixels, the images have {side}")
+    if not 1 <= crop <= side:
+        raise ValueError(f"crop: got {crop} pixels, allowed: 1 to {side}, the side of the images")
     top, left = (torch.randint(side - crop + 1, (count,), generator=generator, device=generator.device)
                  for _ in range(2))
     return square(side, crop, top, left)
@@ -58,8 +58,12 @@ def sigma_max(probability: Mapping[int, np.ndarray], threshold: float,
     """sigma_max of each image: of the largest crop size whose mean P(target) exceeds the threshold.
 
     `probability`: size -> (N,), the mean over an image's patches. Where no size passes: that of a
-    single pixel, `levels[1]`.
+    single pixel, `levels[1]`. Raises `ValueError` for a probability that is no number.
     """
+    for crop, values in probability.items():
+        for place in np.flatnonzero(np.isnan(values))[:1]:
+            raise ValueError(f"probability: got {values[place]} of image {place} at {crop} pixels, allowed: "
+                             "[0, 1]")
     found = np.full(len(next(iter(probability.values()))), levels[1])
     for crop in sorted(probability):
         found = np.where(probability[crop] > threshold, levels[crop], found)

@@ -24,11 +24,14 @@ class Preconditioned(nn.Module):
     """A network called on scaled input: F(c_in x, c_noise).
 
     c_in = 1 / sqrt(sigma^2 + sigma_data^2), c_noise = ln(sigma) / 4. The network may compute in
-    bfloat16 under autocast; what comes out is float32, or float64 where the weights are.
+    bfloat16 under autocast; what comes out is float32, or float64 where the weights are. Raises `ValueError`
+    for a `sigma_data` that is not above 0.
     """
 
     def __init__(self, model: Network, sigma_data: float = 0.5) -> None:
         super().__init__()
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data: got {sigma_data}, allowed: > 0")
         self.model = model
         self.sigma_data = sigma_data
 

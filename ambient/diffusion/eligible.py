@@ -98,10 +98,14 @@ class EligibleSampler:
     def draw(self, sigma: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Sample indices (B,) for levels `sigma` (B,) and uniforms `u` (B,) in [0, 1).
 
-        Raises `ValueError` for other shapes, and where no sample is usable at a level.
+        Raises `ValueError` for other shapes and values, and where no sample is usable at a level.
         """
         sigma, u = np.asarray(sigma), np.asarray(u)
         require_alike(sigma=sigma, u=u)
+        if not (sigma >= 0).all():
+            raise ValueError(f"sigma: got {sigma[~(sigma >= 0)][0]}, allowed: numbers >= 0")
+        if not ((u >= 0) & (u < 1)).all():
+            raise ValueError(f"u: got {u[~((u >= 0) & (u < 1))][0]}, allowed: [0, 1)")
         above, below = self.count(sigma)
         total = above + below
         if (total == 0).any():

@@ -6,6 +6,8 @@ standard deviations in units of the data, which lie in [-1, 1].
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,8 +25,14 @@ def karras_schedule(num_steps: int, sigma_min: float, sigma_max: float, rho: flo
     r"""Sampling noise levels, sigma_max first, 0 last. Shape (num_steps + 1,), float64.
 
     sigma_i = (sigma_max^(1/rho) + i/(N-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, sigma_N = 0.
-    Source: Karras et al. 2022, equation 5.
+    Source: Karras et al. 2022, equation 5. Raises `ValueError` for fewer than 2 steps, and for levels that
+    rise or begin or end at 0 or infinity.
     """
+    if num_steps < 2:
+        raise ValueError(f"num_steps: got {num_steps}, allowed: >= 2")
+    if not (0 < sigma_min <= sigma_max < math.inf and 0 < rho < math.inf):
+        raise ValueError(f"sigma_min, sigma_max, rho: got {sigma_min}, {sigma_max}, {rho}, allowed: "
+                         "0 < sigma_min <= sigma_max, rho > 0")
     ramp = torch.arange(num_steps, dtype=torch.float64) / (num_steps - 1)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])

@@ -10,7 +10,11 @@ from ambient.diffusion.noise import added_variance, ambient_weight, edm_weight
 
 
 def edm_loss(denoised: Tensor, x0: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """lambda(sigma) (D - x0)^2 per pixel, (B, C, H, W): equation 2.1 with EDM's weight."""
+    """lambda(sigma) (D - x0)^2 per pixel, (B, C, H, W): equation 2.1 with EDM's weight.
+
+    denoised, x0: (B, C, H, W); sigma > 0: (B,). Raises `ValueError` for other shapes.
+    """
+    require_shapes(1, denoised=denoised, x0=x0, sigma=sigma)
     return per_sample(edm_weight(sigma, sigma_data)) * (denoised - x0) ** 2
 
 
@@ -24,12 +28,15 @@ def ambient_loss(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sig
     wherever noise at sigma_tn has made the two distributions equal. Equals `edm_loss` at sigma_tn = 0.
 
     denoised, x_t, x_tn: (B, C, H, W); sigma > sigma_tn >= 0: (B,). `weighted` False leaves lambda_amb
-    out; `clip` bounds it from above. What depends on the levels alone is computed in float64: near
+    out; `clip` >= 1 bounds it from above. What depends on the levels alone is computed in float64: near
     sigma_tn float32 has alpha 0 and an infinite weight, and their product is no number.
 
-    Raises `ValueError` for other shapes. Levels are not looked at: the host would have to wait for them.
+    Raises `ValueError` for other shapes, and for another `clip`. Levels are not looked at: the host would
+    have to wait for them.
     """
-    require_shapes(denoised, x_t, x_tn, sigma, sigma_tn)
+    require_shapes(2, denoised=denoised, x_t=x_t, x_tn=x_tn, sigma=sigma, sigma_tn=sigma_tn)
+    if clip is not None and not clip >= 1:
+        raise ValueError(f"clip: got {clip}, allowed: >= 1, the least that lambda_amb is")
     sigma, sigma_tn = sigma.to(torch.float64), sigma_tn.to(torch.float64)
     alpha = added_variance(sigma, sigma_tn) / sigma**2
     weight = edm_weight(sigma, sigma_data)
@@ -40,13 +47,16 @@ def ambient_loss(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sig
     return (root * (alpha * denoised + rest * x_t - x_tn)) ** 2
 
 
-def require_shapes(denoised: Tensor, x_t: Tensor, x_tn: Tensor, sigma: Tensor, sigma_tn: Tensor) -> None:
-    """Raise `ValueError` for shapes that broadcasting would make a number of, and a wrong one."""
-    shapes = [tuple(one.shape) for one in (denoised, x_t, x_tn, sigma, sigma_tn)]
-    count = shapes[0][:1]
-    if len(shapes[0]) != 4 or shapes[1:] != [shapes[0], shapes[0], count, count]:
-        raise ValueError(f"denoised, x_t, x_tn, sigma, sigma_tn: got the shapes {shapes}, allowed: three "
-                         "times (B, C, H, W), twice (B,)")
+def require_shapes(levels: int, **given: Tensor) -> None:
+    """Raise `ValueError` for shapes that broadcasting would make a number of, and a wrong one.
+
+    The last `levels` of `given` are one number for each of the images that the others are.
+    """
+    shapes = [tuple(one.shape) for one in given.values()]
+    images = len(shapes) - levels
+    if len(shapes[0]) != 4 or shapes != [shapes[0]] * images + [shapes[0][:1]] * levels:
+        raise ValueError(f"{', '.join(given)}: got the shapes {shapes}, allowed: {images} times "
+                         f"(B, C, H, W), {levels} times (B,)")
 
 
 def uncertain(loss: Tensor, log_variance: Tensor) -> Tensor:

@@ -45,10 +45,17 @@ def kept_patches(scores: Tensor, removed: float) -> Tensor:
     The K = int(T (1 - `removed`)) patches with the smallest scores stay. Raises `ValueError` where none does.
     """
     count = int(scores.shape[1] * (1 - removed))
-    if not 0 < count <= scores.shape[1]:
+    if removed < 0 or count < 1:
         raise ValueError(f"removed: got {removed}, allowed: from 0 to what leaves at least one of "
                          f"{scores.shape[1]} patches")
     return scores.topk(count, largest=False).indices.sort().values
+
+
+def require_places(places: Tensor, images: int) -> None:
+    """Raise `ValueError` for places that are not (B, K), K of each of so many images."""
+    if places.ndim != 2 or len(places) != images or not places.shape[1]:
+        raise ValueError(f"places of patches of the shape {tuple(places.shape)}, allowed: ({images}, K), the "
+                         "patches of each image that stay, one or more")
 
 
 def at(tokens: Tensor, places: Tensor) -> Tensor:
@@ -65,7 +72,10 @@ def patch_mean(values: Tensor, patch: int, places: Tensor | None = None) -> Tens
     """The mean of `values` (B, C, S, S) over channels and pixels of the kept patches: (B,).
 
     1/K sum over kept patches t of 1/(p p C) sum over the numbers of patch t. `places` (B, K) are those of
-    `kept_patches`; None: all of them.
+    `kept_patches`; None: all of them. Raises `ValueError` for places of other images.
     """
     means = to_patches(values, patch).mean(2)
-    return (means if places is None else means.gather(1, places)).mean(1)
+    if places is None:
+        return means.mean(1)
+    require_places(places, len(values))
+    return means.gather(1, places).mean(1)

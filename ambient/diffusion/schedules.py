@@ -56,8 +56,10 @@ def power_beta(nimg: int, batch: int, gamma: float) -> float:
     """(1 - batch / nimg)^(gamma + 1): the average of theta(t) with weights proportional to t^gamma.
 
     `nimg` counts the images seen with this step, so that the first step's beta is 0. Source: Karras et al.
-    2024, equation 127.
+    2024, equation 127. Raises `ValueError` where fewer images were seen than the step has.
     """
+    if not 0 < batch <= nimg:
+        raise ValueError(f"batch: got {batch} at {nimg} images seen, allowed: 1 to {nimg}")
     return (1 - batch / nimg) ** (gamma + 1)
 
 

@@ -1,7 +1,8 @@
 r"""The Frechet distance between Gaussians, in float64.
 
-FD^2 = |mu_1 - mu_2|^2 + Tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)). With A = S_1^(1/2), the last trace is the sum
-of the square roots of the eigenvalues of A S_2 A, which is symmetric: no complex numbers arise.
+FD^2 = |mu_1 - mu_2|^2 + Tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)). With S_i = R_i R_i^T, the last trace is the sum of
+the singular values of R_1^T R_2. So no complex numbers arise, and no square root is taken of the rounding
+noise of a product, which of two sets of fewer samples than features would be a part of the distance.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ROUNDING = 1e-9  # relative, by which a covariance may miss its own transpose
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (D,), unbiased covariance (D, D), and the number of samples behind them.
+    """Mean (D,), unbiased covariance (D, D), both float64, and the number of samples behind them.
 
     Raises `ValueError` for what can't be the moments of float32 features: other shapes, entries that are not
     finite or too large, a covariance that is not symmetric, fewer than 2 samples.
@@ -29,14 +30,18 @@ class Moments:
     count: int
 
     def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("covariance", self.covariance)):
+            if values.dtype.kind != "f":
+                raise ValueError(f"{name} is of {values.dtype}, allowed: floating-point numbers")
+            object.__setattr__(self, name, values.astype(np.float64, copy=False))
         mean, covariance = self.mean, self.covariance
         if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
             raise ValueError(f"mean has the shape {mean.shape} and covariance {covariance.shape}, "
                              "allowed: (D,) and (D, D)")
         for name, values, bound in (("mean", mean, LARGEST), ("covariance", covariance, 2 * LARGEST**2)):
-            if values.dtype.kind != "f" or not (np.abs(values) <= bound).all():  # NaN too
-                raise ValueError(f"{name} ({values.dtype}) has entries that are no finite numbers, or beyond "
-                                 f"what float32 features can give ({bound:.3g})")
+            if not (np.abs(values) <= bound).all():  # NaN too
+                raise ValueError(f"{name} has entries that are no finite numbers, or beyond what float32 "
+                                 f"features can give ({bound:.3g})")
         largest = float(np.abs(covariance).max())
         if not (np.abs(covariance - covariance.T) <= ROUNDING * largest).all():
             raise ValueError("covariance is not symmetric")
@@ -109,10 +114,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"moments of {len(first.mean)} and of {len(second.mean)} features do not compare: "
                          "they are of different detectors")
-    values, vectors = np.linalg.eigh(first.covariance)
-    root = (vectors * np.sqrt(clean(values))) @ vectors.T
-    inner = root @ second.covariance @ root
-    cross = np.sqrt(clean(np.linalg.eigvalsh((inner + inner.T) / 2))).sum()
+    cross = np.linalg.svd(root(first.covariance).T @ root(second.covariance), compute_uv=False).sum()
     gap = first.mean - second.mean
     distance = gap @ gap + np.trace(first.covariance) + np.trace(second.covariance) - 2 * cross
     if not np.isfinite(distance):
@@ -120,9 +122,14 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     return float(distance)
 
 
-def clean(eigenvalues: np.ndarray) -> np.ndarray:
-    """Eigenvalues with rounding noise below 0 set to 0; anything worse is an error, not repaired."""
-    floor = -1e-6 * max(float(np.abs(eigenvalues).max(initial=0.0)), 1e-30)
-    if eigenvalues.min(initial=0.0) < floor:
-        raise ArithmeticError(f"covariance has the eigenvalue {eigenvalues.min():.3e}")
-    return np.maximum(eigenvalues, 0)
+def root(covariance: np.ndarray) -> np.ndarray:
+    """R (D, r) with R R^T = covariance, of rank r: its eigenvectors, times the roots of their eigenvalues.
+
+    Eigenvalues that are rounding noise are left out. One further below 0 is an error, and not repaired.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    largest = float(np.abs(values).max())
+    if values[0] < -1e-6 * max(largest, 1e-30):
+        raise ArithmeticError(f"covariance has the eigenvalue {values[0]:.3e}")
+    above = values > len(values) * np.finfo(np.float64).eps * largest
+    return vectors[:, above] * np.sqrt(values[above])

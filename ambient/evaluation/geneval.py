@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ambient.data.prompt_forms import RELATIONS, TASKS
+from ambient.specs.strict import refuse_unknown
 
 SPLIT = 0.5  # of a unit offset: from here on a direction is named
 COINCIDENT = 1e-3  # pixels: offsets below this have no direction
+ROUNDING = 1e-5  # by which a detector's score may be above 1
 
 Box = tuple[float, float, float, float]
 
@@ -61,20 +63,22 @@ class Rules:
 
 
 PUBLISHED = Rules()
+KEYS = ("class", "count", "color", "position")  # of a clause of the public metadata
 
 
 def geneval_prompt(values: Mapping[str, Any]) -> Prompt:
     """A line of the public metadata: {tag, include: [{class, count, color?, position?}], exclude?}.
 
     Raises `ValueError` for a task or a relation that there is not, a count below 1, a clause that refers to
-    none before it, no clause at all, and a key that is missing.
+    none before it, no clause at all, and a key of a clause that is missing or unknown.
     """
     task, clauses = values.get("tag"), []
     if task not in TASKS:
         raise ValueError(f"tag: got {task!r}, allowed: {', '.join(TASKS)}")
     for one in values.get("include") or ():
+        refuse_unknown(one, KEYS, "include")
         relation, to = one.get("position") or (None, None)
-        if relation is not None and (relation not in RELATIONS or to not in range(len(clauses))):
+        if one.get("position") and (relation not in RELATIONS or to not in range(len(clauses))):
             raise ValueError(f"position: got {[relation, to]}, allowed: one of {', '.join(RELATIONS)}, and "
                              "the place of an earlier clause")
         clauses.append(Clause(*counted_class(one), one.get("color"), relation, to))
@@ -124,7 +128,15 @@ def relations(a: Box, b: Box, margin: float = PUBLISHED.margin) -> set[str]:
 
 
 def counted(detections: Sequence[Detection], counts: bool, rules: Rules = PUBLISHED) -> list[Detection]:
-    """The detections of a class that count, the surest first; `counts`: whether objects are counted."""
+    """The detections of a class that count, the surest first; `counts`: whether objects are counted.
+
+    Raises `ValueError` for a box without a first and a last corner, and for a score that is not in [0, 1].
+    """
+    for one in detections:
+        x0, y0, x1, y1 = one.box
+        if not (x0 <= x1 and y0 <= y1 and 0 <= one.score <= 1 + ROUNDING):
+            raise ValueError(f"got the box {one.box} with the score {one.score}, allowed: x0 <= x1, "
+                             "y0 <= y1, and scores from 0 to 1")
     least = rules.score_counting if counts else rules.score
     surest = sorted((one for one in detections if one.score > least), key=lambda one: -one.score)
     chosen: list[Detection] = []
@@ -140,7 +152,7 @@ def geneval_faults(prompt: Prompt, detections: Mapping[str, Sequence[Detection]]
 
     `detections`: those of each class by its name. Of a clause the `count` surest objects are judged: each
     must have the clause's colour, and its relation to each object of the clause that it refers to. A position
-    is judged only where both clauses have their objects, in their colours.
+    is judged only where both clauses have their objects, in their colours. Raises `ValueError` as `counted`.
     """
     seen = {name: counted(ones, prompt.task == "counting", rules) for name, ones in detections.items()}
     wrong, judged = [], []

@@ -22,10 +22,11 @@ def vendi(features: np.ndarray) -> float:
     rows = np.asarray(features, np.float64)
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise ValueError(f"features of the shape {rows.shape}, allowed: finite numbers (images, features)")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not lengths.all():
-        raise ValueError(f"the features of image {int(np.argmin(lengths))} are all 0: they have no direction")
-    unit = rows / lengths
+    largest = np.abs(rows).max(axis=1, keepdims=True)  # so that no square is too large or too small
+    if not largest.all():
+        raise ValueError(f"the features of image {int(np.argmin(largest))} are all 0: they have no direction")
+    unit = rows / largest
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     gram = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
     values = np.linalg.eigvalsh(gram / len(unit)).clip(min=0)
     return float(np.exp(-(values * np.log(values + TINY)).sum()))

@@ -8,7 +8,8 @@ import pandas as pd
 
 from ambient.data.prompt_forms import TASKS, understood
 from ambient.data.shapes import SHAPES
-from ambient.evaluation.judges import UNCLEAR
+from ambient.evaluation.judges import NONE, UNCLEAR
+from ambient.evaluation.judging import SIDES
 from ambient.report.drawing import wilson
 
 ALL = "all prompts"
@@ -33,8 +34,11 @@ def bars(records: Sequence[dict]) -> pd.DataFrame:
     (Wilson). `unclear`: further pairs, of which the judge said nothing clear.
 
     Ties are split in half, as the paper's bars have them. Verdicts of pairs with one caption are alike, so
-    that the true interval is wider. Raises `ValueError` for no pairs.
+    that the true interval is wider. Raises `ValueError` for no pairs, and for a verdict that is none.
     """
+    if unknown := {record["verdict"] for record in records} - {*SIDES, NONE, UNCLEAR}:
+        raise ValueError(f"verdict: got {', '.join(map(repr, sorted(unknown)))}, allowed: "
+                         f"{', '.join((*SIDES, NONE, UNCLEAR))}")
     if all(record["verdict"] == UNCLEAR for record in records):
         raise ValueError("no pairs were judged")
     groups = [category(record) for record in records]

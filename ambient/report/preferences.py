@@ -16,11 +16,13 @@ def preference(scores: np.ndarray, first: np.ndarray) -> dict[str, float]:
 
     win_rate p = (wins + ties / 2) / n of n pairs, so that both rows' are 1 together; its standard error is
     sqrt(p (1 - p) / n), of pairs that are independent; ties is their share. Raises `ValueError` for arrays of
-    other shapes, whose samples are no pairs.
+    other shapes, whose samples are no pairs, and for scores that are no numbers.
     """
     if scores.shape != first.shape:
         raise ValueError(f"samples of the shapes {scores.shape} and {first.shape} are no pairs: all rows of "
                          "a table are scored with as many samples and seeds")
+    if missing := int(np.isnan(scores).sum() + np.isnan(first).sum()):
+        raise ValueError(f"{missing} of the scores are no numbers, allowed: a score of each sample")
     ties = float((scores == first).mean())
     rate = float((scores > first).mean()) + ties / 2
     return {"win_rate": rate, "win_rate_se": float(np.sqrt(rate * (1 - rate) / scores.size)), "ties": ties}

@@ -48,7 +48,9 @@ class ClipModel(ClipTexts):
         return in_parts(texts, lambda part: self.tower.features(self.tokens(part)))
 
     def cosines(self, images: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:
-        """The cosine of each image with its text, float64 (N,)."""
+        """The cosine of each image with its text, float64 (N,). Raises `ValueError` for more of either."""
+        if len(images) != len(texts):
+            raise ValueError(f"got {len(images)} images and {len(texts)} texts, allowed: one text an image")
         pairs = normalize(self.image_features(images)) * self.text_features(texts)
         return pairs.sum(dim=1).double().cpu().numpy()
 

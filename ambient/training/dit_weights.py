@@ -73,7 +73,7 @@ def load_microdit(path: Path | str, device: torch.device | str = "cpu", sigma_da
     with naming(path):
         made = dit_architecture(tensors)
         widths = [made["width"], made["mixer_width"], *(b.attention for b in made["blocks"] + made["mixer"])]
-        if any(width % channels_per_head for width in widths):
+        if channels_per_head < 1 or any(width % channels_per_head for width in widths):
             raise ValueError(f"channels_per_head: got {channels_per_head}, allowed: a divisor of the widths "
                              f"of attention: {', '.join(map(str, sorted(set(widths))))}")
         network = MicroDiT(**made, head=channels_per_head, capacity=capacity, generator=torch.Generator())

@@ -28,7 +28,7 @@ from ambient.diffusion.networks.experts import Experts
 from ambient.diffusion.networks.layers import CrossAttention, GatedMLP, Linear, SelfAttention, layer_norm
 from ambient.diffusion.networks.positions import positions, waves_of_time
 from ambient.diffusion.networks.widths import BlockWidths
-from ambient.diffusion.patches import at, put_back, to_images
+from ambient.diffusion.patches import at, put_back, require_places, to_images
 
 STD = 0.02  # of initial weights that lead into a branch; those that lead out of it are smaller with depth
 WAVES = 512  # of the noise level
@@ -200,7 +200,7 @@ class MicroDiT(nn.Module):
                                      ("mixer_width", mixer_width, head)):
             if value % divisor:
                 raise ValueError(f"{name}: got {value}, allowed: multiples of {divisor}")
-        self.patch, self.caption_channels = patch, caption_channels
+        self.shape, self.patch, self.caption_channels = (channels, side, side), patch, caption_channels
         self.register_buffer("pos_embed", positions(side // patch, width, scale).float())
         self.register_buffer("mask_token", torch.zeros(1, 1, patch * patch * channels))
         self.x_embedder = PatchEmbedding(channels, patch, width, generator)
@@ -247,10 +247,18 @@ class MicroDiT(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Condition | None = None,
                 masks: Sequence[Tensor] = ()) -> Tensor:
-        """Shapes as in `ambient.diffusion.network.Network`; of the condition it takes `text`, `patches`."""
+        """Shapes as in `ambient.diffusion.network.Network`; of the condition it takes `text`, `patches`.
+
+        Raises `ValueError` for images and conditions of other shapes.
+        """
         condition = condition or {}
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"images of the shape {tuple(x.shape)}, allowed: (B, "
+                             f"{', '.join(map(str, self.shape))}), of which this network is made")
         caption, vector = self.told(c_noise, condition.get("text"))
         places = condition.get("patches")
+        if places is not None:
+            require_places(places, len(x))
         tokens = self.mixed(self.x_embedder(x) + self.pos_embed, caption, vector, places)
         for block in self.blocks:
             tokens = block(tokens, caption, vector)

@@ -16,8 +16,10 @@ def positions(grid: int, width: int, scale: float = 1.0) -> Tensor:
     The patch in row r and column j has [sin(j' w), cos(j' w), sin(r' w), cos(r' w)], each for the width / 4
     frequencies w_k = 10000^(-k / (width / 4)), with j' = j / scale and r' = r / scale: images of `scale`
     times the side have the coordinates of smaller ones, more densely. Raises `ValueError` where 4 does not
-    divide `width`.
+    divide `width`, and for a `scale` that is not above 0.
     """
+    if not scale > 0:
+        raise ValueError(f"scale: got {scale}, allowed: > 0")
     if width % 4:
         raise ValueError(f"width: got {width}, allowed: multiples of 4, two waves for each of two axes")
     quarter = width // 4

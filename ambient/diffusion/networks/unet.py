@@ -175,16 +175,17 @@ class Encoder(nn.Module):
 
         Of the condition: `classes` (B, label_dim), one-hot, and `augment` (B, augment_dim).
         """
-        angles = noise_labels.float()[:, None] * self.frequencies.to(noise_labels.device)
+        precision = self.map_layer0.weight.dtype
+        angles = noise_labels.to(precision)[:, None] * self.frequencies.to(noise_labels)
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
         if self.map_label is not None:
             classes = condition.get("classes")
             if classes is None:
                 classes = embedding.new_zeros(len(embedding), self.label_dim)
             # One-hot rows scaled to unit variance.
-            embedding = embedding + self.map_label(classes.float() * math.sqrt(self.label_dim))
+            embedding = embedding + self.map_label(classes.to(precision) * math.sqrt(self.label_dim))
         if self.map_augment is not None and "augment" in condition:
-            embedding = embedding + self.map_augment(condition["augment"].float())
+            embedding = embedding + self.map_augment(condition["augment"].to(precision))
         return F.silu(self.map_layer1(F.silu(self.map_layer0(embedding))))
 
     def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:

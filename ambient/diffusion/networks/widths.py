@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class BlockWidths:
@@ -40,7 +42,7 @@ def attention_width(width: int, ratio: float, head: int) -> int:
 
 def spread(first: float, last: float, count: int) -> list[float]:
     """`count` numbers evenly from first to last; a single one is the first."""
-    return [first + (last - first) * (i / max(count - 1, 1)) for i in range(count)]
+    return np.linspace(first, last, count).tolist()
 
 
 def is_expert(index: int, every: int) -> bool:
