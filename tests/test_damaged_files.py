@@ -1,7 +1,10 @@
 """Weights, arrays and JSON from elsewhere, cut, or of another kind: one line that names the file."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -116,3 +119,12 @@ def test_a_description_that_is_missing_something_or_is_no_json(tmp_path):
 def test_a_damaged_json_file_is_one_line(content, tmp_path):
     (tmp_path / "x.json").write_bytes(content)
     refused(read_json, tmp_path / "x.json")
+
+
+def test_text_is_utf_8_whatever_the_locale_says(tmp_path):
+    code = ("import sys; from ambient.storage.files import read_json, write_text; "
+            "write_text(sys.argv[1], chr(34) + chr(177) + chr(34)); "
+            "assert read_json(sys.argv[1]) == chr(177)")
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "x.json"], check=True, env=environment)
+    assert (tmp_path / "x.json").read_bytes() == b'"\xc2\xb1"'

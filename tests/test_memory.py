@@ -3,10 +3,14 @@
 import ctypes
 import subprocess
 import sys
+import weakref
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ambient.jobs import memory, stage
+from ambient.training import parts
 
 # Steps of 64 MiB in blocks of 4 MiB. Printed: the page faults of all steps but the first.
 STEPS = """
@@ -40,3 +44,28 @@ def test_long_jobs_keep_it_from_their_start(resumes, monkeypatch):
     job.name, job.resumes, job.execute = "ambient.toy", resumes, lambda main, stack: done.append("worked")
     job.run(None)
     assert done == ["kept", "worked"][not resumes:]
+
+
+def test_a_step_that_is_tried_again_holds_one_reserve(monkeypatch):
+    """What the first try held beside the step is given back before the second one asks for as much."""
+    held, alive = [], []
+
+    def empty(size, **_):
+        alive.append(sum(one() is not None for one in held))
+        reserve = Reserve()
+        held.append(weakref.ref(reserve))
+        return reserve
+
+    def backward(loss_of, nimg, parts, exchanged):
+        if parts < 4:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(parts, "torch", SimpleNamespace(
+        empty=empty, uint8=None, OutOfMemoryError=torch.OutOfMemoryError, cuda=torch.cuda))
+    monkeypatch.setattr(parts, "backward", backward)
+    assert parts.that_fit(None, torch.nn.Linear(1, 1), 0, 8, 1, 2**20) == (4, True)
+    assert alive == [0, 0, 0]
+
+
+class Reserve:
+    """What can be weakly referred to."""

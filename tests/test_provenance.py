@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -308,3 +310,15 @@ def test_interrupted_attempts_are_kept(tmp_path, monkeypatch):
     assert journal.earlier() == [] and len(other.earlier()) == 1
     other.remove()
     assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_a_job_holds_a_gpu_for_each_of_its_ranks(monkeypatch):
+    """Also those of other nodes, which the rank that writes can't see; and not all of a workstation's."""
+    gpus = SimpleNamespace(is_initialized=lambda: True, device_count=lambda: 2,
+                           max_memory_allocated=lambda number: 5)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=gpus))
+    for ranks in (1, 16):
+        clock = manifest.Clock(ranks)
+        clock.started -= timedelta(seconds=100)
+        found = clock.execution()
+        assert found["gpu_sec"] == pytest.approx(ranks * found["wall_sec"]) and found["wall_sec"] >= 100

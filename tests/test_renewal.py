@@ -139,3 +139,14 @@ def test_a_line_that_is_no_note_is_passed_over(chain, line):
     with open("notes", "a") as file:
         file.write(f"{line}\n")
     assert Renewals("notes").renew(b)
+
+
+def test_a_note_after_one_that_was_cut_off_is_read(chain):
+    a, b, _ = chain
+    pinned(a)
+    with open("notes", "a") as file:
+        file.write('["begun","r/x/b')  # a run was killed in the middle of its line
+    renewals = Renewals("notes")
+    renewals.begin(b)
+    assert Renewals("notes").begun.keys() == renewals.begun.keys()
+    assert len(renewals.begun) == 1 and Renewals("notes").renew(b)

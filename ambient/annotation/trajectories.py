@@ -175,7 +175,7 @@ class SharedNoise(Dense):
                               between=True)
 
     def lag(self, at: float) -> float:
-        """None: the kernel is symmetric along ln sigma."""
+        """0: the kernel is symmetric along ln sigma, so that no crossing is found late."""
         return 0.0
 
 

@@ -138,7 +138,7 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
         from ambient.audit.html import page
 
         with atomic(given.html) as temporary:
-            temporary.write_text(page(audits[0], roots))
+            temporary.write_text(page(audits[0], roots), encoding="utf-8")
     if given.sign:
         ((folder, root),) = roots.items()
         content = sign.content(folder, audits[0].digest)

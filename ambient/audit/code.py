@@ -43,7 +43,7 @@ class Code:
         return self.judged[key][1]
 
     def verdict(self, found: Mapping) -> Verdict:
-        """The same, of one manifest."""
+        """The verdict on one manifest's code, worked out anew."""
         recorded = found["code"]
         files, commit = recorded["files"], recorded.get("commit")
         differing = [name for name, value in files.items() if value not in self.here(name)]
@@ -154,7 +154,10 @@ class Code:
 
 @cache
 def stored(root: Path, commit: str, name: str) -> str | None:
-    """The same, of the repository at `root`: what a commit holds never changes."""
+    """SHA-256 of code as of a commit of the repository at `root`; None where it has no such file.
+
+    It is kept: what a commit holds never changes.
+    """
     try:
         return parts.sha256(name, source_code.git("cat-file", "blob", f"{commit}:{name.partition(':')[0]}"))
     except (subprocess.CalledProcessError, ValueError, SyntaxError):

@@ -122,10 +122,9 @@ def pictures(audit: Audit, result: Result, row: int) -> str:
         from PIL import Image
     except ImportError as error:
         return f"<p>No samples here: showing them needs {error.name}, which is not installed.</p>"
-    from ambient.storage.arrays import open_arrays, part
+    from ambient.storage.arrays import latest, part
 
-    arrays = open_arrays(found[0].key)
-    images = part(arrays[max(arrays, key=int)], 0)[:SHOWN].transpose(0, 2, 3, 1)
+    images = part(latest(found[0].key), 0)[:SHOWN].transpose(0, 2, 3, 1)
     sheet = Image.fromarray(np.concatenate(list(images), axis=1).squeeze())
     file = io.BytesIO()
     sheet.resize((sheet.width * SCALE, sheet.height * SCALE), Image.Resampling.NEAREST).save(file, "png")

@@ -1,7 +1,8 @@
 """Level 3: build an artefact again from what it was made from, and compare. numpy, pandas; no torch.
 
 Tables from raw scores, cell by cell; scores from the stored moments of the samples' features; annotation
-summaries from the annotations; figures from the files they draw, byte by byte.
+summaries from the annotations; sweeps, comparisons, summaries and preferences from the tables and answers
+that they put together; figures from the files they draw, byte by byte.
 """
 
 from __future__ import annotations
@@ -107,14 +108,14 @@ class Rederive:
 
         roles = ("metrics", "annotations", "usable", "beside", "scored", "sweeps")
         text = tables.rebuild(result.manifest["spec"], self.inputs(result, *roles))
-        compare_cells(result.key.read_text(), text)
+        compare_cells(result.key.read_text(encoding="utf-8"), text)
 
     def summary(self, result: Result) -> None:
         """Every cell of the summary from the tables, but for the levels: those an audit gave then."""
         from ambient.report import published
 
         found = self.inputs(result, "tables", "logs", "reports")
-        present = result.key.read_text()
+        present = result.key.read_text(encoding="utf-8")
         said = {(row["table"], row["id"] if row["table"] == published.TEXT else None):
                 int(row["provenance_level"]) for row in csv.DictReader(io.StringIO(present))}
         levels = [said.get((path.stem, None), 0) for path in found["tables"]]
@@ -177,7 +178,7 @@ class Rederive:
         """Every cell of a table with rows from outside."""
         from ambient.report import comparison
 
-        compare_cells(result.key.read_text(), comparison.rebuild(
+        compare_cells(result.key.read_text(encoding="utf-8"), comparison.rebuild(
             result.manifest["spec"], self.inputs(result, "table", "outside")))
 
     def protocol(self, result: Result, count: int, seeds: dict[int, list[int]], spec: EvaluationSpec) -> None:
@@ -327,7 +328,10 @@ def compare(present: Any, expected: Any) -> None:
 
 
 def close(a: Any, b: Any) -> bool:
-    """Whether published, or lists of them, are equal to twelve digits: sums depend on the library."""
+    """Whether two numbers, or two lists of numbers, are equal to twelve digits.
+
+    The last digits of a sum depend on the library that adds up.
+    """
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(close, a, b))
     numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b))

@@ -222,10 +222,11 @@ def within(old: Path, new: Path) -> str | None:
             return None
         good = all(near_arrays(first[name], second[name]) for name in first)
     elif old.suffix == ".json":
-        good = near(json.loads(old.read_text()), json.loads(new.read_text()))
+        good = near(json.loads(old.read_text(encoding="utf-8")), json.loads(new.read_text(encoding="utf-8")))
     elif old.suffix == ".csv":
-        good = near(*([number(c) for line in p.read_text().splitlines() for c in line.split(",")]
-                      for p in (old, new)))
+        texts = (path.read_text(encoding="utf-8") for path in (old, new))
+        good = near(*([number(cell) for line in text.splitlines() for cell in line.split(",")]
+                      for text in texts))
     else:
         return None
     return (f"within tolerance (pixels: at most {PIXEL_STEPS} steps in {PIXEL_SHARE:.0%} of them; "

@@ -64,7 +64,7 @@ def meaning(spec: Mapping, kind: type, **without: Any) -> dict:
 
 @lru_cache(MEANT)
 def meant(spec: str, kind: type) -> dict:
-    """The same of a specification's text; many artefacts of a tree have equal ones."""
+    """A specification with its defaults, from its text: many artefacts of a tree have the same."""
     found = json.loads(spec)
     try:
         return plain(build(kind, found, "spec"))

@@ -103,7 +103,7 @@ class Costs:
                     memory_mb=BASE_MB + 3 * in_memory_mb(images * channels * resolution**2))
 
     def sample_scores(self, run: str, scorer: str) -> Work:
-        """The same for the samples of a run's last snapshot."""
+        """The scores of the samples of a run's last snapshot."""
         spec, sampling = self.experiments.scorer(scorer), self.experiments.sampling(run)
         images, shape = sampling.num_samples * len(sampling.seeds), self.data(self.experiments.run(run).study)
         work = self.scoring(spec, images, *shape[1:])

@@ -54,7 +54,7 @@ def commands() -> Iterator[Finding]:
 
 def environment() -> Iterator[Finding]:
     """The pinned packages, as installed for this interpreter."""
-    pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    pins = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     wrong = []
     for name, pinned in (pin.split("==") for pin in pins):
         try:
@@ -162,7 +162,7 @@ def file_system(folder: Path) -> Iterator[Finding]:
     """Whether the results' folder is likely to be seen from the nodes."""
     kind, longest = "unknown", -1
     try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     except OSError:
         mounts = []
     for _, point, name, *_ in mounts:

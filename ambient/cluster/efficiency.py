@@ -57,7 +57,8 @@ def job(path: Path, found: Mapping, folder: Path, site: Site) -> Job | None:
     if row is None or not row.counts_images or path.suffix != Path(row.outputs["out"]).suffix:
         return None  # of several outputs the first one stands for the job
     images, seconds = facts.get("images_seen", facts.get("samples")), found["execution"]["wall_sec"]
-    gpus, rate = len(found["environment"].get("gpu", ())), rate_of(found)
+    gpus = round(found["execution"].get("gpu_sec", 0) / seconds) if seconds else 0
+    rate = rate_of(found)
     utilisation = None
     if "image" in facts:
         network = build(TrainingSpec, found["spec"], str(path)).network.cost(*facts["image"])

@@ -152,7 +152,7 @@ def main(arguments: list[str]) -> int:
         write(run, weights, given.out)
     done = "is there and left as it is" if there else "written"
     print(printable(f"{given.out}: {done}, {run.run} of the scale {given.scale}"))
-    if FILL_IN in (given.out / CARD).read_text() and not given.push:
+    if FILL_IN in (given.out / CARD).read_text(encoding="utf-8") and not given.push:
         print(printable(f"{given.out / CARD}: the licence is to be filled in, in the place of {FILL_IN}"))
     if given.push:
         print(printable(f"sent to {send(run, given.out, given.push)}"))

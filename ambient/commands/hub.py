@@ -30,7 +30,7 @@ def require_hub() -> None:
 
 def require_licence(card: Path) -> None:
     """Raise `ValueError` for a model card without a licence, or with a head that is no YAML."""
-    text = card.read_text()
+    text = card.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), 1):
         if FILL_IN in line:
             raise ValueError(f"{card}, line {number}: still has {FILL_IN}: write the licence in its place, "

@@ -62,7 +62,7 @@ def read(raw: Raw, photos: Photos, table: Path | None) -> Captions:
 
 
 def without_files(photos: Photos, captions: Captions) -> Photos:
-    """The same images, where files of captions do not count as left out."""
+    """The images, of whose folder files of captions do not count as left out."""
     rest = photos.left_out.copy()
     rest[NO_IMAGES] -= len(captions.files)
     examples = {what: name for what, name in photos.examples.items() if name not in captions.files}

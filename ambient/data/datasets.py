@@ -86,7 +86,7 @@ class Dataset:
 
     def taken(self, rows: np.ndarray) -> Dataset:
         """Some of its images: `rows` are their places, or says of each whether it is taken."""
-        names = None if self.names is None else joined(np.array(self.file_names)[rows].tolist())
+        names = None if self.names is None else joined(np.array(self.file_names, object)[rows])
         captions = None if self.captions is None else self.captions.taken(rows)
         arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return Dataset(**{key: one if one is None else selected(one, rows) for key, one in arrays.items()

@@ -143,7 +143,7 @@ class Images:
         images = [name for name in visible if name.lower().endswith(SUFFIXES)]
         self.list = self.find_list(visible, way)
         for name in visible:
-            if name not in images and PurePosixPath(name).name != LIST:
+            if not name.lower().endswith(SUFFIXES) and PurePosixPath(name).name != LIST:
                 raise Unfit(f"{self.path}: {name} is not an image (allowed: {', '.join(SUFFIXES)}) and "
                             f"not {LIST}; take it out")
         if not images:

@@ -17,7 +17,7 @@ def is_clean(spec: MixtureSpec, ids: np.ndarray) -> np.ndarray:
 
 
 def clean_images(spec: MixtureSpec, ids: np.ndarray) -> np.ndarray:
-    """The same. Raises `ValueError` where none stays clean."""
+    """Whether each image stays clean (`is_clean`). Raises `ValueError` where none does."""
     clean = is_clean(spec, ids)
     if not clean.any():
         raise ValueError(f"clean_fraction {spec.clean_fraction} leaves none of {len(clean)} images "

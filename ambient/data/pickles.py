@@ -126,7 +126,7 @@ def reconstructed(kind: type[Inert], base: type, entries: Any) -> Inert:
 
 
 class InertUnpickler(PlainUnpickler):
-    """The same, with an `Inert` object for what any other name would make: it is called, and does nothing."""
+    """A `PlainUnpickler` with an `Inert` object for what any other name would make, which does nothing."""
 
     made = FUNCTIONS | {("copyreg", "_reconstructor"): reconstructed,
                         ("copy_reg", "_reconstructor"): reconstructed}

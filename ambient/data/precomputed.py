@@ -71,7 +71,8 @@ class Precomputed:
         for place in range(len(self)):
             shard, number = self.at(place)
             names.append(f"{shard.name}, sample {number}")
-            sizes = {name: shard.lengths(number)[name] for name in self.spec.columns}
+            lengths = shard.lengths(number)
+            sizes = {name: lengths[name] for name in self.spec.columns}
             first = first or sizes
             for name, size in sizes.items():
                 if size != first[name] or not size:

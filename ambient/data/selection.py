@@ -166,7 +166,7 @@ def table_of(path: Path) -> Rows:
 
 
 def parsed_table(text: str, path: str | Path) -> Rows:
-    """The same of a text; `path` is where it stood."""
+    """The rows of the CSV table that a text is. `path` names the text in errors."""
     parted = max(",;\t", key=text.partition("\n")[0].count)
     rows = Rows(text, path, delimiter=parted)
     rows.fieldnames = [title.strip() for title in rows.fieldnames or []]

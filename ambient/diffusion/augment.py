@@ -142,7 +142,7 @@ def some_warped(images: Tensor, moved: Tensor, linear: Tensor, shift: Tensor) ->
 
 
 def all_warped(images: Tensor, moved: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
-    """The same by a warp of every image.
+    """What `some_warped` gives, by a warp of every image.
 
     To learn how many are moved the host would wait for all that its GPU has still to do.
     """

@@ -86,7 +86,7 @@ class Colours:
         return self.known[name]
 
     def of_texts(self, name: str) -> Tensor:
-        """The same, computed."""
+        """The unit vectors of `anchors`, computed."""
         texts = [template.format(colour=colour, name=name) for colour in COLOURS for template in TEMPLATES]
         each = normalize(self.model.text_features(texts)).reshape(len(COLOURS), len(TEMPLATES), -1)
         return normalize(each.mean(dim=1))

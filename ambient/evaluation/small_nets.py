@@ -116,7 +116,7 @@ class ClassBatches:
 
 
 class FoldBatches(ClassBatches):
-    """The same, where member k learns nothing from the images of fold k.
+    """The loss of `ClassBatches`, where member k learns nothing from the images of fold k.
 
     folds: int64 (N,) in [0, M), of each image. Each member's loss is a sum over the rows that it may see,
     over the number of them that is expected: so it does not depend on how a batch is shared out.

@@ -18,7 +18,7 @@ from ambient.specs.strict import nearest
 
 def told(row: Stage) -> str:
     """What a stage does, in a line."""
-    text = ast.get_docstring(ast.parse(stage.source(row).read_text()))
+    text = ast.get_docstring(ast.parse(stage.source(row).read_text(encoding="utf-8")))
     return text.splitlines()[0].removeprefix("Stage: ").removesuffix(".")
 
 

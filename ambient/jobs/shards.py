@@ -1,7 +1,7 @@
 """Work in pieces, each saved when it is done: the ranks share them out, and a kill costs the piece at work.
 
-Sampling, and every kind of annotation, goes through here: one way to share, to check what is on disk, to stop
-when told, and to go on.
+Every stage that treats images or texts one by one goes through here: sampling, annotation, encoding, scoring
+and judging. There is one way to share, to check what is on disk, to stop when told, and to go on.
 """
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ def begin(row: Stage, arguments: Sequence[str]) -> Job:
     Raw data and weights from outside are not recorded here (a stage notes them by `record.external`). A wrong
     specification or a missing input ends the process with one line and status 1.
     """
-    clock = manifest.Clock()
+    clock = manifest.Clock(launch.size())
     parser = argparse.ArgumentParser(prog=f"python -m ambient run {row.name}", allow_abbrev=False,
-                                     description=ast.get_docstring(ast.parse(source(row).read_text())),
+                                     description=ast.get_docstring(ast.parse(source(row).read_text(encoding="utf-8"))),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", required=True, help="specification, JSON")
     for name in (*row.reads, *row.options, *row.outputs):

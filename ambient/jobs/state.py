@@ -1,8 +1,8 @@
 """The resumable state of a job: pieces of its work, each checked against the digest written with it.
 
 A piece is one safetensors file with a sealed JSON record of its SHA-256, which is written last, so a piece is
-either complete or not there. What is damaged is named, set aside, and made again. Training, sampling and
-annotation all keep what they do in such pieces; the folder goes when the manifests of the job are on disk.
+either complete or not there. What is damaged is named, set aside, and made again. Every stage that can be
+resumed keeps what it has done in such pieces. The folder goes when the manifests of the job are on disk.
 """
 
 from __future__ import annotations

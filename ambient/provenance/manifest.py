@@ -153,13 +153,14 @@ def peak_memory() -> int:
 class Clock:
     """Start, end, and what the process and its children used in between."""
 
-    def __init__(self) -> None:
-        self.started = now()
+    def __init__(self, ranks: int = 1) -> None:
+        """`ranks`: of the job."""
+        self.started, self.ranks = now(), ranks
 
     def execution(self) -> dict:
         """Times in UTC and seconds, peak memory in bytes, and the scheduler's job where there is one.
 
-        gpu_sec: seconds for which the job held GPUs, times their number.
+        gpu_sec: wall time of a job on GPUs, times the number of its ranks, each of which holds one.
         """
         ended = now()
         usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -171,7 +172,7 @@ class Clock:
         torch = sys.modules.get("torch")
         if torch and torch.cuda.is_initialized():
             devices = range(torch.cuda.device_count())
-            found |= {"gpu_sec": round(wall * len(devices), 3),
+            found |= {"gpu_sec": round(wall * self.ranks, 3),
                       "peak_gpu_bytes": sum(torch.cuda.max_memory_allocated(i) for i in devices)}
         where = scheduler()
         return found | ({"scheduler": where} if where else {})

@@ -116,8 +116,8 @@ class Renewals:
         """Keep a note. Where the file can't be written, it is known to this run alone."""
         self.fold(kind, key(artefact), *seals)
         try:
-            with open(self.store, "a") as file:
-                file.write(json.dumps([kind, key(artefact), *seals]) + "\n")
+            with open(self.store, "a", encoding="utf-8") as file:  # whose last line may have been cut off
+                file.write("\n" + json.dumps([kind, key(artefact), *seals]) + "\n")
         except OSError:
             return
 
@@ -151,10 +151,10 @@ def seal_of(artefact: Path) -> str | None:
 
 
 def notes(store: Path) -> Iterator[list]:
-    """The notes in a file. Lines that are none are passed over: a run was killed while it wrote one."""
+    """The notes in a file. A line that is no note is passed over: a run was killed while it wrote it."""
     lengths = {BEGUN: 3, SAME: 2, MADE: 3, RENEWED: 4}
     try:
-        lines = store.read_text(errors="replace").splitlines()
+        lines = store.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in lines:

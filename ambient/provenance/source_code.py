@@ -198,7 +198,7 @@ def digests(module: str, spec: Mapping | None = None) -> dict[str, str]:
 
 
 def bookkeeping_digests(module: str) -> dict[str, str]:
-    """The same of the files that the closure leaves out: for the audit, nothing is made again for them."""
+    """Name -> SHA-256 of files that the closure leaves out: for the audit, no job is made again for them."""
     return {name: parts.sha256(name, (ROOT / name).read_bytes()) for name in bookkeeping(module)}
 
 

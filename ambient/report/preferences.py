@@ -92,7 +92,7 @@ def of_tasks(arrays: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
 
 def over_prompts(shares: Mapping[str, Share], score: np.ndarray, task: np.ndarray,
                  prompt: np.ndarray) -> dict[str, Share]:
-    """The same shares with standard errors over prompts, whose images are alike; overall first.
+    """The given shares, with standard errors over prompts, whose images are alike; overall first.
 
     Of a task with m >= 2 prompts, of which a share s_j of the images is right, that is
     sqrt(sum (s_j - mean s)^2 / (m (m - 1))); that of the mean of k tasks is sqrt(sum of their squares) / k.

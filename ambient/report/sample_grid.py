@@ -12,7 +12,7 @@ from ambient.data.datasets import Dataset, read, to_float
 from ambient.report.captions import distinct, label_of
 from ambient.report.drawing import plt, strips
 from ambient.specs import RowSpec, TableSpec
-from ambient.storage.arrays import Array, open_arrays, part, selected
+from ambient.storage.arrays import Array, latest, part, selected
 
 CHUNK, NUMBERS = 4096, 2**26  # training images compared at once, and their pixels
 
@@ -73,10 +73,10 @@ def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], ann
     references: dict[str, np.ndarray] = {}
     lines, beside = [], iter(images)
     for row, path, mixture, table in zip(spec.rows, samples, mixtures, annotations, strict=True):
-        arrays, data = open_arrays(path), pictures(row, read(mixture), beside)
+        data = pictures(row, read(mixture), beside)
         for name, shown in real(row, data, columns):
             references.setdefault(f"{row.target or row.dataset}, {name}" if several(spec) else name, shown)
-        drawn = part(arrays[max(arrays, key=int)], 0)[:columns]
+        drawn = part(latest(path), 0)[:columns]
         trained = selected(data.images, usable(data, table))
         lines.append((f"samples: {label_of(row, spec.rows)}", drawn))
         which = "training images" + " that are there as pixels" * row.encoded

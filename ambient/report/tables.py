@@ -29,16 +29,15 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
     """
     frame = pd.DataFrame([{"run": i, **score} for i, run in enumerate(scores) for score in run])
     means = frame.groupby(["run", "nimg"])["value"].mean().to_dict()
-    last, best, best_nimg, spread = [], [], [], []
+    last, best, best_nimg, spread, final_scores = [], [], [], [], []
     for i, run in enumerate(scores):
         of_run = {nimg: value for (own, nimg), value in means.items() if own == i}
         final = [score["value"] for score in run if score["nimg"] == max(of_run)]
+        final_scores += final
         last.append(np.mean(final))
         spread.append(np.var(final, ddof=1) if len(final) > 1 else np.nan)
         best.append(min(of_run.values()))
         best_nimg.append(min(of_run, key=of_run.get))
-    final_scores = [s["value"] for run in scores for s in run
-                    if s["nimg"] == max(t["nimg"] for t in run)]
     return {
         "value": np.mean(last), "value_std": np.sqrt(np.mean(spread)),
         "value_min": min(final_scores), "value_best": np.mean(best),

@@ -111,7 +111,7 @@ class Entries:
         return having[0 if whole else -1] if having else None
 
     def origin(self, key: str, strongest: bool = False) -> Written | None:
-        """The same, or what set that which stands nearest above it."""
+        """What set the value under a dotted key, or else the value nearest above that something set."""
         while self.split(key) and not self.setter(key):
             key = key.rpartition(".")[0]
         return self.setter(key, strongest)

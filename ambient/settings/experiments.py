@@ -309,7 +309,7 @@ class Experiments(TableRows):
         check_run(self, name)
 
     def validate_training(self, name: str) -> None:
-        """The same of what a run is trained by and on: once for all runs that share it."""
+        """Check what a run is trained by and on: once for all runs that share it."""
         run = self.run(name)
         if run.trained in self.trainings:
             return
@@ -322,7 +322,7 @@ class Experiments(TableRows):
         check_training(self, name)
 
     def validate_part(self, run: str, study: str, corruption: str, annotation: str) -> None:
-        """The same of one corruption of a run and its annotation."""
+        """Check one corruption of a run and its annotation."""
         spec = self.annotation(study, annotation, corruption)
         classifier = self.classifier_of(annotation)
         self.mixture(study, corruption, self.fraction(study, classifier))

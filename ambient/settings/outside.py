@@ -69,7 +69,7 @@ class Outside:
         return self.protocol(run, name=name, label=entry.label, sha256=entry.sha256)
 
     def protocol(self, run: str, **own: str) -> OutsideSpec:
-        """The same for images that no file speaks of yet, by a run's protocol."""
+        """The specification for images that no file speaks of yet, by a run's protocol."""
         experiments = self.experiments
         evaluation = experiments.evaluation(run)
         target = experiments.study(experiments.run(run).study).dataset

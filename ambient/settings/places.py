@@ -44,7 +44,7 @@ class Files(RunFiles):
                           seed=spec.training_seeds[0]) for row in spec.rows]
 
     def scores_beside(self, table: str) -> list[str]:
-        """The same scores by the studies' other detectors, detector by detector."""
+        """The scores of a table's rows by the study's other detectors, detector by detector."""
         study = self.experiments.run(self.table(table).rows[0].run).study
         return [path for other in self.experiments.detectors(study)[1:]
                 for path in self.of_table(table, "evaluate", detector=other)]

@@ -219,7 +219,7 @@ class Stages:
         return build(ScorerSpec, self.entry("scorers", name, "scorers"), f"scorers.{name}")
 
     def portable_dataset(self, name: str) -> DatasetSpec:
-        """The same without local paths, which say nothing of the result."""
+        """A dataset's specification without local paths, which say nothing of the result."""
         return self.dataset(name).portable()
 
     @once

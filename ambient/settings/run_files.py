@@ -51,7 +51,7 @@ class RunFiles:
         return self.weights_for(dataset, spec.detector) if spec.ASKS else None
 
     def weights_of_scorer_for(self, run: str, scorer: str) -> str | None:
-        """The same, for the samples of a run."""
+        """The weights of the detector that a scorer asks about the samples of a run, if it asks one."""
         study = self.experiments.study(self.experiments.run(run).study)
         return self.weights_of_scorer(study.dataset, scorer)
 
@@ -119,7 +119,7 @@ class RunFiles:
         return name and self.path("encoder", dataset=self.experiments.encoder_dataset(study), encoder=name)
 
     def encoder_of_run(self, run: str) -> str | None:
-        """The same by a run."""
+        """The encoder in whose latents the denoiser of a run works, if it does."""
         return self.encoder(self.experiments.run(run).study)
 
     def latents(self, study: str, corruption: str, classifier: str | None = None) -> list[str]:

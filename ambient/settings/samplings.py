@@ -32,7 +32,7 @@ class Samplings(Trainings):
         return self.samplings[run]
 
     def resolved_sampling(self, run: str) -> SamplingSpec:
-        """The same, from the files."""
+        """The specification of the `sample` stage, worked out from the files."""
         where, values = self.sampling_key(run), self.sampling_values(run)
         if values.get("guidance", 1) == 1:  # the guide is not asked
             values.pop("guide", None)

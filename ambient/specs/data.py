@@ -116,7 +116,7 @@ class DatasetSpec(OfKinds):
                     f"null for source {self.source}, which is drawn whole")
 
     def portable(self) -> DatasetSpec:
-        """The same without what says nothing of the prepared images: local paths, and the use of them."""
+        """This specification without what says nothing of the prepared images: local paths, and their use."""
         return dataclasses.replace(self, path=None, sigma_min=0.0)
 
 

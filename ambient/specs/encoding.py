@@ -108,15 +108,15 @@ class TextEncoderSpec(OfKinds):
         return 0, 0
 
     def multiply_adds(self) -> float:
-        """About how many there are in encoding one caption."""
+        """About how many multiply-adds encoding one caption takes."""
         raise NotImplementedError
 
     def image_multiply_adds(self, resolution: int, channels: int) -> float:
-        """The same of the features of one image, where it sees images."""
+        """About how many multiply-adds the features of one image take, where it sees images."""
         return 0.0
 
     def training_multiply_adds(self, resolution: int, channels: int) -> float:
-        """The same of a forward pass of one captioned image, where it learns."""
+        """About how many multiply-adds a forward pass of one captioned image takes, where it learns."""
         return self.image_multiply_adds(resolution, channels) + self.multiply_adds()
 
 

@@ -211,7 +211,7 @@ class DetectorSpec(OfKinds):
         return f"fd-{name}"
 
     def portable(self) -> DetectorSpec:
-        """The same without local paths, which say nothing of the result."""
+        """This specification without local paths, which say nothing of the result."""
         published = self.published and dataclasses.replace(self.published, path=None)
         return dataclasses.replace(self, weights=None, published=published)
 

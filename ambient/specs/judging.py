@@ -47,5 +47,5 @@ class JudgeSpec(OfKinds):
         require(0 <= self.unclear < 1, "unclear", self.unclear, "[0, 1)")
 
     def portable(self) -> JudgeSpec:
-        """The same without the local path, which says nothing of the result."""
+        """This specification without the local path, which says nothing of the result."""
         return dataclasses.replace(self, path=None)

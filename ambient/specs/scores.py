@@ -71,7 +71,7 @@ class ScorerSpec(OfKinds):
         return images * self.FLOPS
 
     def portable(self) -> ScorerSpec:
-        """The same without the local path, which says nothing of the result."""
+        """This specification without the local path, which says nothing of the result."""
         return dataclasses.replace(self, path=None)
 
 

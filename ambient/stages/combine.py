@@ -44,7 +44,7 @@ def combine(parts: list[tuple[Dataset, Annotations]], keep: bool = True) -> tupl
                                  "parts of one run must be mixtures of one dataset with equal clean "
                                  "fractions and seeds, and a sample may be corrupted in one way only")
     every = [name for data, _ in parts for name in data.file_names]
-    names = joined(np.array(every)[order][start].tolist()) if len(every) == len(ids) else None
+    names = joined(np.array(every, object)[order][start]) if len(every) == len(ids) else None
     captions = texts.joined([(data.captions, len(data.ids)) for data, _ in parts])
     captions = None if captions is None else captions.taken(order[start])
     rows = [annotations.of(data.ids) for data, annotations in parts]

@@ -20,13 +20,8 @@ from ambient.jobs.shards import collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently, say
 from ambient.specs import JudgeSpec
-from ambient.storage.arrays import Array, open_arrays, part
+from ambient.storage.arrays import Array, latest, part
 from ambient.storage.files import write_json
-
-
-def last(samples: Path) -> Array:
-    """The samples of the last snapshot, uint8 (seeds, num_samples, C, H, W)."""
-    return max(open_arrays(samples).items(), key=lambda item: int(item[0]))[1]
 
 
 def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, state: State, out: Path,
@@ -38,7 +33,7 @@ def main(spec: JudgeSpec, record, *, samples: Path, than: Path, captions: Path, 
     """
     by = "" if program is None else f"-{record.external('program', program, spec.GIVEN)[:16]}"
     ask = judges.KINDS[spec.kind].judge(spec, model or program)
-    ours, theirs = last(samples), last(than)
+    ours, theirs = latest(samples), latest(than)
     if ours.shape != theirs.shape:
         raise ValueError(f"{samples} and {than}: samples of the shapes {ours.shape} and {theirs.shape} are "
                          "no pairs")
@@ -110,7 +105,7 @@ def pairs_of(spec: JudgeSpec, ours: Array, theirs: Array, prompts: list[str]) ->
 
 
 def checks_of(spec: JudgeSpec, real: Path) -> list[Pair]:
-    """The same of real images: each with its own caption, beside the next one that has another caption."""
+    """(key, caption, image, other) of real images: other is the next image that has another caption."""
     data, captions = captioned(real)
     found: list[Pair] = []
     for k, caption in enumerate(captions[:spec.checks]):

@@ -15,7 +15,7 @@ from ambient.data.scores import Scores
 from ambient.evaluation import detectors
 from ambient.evaluation.neighbours import Features, compared, distances, parts_of
 from ambient.specs import NeighboursSpec
-from ambient.storage.arrays import open_arrays, part
+from ambient.storage.arrays import latest, part
 from ambient.storage.files import write_text
 from ambient.training.hardware import device
 
@@ -58,8 +58,7 @@ def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unsee
     train, test = read(data), read(unseen)
     drawn = []
     for path in samples:
-        arrays = open_arrays(path)
-        images = part(arrays[max(arrays, key=int)], 0)[:spec.num_samples]
+        images = part(latest(path), 0)[:spec.num_samples]
         drawn.append(np.concatenate([features(images[k:k + 250]) for k in range(0, len(images), 250)]))
     every, table = np.concatenate(drawn), []
     ends = np.cumsum([len(one) for one in drawn])[:-1]

@@ -37,7 +37,7 @@ def check(spec: DatasetSpec, path: Path, reading: Reading) -> None:
 
 
 def tell(path: Path, facts: dict) -> None:
-    """The same for whoever reads the log."""
+    """Print what a dataset has, for whoever reads the log."""
     names, most = facts["class_names"], 20
     classes = [f"{names.get(i, i)} {count:,}" for i, count in facts["class_images"].items()]
     if len(classes) > most:

@@ -14,7 +14,7 @@ from ambient.evaluation.scoring import in_shards, noted
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently, say
 from ambient.specs import ScorerSpec
-from ambient.storage.arrays import Array, merged, open_arrays
+from ambient.storage.arrays import Array, latest, merged
 from ambient.storage.files import write_arrays
 
 Arrays = dict[str, np.ndarray]
@@ -30,7 +30,7 @@ def main(spec: ScorerSpec, record, *, samples: Path, detector: Path | None, give
     caption among those of its list. One that scores the samples of each caption together gives
     (seeds, captions). The samples have the captions of the dataset `captions`, `spec.each` of them each.
     """
-    images = max(open_arrays(samples).items(), key=lambda item: int(item[0]))[1]
+    images = latest(samples)
     flat, kind = merged(images), scorers.KINDS[spec.kind]
     file = noted(spec, given, detector, record, model)
     beside = {"model": model} if spec.ASKS and spec.MODEL else {}

@@ -169,6 +169,14 @@ def merged(array: Array) -> Array:
     return np.asarray(array).reshape(first * second, *rest)
 
 
+def latest(path: str | Path) -> Array:
+    """The samples (seeds, N, C, H, W) of the last snapshot in a file. Raises as `open_arrays`.
+
+    The names of its arrays are the numbers of images that the snapshots had seen.
+    """
+    return max(open_arrays(path).items(), key=lambda item: int(item[0]))[1]
+
+
 def open_arrays(path: str | Path, *by_rows: str) -> dict[str, Array]:
     """All arrays of a safetensors file. Those of more than HELD bytes are `Stored`, of some names or of any.
 

@@ -139,7 +139,7 @@ def digest(value: Any) -> str:
 def write_text(path: str | Path, text: str) -> None:
     """Write text, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -166,7 +166,7 @@ def naming(path: str | Path) -> Iterator[None]:
 def read_json(path: str | Path) -> Any:
     """Read JSON. Raises `ValueError` naming the file where it is not JSON."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
 

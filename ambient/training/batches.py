@@ -76,7 +76,7 @@ class AmbientBatches:
 
     def read(self, key: Key) -> tuple[Tensor, ...]:
         """(sigma, sample index, sigma_tn, x_0, Z) of some rows of a batch, and states of captions where the
-        network is told them: what comes of no GPU."""
+        network is told them. All of it is computed on the CPU."""
         nimg, *rows = key
         sigma, index, sigma_tn = self.draw(nimg, slice(*rows))
         text = () if self.told is None else (self.captions(index, nimg, slice(*rows)),)

@@ -68,7 +68,7 @@ def sharded(network: nn.Module, loss_of: LossOf) -> LossOf:
 
 
 def left_out(weights: list[Tensor]) -> list[Tensor]:
-    """The gradients that the engine does not exchange: those of numbers, where other weights are shared."""
+    """The gradients that FSDP does not exchange: of scalar weights, where the other weights are shared."""
     if not any(is_shared(weight) for weight in weights):
         return []
     return [weight.grad for weight in weights if not is_shared(weight) and weight.grad is not None]
@@ -80,7 +80,10 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def collected(tensor: Tensor) -> Tensor:
-    """A tensor. Where several ranks share it the first gets it whole, in main memory, the others nothing."""
+    """A tensor, to be kept by the first rank.
+
+    Of a tensor that several ranks share, the first gets all, in main memory, and the others get an empty one.
+    """
     if not is_shared(tensor):
         return tensor
     found = whole(tensor)

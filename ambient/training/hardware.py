@@ -32,7 +32,10 @@ def device() -> torch.device:
 
 
 def strictly() -> None:
-    """From here on an operation that can't repeat its bits raises. Attention on GPUs repeats them only so."""
+    """From here on an operation that can't repeat its bits raises `RuntimeError`.
+
+    Only in this mode does attention on a GPU repeat its bits.
+    """
     if device().type == "cuda":
         torch.use_deterministic_algorithms(True)
 

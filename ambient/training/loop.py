@@ -59,7 +59,9 @@ class Fit:
 
     def __init__(self, network: nn.Module, spec: OptimiserSpec, number: int = 1) -> None:
         self.network, self.spec = network, spec
-        self.parts = number  # of this rank's rows, one after the other; doubled when memory is too small
+        # A rank treats its rows in so many parts, one after the other. The number doubles where a part does
+        # not fit into the memory of a GPU.
+        self.parts = number
         self.names = [name for name, _ in network.named_parameters()]
         self.weights = [parameter for _, parameter in network.named_parameters()]
         self.constrained = constrained(network)

@@ -55,6 +55,12 @@ def doubled(parts: int, batch: int) -> int:
                       "smaller network")
 
 
+def tried(loss_of: LossOf, nimg: int, parts: int, reserve: int, where: torch.device) -> None:
+    """Gradients in so many parts, beside `reserve` bytes, which are given back when it ends or fails."""
+    _held = torch.empty(reserve, dtype=torch.uint8, device=where)
+    backward(loss_of, nimg, parts, exchanged=False)
+
+
 def that_fit(loss_of: LossOf, network: nn.Module, nimg: int, batch: int, parts: int,
              reserve: int) -> tuple[int, bool]:
     """(`parts`, or as many more as it takes until every rank's memory holds one; whether weights are unused).
@@ -65,9 +71,7 @@ def that_fit(loss_of: LossOf, network: nn.Module, nimg: int, batch: int, parts: 
     while True:
         short = None
         try:
-            held = torch.empty(reserve, dtype=torch.uint8, device=weights[0].device)
-            backward(loss_of, nimg, parts, exchanged=False)
-            del held
+            tried(loss_of, nimg, parts, reserve, weights[0].device)
         except torch.OutOfMemoryError:
             short = "out of memory"
         some_unused = any(weight.grad is None for weight in weights)

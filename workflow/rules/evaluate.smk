@@ -83,7 +83,7 @@ rule detector:
 
 
 rule reference:
-    """Moments of a whole clean dataset in a detector's features."""
+    """Moments of the images that samples are compared to, in a detector's features."""
     input:
         unpack(reads("reference")),
     output:

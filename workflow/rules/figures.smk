@@ -22,7 +22,7 @@ for place, logs, suffix, scale in PLACES:
             "{resources.run} galleries --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
     rule:
-        """A figure of section 3.2: patches, the donut, or locality."""
+        """A figure of a run's data, of scores, tables or samples, or of a judge's answers."""
         name:
             f"crops_figures{suffix}"
         input:

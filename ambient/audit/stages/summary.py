@@ -28,5 +28,5 @@ def main(spec: SummarySpec, record, *, tables: list[Path], out: Path, logs: Sequ
              for one, files in zip(spec.texts, published.files_of(spec, logs, reports), strict=True)]
     text = published.rebuild(plain(spec), tables, levels, logs, reports, list(map(min, below)))
     with atomic(out) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     record.facts |= {"numbers": len(list(csv.reader(io.StringIO(text)))) - 1}

@@ -78,7 +78,7 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | None) -> Dataset:
     mixed = Dataset(images, *(np.concatenate(pair)[order] for pair in (
         (kept.labels, labels), (kept.ids, ids),
         (np.zeros(len(kept.ids), np.uint8), np.ones(len(ids), np.uint8)))))
-    files = np.array([*kept.file_names, *added.file_names])[order].tolist() if named else None
+    files = np.array([*kept.file_names, *added.file_names], object)[order] if named else None
     captions = texts.joined([(part.captions, len(part.ids)) for part in (kept, added)])
     return dataclasses.replace(mixed, names=joined(files) if named else None,
                                captions=None if captions is None else captions.taken(order))

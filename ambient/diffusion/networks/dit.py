@@ -221,7 +221,7 @@ class MicroDiT(nn.Module):
         self.final_layer = FinalLayer(width, patch * patch * channels, generator)
 
     def masks(self, count: int, drawn: Draw | None) -> list[Tensor]:
-        """None: nothing is dropped."""
+        """An empty list: this network drops nothing."""
         return []
 
     def told(self, c_noise: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -75,10 +75,10 @@ def draw(spec: Spec, data: Path, samples: Sequence[Path], scored: Sequence[Path]
     from ambient.data.texts import of_samples
     from ambient.report.captions import title_of
     from ambient.report.drawing import strips
-    from ambient.storage.arrays import open_arrays, part
+    from ambient.storage.arrays import latest, part
     from ambient.storage.files import read_arrays
 
-    drawn = [part(max(open_arrays(path).items(), key=lambda item: int(item[0]))[1], 0) for path in samples]
+    drawn = [part(latest(path), 0) for path in samples]
     prompts = of_samples(read(data).captions, spec.each, len(drawn[0]))
     if not spec.together:
         chosen = np.arange(0, len(prompts), spec.each)[:spec.images]

@@ -55,11 +55,10 @@ def draw(spec: Spec, samples: Sequence[Path]) -> Figure:
     """The samples of the first sampling seed at the last snapshot."""
     from ambient.report.captions import title_of
     from ambient.report.drawing import strips
-    from ambient.storage.arrays import open_arrays, part
+    from ambient.storage.arrays import latest, part
 
     lines = []
     for label, path in zip(spec.labels, samples, strict=True):
-        arrays = open_arrays(path)
-        lines.append((label, part(arrays[max(arrays, key=int)], 0)[:spec.images * spec.rows]))
+        lines.append((label, part(latest(path), 0)[:spec.images * spec.rows]))
     return strips(lines, spec.images, title_of(spec), "The first samples, none left out: last snapshot, "
                   "first training seed, first sampling seed.")

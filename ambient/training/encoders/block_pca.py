@@ -27,7 +27,7 @@ class Spec(EncoderSpec):
     LEARNS: ClassVar[bool] = True
 
     block: int  #: pixels of a block's side
-    numbers: int  #: k: a power of two, fewer than a block has
+    numbers: int  #: k: a power of two, at most block^2
 
     def __post_init__(self) -> None:
         require(self.block > 1, "block", self.block, ">= 2 pixels")
