@@ -133,7 +133,7 @@ def test_the_summary_says_the_level_of_its_table_and_an_edited_number_is_found(t
 def test_the_next_summary_and_report_say_the_level_of_a_table_that_was_edited(tree):
     table, nothing = tree / "t.csv", SimpleNamespace(facts={})
     every = build(SummarySpec, read_json(path_for(tree / "summary.csv"))["spec"], "spec")
-    pictures = [tree / f"t{part}.png" for part in page.SUFFIXES]
+    pictures = [tree / f"t{part}.png" for part in page.PICTURES]
     said = []
     for text in (table.read_text(), table.read_text() + "\n"):
         table.write_text(text)

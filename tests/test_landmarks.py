@@ -134,7 +134,7 @@ def test_the_page_shows_what_known_images_score(original, tmp_path):
     file = tmp_path / "net.csv"
     table = rows(known(8), np.zeros((40, 1)), np.full((30, 1), 3.0), 0.5)
     table.to_csv(file, index=False)
-    pictures = [original / f"t{part}.png" for part in report.SUFFIXES]
+    pictures = [original / f"t{part}.png" for part in report.PICTURES]
     text = report.page(ReportSpec("tiny", (spec,), ()), [original / "t.csv"], pictures, [3], [file])
     page = Page(text)
     assert "What known images score: blur, 0.6 px" in [title for *_, title in page.all("h3")]

@@ -64,7 +64,7 @@ def page(original):
     rows = [dataclasses.replace(row, target="digits & letters, 8x8", paper_target="CIFAR-10",
                                 paper_samples=50000) for row in spec.rows]
     spec = dataclasses.replace(spec, title="Table 9: <b>blur</b>", rows=tuple(rows))
-    pictures = [original / f"t{part}.png" for part in report.SUFFIXES]
+    pictures = [original / f"t{part}.png" for part in report.PICTURES]
     shown = ReportSpec("tiny", (spec,), (ShownFigure("t", "Figure 9: more", "levels"),))
     return Page(report.page(shown, [original / "t.csv"], [*pictures, original / "t.png"], [3]))
 
@@ -106,7 +106,7 @@ def test_the_report_escapes_what_it_is_given(page):
 
 def test_every_number_of_the_report_leads_to_where_it_comes_from(original):
     spec = build(TableSpec, read_json(path_for(original / "t.csv"))["spec"], "spec")
-    files = [original / f"t{part}.png" for part in report.SUFFIXES]
+    files = [original / f"t{part}.png" for part in report.PICTURES]
     audited = Audit(original / "t.csv", draws=False)
     text = report.page(ReportSpec("tiny", (spec,), (ShownFigure("t", "Figure 9: more", "levels"),)),
                        [original / "t.csv"], [*files, original / "t.png"], [3],
@@ -204,7 +204,7 @@ def held_out(*accuracies):
 def test_the_page_says_where_the_classifier_cant_tell_good_images_and_what_helps(original, best, told):
     spec = build(TableSpec, read_json(path_for(original / "t.csv"))["spec"], "spec")
     spec = dataclasses.replace(spec, told_apart=("blurred images", "dark images"))
-    pictures, files = [original / f"t{part}.png" for part in report.SUFFIXES], [Path("a"), Path("b")]
+    pictures, files = [original / f"t{part}.png" for part in report.PICTURES], [Path("a"), Path("b")]
     with mock.patch.object(report, "read_json", {files[0]: held_out(0.5, 0.99), files[1]: held_out(
             0.6, 0.5, best, 0.5)}.get):
         text = report.page(ReportSpec("tiny", (spec,), ()), [original / "t.csv"], pictures, [3],

@@ -280,6 +280,15 @@ def test_a_misspelt_name_is_no_new_one(text, words, config):
     refused(config, f"extends: demo\n{text}\n", *words)
 
 
+@pytest.mark.parametrize(("text", "name"), [
+    ("figures: {table2a-grid: {like: figure2}}", "figures: the name: got 'table2a-grid'"),
+    ("tables: {table2a-grid: {title: x, rows: [only-clean]}}", "tables: the name: got 'table2a-grid'")])
+def test_no_picture_is_that_of_two(text, name, config):
+    message = f"{name}, allowed: another one: table2a-grid.png is a picture of tables.table2a"
+    with pytest.raises(SpecError, match=re.escape(message)):
+        scale(config, f"extends: demo\n{text}\n")
+
+
 def test_this_machines_paths_are_of_datasets_that_exist(config):
     (config / "local.yaml").write_text("datasets: {cifar: {path: /data}}\n")
     with pytest.raises(SpecError, match=r"local\.yaml: datasets: unknown name 'cifar' \(did you"):

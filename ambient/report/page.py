@@ -30,11 +30,11 @@ from ambient.report.findings import findings, seen, told_apart
 from ambient.report.least import KINDS
 from ambient.report.template import PAGE
 from ambient.specs import ReportSpec, TableSpec
+from ambient.specs.report import PICTURES
 from ambient.storage.files import read_json
 
 OUTSIDE = ("The table's rows, with scores by its protocol of images made elsewhere (hollow marks). "
            "Nobody here saw how those were made.")
-SUFFIXES = ("", "-grid", "-curves", "-classifiers")  # of a table's figures, in the order of the page
 # Columns of a table that hold numbers: column, heading, decimals.
 NUMBERS = (("value", "ours", 2), ("training_std", "± training seeds", 2),
            ("value_std", "± sampling seeds", 2), ("paper_value", "paper", 2),
@@ -169,7 +169,7 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[P
             "csv": path.name, "audit": f"{spec.name}-audit.html",
             "landmarks": landmarks_of(spec.landmarks, landmarks, path.parent),
             "pictures": [*(picture(p, title, captions[suffix])
-                           for p, title, suffix in zip(pictures, titles, SUFFIXES, strict=True)),
+                           for p, title, suffix in zip(pictures, titles, PICTURES, strict=True)),
                          *(picture(p, "With rows from outside", OUTSIDE) for p in compared)]}
 
 
@@ -188,13 +188,13 @@ def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: lis
          compared: Sequence[Path] = (), chains: Chains = Chains()) -> str:
     """The HTML. `levels` are the audit's of the tables.
 
-    `pictures` holds four PNGs a table, in the order of `SUFFIXES`, then those of no table. `landmarks` holds
+    `pictures` holds four PNGs a table, in the order of `PICTURES`, then those of no table. `landmarks` holds
     a file for each corruption that a table's specification names in its own `landmarks`, table by table.
     `photos` are the prepared datasets of the owner's images. `classifiers` holds the held-out report of each
     noise classifier that a table's specification names in `told_apart`, table by table. `compared` are the
     figures with rows from outside, of the tables that have such. `chains` tells where all of these come from.
     """
-    count, known, asked = len(SUFFIXES), iter(landmarks), iter(classifiers)
+    count, known, asked = len(PICTURES), iter(landmarks), iter(classifiers)
     sections = [section(one, path, pictures[i * count:(i + 1) * count],
                         list(islice(known, len(one.landmarks))),
                         list(islice(asked, len(one.told_apart))),

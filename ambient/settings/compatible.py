@@ -5,6 +5,7 @@ It is found before anything is computed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ambient.settings.compatible_data import (
@@ -15,12 +16,23 @@ from ambient.settings.compatible_data import (
     check_study,
 )
 from ambient.specs import TrainingSpec
+from ambient.specs.report import PICTURES
 from ambient.specs.strict import SpecError, require
 
 if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
 
 NO_TRANSFORMS = "none in a study with an encoder: they change images, and it works on latents"
+
+
+def check_pictures(tables: Iterable[str], figures: Iterable[str]) -> None:
+    """Refuse a table or figure with a picture that another one has, too. Raises `SpecError`."""
+    owners: dict[str, str] = {}
+    for section, name, stem in (*(("tables", name, f"{name}{end}") for name in tables for end in PICTURES),
+                                *(("figures", name, name) for name in figures)):
+        owner = owners.setdefault(stem, f"{section}.{name}")
+        require(owner == f"{section}.{name}", f"{section}: the name", name,
+                f"another one: {stem}.png is a picture of {owner}")
 
 
 def check_run(found: Experiments, name: str) -> None:

@@ -7,7 +7,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ambient.settings.captioned import check_judge
-from ambient.settings.compatible import check_locality, check_measured, check_run, check_training
+from ambient.settings.compatible import (
+    check_locality,
+    check_measured,
+    check_pictures,
+    check_run,
+    check_training,
+)
 from ambient.settings.compatible_data import check_scored
 from ambient.settings.counted import counted
 from ambient.settings.entry_types import FigureEntry, SweepEntry, TableEntry, TextEntry
@@ -55,6 +61,7 @@ class Experiments(TableRows):
                 check_measured(self, name)
             for name in tree["theory"]:
                 self.theory(name)
+            check_pictures(self.tables, self.present("figures"))
             self.figures = {name: self.figure(name) for name in self.present("figures")}
             self.main = self.main_names("tables", self.tables, list(self.tables))
             self.main_figures = self.main_names("figures", self.figures, ())

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from ambient.settings import NAME, Experiments
 from ambient.settings.entries import Entries
-from ambient.settings.places import PICTURES, Files, folder
+from ambient.settings.places import Files, folder
 from ambient.settings.resolve import mapping
 from ambient.specs import FigureSpec
+from ambient.specs.report import PICTURES
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError, nearest
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ambient.settings.run_files import RunFiles, folder
 from ambient.specs import FigureSpec, TableSpec
-from ambient.specs.report import TIMES
+from ambient.specs.report import PICTURES, TIMES
 
-__all__ = ["PICTURES", "Files", "folder"]
-PICTURES = ("", "-grid", "-curves", "-classifiers")  # of a table, in the order of the report
+__all__ = ["Files", "folder"]
 
 
 class Files(RunFiles):

@@ -13,6 +13,8 @@ from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import later, require, require_distinct, require_finite, require_seeds
 from ambient.specs.training import NoiseSpec
 
+PICTURES = ("", "-grid", "-curves", "-classifiers")  # ends of the names of a table's pictures, in their order
+
 
 @dataclass(frozen=True)
 class DrawnSpec:
