@@ -188,25 +188,39 @@ def agree(ours: nn.Module, theirs: PlainNetwork, side: int) -> None:
         raise RuntimeError(f"the plain network is another than ours: {float(off):.2g} apart")
 
 
-def compared(name: str, side: int, batch: int, network: dict, precision: str, repeats: int) -> Pair:
-    """Steps of both on random images, of which nine in ten count as bad below sigma 0.2."""
+def specification(network: dict, batch: int, precision: str) -> TrainingSpec:
+    """Table 1's training of EDM2-XS, with another network, batch and precision."""
     given = plain(Experiments("config", "paper").training("quality-xs", 0))
     nimg = batch * 1000
     given |= {"network": {"kind": "mp_unet", "dropout": 0.0, "conditional": True, **network},
               "snapshots": [nimg]}
     given["optimiser"] |= {"batch": batch, "nimg": nimg, "ramp_nimg": 0, "decay_nimg": nimg,
                            "precision": precision}
-    spec = build(TrainingSpec, given, "benchmark")
+    return build(TrainingSpec, given, "benchmark")
+
+
+def built(spec: TrainingSpec, side: int) -> nn.Module:
+    """The denoiser, with gains that are not 0, as they are at initialisation.
+
+    With zeros there its output would be 0, which two networks share that share nothing.
+    """
+    denoiser = build_denoiser(spec, side, CHANNELS, CLASSES, torch.Generator().manual_seed(0)).train()
+    with torch.no_grad():
+        for weight in denoiser.parameters():
+            if weight.ndim == 0:
+                weight.fill_(0.5)
+    return denoiser
+
+
+def compared(name: str, side: int, batch: int, network: dict, precision: str, repeats: int) -> Pair:
+    """Steps of both on random images, of which nine in ten count as bad below sigma 0.2."""
+    spec = specification(network, batch, precision)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (IMAGES, CHANNELS, side, side), np.uint8)
     ids = np.arange(IMAGES)
     data = Dataset(images, ids % CLASSES, ids)
     rows = Annotations(ids, 0.2 * (ids % 10 > 0), np.zeros(IMAGES))
-    denoiser = build_denoiser(spec, side, CHANNELS, CLASSES, torch.Generator().manual_seed(0)).train()
-    with torch.no_grad():  # at initialisation the output is 0, which two networks share that share nothing
-        for weight in denoiser.parameters():
-            if weight.ndim == 0:
-                weight.fill_(0.5)
+    denoiser = built(spec, side)
     theirs = PlainNetwork({key: value.clone() for key, value in denoiser.state_dict().items()}, side, network)
     agree(denoiser, theirs, side)
     steps = max(1, 256 // batch // (side // 4))

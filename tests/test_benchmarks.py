@@ -14,7 +14,7 @@ from ambient.settings import Experiments
 from ambient.specs.stages import STAGES
 from ambient.specs.strict import plain, to_json
 from ambient.training.loop import Fit
-from benchmarks import gpu, jobs, microdit, suspects, timing, training, transformer
+from benchmarks import edm2, gpu, jobs, microdit, suspects, timing, training, transformer
 from benchmarks.__main__ import HEAD, line
 from benchmarks.timing import Pair, paired
 from benchmarks.works import WORKS
@@ -130,6 +130,19 @@ def test_the_plain_transformer_is_ours():
     theirs.w["blocks.1.mlp.gate.weight"] += torch.randn_like(theirs.w["blocks.1.mlp.gate.weight"])
     with pytest.raises(RuntimeError, match="the plain network is another than ours"):
         microdit.agree(denoiser, theirs)
+
+
+def test_the_plain_network_of_edm2_is_ours():
+    """Written from the formulas alone, it gives the same for equal weights."""
+    network = {"model_channels": 32, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4],
+               "channels_per_head": 16}
+    spec = edm2.specification(network, 4, "float32")
+    denoiser = edm2.built(spec, 8)
+    theirs = edm2.PlainNetwork({name: one.clone() for name, one in denoiser.state_dict().items()}, 8, network)
+    edm2.agree(denoiser, theirs, 8)
+    theirs.w["model.enc.4x4_block0.attn_qkv.weight"].neg_()
+    with pytest.raises(RuntimeError, match="the plain network is another than ours"):
+        edm2.agree(denoiser, theirs, 8)
 
 
 def test_a_dense_layer_of_equal_cost_has_the_arithmetic_of_experts():

@@ -29,6 +29,7 @@ from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
 from ambient.diffusion.networks.operators import resized
 from ambient.diffusion.networks.unet import Conv, HalfUNet, UNet
+from tests.plain_unet import PlainUNet
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no vectors at {REFERENCE}")
@@ -95,6 +96,51 @@ def test_half_unet_vectors():
 
 def small(seed=0, **changes):
     return UNet(channels_out=3, label_dim=4, augment_dim=9, generator=seeded(seed), **SMALL | changes)
+
+
+def filled(network):
+    """A network in float64 and evaluation mode, of which no weight is near 0."""
+    network, generator = network.double().eval(), seeded(9)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.3, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_the_networks_are_those_of_the_papers_formulas(side):
+    """Against `PlainUNet`, written from them: with classes and labels of augmentation, and without."""
+    options = {"resolution": side, "channel_mult": (1, 2, 2), "num_blocks": 2, "model_channels": 32}
+    network, half = filled(small(**options)), filled(HalfUNet(**SMALL | options, generator=seeded()))
+    x = torch.randn(2, 3, side, side, generator=seeded(1), dtype=torch.float64)
+    c_noise = torch.tensor([-1.3, 0.9], dtype=torch.float64)
+    told = {"classes": torch.eye(4, dtype=torch.float64)[[2, 0]],
+            "augment": torch.randn(2, 9, generator=seeded(2), dtype=torch.float64)}
+    plain = PlainUNet(network.state_dict(), side, (1, 2, 2), 2)
+    for given in ({"classes": told["classes"]}, told):
+        expected = plain(x, c_noise, *given.values())
+        torch.testing.assert_close(network(x, c_noise, given), expected, rtol=1e-6, atol=1e-6)
+    plain = PlainUNet(half.state_dict(), side, (1, 2, 2), 2)
+    expected = plain.encoded(x, plain.embedding(c_noise))[-1]
+    torch.testing.assert_close(half(x, c_noise), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_denoiser_scales_input_output_and_noise_level():
+    """D = c_skip x + c_out F(c_in x, c_noise) for an F that tells its two inputs apart (EDM, equation 7)."""
+    class Seen(torch.nn.Module):
+        def masks(self, count, drawn):
+            return []
+
+        def forward(self, x, c_noise, condition, masks):
+            return 3 * x + 100 * c_noise[:, None, None, None]
+
+    x = torch.randn(3, 1, 2, 2, generator=seeded(3))
+    for sigma_data in (0.5, 0.9):
+        for s, image in zip((0.01, 1.0, 50.0), x, strict=True):
+            total = s**2 + sigma_data**2
+            inside = 3 * image / math.sqrt(total) + 100 * math.log(s) / 4
+            expected = sigma_data**2 / total * image + s * sigma_data / math.sqrt(total) * inside
+            found = Denoiser(Seen(), sigma_data)(image[None], torch.tensor([s]))[0]
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_initial_weights_are_a_function_of_the_generator():
