@@ -190,7 +190,8 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
     ({"4.jpg": PHOTOS["a.png"]}, "4 has the images 4.jpg and 4.png"),
     ({"4.PNG": PHOTOS["a.png"]}, "4.png and 4.PNG differ in case alone"),
     ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),
-    ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text")])
+    ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text"),
+    ({"5.png": PHOTOS["a.png"], "5.json": b'{"caption": 5}'}, "1.tar: 5: its caption is no text")])
 def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         prepared(DatasetSpec("webdataset", 8, 3), shards_at(tmp_path / "in", changes), tmp_path)
@@ -273,6 +274,15 @@ def test_rows_of_parquet_files(tmp_path):
     parquet.write_table(twice, tmp_path / "in/1.parquet")
     with pytest.raises(ValueError, match="1.parquet: has several columns 'caption'"):
         prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    for columns, said in (({"image": [PHOTOS["a.png"]], "caption": [5]}, "'caption' holds int64, allowed"),
+                          ({"image": [5], "caption": ["five"]}, "'image' holds int64, allowed: the bytes")):
+        parquet.write_table(arrow.table(columns), tmp_path / "in/1.parquet")
+        with pytest.raises(ValueError, match=f"1.parquet: the column {said}"):
+            prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    parquet.write_table(arrow.table({"image": arrow.array([PHOTOS["a.png"], None], arrow.binary()),
+                                     "caption": ["five", None]}), tmp_path / "in/1.parquet")
+    assert prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)[1].facts["left_out"] == {
+        "images without a caption": 2}
     with pytest.raises(ValueError, match="0.parquet: has no column 'text'; its columns are image, caption"):
         prepared(DatasetSpec("parquet", 8, 3, caption="text"), tmp_path / "in", tmp_path)
     parquet.write_table(arrow.table({"image": [b"none", None], "caption": ["five", "six"]}),

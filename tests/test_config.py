@@ -250,6 +250,10 @@ def test_a_scale_extends_another_but_not_itself(config):
     more, demo = Experiments(config, "more"), Experiments(config, "demo")
     assert more.tables["table2a"].training_seeds == (5, 6)
     assert more.training("only-clean", 5).network == demo.training("only-clean", 5).network
+    for given in ("nowhere", "[demo, small]", "../../etc/passwd"):
+        path.write_text(f"extends: {given}\n")
+        with pytest.raises(SpecError, match=r"more.yaml: extends: got .*, allowed: a scale: .*\bdemo\b"):
+            Experiments(config, "more")
     path.write_text("extends: more\n")
     with pytest.raises(SpecError, match="extends itself"):
         Experiments(config, "more")

@@ -99,7 +99,7 @@ def test_one_image_is_not_good_and_other(tmp_path, config, capsys):
     assert "60 images, such as 00" in said and "an image is one of them" in said
 
 
-def test_a_table_of_scores(tmp_path, config):
+def test_a_table_of_scores(tmp_path, config, capsys):
     images = folder(tmp_path / "photos")
     table = tmp_path / "scores.csv"
     table.write_text("file,quality\n" + "".join(
@@ -109,6 +109,10 @@ def test_a_table_of_scores(tmp_path, config):
     assert chosen["select"] == {"by": "scores", "column": "quality", "at_least": 179.0}
     assert chosen["num_images"] == 61 and chosen["rule"] == str(table)
     assert written(config)["datasets"]["birds-other"]["select"] == chosen["select"] | {"good": False}
+    (config / "scales/birds.yaml").rename(tmp_path / "birds.yaml")
+    assert new(config, "--images", images, "--good", table, "--at-least", "1000") == 2
+    assert "--at-least: got 1000.0, allowed: at most 239, the largest score by" in capsys.readouterr().err
+    (tmp_path / "birds.yaml").rename(config / "scales/birds.yaml")
     assert Experiments(config, "birds").main_figures == ["birds-scores", "birds-sigma-min", "birds-use"]
 
 
@@ -190,6 +194,8 @@ def test_grey_images_are_learnt_as_grey(tmp_path, config):
     (["--resolution", "250"], "a number that can be halved to 64 or less"),
     (["--bad", "x"], "--bad: got 'x', allowed: KIND=FOLDER"),
     (["--share", "2"], "--share: got 2.0, allowed: between 0 and 1"),
+    (["--measure", "qualty"], "--measure: got 'qualty', allowed: "),
+    (["--at-least", "nan"], "--at-least: got nan, allowed: a number"),
     (["--seeds", "1000000000"], "--seeds: got 1000000000, allowed: 1 to 100"),
     (["--at-least", "4", "--good", "{images}"], "--at-least: got 4.0, but no scores tell here"),
     (["--column", "score"], "--column: got score, but no scores tell here")])

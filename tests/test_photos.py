@@ -74,7 +74,7 @@ def test_what_is_converted_has_the_pixels_that_a_viewer_shows(tmp_path, turned):
         "the first frame of an animation": 1, "cropped to a square (centre)": 5}
 
 
-def test_what_can_not_be_used_is_left_out_and_counted(tmp_path):
+def test_what_can_not_be_used_is_left_out_and_counted(tmp_path, capsys):
     good = encoded(noisy(0))
     found = read(tmp_path / "in", {
         "a.png": good, "again/b.png": good, "cut.png": good[:200], "noise.jpg": b"\xff\xd8 no picture",
@@ -85,6 +85,10 @@ def test_what_can_not_be_used_is_left_out_and_counted(tmp_path):
         "of the same content as another": 1, "damaged or cut short": 1, "files that are no images": 1,
         "damaged, or of another format than their name says": 2, "smaller than 8 pixels": 1,
         "of floating-point values": 1, ".heic files, which are not read here: save them as JPEG or PNG": 1}
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert said[:2] == ["prepare: left out: cut.png is damaged or cut short",
+                        "prepare: left out: empty.png is damaged, or of another format than their name says"]
+    assert len(said) == 4
 
 
 def test_a_damaged_zip_entry_is_left_out(tmp_path):

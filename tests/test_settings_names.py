@@ -274,6 +274,9 @@ def test_own_names_are_one_file(config):
     ("in_text: {fig2_crosing: {paper: 1.0}}", ("'fig2_crosing' (did you mean 'fig2_crossing'?)",)),
     ("main: {table: [table2a]}", ("'table' (did you mean 'tables'?)",)),
     ("studdies: {}", ("unknown key 'studdies' (did you mean 'studies'?)",)),
+    ("tables: {table2a: {rows: {a/b: {corruption: none, annotation: clean, label: x}}}}",
+     ("tables.table2a.rows: the name: got 'a/b'", "small letters")),
+    ("datasets: {digits: {sha256: abc}}", ("datasets.digits.sha256: got 'abc'", "64 digits")),
     ("datasets: {My photos: {like: cifar10}}", ("datasets: the name", "'My photos'", "small letters")),
 ])
 def test_a_misspelt_name_is_no_new_one(text, words, config):

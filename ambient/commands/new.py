@@ -8,6 +8,7 @@ edit. Your images are never changed, moved or deleted.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import tempfile
@@ -30,6 +31,7 @@ from ambient.commands.new_scale import scale
 from ambient.commands.new_sizes import sizes
 from ambient.data import caption_files
 from ambient.data.photos import Photos, readable
+from ambient.data.quality import KINDS
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
 from ambient.settings import Experiments
@@ -104,6 +106,10 @@ def refuse(given: argparse.Namespace, folder: Path) -> Path:
         raise ValueError(f"--share: got {given.share}, allowed: between 0 and 1")
     if not 1 <= given.seeds <= MOST_SEEDS:
         raise ValueError(f"--seeds: got {given.seeds}, allowed: 1 to {MOST_SEEDS}")
+    if given.measure not in KINDS:
+        raise ValueError(f"--measure: got {given.measure!r}, allowed: {', '.join(KINDS)}")
+    if given.at_least is not None and not math.isfinite(given.at_least):
+        raise ValueError(f"--at-least: got {given.at_least}, allowed: a number")
     table = given.good is not None and given.good.suffix.lower() == ".csv"
     for option, value, scored in (("--column", given.column, table),
                                   ("--at-least", given.at_least, table or given.good is None)):

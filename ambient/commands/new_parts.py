@@ -80,13 +80,19 @@ def shortest(at_least: float, scores: np.ndarray) -> float:
 
 def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: float | None,
                    share: float) -> tuple[SelectSpec, str]:
-    """A selection by scores with its threshold: the one asked for, or what a share of the images reaches."""
+    """A selection by scores with its threshold: the one asked for, or what a share of the images reaches.
+
+    Raises `ValueError` for one that no image reaches.
+    """
     if select.at_least is None:
         return select, words
     reached = ""
     if at_least is None:
         at_least = shortest(float(np.quantile(photos.scores, 1 - share, method="lower")), photos.scores)
         reached = f", which the best {share:.0%} reach"
+    elif at_least > (best := float(photos.scores.max())):
+        raise ValueError(f"--at-least: got {at_least}, allowed: at most {best:.6g}, the largest score by "
+                         f"{words}")
     return replace(select, at_least=at_least), f"a score of at least {at_least} by {words}{reached}"
 
 

@@ -62,16 +62,17 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
     left_out, converted = Counter(+files_left_out), Counter()
     progress, rows = Progress("look", len(pairs)), []
     for row, pair in enumerate(pairs):
-        small = naming(path, pair, lambda content: min(opened(content).size) < spec.resolution)
-        reason = f"smaller than {spec.resolution} pixels" if small else (
-            None if pair.caption.strip() else "images without a caption")
+        reason = None if pair.caption.strip() else "images without a caption"
+        if not reason and naming(path, pair, lambda content: min(opened(content).size) < spec.resolution):
+            reason = f"smaller than {spec.resolution} pixels"
         if reason is None:
             rows.append(row)
         else:
             left_out[reason] += 1
         progress.update(row + 1)
     if not rows:
-        raise ValueError(f"{path}: none of {len(pairs)} images can be used: {dict(left_out)}")
+        raise ValueError(f"{path}: none of {len(pairs)} images can be used: "
+                         + ", ".join(f"{count:,} {what}" for what, count in left_out.items()))
 
     def images(wanted: np.ndarray) -> Iterator[np.ndarray]:
         for row in wanted.tolist():

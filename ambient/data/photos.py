@@ -26,11 +26,13 @@ from ambient.data.raw import Raw
 from ambient.data.selection import in_folders, listed, scored
 from ambient.data.squares import CROPS
 from ambient.jobs.progress import Progress
+from ambient.jobs.stopping import say
 from ambient.specs import DatasetSpec, SelectSpec
 from ambient.storage.text import printable
 
 ELSEWHERE, COPY = "images of other folders", "of the same content as another"
 NO_IMAGES = "files that are no images"
+SHOWN = 20  # damaged files that are named
 AHEAD = 64  # images that are read at once: a large photograph decoded takes some 100 MB
 
 
@@ -78,6 +80,7 @@ class Looked:
     pixels: np.ndarray | None = None
     done: tuple[str, ...] = ()
     reason: str | None = None
+    damaged: bool = False  # or of another format than its name says
 
 
 def candidates(files: Folder | Archive, notes: Counter[str],
@@ -114,7 +117,7 @@ def look(content: bytes, spec: DatasetSpec, wanted: bool) -> Looked:
             return Looked(digest, size, reason=f"smaller than {spec.resolution} pixels")
         image, done = plain(content, spec.channels, spec.resolution)
     except Unreadable as error:
-        return Looked(digest, reason=str(error))
+        return Looked(digest, reason=str(error), damaged=True)
     if image.width != image.height:
         done.append({"pad": "padded"}.get(spec.crop, "cropped") + f" to a square ({spec.crop})")
     pixels = np.asarray(CROPS[spec.crop](image, spec.resolution))
@@ -163,6 +166,7 @@ def readable(raw: Raw, spec: DatasetSpec) -> Photos:
     first: dict[str, int] = {}
     taken: dict[int, Looked] = {}
     copies: dict[int, list[str]] = {}
+    damaged: list[str] = []  # sentences
     for place, (name, seen) in enumerate(looks(files, names, in_folders(names, select), spec)):
         row = first.setdefault(seen.digest, place)
         if row != place:
@@ -170,10 +174,15 @@ def readable(raw: Raw, spec: DatasetSpec) -> Photos:
         reason = seen.reason or (COPY if row in taken else None)
         for what in (reason,) if reason else seen.done:
             examples.setdefault(what, name)
+        damaged += [f"{printable(name)} is {reason}"] if seen.damaged else []
         if reason:
             left_out[reason] += 1
         else:
             taken[row] = seen
+    for line in damaged[:SHOWN]:
+        say(f"prepare: left out: {line}")
+    if len(damaged) > SHOWN:
+        say(f"prepare: left out: {len(damaged) - SHOWN} more such files")
     here = in_folders(names, select, copies)
     left_out[ELSEWHERE] += sum(not here[row] for row in taken)  # a copy lies in a folder that is left out
     rows = [row for row in sorted(taken) if here[row]]

@@ -71,6 +71,8 @@ def lineage(folder: Path, scale: str | None) -> list[str]:
             raise SpecError(f"{path}: extends: {name!r} extends itself")
         found.insert(0, name)
         name = load(path).get("extends")
+        known = sorted(one.stem for one in (folder / "scales").glob("*.yaml"))
+        require(name is None or name in known, f"{path}: extends", name, f"a scale: {', '.join(known)}")
     return found
 
 

@@ -7,11 +7,12 @@ there are, in its order; an item of it is a name, or a row with its settings.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ambient.settings.entry_types import SweepEntry
-from ambient.settings.files import COMPLETE, Layer, Written, slip
+from ambient.settings.files import COMPLETE, NAME, Layer, Written, slip
 from ambient.settings.layers import overlay
 from ambient.specs.strict import SpecError, build, nearest, require
 
@@ -103,6 +104,8 @@ class Rows:
 
     def own(self, table: str, run: str, level: int, written: Written) -> None:
         """A row that stands in its own table. Raises `SpecError` for one of another table, and for a slip."""
+        require(re.fullmatch(NAME, run) is not None, f"{written.file}: tables.{table}.rows: the name", run,
+                "small letters, digits, dots and dashes")
         home, _ = self.home.setdefault(run, (table, level))
         if home != table:
             raise written.refuse(f": got {written.value!r}, allowed: "

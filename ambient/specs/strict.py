@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -20,6 +21,9 @@ from ambient.storage.text import printable
 
 T = TypeVar("T")
 SEEDS = 2**63
+
+
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class SpecError(ValueError):
@@ -89,6 +93,8 @@ def build(cls: type[T], values: Any, where: str) -> T:
     for key, field in fields.items():
         if key in values:
             arguments[key] = convert(hints[key], values[key], f"{where}.{key}")
+            require(not key.endswith("sha256") or values[key] is None or DIGEST.fullmatch(values[key]),
+                    f"{where}.{key}", values[key], "64 digits of 0 to 9 and a to f, as sha256sum prints them")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise SpecError(f"{where}: missing key {key!r}{choices(hints[key])}")
     try:

@@ -13,6 +13,8 @@ from ambient.data.sources import images
 from ambient.specs import DatasetSpec
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from ambient.data.pairs import Pair
     from ambient.data.raw import Raw
     from ambient.data.readers import Reading
@@ -91,6 +93,7 @@ def rows_of(spec: Spec, title: str, path: Path, column: Column) -> list[Pair]:
                 raise ValueError(f"has no column {lacks[0]!r}; its columns are {', '.join(has)}")
             if twice := [name for name in (spec.image, spec.caption) if has.count(name) > 1]:
                 raise ValueError(f"has several columns {twice[0]!r}; rename those that are not meant")
+            require_kinds(file.schema_arrow, spec)
             captions = file.read(columns=[spec.caption]).column(0).to_pylist()
             counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     except (ArrowException, OSError, ValueError) as error:
@@ -101,6 +104,23 @@ def rows_of(spec: Spec, title: str, path: Path, column: Column) -> list[Pair]:
             found.append(Pair(f"{title}, row {len(found)}", text_of(captions[len(found)]),
                               partial(column.content, path, group, row)))
     return found
+
+
+def require_kinds(schema: pyarrow.Schema, spec: Spec) -> None:
+    """Raise `ValueError` where captions are no text, or images no bytes."""
+    from pyarrow import types
+
+    text, file = schema.field(spec.caption).type, schema.field(spec.image).type
+    if types.is_list(text) or types.is_large_list(text) or types.is_dictionary(text):
+        text = text.value_type
+    if types.is_struct(file) and file.get_field_index("bytes") >= 0:
+        file = file.field("bytes").type
+    for name, good, allowed in (
+            (spec.caption, types.is_string(text) or types.is_large_string(text), "text, or lists of text"),
+            (spec.image, types.is_binary(file) or types.is_large_binary(file),
+             "the bytes of image files, alone or as `bytes` of a struct")):
+        if not good:
+            raise ValueError(f"the column {name!r} holds {schema.field(name).type}, allowed: {allowed}")
 
 
 def text_of(value: Any) -> str:

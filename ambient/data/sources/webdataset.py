@@ -95,6 +95,10 @@ def caption_of(tar: Tar, name: str, files: dict[str, str]) -> str:
         if "json" not in files:
             return ""
         about = json.loads(tar.read(files["json"]))
-        return next((about[key] for key in TEXTS if isinstance(about.get(key), str)), "")
+        given = [about[key] for key in TEXTS if about.get(key) is not None]
+        texts = [one for one in given if isinstance(one, str)]
+        if given and not texts:
+            raise ValueError
+        return texts[0] if texts else ""
     except (UnicodeDecodeError, ValueError, AttributeError, RecursionError):
         raise ValueError(f"{name}: its caption is no text in UTF-8, or no JSON object of one") from None
