@@ -88,3 +88,10 @@ def test_bad_values_name_the_sample():
 def test_statistics_are_over_used_corrupted_samples():
     found = statistics(np.array([0.0, 1.0, 3.0, np.inf]), np.array([False, True, True, True]))
     assert found["sigma_min_mean"] == 2.0 and found["used"] == 2 and found["corrupted"] == 3
+
+
+def test_statistics_are_of_corrupted_samples_with_quartiles():
+    found = statistics(np.array([0.0, 1.0, 3.0, np.inf, 2.0]), np.arange(5) > 0,
+                       np.array([9.0, 0.0, 0.5, 0.5, 0.0]))
+    assert found["sigma_min_quartiles"] == [1, 1.5, 2, 2.5, 3] and found["sigma_max_mean"] == 0.25
+    assert found["sigma_max_quartiles"] == [0, 0, 0.25, 0.5, 0.5]

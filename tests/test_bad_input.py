@@ -80,6 +80,7 @@ REFUSED = {
     "a misspelt key of a clause": (partial(asked, colour="red"), "'colour' (did you mean 'color'?)"),
     "a position without relation": (partial(asked, position=[None, 0]), "position: got [None, 0]"),
     "an unknown verdict": (partial(bars, [{"verdict": "both", "caption": "a dog"}]), "verdict: got 'both'"),
+    "a first row without score": (partial(preference, np.zeros(1), np.array([np.nan])), "1 of the scores"),
     "a preference without score": (partial(preference, np.array([np.nan]), np.zeros(1)), "1 of the scores"),
 }
 

@@ -303,3 +303,8 @@ def test_a_detector_of_other_classes_is_refused(tmp_path):
     found = scene_objects.SceneObjects(tmp_path / "net", 16)(IMAGES[:5])
     assert [sum(map(len, one.values())) for one in found] == [len(scene.shapes) for scene in PLANNED[:5]]
     assert sources.KINDS["scenes"].Spec.captioned
+
+
+def test_the_ceiling_is_of_the_images_that_chose_no_threshold(real):
+    found = geneval.Verdicts(Known(PLANNED), real)
+    assert [TASKS[k] for k in found.real["task"]] == [one.asked["tag"] for one in PLANNED[1::2]]

@@ -33,6 +33,7 @@ def test_captions_are_cleaned_as_in_the_reference():
     ("<b> \u201cred\u201d #1 -a", '"red" -a'),
     ('"Red dress" - #1', "red dress"), ("( .net", ""), ("&#74;c6640 - red dress", "red dress"),
     ("&#65;1b2 tree", "tree"), ("66&#65;12 tree", "tree"),
+    ("a-b-c-d", "a-b-c-d"), ("hats worldwide free shipping", "hats"), (r"a\nb", "a b"),
     ("'quoted'", "quoted"), (":colon+", "colon"), (".dotword", ""), ("", "")])
 def test_steps(text, cleaned):
     assert clean_caption(text) == cleaned

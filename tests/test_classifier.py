@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -199,3 +200,36 @@ def test_classifier_says_where_it_failed():
     assert "6,400" in good and "0.97 at sigma 0.1" in good and "WARNING" not in good
     weak = classifier.verdict({"nimg": 6400, "levels": [level(0.67, 0.1), level(0.69, 0.2)]})
     assert "0.69 at sigma 0.2" in weak and "WARNING" in weak and "clean_fraction" in weak
+
+
+def drawn(count):
+    """Images of noise, of which the first half is clean."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 1, 8, 8), np.uint8)
+    return Dataset(images, np.zeros(count, int), np.arange(count),
+                   (np.arange(count) >= count // 2).astype(np.uint8))
+
+
+def test_a_held_out_report_by_hand():
+    """Weights of levels are a normal density's; the accuracy is the mean of both kinds'."""
+    data, logits = drawn(40), (torch.tensor([-1.0, 2.0, -3.0, -1.0]), torch.tensor([0.5, -1.0]))
+    network = torch.nn.Linear(1, 1)
+    made = ClassifierBatches(CLASSIFIER, data, Points(data), network, torch.device("cpu"))
+    made.held_out_logits = lambda kind, sigma: logits[kind]
+    report = made.calibration(network.state_dict())
+    z = np.linspace(-2.5, 2.5, CLASSIFIER.LEVELS)
+    np.testing.assert_allclose([one["weight"] for one in report], np.exp(-z**2 / 2) / np.exp(-z**2 / 2).sum())
+    np.testing.assert_allclose([one["sigma"] for one in report],
+                               np.exp(CLASSIFIER.noise.P_mean + CLASSIFIER.noise.P_std * z))
+    for one in report:
+        assert one["accuracy"] == (3 / 4 + 1 / 2) / 2 and one["offset"] == 0
+        expected = (1 / (1 + np.exp(logits[0].numpy()))).mean()
+        assert one["p_clean_of_clean"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_offsets_lie_between_levels_in_the_logarithm():
+    known = SimpleNamespace(levels=np.array([0.1, 10.0]), shifts=np.array([0.0, 2.0]))
+    assert Classifier.offset(known, 1.0) == pytest.approx(1.0) and Classifier.offset(known, 99.0) == 2.0
+
+
+def test_held_out_images_follow_the_seed():
+    assert set(split(drawn(100), 0.25, 0).held_out[0]) != set(split(drawn(100), 0.25, 1).held_out[0])

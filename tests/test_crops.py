@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiny import kept
 
+from ambient.annotation import crop_likeness
 from ambient.annotation import patch_maps as of_patches
 from ambient.annotation.batches import ClassifierBatches
 from ambient.annotation.classifier import NoiseClassifier
@@ -279,3 +281,21 @@ def test_noise_has_its_spectrum(slope):
     power = (np.abs(np.fft.fft2(layers)) ** 2).mean(axis=(0, 1))
     found = math.log(power[0, 2:5].mean() / power[0, 16:19].mean()) / math.log(17 / 3)
     assert found == pytest.approx(slope, rel=0.15)
+
+
+class Tenth:
+    """A classifier whose logit of P(corrupted) is a tenth of the sum of what it sees."""
+
+    spec = SimpleNamespace(crop=4)
+
+    def logits(self, x, sigma):
+        return x.sum(dim=(1, 2, 3)) / 10
+
+
+def test_the_likeness_of_an_image_is_the_mean_of_its_patches(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), np.uint8)
+    data = Dataset(images, np.zeros(6, int), np.arange(6), (np.arange(6) >= 3).astype(np.uint8))
+    spec = SimpleNamespace(precision="float32", crop_sigma=0.01, seed=0)
+    blocks = to_float(images[3:])[:, 0].reshape(3, 2, 4, 2, 4).sum((2, 4)).reshape(3, 4)
+    found = crop_likeness.classify_crops(spec, data, Points(data), Tenth(), kept(tmp_path))
+    np.testing.assert_allclose(found, (1 / (1 + np.exp(blocks / 10))).mean(1), rtol=1e-5)

@@ -358,3 +358,9 @@ def test_a_classifier_keeps_one_average():
 def test_what_came_later_is_left_out_where_it_is_not_used():
     assert "uncertainty" not in plain(TRAINING.loss) and plain(SEVERAL.loss)["uncertainty"] is True
     assert "ema_std" not in plain(specs.SamplingSpec(DRAWN[0], 4, (0,), "float32"))
+
+
+def test_the_head_of_the_variance_is_told_a_quarter_of_the_logarithm():
+    made, sigma = Denoiser(unet(), uncertainty=torch.Generator().manual_seed(1)), torch.tensor([0.5, 3.0])
+    expected = made.logvar_linear(made.logvar_fourier(sigma.log() / 4))[:, 0]
+    torch.testing.assert_close(made.log_variance(sigma), expected)

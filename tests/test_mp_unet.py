@@ -319,3 +319,10 @@ def test_a_crop_is_seen_as_a_network_of_its_size_sees_it():
     with torch.no_grad():
         torch.testing.assert_close(whole(x, noise, {}), small_one(x, noise, {}))
         assert whole(x, noise, {}).abs().max() > 0.1
+
+
+def test_activations_end_at_their_largest():
+    block = mp_unet.Block(8, 8, 3, embedding=4, dropout=0.0, largest=0.8, decodes=True, head=4,
+                          generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(2))
+    assert block(x, torch.zeros(2, 4), None).abs().max().item() == pytest.approx(0.8)

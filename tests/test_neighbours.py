@@ -157,3 +157,8 @@ def test_what_can_not_be_compared_is_refused(settings, own, message):
     given = {"runs": ["only-clean"], "unseen": "held"} | own
     with pytest.raises(SpecError, match=message):
         figure_kind.Spec.follows(settings, "figures.near", settings.figure_entry("near"), given)
+
+
+def test_a_tie_is_not_nearer_and_errors_are_of_n_less_one():
+    found = neighbours.compared(np.array([[1.0], [3.0]]), np.array([[2.0], [3.0]]))
+    assert found["nearer_to_train"] == 0.5 and found["train_stderr"] == pytest.approx(1.0)

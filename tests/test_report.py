@@ -361,3 +361,12 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setenv("AMBIENT_TRACEBACK", "1")
     with pytest.raises(KeyError):
         command.main(["show"])
+
+
+def test_order_allows_for_two_standard_deviations():
+    said = findings.order(*table_of([3.0, 2.2, 9.0], [5.0, 6.0, 7.0]))  # 0.8 apart, deviations of 0.5
+    assert "1 of 3 differ here by no more than two" in said
+
+
+def test_distances_of_other_numbers_of_samples_do_not_compare():
+    assert "only the order" in findings.comparable(*table_of([3.0], [5.0], metric="fid", num_samples=100))

@@ -180,3 +180,15 @@ def test_samples_that_are_not_finite_are_no_black_images(mixture, annotations, t
     draw.denoiser = lambda x, sigma, condition: x * float("nan")
     with pytest.raises(FloatingPointError, match="samples 2 to 4 of seed 1 are not finite"):
         draw.images(1, range(2, 5))
+
+
+def test_classes_follow_the_seed_and_each_step_has_noise_of_its_own(monkeypatch):
+    about = {"spec": {"network": {"conditional": True}}, "num_classes": 3, "channels": 1, "resolution": 8}
+    sampler = replace(DRAWN[0], S_churn=2.0)
+    draw = sample.Draw(lambda x, sigma, told: 0 * x, about, sampler, "float32", torch.device("cpu"))
+    index = draw.condition(7, range(200))["classes"].argmax(1).tolist()
+    assert index == (uniform("class", 7, range(200)) * 3).astype(int).tolist()
+    normal, streams = draw.normal, []
+    monkeypatch.setattr(draw, "normal", lambda *given: streams.append(given[:2]) or normal(*given))
+    draw.images(7, range(2))
+    assert len(set(streams)) == len(streams) == 1 + sampler.num_steps and {seed for _, seed in streams} == {7}

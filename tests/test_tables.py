@@ -206,3 +206,8 @@ def test_usage_in_closed_form():
     always = usage.usage(np.zeros(10), np.zeros(10), 1, noise, Admission(4.0))
     assert always.levels == pytest.approx(1) and always.draws == pytest.approx(0.9)
     assert usage.usage(np.zeros(3), np.zeros(3), 3, noise, Admission(4.0)) == usage.Usage(0.0, 0.0)
+
+
+def test_best_snapshots_of_seeds_that_differ_are_both_named():
+    one, two = scores({100: [5.0], 200: [8.0]}), scores({100: [4.0], 200: [3.0]})
+    assert tables.summarise([one, two])["best_nimg"] == "100/200"

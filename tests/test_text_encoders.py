@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from t2i_vectors import needs_reference, vectors
 from t2i_vectors import read as known
+from torch.nn.functional import normalize
 
 from ambient.data import bpe, text_states
 from ambient.data.datasets import Dataset, write
@@ -175,3 +176,12 @@ def test_a_damaged_list_of_merges_is_named(tmp_path, content, message):
     (tmp_path / "m.gz").write_bytes(packed)
     with pytest.raises(ValueError, match="m.gz: no list of merges"):
         bpe.read_merges(tmp_path / "m.gz")
+
+
+def test_features_are_the_state_at_the_end_token():
+    made, generator = TextTower(20, 5, 8, 2, 2, 4, True).eval(), torch.Generator().manual_seed(0)
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, generator=generator)
+    tokens = torch.tensor([[18, 3, 19, 0, 0]])
+    expected = normalize(made.states(tokens)[:, 2] @ made.text_projection)
+    torch.testing.assert_close(made.features(tokens), expected)

@@ -248,3 +248,12 @@ def test_a_training_that_went_astray_names_its_last_good_checkpoint(mixture, ann
     for saved, words in (([160, 80], "the last good checkpoint is after 160"), ([], "no checkpoint came")):
         with pytest.raises(FloatingPointError, match=f"after 320 images.*weights.weight; {words}.*0.002"):
             fitting.check(320, saved)
+
+
+def test_a_clipped_gradient_is_what_adam_sees():
+    """Its first step is the same for any gradient. Its first moment is 0.1 of the gradient clipped to 7."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 2.0)
+    fitting = Fit(layer, optimiser(ramp_nimg=0, decay="constant", clip=7.0))
+    fitting.step(lambda nimg, share: 10 * (layer.weight**2).sum(), 0)  # of slope 40
+    assert fitting.adam.state[layer.weight]["exp_avg"].item() == pytest.approx(0.7, rel=1e-5)

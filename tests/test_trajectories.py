@@ -11,7 +11,9 @@ from scipy.optimize import brentq
 from scipy.stats import spearmanr
 
 from ambient.annotation import crossings, trajectories
+from ambient.annotation.levels import Inputs
 from ambient.annotation.trajectories import Dense, SharedNoise, first_crossing, kernel_smooth, smooth
+from ambient.data.datasets import Dataset
 from ambient.specs import AnnotationSpec, NoiseSpec
 
 REFERENCE = Path(os.environ.get("AMBIENT_REFERENCE", Path(__file__).parents[2] / "shared/reference"))
@@ -187,3 +189,31 @@ def test_lag_of_the_papers_grid():
             found = first_crossing(dense.sigmas, smooth(curve, 32), 0.05, "last")
             assert least < found / at - 1 < most
         assert least < dense.lag(at) < most
+
+
+def test_images_that_never_cross_are_counted(monkeypatch):
+    """Of three curves one begins above the threshold and falls, one never does, one is below at once."""
+    p = np.array([[0.9, 0.5], [0.9, 0.8], [0.5, 0.5]])
+    monkeypatch.setattr(crossings, "classify", lambda *given: p)
+    monkeypatch.setattr(crossings, "Classifier", lambda *given: None)
+    spec = annotation(num_sigmas=2, smoothing_span=1, sigma_low=0.1, sigma_high=1.0)
+    data = Dataset(np.zeros((6, 1, 8, 8), np.uint8), np.zeros(6, int), np.arange(6),
+                   (np.arange(6) >= 3).astype(np.uint8))
+    found = crossings.crossings(spec, data, Inputs(classifier=Path("c")), None)
+    assert found.about["never_crossed"] == 1 and found.sigma_min.tolist() == [1.0, 1.0, 0.1]
+
+
+@pytest.mark.parametrize("kind", [Dense, SharedNoise])
+def test_draws_of_an_annotation_follow_its_seed(kind):
+    ids, cpu = np.arange(4), torch.device("cpu")
+    one, other = (kind(annotation(seed=seed), None, cpu).draws(3, ids, (2, 8, 8)) for seed in (0, 1))
+    assert (one != other).all()
+
+
+def test_references_follow_the_seed_and_the_level():
+    images, drawn = np.random.default_rng(0).integers(0, 256, (9, 2, 8, 8), dtype=np.uint8), []
+    for seed in (0, 1):
+        made = SharedNoise(annotation(seed=seed, reference_draws=8, num_sigmas=2), None, torch.device("cpu"))
+        made.probability = lambda x0, k, noise: drawn.append(noise) or np.zeros(len(x0))
+        made.reference(images)
+    assert len({one.numpy().tobytes() for one in drawn}) == 4

@@ -120,3 +120,13 @@ def test_the_crate_is_a_valid_provenance_run_crate(original, tmp_path):
             entity.pop("instrument", None)
     metadata.write_text(json.dumps(graph))
     assert any(name.startswith("process-run-crate") for name in failed())
+
+
+def test_uncertainty_is_of_sampling_seeds_by_their_number_and_of_training_seeds():
+    row = {"value_std": "3", "num_seeds": "9", "training_std": "4", "num_training_seeds": "4"}
+    assert compare.variance(row, "num_seeds") == pytest.approx(1 + 4)
+    assert compare.variance(row, "") == pytest.approx(9 + 4)
+    assert compare.variance({"value_std": "3", "num_seeds": "9"}, "num_seeds") == 1
+    one = {"metric": "fid", "num_samples": "9", "value_std": "5", "num_seeds": "2", "sigma_min_mean": "1.5"}
+    assert compare.cells(one, one | {"sigma_min_mean": "1.501"}) == ["sigma_min_mean 1.5 and 1.501"]
+    assert compare.cells(one, one | {"num_samples": "10"}) == ["not comparable: num_samples 9 and 10"]
