@@ -151,10 +151,10 @@ def validate(op: str, params: Mapping) -> None:
 def corrupt(image: np.ndarray, rng: np.random.Generator, op: str, params: Mapping) -> np.ndarray:
     """Apply a corruption by name; float32, clipped to [-1, 1] against rounding.
 
-    Raises `ValueError` for an image that is not float32 (C, H, W), and for a parameter out of range.
+    Raises `ValueError` for an image of whole numbers or another shape, and for a parameter out of range.
     """
-    need(image.ndim == 3 and image.dtype == np.float32, "image", f"{image.dtype} {image.shape}",
-         "float32 (C, H, W) in [-1, 1]")
+    need(image.ndim == 3 and image.dtype.kind == "f", "image", f"{image.dtype} {image.shape}",
+         "floating-point numbers (C, H, W) in [-1, 1]")
     return np.clip(CORRUPTIONS[op](image, rng, **params), -1, 1).astype(np.float32)
 
 

@@ -38,7 +38,7 @@ def coefficients(times: Sequence[float], stds: Sequence[float], time: float,
     which did not change stay as they are. The error is |sum of profiles - p|^2 / |p|^2. Raises `ValueError`
     for other times and widths, and where there is no average.
     """
-    if not times or len(times) != len(stds):
+    if not len(stds) == len(times) > 0:
         raise ValueError(f"times, stds: got {len(times)} and {len(stds)}, allowed: one each of every average")
     if not all(0 < one <= time for one in times):
         raise ValueError(f"times: got {list(times)}, allowed: above 0, and none later than {time}")
