@@ -176,7 +176,7 @@ class Encoder(nn.Module):
         Of the condition: `classes` (B, label_dim), one-hot, and `augment` (B, augment_dim).
         """
         precision = self.map_layer0.weight.dtype
-        angles = noise_labels.to(precision)[:, None] * self.frequencies.to(noise_labels)
+        angles = noise_labels.to(precision)[:, None] * self.frequencies.to(noise_labels.device, precision)
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
         if self.map_label is not None:
             classes = condition.get("classes")
