@@ -329,7 +329,7 @@ def test_the_command_sample_gives_the_workflows_samples(here, tmp_path):
     ("mask: 0.5", "mask: 0.99", "mask: got 0.99")])
 def test_settings_that_contradict_each_other_are_refused(tmp_path, old, new, message):
     assert old in OVERLAY
-    finished.configure(tmp_path, OVERLAY.replace(old, new, 1).format(here=tmp_path, pins=["0" * 64] * 5))
+    finished.configure(tmp_path, OVERLAY.replace(old, new, 1).format(here=tmp_path, pins=["a" * 64] * 5))
     with pytest.raises(SpecError, match=message):
         Experiments(tmp_path / "config", "away")
 
