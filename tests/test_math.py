@@ -298,6 +298,14 @@ def test_distance_to_oneself_is_0_for_fewer_samples_than_features():
     assert abs(frechet.frechet_distance(found, found)) < 1e-11 * np.trace(found.covariance)
 
 
+def test_distance_of_equal_samples_which_have_no_spread():
+    equal, other = (frechet.moments(one) for one in (
+        np.ones((5, 4)), np.random.default_rng(0).standard_normal((50, 4))))
+    expected = ((1 - other.mean) ** 2).sum() + np.trace(other.covariance)
+    assert frechet.frechet_distance(equal, other) == pytest.approx(expected, rel=1e-12)
+    assert frechet.frechet_distance(equal, equal) == 0
+
+
 def test_moments_of_float32_are_compared_in_float64():
     small = [frechet.Moments(np.full(2, mean, np.float32), scale * np.eye(2, dtype=np.float32), 5)
              for mean, scale in ((0, 1), (1, 2))]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data.captions import clean_caption
+from ambient.data.photos import told
 from ambient.data.pictures import Unreadable, opened, plain
 from ambient.data.raw import Raw
 from ambient.data.readers import Reading
@@ -71,8 +72,7 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
             left_out[reason] += 1
         progress.update(row + 1)
     if not rows:
-        raise ValueError(f"{path}: none of {len(pairs)} images can be used: "
-                         + ", ".join(f"{count:,} {what}" for what, count in left_out.items()))
+        raise ValueError(f"{path}: none of {len(pairs)} images can be used: {told(left_out)}")
 
     def images(wanted: np.ndarray) -> Iterator[np.ndarray]:
         for row in wanted.tolist():
