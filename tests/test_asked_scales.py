@@ -3,12 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
+from snakemake.exceptions import WorkflowError
 
+from ambient.cluster.rules import Rules
 from ambient.cluster.scales import Graphs, asked_for
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph
 from ambient.specs.strict import SpecError
-from tests.clones import clone, configuration
+from tests.clones import ROOT, clone, configuration
 from tests.test_workflow import snakemake
 
 SCALES = ["demo", "demo3", "paper", "paper-day", "small"]
@@ -64,6 +66,20 @@ def test_a_sweep_that_no_table_names_can_be_made(tmp_path):
         f"results/demo3/runs/only-clean-g-{guidance}/seed-0/metrics.json" for guidance in ("1.5", "2")]
 
 
+@pytest.mark.parametrize(("target", "said"), [
+    ("results/tabel2a.csv", "which the scale paper does not have (did you mean 'table2a'?)"),
+    ("results/demo/tabel2a.csv", "which the scale demo does not have (did you mean 'table2a'?)"),
+    ("results/dmeo/table2a.csv", "there is no scale 'dmeo' (did you mean 'demo'?)"),
+    ("demo_al", "which the scale demo does not have (did you mean 'demo_all'?)"),
+    ("figures/a.png", "allowed for the scale demo: a file in results/demo"),
+    ("table2a", "allowed: the whole name of a file: results/demo/table2a.csv, results/demo/table2a.p")])
+def test_a_target_that_nothing_makes_is_refused_with_the_nearest(target, said):
+    rules = SimpleNamespace(default="demo", scales=SCALES, graphs=Graphs(ROOT / "config"))
+    with pytest.raises(WorkflowError) as refused:
+        Rules.explain(rules, target)
+    assert str(refused.value).startswith(f"target: got {target!r}, ") and said in str(refused.value)
+
+
 @pytest.mark.minutes
 def test_an_error_of_another_scale_stops_nobody_else(tmp_path):
     folder = clone(tmp_path, "tiny")
@@ -78,3 +94,7 @@ def test_an_error_of_another_scale_stops_nobody_else(tmp_path):
     assert (slip := "configuration: config/scales/small.yaml: figures.figure4.images: got 'none'") in said
     job = snakemake(folder, "-n", "--target-jobs", "theory:scale=small", check=False)
     assert slip in job.stdout + job.stderr
+    path.write_text(text)
+    misspelt = snakemake(folder, "-n", "results/small/thoery.png", check=False)
+    assert "target: got 'results/small/thoery.png', which the scale small does not have (did you mean " \
+           "'theory'?)" in misspelt.stdout + misspelt.stderr

@@ -99,3 +99,7 @@ def test_new_says_what_it_found(tmp_path, monkeypatch, capsys):
         assert line in said, line
     (config / "scales/birds.yaml").unlink()
     assert new(config, "--images", images, "--caption-table", tmp_path / "no.csv") == 2
+    (table := tmp_path / "table.csv").write_text("name,words\nbest/0000.png,a bird\n")
+    monkeypatch.setattr("ambient.data.photos.looks", None)  # no image is read before a table is
+    assert new(config, "--images", images, "--caption-table", table) == 2
+    assert f"{table}: needs a column of captions" in capsys.readouterr().err

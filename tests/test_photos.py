@@ -255,6 +255,20 @@ def test_a_missing_column_is_refused(tmp_path):
         read(tmp_path / "in", FILES, select(by="scores", column="mark", at_least=1.0), table(tmp_path, []))
 
 
+@pytest.mark.parametrize("text, chosen, message", [
+    ("best/9.png\n", {"by": "list"}, "line 1: 'best/9.png' is no image"),
+    ("file,score\nbest/0.png,x\n", {"by": "scores", "column": "score", "at_least": 0.0},
+     "line 2: score is 'x'"),
+    (None, {"by": "list"}, "select.by is list, which needs a file")])
+def test_a_rule_is_looked_through_before_an_image_is_read(tmp_path, monkeypatch, text, chosen, message):
+    rule = tmp_path / "rule"
+    if text:
+        rule.write_text(text)
+    monkeypatch.setattr(photos, "looks", None)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "in", FILES, select(**chosen), rule if text else None)
+
+
 def test_a_measure_of_quality_tells_which_are_good(tmp_path):
     flat = {f"flat/{i}.png": encoded(np.full((24, 24, 3), 10 * i, np.uint8)) for i in range(3)}
     files = flat | {f"noise/{i}.png": encoded(noisy(i, 24, 24)) for i in range(3)}

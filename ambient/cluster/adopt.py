@@ -17,7 +17,7 @@ from typing import Any
 
 from snakemake import api
 from snakemake.dag import DAG
-from snakemake.exceptions import WorkflowError
+from snakemake.exceptions import MissingRuleException, WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode, RerunTrigger
 
@@ -38,6 +38,7 @@ class Adopting(DAG):
     judge: Judge  # set by `install`, as are the next
     renewals: Renewals
     check: Callable[[], None]
+    explain: Callable[[str], None]
 
     async def init(self, progress: bool = False) -> None:
         """As Snakemake does, after the configuration of what is asked for was checked."""
@@ -48,7 +49,12 @@ class Adopting(DAG):
     async def file2jobs(self, targetfile: str, wildcards_dict: dict | None = None) -> list:
         """As Snakemake does, once for a file: each job that reads it asks again."""
         if targetfile not in self.makers:
-            self.makers[targetfile] = await super().file2jobs(targetfile, wildcards_dict)
+            try:
+                self.makers[targetfile] = await super().file2jobs(targetfile, wildcards_dict)
+            except MissingRuleException:
+                if targetfile in self.targetfiles:
+                    self.explain(targetfile)
+                raise
         return self.makers[targetfile]
 
     def check_directory_outputs(self) -> None:
@@ -272,15 +278,17 @@ def tell(lines: list[str]) -> None:
         logger.info(f"Made again: {len(lines) - SHOWN} more, for such reasons.")
 
 
-def install(workflow: Any, told: Callable[[Any], Told | None], check: Callable[[], None]) -> None:
+def install(workflow: Any, told: Callable[[Any], Told | None], check: Callable[[], None],
+            explain: Callable[[str], None]) -> None:
     """Have this run's jobs be held against manifests. A single job that another run has started is not.
 
     Snakemake has no hook between knowing its jobs and judging them, so its class is replaced by one of ours.
-    `check` is called before there are any jobs. Raises what it raises.
+    `check` is called before there are any jobs, `explain` with a file that is asked for and that nothing
+    makes. Raises what they raise.
     """
     if workflow.exec_mode == ExecMode.DEFAULT:
         Adopting.judge, Adopting.renewals = Judge(told), Renewals(RENEWALS)
-        Adopting.check = staticmethod(check)
+        Adopting.check, Adopting.explain = staticmethod(check), staticmethod(explain)
         inspect.getmodule(api.Workflow).DAG = Adopting
     else:
         inspect.getmodule(api.Workflow).DAG = DAG

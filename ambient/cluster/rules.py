@@ -22,9 +22,10 @@ from ambient.provenance import manifest, source_code
 from ambient.settings.asked import Told
 from ambient.settings.entries import Entries
 from ambient.settings.graph import Graph, Node, constraints
+from ambient.settings.graph import scale_of as place_of
 from ambient.specs.stage import option
 from ambient.specs.stages import JOBS, STAGES
-from ambient.specs.strict import SpecError, plain, to_json
+from ambient.specs.strict import SpecError, nearest, plain, to_json
 from ambient.storage.files import digest
 
 SUFFIXES = ("_of_paper", "_beside")  # of rules that make what another one makes, at another place
@@ -61,6 +62,18 @@ class Rules:
                 self.graphs[scale]  # makes it
             except SpecError as error:
                 raise refused(error) from None
+
+    def explain(self, target: str) -> None:
+        """Raise `WorkflowError` for a file that no rule makes, with the nearest that one does."""
+        scale, place = place_of(Path(target)) or (self.default, target)
+        try:
+            if scale not in self.scales:
+                raise SpecError(f"target: got {target!r}, but there is no scale {scale!r}"
+                                f"{nearest(scale, self.scales)}")
+            found = self.graphs[scale].target(place)
+        except SpecError as error:
+            raise WorkflowError(str(error)) from None
+        raise WorkflowError(f"target: got {target!r}, allowed: the whole name of a file: {', '.join(found)}")
 
     def graph(self, wildcards: Any) -> Graph:
         """The graph of a job's scale."""

@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,11 +26,11 @@ from ambient.cluster.plan import wanted
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
 from ambient.commands import new_captions, new_look
-from ambient.commands.new_parts import SHARE, parts_of
+from ambient.commands.new_parts import SHARE, Rule, parts_of, rule_of
 from ambient.commands.new_scale import scale
 from ambient.commands.new_sizes import sizes
 from ambient.data import caption_files
-from ambient.data.photos import Photos, readable
+from ambient.data.photos import Photos, check_rule, readable
 from ambient.data.quality import KINDS
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
@@ -119,8 +119,8 @@ def refuse(given: argparse.Namespace, folder: Path) -> Path:
     return path
 
 
-def bad_of(written: list[str]) -> list[tuple[str, Path]]:
-    """(kind, folder) of each `--bad`. Raises `ValueError`."""
+def bad_of(written: list[str], good: Path | None) -> list[tuple[str, Path]]:
+    """(kind, folder) of each `--bad`. `good`: that of `--good`, resolved. Raises `ValueError`."""
     found = []
     for one in written:
         kind, _, written_folder = one.partition("=")
@@ -129,20 +129,27 @@ def bad_of(written: list[str]) -> list[tuple[str, Path]]:
         if not re.fullmatch(NAME, kind) or not there or kind in ("good", "other"):
             raise ValueError(f"--bad: got {one!r}, allowed: KIND=FOLDER, a name other than good and other, "
                              "and a folder that is there")
+        if folder.resolve() == good:
+            raise ValueError(f"--bad: {kind} is the folder of --good, {good}: an image is one of them")
         found.append((kind, folder.resolve()))
     return found
 
 
-def look(given: argparse.Namespace) -> tuple[Photos, DatasetSpec, str, float]:
+def look(given: argparse.Namespace, rule: Rule) -> tuple[Photos, DatasetSpec, str, float]:
     """(all images of the folder, how they are read, the folder's SHA-256, minutes of processor time a file).
 
-    As colour unless all are grey.
+    As colour unless all are grey. Tables and lists are looked through before.
     """
+    def check(names: Sequence[str], unread: Sequence[str]) -> None:
+        check_rule(rule.select, rule.file, names, unread)
+        if given.caption_table:
+            caption_files.from_table(given.caption_table, names)
+
     for channels in (given.channels,) if given.channels else (3, 1):
         started = time.process_time()
         raw = Raw(given.images)
         spec = DatasetSpec("photos", given.resolution, channels, crop=given.crop)
-        photos = readable(raw, spec)
+        photos = readable(raw, spec, check)
         if photos.converted[GREY] < len(photos.rows):
             break
     return photos, spec, raw.close()[0], (time.process_time() - started) / len(photos.names) / 60
@@ -195,12 +202,13 @@ def main(written: list[str]) -> int:
     """Look, say what was seen, write the scale; status 2 where nothing can be made of the images."""
     given = arguments().parse_args(written)
     folder = given.config or settings.home()
-    path, bad = refuse(given, folder), bad_of(given.bad)
-    chosen_sizes = sizes(given.resolution)
+    path = refuse(given, folder)
     given.images, good = given.images.resolve(), given.good and given.good.resolve()
-    photos, spec, sha256, reading = look(given)
-    parts = parts_of(given.images, sha256, spec, photos, good, bad, column=given.column,
-                     at_least=given.at_least, measure=given.measure, share=given.share)
+    chosen_sizes, bad = sizes(given.resolution), bad_of(given.bad, good)
+    rule = rule_of(given.images, good, given.column, given.measure)
+    photos, spec, sha256, reading = look(given, rule)
+    parts = parts_of(given.images, sha256, spec, photos, rule, bad, at_least=given.at_least,
+                     share=given.share)
     captions = ()
     if given.captions or given.caption_table:
         found = caption_files.read(Raw(given.images), photos, given.caption_table)

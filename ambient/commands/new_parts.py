@@ -53,21 +53,33 @@ def column_of(rule: Path, asked: str | None) -> str:
     return others[0]
 
 
-def rule_of(images: Path, good: Path | None, column: str | None, measure: str) -> tuple[SelectSpec, str]:
-    """(selection, words) of the good images of a folder. Raises `ValueError` for what is unclear.
+@dataclass(frozen=True)
+class Rule:
+    """How the good images are told.
 
-    A threshold is not in it yet: `at_least` is 0 where there are scores.
+    select: without a threshold yet, `at_least` is 0 where there are scores. words: what tells them. file: the
+    list or table that does. elsewhere: a folder of their own, all of which are good.
     """
+
+    select: SelectSpec
+    words: str
+    file: Path | None = None
+    elsewhere: Path | None = None
+
+
+def rule_of(images: Path, good: Path | None, column: str | None, measure: str) -> Rule:
+    """The rule of the good images of a folder. Raises `ValueError` for what is unclear."""
     if good is None:
-        return SelectSpec(by="quality", measure=measure, at_least=0.0), f"the measure {measure}"
+        return Rule(SelectSpec(by="quality", measure=measure, at_least=0.0), f"the measure {measure}")
     if good.is_dir():
-        name = inside(good, images)
-        return SelectSpec(folders=(name,)), f"those in the folder {name}"
+        if (name := inside(good, images)) is None:
+            return Rule(SelectSpec(), f"all in the folder {good}", elsewhere=good)
+        return Rule(SelectSpec(folders=(name,)), f"those in the folder {name}")
     if good.suffix.lower() == ".txt":
-        return SelectSpec(by="list"), f"those that {good.name} lists"
+        return Rule(SelectSpec(by="list"), f"those that {good.name} lists", good)
     if good.suffix.lower() == ".csv":
         select = SelectSpec(by="scores", column=column_of(good, column), at_least=0.0)
-        return select, f"the column {select.column} of {good.name}"
+        return Rule(select, f"the column {select.column} of {good.name}", good)
     raise ValueError(f"--good: got {good}, allowed: a folder, a list of names (.txt), or a table with a "
                      "column of scores (.csv)")
 
@@ -103,30 +115,24 @@ def separate(name: str, folder: Path, spec: DatasetSpec) -> Part:
     return Part(name, folder, SelectSpec(), None, photos, f"all in the folder {folder}", raw.close()[0])
 
 
-def parts_of(images: Path, sha256: str, spec: DatasetSpec, photos: Photos, good: Path | None,
-             bad: Sequence[tuple[str, Path]], *, column: str | None, measure: str, at_least: float | None,
-             share: float) -> list[Part]:
+def parts_of(images: Path, sha256: str, spec: DatasetSpec, photos: Photos, rule: Rule,
+             bad: Sequence[tuple[str, Path]], *, at_least: float | None, share: float) -> list[Part]:
     """The good images first, then each kind of others. Raises `ValueError` for what is empty or unclear."""
     def part(name: str, select: SelectSpec, words: str) -> Part:
         try:
-            return Part(name, images, select, file, chosen(photos, select), words, sha256)
+            return Part(name, images, select, rule.file, chosen(photos, select), words, sha256)
         except ValueError as error:
             raise ValueError(f"{name} images: {error}") from None
 
-    file = None
-    if good is not None and good.is_dir() and inside(good, images) is None:
-        first, rest = separate("good", good, spec), SelectSpec()
+    if rule.elsewhere:
+        first, rest = separate("good", rule.elsewhere, spec), SelectSpec()
     else:
-        select, words = rule_of(images, good, column, measure)
-        file = good if select.by in ("list", "scores") else None
-        photos = replace(photos, scores=scores_by(select, photos, file))  # once for all parts
-        select, words = with_threshold(select, words, photos, at_least, share)
+        photos = replace(photos, scores=scores_by(rule.select, photos, rule.file))  # once for all parts
+        select, words = with_threshold(rule.select, rule.words, photos, at_least, share)
         first = part("good", select, words)
         rest = replace(select, good=False) if select.by else SelectSpec(without=select.folders)
     kinds = []
     for name, folder in bad:
-        if folder == good:
-            raise ValueError(f"--bad: {name} is the folder of --good, {folder}: an image is one of them")
         if (within := inside(folder, images)) is None:
             kinds.append(separate(name, folder, spec))
             continue

@@ -12,9 +12,10 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -33,6 +34,7 @@ from ambient.storage.text import printable
 ELSEWHERE, COPY = "images of other folders", "of the same content as another"
 NO_IMAGES = "files that are no images"
 SHOWN = 20  # damaged files that are named
+Check = Callable[[Sequence[str], Sequence[str]], None]  # of the names of images, and of all other files
 AHEAD = 64  # images that are read at once: a large photograph decoded takes some 100 MB
 
 
@@ -151,17 +153,19 @@ def looks(files: Folder | Archive, names: Sequence[str], here: np.ndarray,
             progress.update(first + len(part))
 
 
-def readable(raw: Raw, spec: DatasetSpec) -> Photos:
+def readable(raw: Raw, spec: DatasetSpec, check: Check | None = None) -> Photos:
     """The images of the selection's folders that can be used, at the specification's size.
 
     Files with the same content are one image, with the first of their names. It lies in the folders of all of
-    them. Raises `ValueError` naming the folder where there is none.
+    them. `check` is called before an image is read. Raises `ValueError` naming a folder without images.
     """
     files = Folder(raw) if raw.is_folder else Archive(raw)
     left_out, examples = Counter(+files.notes), {}
     names, unread = candidates(files, left_out, examples)
     if not names:
         raise ValueError(f"{raw.path}: no images in it (allowed: {', '.join(FORMATS)})")
+    if check:
+        check(names, unread)
     select = spec.select or SelectSpec()
     first: dict[str, int] = {}
     taken: dict[int, Looked] = {}
@@ -194,17 +198,25 @@ def readable(raw: Raw, spec: DatasetSpec) -> Photos:
                   [one.digest for one in looked], copies, unread, examples=examples)
 
 
+def check_rule(select: SelectSpec, rule: Path | None, names: Sequence[str], unread: Sequence[str]) -> None:
+    """Raise `ValueError` for a selection's list or table that is missing, or has a line that is wrong."""
+    if select.by in ("list", "scores") and rule is None:
+        raise ValueError(f"select.by is {select.by}, which needs a file: give it as datasets.<name>.rule")
+    if select.by == "list":
+        listed(rule, names, unread)
+    elif select.by == "scores":
+        scored(rule, select.column, (), names)
+
+
 def scores_by(select: SelectSpec, photos: Photos, rule: Path | None) -> np.ndarray | None:
     """The score of each image (N,) by the rule of a selection; images of a list score 1, all others 0.
 
-    Raises `ValueError` for a file of the rule that is missing, or names what is no image.
+    Raises `ValueError` for a file of the rule that names what is no image, or has no score for one.
     """
     if select.by is None:
         return None
     if select.by == "quality":
         return score_images(select.measure, photos.images)
-    if rule is None:
-        raise ValueError(f"select.by is {select.by}, which needs a file: give it as datasets.<name>.rule")
     if select.by == "list":
         good = listed(rule, photos.names, photos.unread)
         return np.array([float(not good.isdisjoint(names)) for names in photos.names_of_each])
@@ -239,7 +251,8 @@ def subset(photos: Photos, taken: Sequence[int], reason: str | None = None) -> P
 
 def read(raw: Raw, spec: DatasetSpec, rule: Path | None = None) -> Photos:
     """The images that a specification takes of a folder or zip. `rule` is the file of `select.by`."""
-    photos, select = readable(raw, spec), spec.select or SelectSpec()
+    select = spec.select or SelectSpec()
+    photos = readable(raw, spec, partial(check_rule, select, rule))
     return chosen(dataclasses.replace(photos, scores=scores_by(select, photos, rule)), select)
 
 

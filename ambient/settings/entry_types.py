@@ -43,6 +43,7 @@ class StudyEntry:
     paper: Published | None = None  #: what the study's published numbers are of
 
     def __post_init__(self) -> None:
+        require(0 < self.clean_fraction <= 1, "clean_fraction", self.clean_fraction, "(0, 1]")
         require_seeds(self.training_seeds, "training_seeds")
         require(len(self.detector) > 0, "detector", self.detector, "a detector's name, or a list of several")
         require_distinct(self.detector, "detector")

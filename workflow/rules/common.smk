@@ -24,7 +24,7 @@ look_only_when_a_job_ends, say_how_far_it_is = (
     RULES.look_only_when_a_job_ends,
     RULES.say_how_far_it_is,
 )
-adopt.install(workflow, RULES.of_job, RULES.check)
+adopt.install(workflow, RULES.of_job, RULES.check, RULES.explain)
 
 
 wildcard_constraints:
