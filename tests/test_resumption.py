@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
     """SIGKILL at five moments, resumed by the same command: equal digests, few steps done twice."""
     made = strict.build(specs.TrainingSpec, strict.plain(TRAINING) | {
-        "optimiser": strict.plain(optimiser(nimg=16 * 400)), "snapshots": [16 * 200, 16 * 400]}, "test")
+        "optimiser": strict.plain(optimiser(nimg=16 * 200)), "snapshots": [16 * 100, 16 * 200]}, "test")
     inputs = {"data": mixture, "annotations": annotations}
     environment = os.environ | {"AMBIENT_CHECKPOINT_SECONDS": "0.05", "OMP_NUM_THREADS": "1",
                                 "PYTHONPATH": str(ROOT)}
@@ -37,7 +37,7 @@ def test_killed_training_ends_in_the_same_bytes(mixture, annotations, tmp_path):
     for kill in range(1, 6):
         process = subprocess.Popen(command("killed"), env=environment,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        goal, deadline = 16 * 60 * kill + kill * 7, time.monotonic() + 120
+        goal, deadline = 16 * 30 * kill + kill * 7, time.monotonic() + 120
         while newest(state) < goal and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         assert process.poll() is None, "training ended before it could be killed"

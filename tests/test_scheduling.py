@@ -358,6 +358,7 @@ def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm
     slurm_commands(sacctmgr="echo acct", sbatch=f'echo "$*" > {tmp_path}/asked; exit 1')
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     subprocess.run(["snakemake", "--executor", "slurm", "--jobs", "1", "--config", "scale=tiny",
+                    "--slurm-init-seconds-before-status-checks", "1",
                     "--default-resources", "slurm_account=acct", "slurm_partition='short'",
                     "--", "results/tiny/data/digits.safetensors"], cwd=folder, env=environment,
                    capture_output=True, text=True)

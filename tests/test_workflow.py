@@ -252,7 +252,7 @@ def test_the_default_limit_of_starts_is_dropped_and_another_holds(tmp_path):
     wanted = [*TINY, "--", "results/tiny/data/digits.safetensors"]
     assert "limit: None" in snakemake(folder, *wanted).stdout
     shutil.rmtree(folder / "results")
-    assert "limit: 7" in snakemake(folder, "--max-jobs-per-timespan", "7/1m", *wanted).stdout
+    assert "limit: 7" in snakemake(folder, "--max-jobs-per-timespan", "7/1s", *wanted).stdout
 
 
 def test_a_folder_that_cant_be_written_is_refused_in_one_line(tmp_path):
