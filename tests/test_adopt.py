@@ -144,7 +144,15 @@ def test_a_damaged_result_is_made_again(copied):
     with open(copied / MIXTURE, "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\1")
-    assert jobs(copied, *WANTED) == {"corrupt": 1, "annotate": 1}
+    recorded, now = manifest.read(manifest.path_for(copied / MIXTURE))["sha256"], sha256(copied / MIXTURE)
+    done = snakemake(copied, "-n", "--quiet", "host", *WANTED)
+    assert counted(done.stdout) == {"corrupt": 1, "annotate": 1}
+    told = f"{MIXTURE}: sha256: was '{recorded}' when it was made, is '{now}' now"
+    assert told in done.stdout + done.stderr
+    manifest.path_for(copied / MIXTURE).write_text("{")
+    done = snakemake(copied, "-n", *WANTED)
+    assert (f"{MIXTURE}: missing: was 'a file and its manifest' when it was made, is 'a file without a "
+            "manifest that can be read' now") in done.stdout + done.stderr
 
 
 PARENT = "two\nlines"

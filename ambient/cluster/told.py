@@ -24,6 +24,7 @@ from ambient.storage.files import digest, sha256
 
 STORE = Path(".snakemake/ambient-digests.json")
 INPUT, MISSING = "input", "missing"
+BOTH = "a file and its manifest"
 ROOMS = ("provenance", "settings", "specs", "storage")  # of the code that comes to a verdict
 
 
@@ -65,11 +66,11 @@ class Judge:
         try:
             found = manifest.read(manifest.path_for(output))
         except (OSError, ValueError):
-            yield Difference(MISSING, "no manifest that can be read", "one that describes this job")
+            yield Difference(MISSING, BOTH, "a file without a manifest that can be read")
             return
         if not output.is_file():
             if not removed(output, found):
-                yield Difference(MISSING, "a manifest alone", "the file")
+                yield Difference(MISSING, BOTH, "a manifest alone")
         elif self.digests.of(output) != found["sha256"]:
             yield Difference("sha256", found["sha256"], self.digests.of(output))
         yield from differences(found, told)

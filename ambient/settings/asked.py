@@ -24,13 +24,15 @@ from ambient.specs.strict import SpecError, build, plain
 class Difference:
     """One thing that a manifest records otherwise than the job would be asked now."""
 
-    key: str  # `spec.params.sigma_px`, or the name of code
+    key: str  # `spec.params.sigma_px`, the name of code, or of a file's digest
     recorded: Any
-    wanted: Any
+    wanted: Any  # by the configuration, or what a file is now
 
     def __str__(self) -> str:
         if self.key.startswith("code"):
             return f"{self.key} has changed since it was made"
+        if not self.key.startswith(("spec", "stage")):  # of files, of which the configuration says nothing
+            return f"{self.key}: was {self.recorded!r} when it was made, is {self.wanted!r} now"
         return f"{self.key}: made with {self.recorded!r}, the configuration asks for {self.wanted!r}"
 
 
