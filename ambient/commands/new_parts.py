@@ -58,11 +58,11 @@ class Rule:
     """How the good images are told.
 
     select: without a threshold yet, `at_least` is 0 where there are scores. words: what tells them. file: the
-    list or table that does. elsewhere: a folder of their own, all of which are good.
+    list or table that does. elsewhere: a folder of their own, all of which are good; it needs no words here.
     """
 
     select: SelectSpec
-    words: str
+    words: str = ""
     file: Path | None = None
     elsewhere: Path | None = None
 
@@ -73,7 +73,7 @@ def rule_of(images: Path, good: Path | None, column: str | None, measure: str) -
         return Rule(SelectSpec(by="quality", measure=measure, at_least=0.0), f"the measure {measure}")
     if good.is_dir():
         if (name := inside(good, images)) is None:
-            return Rule(SelectSpec(), f"all in the folder {good}", elsewhere=good)
+            return Rule(SelectSpec(), elsewhere=good)
         return Rule(SelectSpec(folders=(name,)), f"those in the folder {name}")
     if good.suffix.lower() == ".txt":
         return Rule(SelectSpec(by="list"), f"those that {good.name} lists", good)
