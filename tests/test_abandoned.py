@@ -11,35 +11,38 @@ BEGIN = """
 import sys
 from pathlib import Path
 from ambient.cluster import abandoned
-print(abandoned.take_over(Path(sys.argv[1])), flush=True)
+said = []
+print(abandoned.take_over(Path(sys.argv[1]), said.append), *said, flush=True)
 input()
 """
 
 
 def begin(folder):
-    """A run of its own process, and how many dead runs it found."""
+    """A run of its own process, how many dead runs it found, and what it said."""
     run = subprocess.Popen([sys.executable, "-c", BEGIN, folder], text=True, stdin=subprocess.PIPE,
                            stdout=subprocess.PIPE,
                            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])})
-    return run, int(run.stdout.readline())
+    found, _, said = run.stdout.readline().strip().partition(" ")
+    return run, int(found), said
 
 
 def test_lists_of_files_go_with_the_last_run_that_is_killed(tmp_path):
     listed = tmp_path / abandoned.LOCKS / "0.output.lock"
     listed.parent.mkdir()
     listed.write_text("results/demo/table2a.csv\n")  # by whom, nobody knows
-    first, found = begin(tmp_path)
+    first, found, said = begin(tmp_path)
+    assert found == 0 and listed.exists() and not said
+    second, found, said = begin(tmp_path)
     assert found == 0 and listed.exists()
-    second, found = begin(tmp_path)
-    assert found == 0 and listed.exists()
+    assert said.startswith("Another run works in this folder (host ") and f"process {first.pid})" in said
     first.kill()
     first.communicate()
-    third, found = begin(tmp_path)
+    third, found, _ = begin(tmp_path)
     assert found == 0 and listed.exists()  # the second works still
     for run in (second, third):
         run.kill()
         run.communicate()
-    fourth, found = begin(tmp_path)
+    fourth, found, _ = begin(tmp_path)
     assert found == 2 and not listed.exists() and listed.parent.is_dir()
     fourth.communicate("\n")
     assert not list((tmp_path / abandoned.RUNS).iterdir())  # one that ends leaves nothing

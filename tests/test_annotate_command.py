@@ -18,6 +18,7 @@ from ambient.commands.images import prepared
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import read
 from ambient.data.sources import mnist
+from ambient.data.submitted import ABOUT, SHEET
 from ambient.specs import DatasetSpec, SelectSpec
 from ambient.stages import prepare
 
@@ -56,6 +57,16 @@ def test_training_images_get_their_annotation_again(away, tmp_path):
     assert len(np.unique(sigma_min)) > 20  # equal numbers would prove nothing
     levels = [float(name.removeprefix("p_good_at_")) for name in table if name.startswith("p_good_at_")]
     np.testing.assert_allclose(levels, np.geomspace(0.1, 1.0, 6)[[0, 1, 2, 4, 5]], rtol=5e-3)
+
+
+def test_what_lies_beside_samples_is_not_annotated(away, tmp_path):
+    images, _, sigma_min = expected()
+    write(tmp_path / "drawn", images[:5], [f"{k:02}.png" for k in range(5)])
+    Image.new("L", (99, 77)).save(tmp_path / "drawn" / SHEET)
+    with pytest.raises(ValueError, match="99"):
+        asked(tmp_path / "drawn")
+    (tmp_path / "drawn" / ABOUT).write_text("{}")
+    np.testing.assert_allclose(asked(tmp_path / "drawn")["sigma_min"], sigma_min[:5], rtol=1e-6)
 
 
 def test_probabilities_are_cut_to_their_range(away, tmp_path, monkeypatch):

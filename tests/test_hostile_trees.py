@@ -93,6 +93,18 @@ def test_every_command_names_it_and_goes_on(tree, tmp_path, capsys):
     assert "a.csv: a FIFO" in err and "no finished training or samples" in err
 
 
+def test_a_folder_by_a_link_is_not_followed_and_every_command_says_so(tree, tmp_path, capsys):
+    shutil.move(tree / "runs", tmp_path / "elsewhere")
+    (tree / "runs").symlink_to(tmp_path / "elsewhere")
+    (tree / ".hidden").symlink_to(tmp_path / "elsewhere")
+    assert prune.main([str(tree), "--dry-run"]) == 0
+    assert efficiency.main([str(tree)]) == 2
+    assert crate.main([str(tree), "--out", str(tmp_path / "x.zip")]) == 0
+    err = capsys.readouterr().err
+    assert err.count(f"skipped: {tree / 'runs'}: a folder by a link, which is not followed\n") == 3
+    assert ".hidden" not in err
+
+
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"scores": 5}', '{"scores": [{"nimg": {}}]}', ""])
 def test_a_score_file_of_nonsense_with_a_fitting_manifest(tree, content, capsys):
     path = tree / RUN / "metrics.json"

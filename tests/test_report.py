@@ -325,14 +325,15 @@ HEADER = b"method,metric,value,num_samples,num_seeds,num_training_seeds\n"
     ("foreign.csv", b"a,b\n1,2\n", "no column method, metric"),
     ("cut.csv", HEADER + b"Only Clean,fd-x,1.0,,,\n", "damaged"),
     ("text.csv", HEADER + b"x,y,z,z,z,z\n", "damaged"),
-    ("rows.csv", HEADER, "damaged")])
+    (".", None, "a folder, allowed: the CSV file of a table"),
+    ("rows.csv", HEADER, "a table without rows")])
 def test_show_of_what_is_no_table_is_one_line(tmp_path, capsys, name, content, said):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     assert command.main(["show", str(tmp_path / name)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("ambient show: error: ") and error.count("\n") == 1
-    assert name in error and said in error
+    assert str(tmp_path / name) in error and said in error
 
 
 @pytest.mark.parametrize("arguments", [

@@ -205,6 +205,13 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
         1440, 150, 30, float("inf")]
 
 
+def test_doctor_does_not_compare_packages_that_nothing_pins(monkeypatch, tmp_path):
+    assert [kind for kind, _ in doctor.environment()] != [doctor.NOTE]
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    assert list(doctor.environment()) == [(doctor.NOTE, f"environment: not compared, there is no "
+                                           f"{tmp_path / 'pyproject.toml'}, which pins the packages")]
+
+
 def test_doctor_does_not_miss_slurm_where_nobody_has_set_it_up(monkeypatch, tmp_path):
     configuration(tmp_path / "config")
     monkeypatch.setattr(doctor, "output", lambda *command: None)

@@ -7,6 +7,7 @@ each artefact judged once, parents first.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from itertools import islice
 from pathlib import Path
@@ -332,5 +333,5 @@ def described(path: Path) -> Path:
 
 def is_listed(path: Path) -> bool:
     """Whether a file is an artefact or a record of one: not hidden, no page, no log."""
-    log = path.suffix == ".log" and "logs" in path.parts
+    log = "logs" in path.parts and re.search(r"\.log(\.\d+)?$", path.name)  # `.log.1`: of an attempt before
     return not (log or path.name.startswith(".") or path.name in IGNORED or path.name.endswith(VIEWS))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
@@ -24,30 +25,34 @@ def lease_at(path: Path) -> SoftFileLease:
     return SoftFileLease(path, lease_duration=LEASE, heartbeat_interval=RENEWAL, thread_local=False)
 
 
-def is_dead(path: Path) -> bool:
-    """Whether a lease is held by nobody. Then it is removed."""
+def holder(path: Path) -> str | None:
+    """Who holds a lease, in words. One that nobody holds is removed."""
     lease = lease_at(path)
     try:
         lease.acquire(timeout=0)
     except Timeout:
-        return False
+        owner = lease.owner
+        host = owner.hostname.partition("?")[0] if owner else "unknown"  # without a container's mark
+        return f"host {host}, process {owner.pid if owner else 'unknown'}"
     lease.release()
-    return True
+    return None
 
 
-def take_over(folder: Path) -> int:
+def take_over(folder: Path, say: Callable[[str], None]) -> int:
     """Begin a run in `folder`, which is `.snakemake`: hold a lease until this process ends.
 
-    Returns of how many dead runs the lists were removed: 0 where another run works.
+    Returns of how many dead runs the lists were removed: 0 where another run works, of which it `say`s who.
     """
     (folder / RUNS).mkdir(parents=True, exist_ok=True)
     others = sorted((folder / RUNS).glob("*.lock"))
     lease = lease_at(folder / RUNS / f"{secrets.token_hex(4)}.lock")
     lease.acquire(timeout=0)
     atexit.register(lease.release)
-    dead = [is_dead(path) for path in others]
-    if not all(dead):
+    alive = list(filter(None, map(holder, others)))
+    if alive:
+        say(f"Another run works in this folder ({'; '.join(alive)}): it can't be asked for the same files "
+            "until that ends.")
         return 0
-    for path in (folder / LOCKS).glob("*.lock") if dead else ():
+    for path in (folder / LOCKS).glob("*.lock") if others else ():
         path.unlink()
-    return len(dead)
+    return len(others)

@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from snakemake.exceptions import MissingRuleException, WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode, RerunTrigger
 
-from ambient.cluster import abandoned
+from ambient.cluster import abandoned, replaced
 from ambient.cluster.told import INPUT, MISSING, Judge
 from ambient.provenance import manifest
 from ambient.provenance.renewal import Renewals
@@ -67,9 +68,10 @@ class Adopting(DAG):
 
     async def check_incomplete(self) -> None:
         """Settle what the manifests describe; make again what was cut short (its state resumes)."""
+        self.asked_anew = frozenset(self.forcefiles)  # by the command line
         self.settled = self.settle()
         self.judge.digests.save()
-        if self.executes() and abandoned.take_over(Path(self.workflow.persistence.path)):
+        if self.executes() and abandoned.take_over(Path(self.workflow.persistence.path), logger.info):
             logger.info("The last run in this folder was killed: its lock is taken over.")
         if not self.ignore_incomplete:
             self.forcefiles.update(await self.incomplete_files())
@@ -133,6 +135,18 @@ class Adopting(DAG):
             self.renewals.same(output)
             if any(map(self.renewals.concerns, map(Path, job.input))):
                 self.renewals.renew(output)
+
+    def register_running(self, jobs: Any) -> None:
+        """As Snakemake does. What is asked for once more (`--force`) goes before its job starts.
+
+        All else stays, and its stage looks at it: another run may have made it by now.
+        """
+        super().register_running(jobs)
+        for job in chain.from_iterable(job if job.is_group() else [job] for job in jobs):
+            anew = job.rule in self.forcerules or not self.asked_anew.isdisjoint(job.output)
+            if anew and self.executes() and not self.workflow.touch:
+                for output in map(Path, job.output):
+                    output.unlink(missing_ok=True)
 
     def begin(self) -> None:
         """Note of what is made anew that it is: of what has a manifest, or what follows has one."""
@@ -286,6 +300,7 @@ def install(workflow: Any, told: Callable[[Any], Told | None], check: Callable[[
     `check` is called before there are any jobs, `explain` with a file that is asked for and that nothing
     makes. Raises what they raise.
     """
+    replaced.leave(lambda job: told(job) is not None)
     if workflow.exec_mode == ExecMode.DEFAULT:
         Adopting.judge, Adopting.renewals = Judge(told), Renewals(RENEWALS)
         Adopting.check, Adopting.explain = staticmethod(check), staticmethod(explain)

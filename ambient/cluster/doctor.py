@@ -54,8 +54,11 @@ def commands() -> Iterator[Finding]:
 
 def environment() -> Iterator[Finding]:
     """The pinned packages, as installed for this interpreter."""
-    pins = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    wrong = []
+    project = ROOT / "pyproject.toml"
+    if not project.is_file():
+        yield NOTE, f"environment: not compared, there is no {project}, which pins the packages"
+        return
+    pins, wrong = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"], []
     for name, pinned in (pin.split("==") for pin in pins):
         try:
             found = metadata.version(name).split("+")[0]

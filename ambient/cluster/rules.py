@@ -117,15 +117,18 @@ class Rules:
         return source_code.digests(STAGES[kind].recorded, plain(self.asks(kind, wildcards)))
 
     def files(self, kind: str, wildcards: Any, read: Any, written: Any) -> list[str]:
-        """The files of a job as options of its stage. The state is undeclared: Snakemake would delete it."""
+        """The files of a job as options of its stage. The state is undeclared: it is no result.
+
+        What lies in the tree is the workflow's: a file without a manifest is written over.
+        """
         row = JOBS[kind]
         given = {role: read.get(role) for role in row.reads}
         given |= self.graph(wildcards).outside(node(kind, wildcards))
         given |= {"state": f"results/.state/{scale_of(wildcards)}/{row.state.format(**wildcards)}"
                   if row.resumable else None}
         given |= {role: written.get(role) for role in row.outputs}
-        return [word for role, paths in given.items() if paths
-                for word in (option(role), *([paths] if isinstance(paths, str) else paths))]
+        return ["--replace", *(word for role, paths in given.items() if paths
+                               for word in (option(role), *([paths] if isinstance(paths, str) else paths)))]
 
     def of_job(self, job: Any) -> Told | None:
         """What one of Snakemake's jobs would be told now, for `ambient.cluster.adopt`; None for no stage."""

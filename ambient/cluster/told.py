@@ -18,7 +18,7 @@ from ambient.provenance import manifest, merkle, source_code
 from ambient.provenance.pruned import pruned_record
 from ambient.provenance.renewal import seal_of
 from ambient.settings.asked import Difference, Told, differences
-from ambient.specs.stages import STAGES, prunable
+from ambient.specs.stages import prunable
 from ambient.storage.digests import Digests, listing, signature
 from ambient.storage.files import digest, sha256
 
@@ -53,7 +53,7 @@ class Judge:
     def state(self, job: Any, told: Told) -> str | None:
         """A digest of all that the verdict rests on, without reading a file: what the job is told, and the
         sizes and times of its files, their manifests and raw data. None where one of them is not there."""
-        records = [*job.output, *(job.input if states_levels(told.stage) else ())]
+        records = [*job.output, *(job.input if source_code.states_levels(told.recorded) else ())]
         try:
             files = [(str(path), *signature(path)) for path in (*job.output, *job.input)]
             manifests = [signature(manifest.path_for(Path(path))) for path in records]
@@ -75,7 +75,7 @@ class Judge:
             yield Difference("sha256", found["sha256"], self.digests.of(output))
         yield from differences(found, told)
         yield from self.of_inputs(output, found, now())
-        if states_levels(told.stage):
+        if source_code.states_levels(told.recorded):
             yield from self.of_seals(output, found)
         yield from self.of_outside(found, told.outside)
 
@@ -118,9 +118,3 @@ class Judge:
 def removed(path: Path, found: Mapping) -> bool:
     """Whether a file that is not there was removed on purpose, as its manifest and a record say."""
     return prunable(path.name, found["stage"]) and pruned_record(path, found)
-
-
-@cache
-def states_levels(stage: str) -> bool:
-    """Whether a stage writes down the provenance levels of its inputs: it is of the audit's room."""
-    return source_code.module_of(STAGES[stage].recorded).startswith("ambient.audit.")

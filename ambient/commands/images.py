@@ -13,6 +13,7 @@ from ambient.data.image_files import Images
 from ambient.data.photos import readable
 from ambient.data.preparing import resized
 from ambient.data.raw import Raw
+from ambient.data.submitted import images_of
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
 
@@ -36,14 +37,15 @@ def prepared(folder: Path, spec: DatasetSpec) -> Prepared:
     """
     if not (folder.is_dir() or folder.is_file()):
         raise ValueError(f"{folder}: no such folder or zip")
+    raw = images_of(Raw(folder))
     if spec.CONVERTS:
         # Which images the dataset takes of its own folder is no matter here.
         chosen = {field.name for field in dataclasses.fields(spec)} & {"select", "rule"}
         every = dataclasses.replace(spec, **dict.fromkeys(chosen))
-        taken = readable(Raw(folder), every)
+        taken = readable(raw, every)
         names = [taken.names[row] for row in taken.rows]
         return Prepared(names, taken.images, taken.converted, +taken.left_out)
-    found = Images(Raw(folder), spec.channels, "none")
+    found = Images(raw, spec.channels, "none")
     if found.size == spec.resolution:
         spec = dataclasses.replace(spec, padding=0)
     rows, progress = np.arange(len(found.names)), Progress("read", len(found.names))

@@ -26,7 +26,7 @@ def run(graph: Graph, job: Node) -> None:
     files = graph.reads(job) | graph.outside(job) | graph.writes(job)
     if row.resumable:
         files["state"] = str(STATE / graph.scale / row.state.format(**job.names))
-    line = ["--spec", to_json(graph.asks(job))]
+    line = ["--replace", "--spec", to_json(graph.asks(job))]
     for role, paths in files.items():
         line += [option(role), *([paths] if isinstance(paths, str) else paths)]
     try:

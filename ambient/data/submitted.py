@@ -68,17 +68,23 @@ def read(path: Path, wanted: Wanted) -> Submitted:
     return Submitted(images, of, raw.close())
 
 
+def images_of(raw: Raw) -> Raw:
+    """Raw data without what `ambient sample` puts beside its images, where it has made the folder."""
+    if not (raw.is_folder and ABOUT in raw.files):
+        return raw
+    shown = copy.copy(raw)  # with the same digests, so that each file is hashed once
+    shown.files = {name: file for name, file in raw.files.items() if name not in (ABOUT, SHEET)}
+    shown.seen = {name: seen for name, seen in raw.seen.items() if name not in (ABOUT, SHEET)}
+    return shown
+
+
 def from_files(raw: Raw, wanted: Wanted) -> tuple[np.ndarray, int]:
     """The first image files by sorted name, and how many there are."""
     if not raw.is_folder and not zipfile.is_zipfile(raw.path):
         ending = raw.path.suffix or "without an ending"
         raise ValueError(f"{raw.path}: got a file {ending}, allowed: a folder or zip of images, or "
                          f"{', '.join(ARRAYS)}")
-    shown = copy.copy(raw)  # with the same digests, so that each file is hashed once
-    if raw.is_folder and ABOUT in raw.files:
-        shown.files = {name: file for name, file in raw.files.items() if name not in (ABOUT, SHEET)}
-        shown.seen = {name: seen for name, seen in raw.seen.items() if name not in (ABOUT, SHEET)}
-    found = Images(shown, wanted.channels, "none")
+    found = Images(images_of(raw), wanted.channels, "none")
     if found.size != wanted.side:
         raise ValueError(f"{raw.path}: images are {found.size}x{found.size} pixels, the protocol's are "
                          f"{wanted.side}x{wanted.side}: draw them at that size (resizing is not part of it)")

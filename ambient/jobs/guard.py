@@ -6,7 +6,8 @@ of this program made, and never records an input that changed under it. Standard
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ambient.provenance import manifest
@@ -50,12 +51,8 @@ def sound(recorded: Recorded) -> None:
                     "the change is meant, delete its manifest")
 
 
-def writable(outputs: Mapping[str, Path], read: Iterable[Path], own: Iterable[str]) -> None:
-    """Raise `ValueError` or `OSError` for an output that must not or can't be written.
-
-    `read` is what the job reads; `own` names files without a manifest that are its own all the same: an
-    earlier attempt at this very job was killed before it wrote that.
-    """
+def writable(outputs: Mapping[str, Path], read: Iterable[Path]) -> None:
+    """Raise `ValueError` or `OSError` for an output that can't be written, or is what the job reads."""
     taken = {path: f"{path}, which the job reads" for path in read}
     taken |= {manifest.path_for(path): f"the manifest of {path}" for path in taken}
     for role, path in outputs.items():
@@ -66,11 +63,32 @@ def writable(outputs: Mapping[str, Path], read: Iterable[Path], own: Iterable[st
             raise ValueError(f"--{role} {path}: this ending is a manifest's; give another name")
         if path.exists() and not path.is_file():
             raise ValueError(f"--{role} {path}: is there, and no ordinary file; give another path")
+        temporary_beside(manifest.path_for(path)).unlink()  # a read-only folder, a name that is too long
+        taken[path] = f"--{role} as well"
+
+
+def owned(outputs: Mapping[str, Path], own: Iterable[str]) -> None:
+    """Raise `ValueError` for an output that is there and has no manifest: it may be somebody's.
+
+    `own` names those that are this job's all the same: an earlier attempt was killed before it wrote that.
+    """
+    for role, path in outputs.items():
         if path.exists() and not manifest.path_for(path).exists() and path.name not in own:
             raise ValueError(f"--{role} {path}: is there and has no manifest, so that nothing tells whether "
                              "this program made it; move or delete it, or give another path")
-        temporary_beside(manifest.path_for(path)).unlink()  # a read-only folder, a name that is too long
-        taken[path] = f"--{role} as well"
+
+
+@contextmanager
+def nothing_left(outputs: Iterable[Path]) -> Iterator[None]:
+    """Where a job fails, take away what it wrote without a manifest: nobody could tell whose it is."""
+    new = [path for path in outputs if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            if not manifest.path_for(path).exists():
+                path.unlink(missing_ok=True)
+        raise
 
 
 def leads_to(path: Path, other: Path) -> bool:

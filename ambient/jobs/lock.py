@@ -3,8 +3,8 @@
 The lock is a lease of the library filelock: a file that one process alone can create, over NFS too, and whose
 time the holder renews every few seconds. A holder of this machine that has died is replaced at once: the file
 names its process and when that began. One of another machine is replaced when its file has stood still for
-`LEASE` seconds by the clock of whoever waits, so that clocks are not compared. Correctness does not hang on
-this: work is deterministic and files are replaced whole, so two copies would only do the same work twice.
+`LEASE` seconds by the clock of whoever waits, so that clocks are not compared. No result hangs on this: work
+is deterministic and files are replaced whole, so two copies would do the same work twice, or one would fail.
 
 The library waits for ever for a lock file that is empty, as a machine leaves it that loses its power at the
 wrong moment. Here such a file counts as a holder that is dead: it goes after the same time.

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ambient.jobs import guard, launch, memory, progress, stopping
 from ambient.jobs.identity import Identity, identity
@@ -17,7 +17,7 @@ from ambient.jobs.journal import Journal
 from ambient.provenance import manifest, merkle, schema, source_code
 from ambient.specs.stage import Stage, option
 from ambient.specs.strict import from_json, plain
-from ambient.storage.files import sha256, sha256_of_raw, write_json
+from ambient.storage.files import remove_temporaries, sha256, sha256_of_raw, write_json
 from ambient.storage.text import printable
 
 
@@ -62,6 +62,7 @@ def begin(row: Stage, arguments: Sequence[str]) -> Job:
                                      description=ast.get_docstring(ast.parse(source(row).read_text(encoding="utf-8"))),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", required=True, help="specification, JSON")
+    parser.add_argument("--replace", action="store_true", help="write over outputs that have no manifest")
     for name in (*row.reads, *row.options, *row.outputs):
         extra = {"nargs": "*", "default": []} if name in row.many else {}
         parser.add_argument(option(name), dest=name, type=Path,
@@ -75,7 +76,7 @@ class Job:
     def __init__(self, row: Stage, given: argparse.Namespace, clock: manifest.Clock) -> None:
         self.stage, self.name, self.clock = row, row.recorded, clock
         self.files = {name: getattr(given, name) for name in (*row.reads, *row.options, *row.outputs)}
-        self.outputs, self.resumes = tuple(row.outputs), row.resumable
+        self.outputs, self.resumes, self.replaces = tuple(row.outputs), row.resumable, given.replace
         with self.told():
             self.spec = from_json(row.spec, given.spec)
             self.inputs = {role: as_list(self.files[role]) for role in row.reads}
@@ -101,7 +102,7 @@ class Job:
 
         `files` are paths by role; of a resumable stage `state` is the `ambient.jobs.state.State` of this job.
         """
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever it was started under
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if self.resumes else self.end)
         with self.told():
             ranks = launch.size()
             if ranks > 1 and not self.resumes:
@@ -116,10 +117,16 @@ class Job:
                 stack.enter_context(launch.group())
             self.execute(main, stack)
 
-    def execute(self, main: Callable, stack: ExitStack) -> None:
-        """Do the job between two looks at what it reads, then write its manifests.
+    def end(self, number: int, frame: Any) -> NoReturn:
+        """End a stage without a state at once, by way of what gives up its lock and removes half a file."""
+        stopping.say(f"{self.name}: ended by {signal.Signals(number).name}")
+        raise SystemExit(128 + number)
 
-        The state goes last: until they are on disk it is all that a killed job can go on from.
+    def execute(self, main: Callable, stack: ExitStack) -> None:
+        """Do the job between two looks at what it reads, then write its manifests, under the job's lock.
+
+        Where another copy has made it in the meantime there is nothing to do. The state goes last: until the
+        manifests are on disk it is all that a killed job can go on from.
         """
         before = {path: guard.fingerprint(path) for path in self.read() if path != self.files.get("state")}
         recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
@@ -130,14 +137,19 @@ class Job:
         digests = [sha for entries in recorded.values() for _, sha, _ in entries]
         owner = identity(self.name, self.spec, digests) if self.resumes else None
         journal = Journal(self.files.get("state") if writer else None, owner and owner.name)
-        if self.resumes and self.made(recorded, made_by, stack):
+        targets = {role: self.files[role] for role in self.outputs}
+        if writer:
+            guard.writable(targets, self.read())
+        if self.made(recorded, made_by, stack):
             self.forget(owner, journal)
             return
-        targets, interrupted = {role: self.files[role] for role in self.outputs}, journal.earlier()
+        interrupted = journal.earlier()
         if writer:
-            guard.writable(targets, self.read(), journal.outputs())
+            self.clear(targets, journal)
             manifest.refuse_early(targets, self.name, plain(self.spec), recorded, self.clock, made_by,
                                   interrupted)
+        if not self.resumes:
+            stack.enter_context(guard.nothing_left(targets.values()))
         journal.begin(self.clock, made_by, list(targets.values()))
         record = Record()
         progress.begin(self.files[self.outputs[0]])
@@ -159,28 +171,41 @@ class Job:
         """The input files, in the order of their roles."""
         return [path for paths in self.inputs.values() for path in paths]
 
+    def outside(self) -> list[Path]:
+        """Raw data and weights from outside the tree."""
+        return [path for role in self.stage.options if role != "state" for path in as_list(self.files[role])]
+
     def read(self) -> list[Path]:
         """All that the job reads: inputs, raw data and weights from outside, its state."""
         return [path for role, given in self.files.items() if role not in self.outputs
                 for path in as_list(given)]
 
     def made(self, recorded: dict, made_by: dict, stack: ExitStack) -> bool:
-        """Wait for another copy of the job; whether its outputs are there by now, whole and of this very job.
-
-        Where raw data or weights come from outside it is not said: nothing tells whether those are the same.
-        """
+        """Wait for another copy of the job; whether its outputs are there by now, made by this very job."""
         from ambient.jobs import lock  # of the library filelock, which a refused command line does without
 
-        state, first = self.files["state"], self.files[self.outputs[0]]
-        waited = launch.first() and stack.enter_context(lock.held(state.with_name(state.name + ".lock")))
-        whole = launch.first() and set(self.read()) == {*self.given(), state} and all(
-            manifest.describes(self.files[role], self.name, plain(self.spec), recorded, made_by)
-            for role in self.outputs)
+        first = self.files[self.outputs[0]]
+        waited = launch.first() and stack.enter_context(lock.held(self.lock()))
+        job = self.name, plain(self.spec), recorded, made_by, self.outside()
+        whole = launch.first() and all(manifest.describes(self.files[role], *job) for role in self.outputs)
         if whole:
             stopping.say(f"{self.name}: " + (
                 f"another copy of this job has just made {first}" if waited else
                 f"{first} is whole and was made by this very job") + "; nothing left to do")
         return launch.agreed(whole)
+
+    def lock(self) -> Path:
+        """What one copy of this job at a time holds: beside its state, or hidden beside an output."""
+        first = self.files[self.outputs[0]]
+        held = self.files["state"] if self.resumes else first.with_name(f".{first.name}")
+        return held.with_name(f"{held.name}.lock")
+
+    def clear(self, targets: dict[str, Path], journal: Journal) -> None:
+        """Refuse outputs that may be somebody's; remove what killed copies of this job left half written."""
+        guard.owned(targets, {path.name for path in targets.values()} if self.replaces else journal.outputs())
+        for path in targets.values():
+            remove_temporaries(path)
+            remove_temporaries(manifest.path_for(path))
 
     def forget(self, owner: Identity | None, journal: Journal) -> None:
         """Remove this job's state and attempts, which its manifests make superfluous, and no other job's."""

@@ -23,7 +23,7 @@ from ambient.provenance import schema, source_code
 from ambient.provenance.reading import FORMAT, parse
 from ambient.provenance.reading import json_text as json_text  # part of what this module offers
 from ambient.storage import regular
-from ambient.storage.files import canonical_json, digest, sha256
+from ambient.storage.files import canonical_json, digest, sha256, sha256_of_raw
 
 SUFFIX = ".manifest.json"
 CHUNK = 2**20  # bytes that are hashed at once
@@ -245,17 +245,27 @@ def identify(path: Path) -> tuple[Path, str, str | None]:
 
 
 def describes(artefact: Path, stage: str, spec: Mapping,
-              inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]], made_by: Mapping) -> bool:
-    """Whether `artefact` is there, whole, and was made by this stage, specification, code and inputs."""
+              inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]], made_by: Mapping,
+              outside: Sequence[Path] = ()) -> bool:
+    """Whether `artefact` is there, whole, and was made by this stage, specification, code and inputs.
+
+    `outside` are the raw data and weights from outside the tree, in the order in which the stage records
+    them. The seals of inputs count where the stage writes down their levels.
+    """
+    sealed = source_code.states_levels(stage)
+    wanted = {role: [entry(artefact, path, value, seal if sealed else None) for path, value, seal in entries]
+              for role, entries in inputs.items()}
     try:
         found = read(path_for(artefact))
-        same = found["sha256"] == sha256(artefact)
+        read_from = {role: [one if sealed else {"path": one["path"], "sha256": one["sha256"]}
+                            for one in entries] for role, entries in found["inputs"].items()}
+        return (found["stage"] == stage and found["spec_sha256"] == digest(spec)
+                and found["code"]["sha256"] == made_by["sha256"] and read_from == wanted
+                and found["sha256"] == sha256(artefact) and len(outside) <= len(found["external"])
+                and all(one["sha256"] == sha256_of_raw(path)[0]
+                        for path, one in zip(outside, found["external"], strict=False)))
     except (OSError, ValueError):
         return False
-    digests = {role: [entry["sha256"] for entry in entries] for role, entries in found["inputs"].items()}
-    return (same and found["stage"] == stage and found["spec_sha256"] == digest(spec)
-            and found["code"]["sha256"] == made_by["sha256"]
-            and digests == {role: [value for _, value, _ in entries] for role, entries in inputs.items()})
 
 
 def read(path: Path) -> dict:
@@ -270,10 +280,15 @@ def read(path: Path) -> dict:
 def read_below(folder: Path, skipped: Callable[[str], None]) -> Iterator[tuple[Path, dict]]:
     """(artefact, manifest) for every manifest below a folder, by path.
 
-    `skipped` gets a line for each unsound one. Links are skipped too: they may lead out of the folder.
+    `skipped` gets a line for each unsound one, for each folder that can't be read, and for each link to a
+    folder, which is not followed: it may lead out of this one.
     """
     for path, kind in regular.below(folder):
-        if not path.name.endswith(SUFFIX):
+        if kind == regular.LINK and regular.kind(path) == regular.FOLDER:
+            kind = f"{regular.FOLDER} by a link, which is not followed"
+        if kind.startswith(regular.FOLDER) and not path.name.startswith("."):
+            skipped(f"{path}: {kind}")
+        if kind.startswith(regular.FOLDER) or not path.name.endswith(SUFFIX):
             continue
         try:
             if kind != regular.FILE:

@@ -39,6 +39,12 @@ def module_of(stage: str) -> str:
     return next(filter(path_of, inside), stage)
 
 
+@cache
+def states_levels(stage: str) -> bool:
+    """Whether a stage, by its recorded name, writes down the provenance levels of its inputs."""
+    return module_of(stage).startswith("ambient.audit.")
+
+
 def path_of(module: str) -> Path | None:
     """The file of a module of this package, or None."""
     base = os.path.join(ROOT, *module.split("."))  # as text: it is asked thousands of times

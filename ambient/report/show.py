@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ambient.report.captions import MAIN, OF_SCORER, joined, uncertainty
+from ambient.storage import regular
 
 COLUMNS = {"id": "id", "dataset": "target", "method": "method", "corruption": "corruption",
            "sigma_px": "blur px", "quality": "quality", "length_px": "motion px",
@@ -30,8 +31,10 @@ def read(path: Path):  # noqa: ANN201, pandas is loaded by those commands only t
     """The table as a data frame. Raises `ValueError`, one line, for a file that is none of this package's."""
     import pandas as pd
 
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path}: no such file; make it with: snakemake --cores 2 {path}")
+    if not path.is_file():
+        raise ValueError(f"{path}: {regular.kind(path)}, allowed: the CSV file of a table")
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # of pandas and of text that is not UTF-8 too
@@ -41,7 +44,9 @@ def read(path: Path):  # noqa: ANN201, pandas is loaded by those commands only t
         raise ValueError(f"{path}: not a table of results: no column {', '.join(missing)}")
     numbers = table[[*NUMBERS]]
     whole = numbers.notna().all(axis=None) and len(numbers.select_dtypes("number").columns) == len(NUMBERS)
-    if table.empty or not whole:
+    if table.empty:
+        raise ValueError(f"{path}: a table without rows")
+    if not whole:
         raise ValueError(f"{path}: damaged: a row without its value or its number of samples and seeds")
     return table
 

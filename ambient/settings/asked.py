@@ -45,6 +45,11 @@ class Told:
     code: Mapping[str, str] | None = None  # None: any code will do
     outside: tuple[Path, ...] = ()  # read from outside the tree: raw data or weights first, then a rule
 
+    @property
+    def recorded(self) -> str:
+        """The stage's name in manifests."""
+        return STAGES[self.stage].recorded
+
     @cached_property
     def plain_spec(self) -> dict:
         """The specification as a manifest has it: worked out once for all outputs of the job."""
@@ -56,9 +61,8 @@ def differences(found: Mapping, told: Told) -> list[Difference]:
 
     A setting that is younger than the manifest had its default when that was written.
     """
-    recorded_stage = STAGES[told.stage].recorded
-    if found["stage"] != recorded_stage:
-        return [Difference("stage", found["stage"], recorded_stage)]
+    if found["stage"] != told.recorded:
+        return [Difference("stage", found["stage"], told.recorded)]
     made = [] if found["spec"] == told.plain_spec else differences_of_specs(found["spec"], told)
     if told.code is None:
         return made

@@ -7,6 +7,7 @@ a reader (or the next attempt of a job) sees either the whole file or none.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -36,6 +37,12 @@ def temporary_beside(path: Path) -> Path:
     except OSError as error:  # of a name that nobody asked for
         raise OSError(error.errno, f"{error.strerror}, to write {path.name}", str(path.parent)) from None
     return temporary
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what was to become `path` when a process was killed. For who alone writes it at this moment."""
+    for found in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}{glob.escape(path.suffix)}"):
+        found.unlink(missing_ok=True)
 
 
 @contextmanager
