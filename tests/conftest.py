@@ -25,6 +25,11 @@ ROOT = Path(__file__).parents[1]
 DRAWN: dict[str, dict[str, str]] = {}  # digests of figures, by the digest of all that they are drawn from
 
 
+def pytest_xdist_auto_num_workers():
+    """One process more than there are processors: tests of the workflow mostly wait for its jobs."""
+    return os.cpu_count() + 1
+
+
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first: begun last, they would leave the other processes without work."""
     items.sort(key=lambda item: item.get_closest_marker("minutes") is None)

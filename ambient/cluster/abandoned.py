@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import atexit
 import secrets
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
@@ -25,14 +27,22 @@ def lease_at(path: Path) -> SoftFileLease:
     return SoftFileLease(path, lease_duration=LEASE, heartbeat_interval=RENEWAL, thread_local=False)
 
 
-def holder(path: Path) -> str | None:
-    """Who holds a lease, in words. One that nobody holds is removed."""
+def holder(path: Path, now: float) -> str | None:
+    """Who holds a lease, in words. One that nobody holds is removed.
+
+    `now` is the time of a file that was just made beside it. A lease of another machine that was not renewed
+    for `LEASE` seconds before is held by nobody: whether its process lives can't be asked.
+    """
     lease = lease_at(path)
     try:
         lease.acquire(timeout=0)
     except Timeout:
         owner = lease.owner
         host = owner.hostname.partition("?")[0] if owner else "unknown"  # without a container's mark
+        with suppress(OSError):
+            if host != socket.gethostname() and now - path.stat().st_mtime > LEASE:
+                lease.break_lock()
+                return None
         return f"host {host}, process {owner.pid if owner else 'unknown'}"
     lease.release()
     return None
@@ -48,7 +58,8 @@ def take_over(folder: Path, say: Callable[[str], None]) -> int:
     lease = lease_at(folder / RUNS / f"{secrets.token_hex(4)}.lock")
     lease.acquire(timeout=0)
     atexit.register(lease.release)
-    alive = list(filter(None, map(holder, others)))
+    now = Path(lease.lock_file).stat().st_mtime
+    alive = [who for path in others if (who := holder(path, now))]
     if alive:
         say(f"Another run works in this folder ({'; '.join(alive)}): it can't be asked for the same files "
             "until that ends.")

@@ -137,16 +137,14 @@ class Adopting(DAG):
                 self.renewals.renew(output)
 
     def register_running(self, jobs: Any) -> None:
-        """As Snakemake does. What is asked for once more (`--force`) goes before its job starts.
+        """As Snakemake does. What is asked for once more (`--force`) goes when its job starts.
 
         All else stays, and its stage looks at it: another run may have made it by now.
         """
         super().register_running(jobs)
         for job in chain.from_iterable(job if job.is_group() else [job] for job in jobs):
-            anew = job.rule in self.forcerules or not self.asked_anew.isdisjoint(job.output)
-            if anew and self.executes() and not self.workflow.touch:
-                for output in map(Path, job.output):
-                    output.unlink(missing_ok=True)
+            if job.output and self.executes() and not self.workflow.touch:
+                replaced.note(job, job.rule in self.forcerules or not self.asked_anew.isdisjoint(job.output))
 
     def begin(self) -> None:
         """Note of what is made anew that it is: of what has a manifest, or what follows has one."""
@@ -233,9 +231,10 @@ class Adopting(DAG):
         found = await super().finish(job, update_checkpoint_dependencies)
         if self.workflow.dryrun or self.workflow.touch:
             return found
-        done = list(job) if job.is_group() else [job]
+        done = list(job) if job.is_group() else [job]  # of a group those that others wait for first
         for one in done:
             self.note_made(one)
+            self.renew(one)
         for child in {child for one in done for child in self.depending[one]}:
             if child in self._ready_jobs and not self.forced(child) and self.as_asked(child):
                 self.renew(child)

@@ -63,7 +63,8 @@ def writable(outputs: Mapping[str, Path], read: Iterable[Path]) -> None:
             raise ValueError(f"--{role} {path}: this ending is a manifest's; give another name")
         if path.exists() and not path.is_file():
             raise ValueError(f"--{role} {path}: is there, and no ordinary file; give another path")
-        temporary_beside(manifest.path_for(path)).unlink()  # a read-only folder, a name that is too long
+        # A read-only folder, a name that is too long. Another copy, which works, may take it for a left one.
+        temporary_beside(manifest.path_for(path)).unlink(missing_ok=True)
         taken[path] = f"--{role} as well"
 
 

@@ -102,7 +102,8 @@ class Job:
 
         `files` are paths by role; of a resumable stage `state` is the `ambient.jobs.state.State` of this job.
         """
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if self.resumes else self.end)
+        # Whatever it was started under.
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL if self.resumes else self.end)
         with self.told():
             ranks = launch.size()
             if ranks > 1 and not self.resumes:
@@ -111,6 +112,7 @@ class Job:
             stopping.say(f"{self.name}: {name}={os.environ[name]} in the environment is ignored: no launcher "
                          "of ranks set it")
         with launch.departure(ranks), self.told(), ExitStack() as stack:
+            stack.callback(signal.signal, signal.SIGTERM, before or signal.SIG_DFL)
             if self.resumes:
                 memory.keep_freed()
                 stack.enter_context(stopping.watch())
@@ -119,6 +121,7 @@ class Job:
 
     def end(self, number: int, frame: Any) -> NoReturn:
         """End a stage without a state at once, by way of what gives up its lock and removes half a file."""
+        signal.signal(number, signal.SIG_IGN)  # once is enough: a second one would cut that short
         stopping.say(f"{self.name}: ended by {signal.Signals(number).name}")
         raise SystemExit(128 + number)
 
