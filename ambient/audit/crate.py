@@ -67,6 +67,10 @@ class Export:
         self.organise(workflow, runs)
         return self.crate
 
+    def place(self, path: Path) -> str:
+        """Where a file of the tree lies in the crate: as below `results`, whose folders name scales."""
+        return f"results/{path.relative_to(self.tree.top).as_posix()}"
+
     def describe(self) -> None:
         """Name, licence, profiles, and the paper."""
         from rocrate.model.contextentity import ContextEntity
@@ -86,7 +90,7 @@ class Export:
 
     def workflow(self):
         """The Snakefile with its code as the main entity, a tool and a step for each stage."""
-        taken = {f"results/{path.relative_to(self.folder).as_posix()}" for path in self.manifests}
+        taken = set(map(self.place, self.manifests))
         for one in sorted(path for path in self.code.rglob("*") if path.is_file()):
             place = one.relative_to(self.code).as_posix()
             if place != MAIN and place not in taken:
@@ -124,11 +128,11 @@ class Export:
             self.files[path] = self.context(f"#pruned/{place}", "CreativeWork",
                                             **properties | {"description": "removed after use"})
             return
-        entity = self.files[path] = self.crate.add_file(path, f"results/{place}", properties=properties)
+        entity = self.files[path] = self.crate.add_file(path, self.place(path), properties=properties)
         if found["stage"] == "ambient.tables":
             entity["exampleOfWork"] = self.tables_out
         record = manifest.path_for(path)
-        self.crate.add_file(record, f"results/{place}{manifest.SUFFIX}", properties=described(record))
+        self.crate.add_file(record, self.place(record), properties=described(record))
 
     def job(self, outputs: list[Path]):
         """One job: the tool, what it read and wrote, its settings, and when."""
