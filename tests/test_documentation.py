@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")
 PAGES = sorted([*map(ROOT.joinpath, BESIDE), *(ROOT / "docs").glob("*.md")])
 TOP = ("ambient", "benchmarks", "config", "docs", "tests", "workflow")  # folders that a path can begin with
-MINE = ("birds", "try", "xs")  # scales of the reader's own
+MINE = ("birds", "try", "mine", "xs")  # scales of the reader's own
 OF_A_USER = {"config/local.yaml", "config/site.yaml",  # made, and not committed
              *(f"config/scales/{scale}.yaml" for scale in MINE)}
 WORKFLOW = {"all", "demo_all", "small_all", "paper_all"}  # rules that are asked for by name

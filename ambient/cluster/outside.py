@@ -49,8 +49,8 @@ def dataset_file(name: str, spec: DatasetSpec) -> Iterator[Finding]:
         yield MISSING, (f"dataset {name}: has no download: give its folder or zip as "
                         f"datasets.{name}.path in config/local.yaml (its origin: config/data.yaml)")
     elif spec.path is None:
-        yield NOTE, (f"dataset {name}: will be downloaded by its job; nodes without network need "
-                     f"datasets.{name}.path in config/local.yaml")
+        yield NOTE, (f"dataset {name}: will be downloaded by its job; nodes without network need the file of "
+                     f"{spec.ADDRESS}, as datasets.{name}.path in config/local.yaml")
     elif not Path(spec.path).exists():
         yield MISSING, f"dataset {name}: no such file {spec.path} (datasets.{name}.path)"
     else:
