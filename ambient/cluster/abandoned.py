@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from ambient.jobs import lock
 from ambient.jobs.lock import LEASE, RENEWAL
 
 LOCKS, RUNS = "locks", "ambient-runs"  # folders in .snakemake: Snakemake's own lists, and the leases
@@ -27,7 +28,7 @@ def lease_at(path: Path) -> SoftFileLease:
     return SoftFileLease(path, lease_duration=LEASE, heartbeat_interval=RENEWAL, thread_local=False)
 
 
-def holder(path: Path, now: float) -> str | None:
+def alive(path: Path, now: float) -> str | None:
     """Who holds a lease, in words. One that nobody holds is removed.
 
     `now` is the time of a file that was just made beside it. A lease of another machine that was not renewed
@@ -37,13 +38,12 @@ def holder(path: Path, now: float) -> str | None:
     try:
         lease.acquire(timeout=0)
     except Timeout:
-        owner = lease.owner
-        host = owner.hostname.partition("?")[0] if owner else "unknown"  # without a container's mark
+        host, process = lock.holder(lease)
         with suppress(OSError):
             if host != socket.gethostname() and now - path.stat().st_mtime > LEASE:
                 lease.break_lock()
                 return None
-        return f"host {host}, process {owner.pid if owner else 'unknown'}"
+        return f"host {host}, process {process}"
     lease.release()
     return None
 
@@ -59,9 +59,9 @@ def take_over(folder: Path, say: Callable[[str], None]) -> int:
     lease.acquire(timeout=0)
     atexit.register(lease.release)
     now = Path(lease.lock_file).stat().st_mtime
-    alive = [who for path in others if (who := holder(path, now))]
-    if alive:
-        say(f"Another run works in this folder ({'; '.join(alive)}): it can't be asked for the same files "
+    working = [who for path in others if (who := alive(path, now))]
+    if working:
+        say(f"Another run works in this folder ({'; '.join(working)}): it can't be asked for the same files "
             "until that ends.")
         return 0
     for path in (folder / LOCKS).glob("*.lock") if others else ():

@@ -27,6 +27,13 @@ LEASE = 90.0  # seconds without one, after which the holder is taken for dead
 POLL = 2.0  # seconds between two looks at a lock that another copy holds
 
 
+def holder(lease: SoftFileLease) -> tuple[str, str]:
+    """Host and process of who holds a lease, by its file."""
+    owner = lease.owner
+    host = owner.hostname.partition("?")[0] if owner else "unknown"  # without a container's mark
+    return host, str(owner.pid if owner else "unknown")
+
+
 class Queue:
     """A wait for a lock that another copy holds; the library calls it at each look."""
 
@@ -37,10 +44,8 @@ class Queue:
 
     def gives_up(self) -> bool:
         """Whether this process was told to stop. The first call says who is waited for."""
-        owner = self.lease.owner
         if not self.waited:
-            host = owner.hostname.partition("?")[0] if owner else "unknown"  # without a container's mark
-            process = owner.pid if owner else "unknown"
+            host, process = holder(self.lease)
             stopping.say(f"{self.path}: another copy of this job runs (host {host}, process {process}); "
                          f"waiting until it ends or gives no sign of life for {LEASE:g} s")
         self.waited = True
