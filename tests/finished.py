@@ -34,8 +34,8 @@ def configure(folder: Path, overlay: str = OVERLAY) -> None:
     (folder / "config/scales" / f"{SCALE}.yaml").write_text(overlay)
 
 
-def make(folder: Path, *targets: str) -> None:
-    """Make some files of the scale below the working folder, with what lies behind them and is not there."""
-    graph = Graph(Experiments(folder / "config", SCALE))
+def make(folder: Path, *targets: str, scale: str = SCALE) -> None:
+    """Make some files of a scale below the working folder, with what lies behind them and is not there."""
+    graph = Graph(Experiments(folder / "config", scale))
     for one in graph.behind(targets):
         job.run(graph, one)
