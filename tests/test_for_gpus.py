@@ -13,6 +13,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ambient import specs
 from ambient.annotation.classifier import NoiseClassifier
@@ -22,7 +24,7 @@ from ambient.diffusion.networks.contrastive import ImageTower, TextTower
 from ambient.diffusion.randomness import torch_generator
 from ambient.evaluation.small_nets import SmallNets
 from ambient.training.build import build_network
-from ambient.training.hardware import autocast
+from ambient.training.hardware import COMPILED, autocast
 
 # Operators whose gradient on a GPU repeats its bits in no mode. torch has the list, at
 # `use_deterministic_algorithms`.
@@ -84,19 +86,40 @@ def of_gradient(output):
     return {node.name() for node in found}
 
 
-def on_a_fake_gpu(network, arguments):
+def on_a_fake_gpu(network, arguments, times=1):
     """What a network gives for `arguments(device)`. Its weights and all between lie on a GPU that is none."""
     named = dict([*network.named_parameters(), *network.named_buffers()])
     with FakeTensorMode(allow_non_fake_inputs=True):
         state = {name: torch.empty(one.shape, dtype=one.dtype, device="cuda",
                                    requires_grad=one.dtype.is_floating_point) for name, one in named.items()}
-        return functional_call(network, state, arguments("cuda"))
+        for _ in range(times - 1):
+            functional_call(network, state, arguments("cuda"))
+        given = arguments("cuda")
+        with Sent() as sent:
+            output = functional_call(network, state, given)
+    return output, sent.found
+
+
+class Sent(TorchDispatchMode):
+    """Notes the operators that take a tensor of the CPU and give one of the GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        output = function(*arguments, **(options or {}))
+        taken, given = ({one.device.type for one in tree_leaves(tree) if isinstance(one, torch.Tensor)}
+                        for tree in (arguments, output))
+        if "cpu" in taken and "cuda" in given:
+            self.found.append(str(function))
+        return output
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_gradient_goes_through_what_never_repeats_its_bits(name):
     make, arguments = NETWORKS[name]
-    output = on_a_fake_gpu(make().eval(), arguments)
+    output, _ = on_a_fake_gpu(make().eval(), arguments)
     names = of_gradient(output)
     assert output.is_cuda and len(names) > 5
     assert not [one for one in names if any(word in one for word in NEVER_REPEATED)]
@@ -104,8 +127,30 @@ def test_no_gradient_goes_through_what_never_repeats_its_bits(name):
 
 def test_the_list_knows_an_operator_that_does_not():
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.AdaptiveAvgPool2d(2))
-    output = on_a_fake_gpu(network, pictures)
+    output, _ = on_a_fake_gpu(network, pictures)
     assert any("AdaptiveAvgPool" in one for one in of_gradient(output))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nothing_is_sent_to_the_gpu_in_a_second_call(name):
+    """The host would wait for it in each step. A first call may send what is kept."""
+    make, arguments = NETWORKS[name]
+    assert on_a_fake_gpu(make().eval(), arguments, times=2)[1] == []
+
+
+def test_what_is_sent_in_each_call_is_seen():
+    class Sending(torch.nn.Module):
+        def forward(self, x):
+            return x * torch.ones(x.shape[-1]).to(x.device)
+
+    assert on_a_fake_gpu(Sending(), pictures, times=2)[1] == ["aten._to_copy.default"]
+
+
+def test_torchs_compiler_knows_the_options():
+    """Where it did not, it would say so in the first job on a GPU."""
+    torch.compile(torch.nn.Linear(1, 1), options=COMPILED)
+    with pytest.raises(RuntimeError, match="Unexpected optimization option"):
+        torch.compile(torch.nn.Linear(1, 1), options=COMPILED | {"dynamic_scale_block": False})
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(8, 8, 2), (7, 5, 2), (9, 4, 4), (3, 3, 1)])

@@ -109,14 +109,14 @@ class Probes:
     def detector(self, dataset: str, detector: str, **_: str) -> Probe:
         spec, (_, *image) = self.experiments.detector(detector), self.costs.dataset(dataset)
         channels, side = spec.seen(*image)
-        return Probe(small_nets.build(spec, channels, OUTPUTS).cpu(),
+        return Probe(small_nets.build(spec, channels, OUTPUTS),
                      self.batch(spec.VIEWS * spec.batch, channels, side, side)[:1],
                      spec.training_flops(*image) / spec.nimg * spec.batch, "bfloat16", learns=True)
 
     def reference(self, dataset: str, detector: str, **_: str) -> Probe:
         spec, (_, *image) = self.experiments.detector(detector), self.costs.dataset(dataset)
         channels, side = spec.seen(*image)
-        return Probe(small_nets.build(spec, channels, OUTPUTS).cpu().features,
+        return Probe(small_nets.build(spec, channels, OUTPUTS).features,
                      self.batch(PART, channels, side, side)[:1],
                      PART * spec.flops(*image), "float32", learns=False)
 

@@ -25,7 +25,7 @@ from ambient.specs import DetectorSpec, OptimiserSpec
 from ambient.storage.arrays import Array
 from ambient.storage.files import naming
 from ambient.training import shares
-from ambient.training.hardware import autocast, device
+from ambient.training.hardware import autocast, device, sent
 from ambient.training.loop import LossOf, fit
 from ambient.training.weights import read_description, read_weights, save_weights
 
@@ -79,14 +79,14 @@ class SmallNets(nn.Module):
 
 
 def build(spec: DetectorSpec, channels_in: int, outputs: int) -> SmallNets:
-    """Networks of a specification on the device, before training; their weights are drawn by its seed."""
+    """Networks of a specification before training; their weights are drawn by its seed."""
     network = SmallNets(spec.members, channels_in, spec.channels, spec.features, outputs)
     generator = randomness.torch_generator("cpu", "init", spec.seed)
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
-    return network.to(device())
+    return network
 
 
 class ClassBatches:
@@ -107,8 +107,8 @@ class ClassBatches:
         x = torch.from_numpy(to_float(self.images[index.numpy()]))
         images, _ = augmented(x, drawn.draw(numbers), 0.5, AUGMENT)
         with autocast("bfloat16", self.processor):
-            logits = self.network(images.to(self.processor)).float()
-        return logits, self.labels[index].to(self.processor), index
+            logits = self.network(sent(images, self.processor)).float()
+        return logits, sent(self.labels[index], self.processor), index
 
     def __call__(self, nimg: int, share: shares.Share = shares.WHOLE) -> Tensor:
         logits, labels, _ = self.logits(nimg, share)
@@ -131,12 +131,13 @@ class FoldBatches(ClassBatches):
         logits, labels, index = self.logits(nimg, share)
         members, count, _ = logits.shape
         losses = cross_entropy(logits.flatten(0, 1), labels.repeat(members), reduction="none")
-        seen = torch.arange(members)[:, None] != self.folds[index]
-        return (losses.reshape(members, count) * seen.to(losses)).sum() / (count * (1 - 1 / members))
+        seen = sent(torch.arange(members)[:, None] != self.folds[index], self.processor)
+        return (losses.reshape(members, count) * seen).sum() / (count * (1 - 1 / members))
 
 
 def learn(spec: DetectorSpec, network: SmallNets, loss: LossOf, state: State) -> None:
-    """Train the networks of `build` by a loss that is the sum over members."""
+    """Train the networks of `build`, on the device, by a loss that is the sum over members."""
+    network.to(device())
     optimiser = OptimiserSpec(nimg=spec.nimg, batch=spec.batch, lr=spec.lr, ramp_nimg=0,
                               decay="cosine", clip=spec.members**0.5, ema_halflife_nimg=spec.batch,
                               ema_ramp=1.0, precision="bfloat16")

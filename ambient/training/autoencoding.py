@@ -19,7 +19,7 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import say
 from ambient.storage.arrays import Array, selected
 from ambient.training import shares
-from ambient.training.hardware import autocast, device
+from ambient.training.hardware import autocast, device, sent
 from ambient.training.loop import fit
 
 if TYPE_CHECKING:
@@ -53,10 +53,11 @@ class Batches:
         """The mean over images of |x - decoded(z)| + kl KL, both per pixel, with z = mean + std n."""
         spec = self.spec
         drawn = Blocks(share.rows(spec.batch), "cpu", "autoencoder", spec.seed, nimg)
-        x = torch.from_numpy(to_float(self.images[drawn.integers(len(self.images)).numpy()])).to(self.where)
+        rows = drawn.integers(len(self.images)).numpy()
+        x = sent(torch.from_numpy(to_float(self.images[rows])), self.where)
         with autocast(spec.precision, self.where):
             mean, log_variance = self.network.posterior(x)
-            noise = drawn.normal(*mean.shape[1:]).to(mean)
+            noise = sent(drawn.normal(*mean.shape[1:]), self.where).to(mean)
             decoded = self.network.decoded(mean + (log_variance / 2).exp() * noise)
         divergence = kl_divergence(mean, log_variance).sum() / x.numel()
         return (decoded - x).abs().mean() + spec.kl * divergence

@@ -16,7 +16,7 @@ from ambient.diffusion.networks.contrastive import Contrastive, ImageTower, Text
 from ambient.jobs import ranks
 from ambient.jobs.state import State
 from ambient.storage.arrays import Array, selected
-from ambient.training.hardware import autocast, device
+from ambient.training.hardware import autocast, device, sent
 from ambient.training.loop import fit
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ class Batches:
         """`matching_loss` of a batch of pairs. Each meets all others, so every rank computes all."""
         generator = randomness.torch_generator("cpu", "contrastive", self.spec.seed, nimg)
         rows = torch.randint(len(self.images), (self.spec.batch,), generator=generator)
-        x = torch.from_numpy(to_float(self.images[rows.numpy()])).to(self.processor)
+        x = sent(torch.from_numpy(to_float(self.images[rows.numpy()])), self.processor)
         texts = self.texts[rows]
         with autocast("bfloat16", self.processor):
-            similar = self.model.similarities(x, self.tokens[texts].to(self.processor))
-        return matching_loss(similar.float(), texts.to(self.processor))
+            similar = self.model.similarities(x, sent(self.tokens[texts], self.processor))
+        return matching_loss(similar.float(), sent(texts, self.processor))
 
 
 def trained(spec: Spec, record, model: ImageTextModel, data: Dataset, state: State) -> ImageTextModel:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from ambient.jobs import stopping
 
-COMPILED = {"force_layout_optimization": True}  # options of torch's compiler
+# Options of torch's compiler. The last two keep it from choosing by stopwatch between kernels that add up in
+# another order: another node, or the same one on another day, would choose others.
+COMPILED = {"force_layout_optimization": True, "dynamic_scale_rblock": False, "shape_padding": False}
 
 
 @cache

@@ -147,8 +147,9 @@ class Encoder(nn.Module):
         self.dropout, width = dropout, 4 * model_channels
         self.options = {"embedding": width, "dropout": dropout, "generator": generator}
         half = model_channels // 2
-        self.frequencies = torch.exp(
+        frequencies = torch.exp(
             -math.log(FREQUENCIES_MAX_PERIOD) * torch.arange(half, dtype=torch.float32) / (half - 1))
+        self.register_buffer("frequencies", frequencies, persistent=False)  # on the network's device
         self.map_label = Linear(label_dim, model_channels, generator) if label_dim else None
         self.map_augment = (Linear(augment_dim, model_channels, generator, bias=False)
                             if augment_dim else None)
@@ -176,7 +177,7 @@ class Encoder(nn.Module):
         Of the condition: `classes` (B, label_dim), one-hot, and `augment` (B, augment_dim).
         """
         precision = self.map_layer0.weight.dtype
-        angles = noise_labels.to(precision)[:, None] * self.frequencies.to(noise_labels.device, precision)
+        angles = noise_labels.to(precision)[:, None] * self.frequencies.to(precision)
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
         if self.map_label is not None:
             classes = condition.get("classes")

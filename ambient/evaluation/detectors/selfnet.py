@@ -85,7 +85,7 @@ def loss_of(spec: DetectorSpec, network: SmallNets, images: Array) -> LossOf:
 
     from ambient.data.datasets import to_float
     from ambient.diffusion import randomness
-    from ambient.training.hardware import autocast, device
+    from ambient.training.hardware import autocast, device, sent
 
     def loss(nimg: int, share: object = None) -> Tensor:
         generator = randomness.torch_generator("cpu", "selfnet", spec.seed, nimg)
@@ -93,7 +93,7 @@ def loss_of(spec: DetectorSpec, network: SmallNets, images: Array) -> LossOf:
         known = torch.from_numpy(to_float(images[rows.numpy()]))
         views = torch.cat([view(known, generator) for _ in range(2)])
         with autocast("bfloat16", device()):
-            projected = network(fold(views).to(device())).float()
+            projected = network(sent(fold(views), device())).float()
         return contrastive(projected)
 
     return loss
