@@ -59,6 +59,22 @@ def train(limits, broken, *given):
     tiny.run_training(*given)
 
 
+def train_short_at(name, *given):
+    """A training whose last rank runs out of memory in a function of `ambient.training.engine`."""
+    import torch
+    from torch import distributed
+
+    from ambient.training import engine
+    from tests import tiny
+
+    def short(*_):
+        raise torch.OutOfMemoryError
+
+    if distributed.get_rank() == distributed.get_world_size() - 1:
+        setattr(engine, name, short)
+    tiny.run_training(*given)
+
+
 def edm2():
     """A training of a network with all that EDM2's have: averages, weights that are normalised, numbers."""
     from ambient.training.networks.mp_unet import Spec
@@ -119,6 +135,7 @@ def losses_with_an_unused_weight(path):
         return network["used"](x[share.rows(16)] * (1 + nimg)).square().mean()
 
     used, parts = engine.spread(network, loss, made, 0, 1)
+    engine.settle(used, network, 0, parts)
     fitting = Fit(network, made, parts)
     losses = [fitting.step(used, nimg) for nimg in (0, 16)]
     save_file(network.state_dict() | {"losses": torch.tensor(losses)}, path)

@@ -3,11 +3,20 @@
 import time
 
 import pytest
-from forks import Ranks, edm2, losses_with_an_unused_weight, save_on_a_full_disk, train, train_edm2
+from forks import (
+    Ranks,
+    edm2,
+    losses_with_an_unused_weight,
+    save_on_a_full_disk,
+    train,
+    train_edm2,
+    train_short_at,
+)
 from safetensors.torch import load_file
 from tiny import kept, run_training
 from torch.testing import assert_close
 
+from ambient.jobs import records
 from ambient.storage.files import sha256
 from ambient.training.weights import read_weights
 
@@ -71,6 +80,17 @@ def test_a_rank_with_less_memory_has_all_take_smaller_parts(mixture, annotations
     training(tmp_path, mixture, annotations, 2, [2, 2]).done()
     for name, tensor in read_weights(tmp_path / "denoiser.safetensors").items():
         assert_close(tensor, alone[name], rtol=1e-3, atol=1e-5)
+
+
+def test_memory_that_ends_before_the_first_step_is_noted_too(mixture, annotations, tmp_path):
+    """What has to lie beside the gradients comes after the trial: moments, averages and a first exchange."""
+    ranks = Ranks(2, tmp_path, train_short_at, "settle", mixture, annotations, tmp_path)
+    ranks.processes[1].join(60)
+    assert ranks.processes[1].exitcode == 1
+    ranks.kill()  # as a launcher does
+    assert ("out of GPU memory after 0 images, with a batch of 16 in 1 parts on each of 2 ranks; the same "
+            "command goes on from the last checkpoint, in 2 parts") in ranks.said()
+    assert [records.read(path) for path in tmp_path.glob("state/*/parts.json")] == [{"ranks": 2, "parts": 2}]
 
 
 def test_weights_that_no_loss_uses_stay_as_they_are(tmp_path):

@@ -92,13 +92,7 @@ def collected(tensor: Tensor) -> Tensor:
 
 def spread(network: nn.Module, loss_of: LossOf, spec: OptimiserSpec, nimg: int, least: int,
            shard: bool = False) -> tuple[LossOf, int]:
-    """(`loss_of` with gradients that are means over the ranks, the parts of a rank's rows, `least` or more).
-
-    Floating-point sums of four ranks depend on where a gradient lies in its bucket. After the first exchange
-    torch fills the buckets anew, by the order in which gradients came. So one exchange is thrown away before
-    training begins or goes on, and an attempt adds up in the order of the one before it. Where some weights
-    are unused torch leaves the buckets as they are.
-    """
+    """(`loss_of` with gradients that are means over the ranks; parts of a rank's rows, `least` or more)."""
     if ranks.size() == 1:
         return loss_of, least
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
@@ -115,6 +109,16 @@ def spread(network: nn.Module, loss_of: LossOf, spec: OptimiserSpec, nimg: int, 
         del engine  # it has hooks on the gradients
         gc.collect()
         return replicated(network, loss_of, True), number
-    parts.backward(engine, nimg, number)
-    network.zero_grad(set_to_none=True)
     return engine, number
+
+
+def settle(loss_of: LossOf, network: nn.Module, nimg: int, number: int) -> None:
+    """Have what `spread` gave add up in the order in which every attempt of a training does.
+
+    Floating-point sums of four ranks depend on where a gradient lies in its bucket. After the first exchange
+    torch fills the buckets anew, by the order in which gradients came. So one exchange is thrown away before
+    training begins or goes on. Where some weights are unused torch leaves the buckets as they are.
+    """
+    if isinstance(loss_of, DistributedDataParallel) and not loss_of.find_unused_parameters:
+        parts.backward(loss_of, nimg, number)
+        network.zero_grad(set_to_none=True)

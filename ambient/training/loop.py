@@ -247,8 +247,10 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
     hardware.strictly()
     position, facts, least = before(state, marks, piece)
     loss_of, number = engine.spread(network, loss_of, spec, position, least, shard)
-    run = Run(named(name), Fit(network, spec, number), state)
-    run.resume(position, facts)
+    with parts.noting(state, position, spec.batch, number):
+        engine.settle(loss_of, network, position, number)
+        run = Run(named(name), Fit(network, spec, number), state)
+        run.resume(position, facts)
     if begin is not None and not position:
         begin(run.fitting.tensors())
     progress = Progress(name, spec.nimg, run.nimg)
