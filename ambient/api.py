@@ -19,7 +19,7 @@ from ambient.diffusion.network import Condition
 from ambient.evaluation.draw import Draw
 from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec
 from ambient.specs.strict import require
-from ambient.training import loading
+from ambient.training import hardware, loading
 from ambient.training.encoding import Decoder
 from ambient.training.text_encoding import TextEncoder
 from ambient.training.weights import read_description
@@ -44,14 +44,23 @@ class Trained:
         return self.denoiser(x, sigma, condition)
 
 
+def placed(device: torch.device | str) -> torch.device:
+    """A device. Before a GPU is used torch is set as in the workflow's jobs: see `hardware.device`."""
+    where = torch.device(device)
+    if where.type == "cuda":
+        hardware.device()
+    return where
+
+
 def load_denoiser(path: Path | str, snapshot: int | None = None,
                   device: torch.device | str = "cpu") -> Trained:
     """A denoiser that the workflow trained: `results/<scale>/runs/<run>/seed-<n>/denoiser.safetensors`.
 
     `snapshot`: images seen; None: the last one. Raises `ValueError` for another kind of file, or where it has
-    no such snapshot.
+    no such snapshot. On a GPU torch computes in float32 without TF32, and is asked to repeat its bits, from
+    here on and in all of the process, as in the workflow's jobs.
     """
-    where = torch.device(device)
+    where = placed(device)
     denoiser, about = loading.load_denoiser(Path(path), snapshot, where)
     return Trained(denoiser, about, where)
 
@@ -121,7 +130,7 @@ def trajectories(classifier: Path | str, images: np.ndarray, ids: Sequence[int] 
         method="per_sample", sigma_min=None, epsilon=epsilon, num_sigmas=levels, grid="geometric",
         noise=NoiseSpec(-1.2, 1.2), sigma_low=sigma_low, sigma_high=sigma_high, num_trials=trials,
         smoothing_span=1, never_crosses="exclude", precision="float32", seed=seed, protocol="shared_noise")
-    where = torch.device(device)
+    where = placed(device)
     asked = PROTOCOLS[spec.protocol](spec, Classifier(Path(classifier), where), where)
     curves = asked.curves(asked.of(images, rows), images)
     return Trajectories(np.asarray(asked.sigmas), np.clip(1 - curves, 0, 1), asked.crossing(curves))

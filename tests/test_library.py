@@ -25,6 +25,7 @@ from ambient.diffusion.randomness import torch_generator
 from ambient.evaluation.draw import Draw
 from ambient.specs import AnnotationSpec, NoiseSpec
 from ambient.stages import classifier, train
+from ambient.training import hardware, loading
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -153,3 +154,12 @@ def test_pip_gives_a_command_with_help_version_and_statuses(tmp_path):
         assert re.search(rf"^  {command} +\w", helped.stdout, re.MULTILINE), command
     assert re.match(r"ambient \d+\.\d+\.\d+", run("--version").stdout)
     assert run("sampel").returncode == 2 and run("audit", str(tmp_path / "gone")).returncode == 2
+
+
+def test_before_a_gpu_is_used_torch_is_set_as_in_the_workflow(monkeypatch):
+    done = []
+    monkeypatch.setattr(hardware, "device", lambda: done.append("set"))
+    monkeypatch.setattr(loading, "load_denoiser", lambda path, nimg, where: (done.append(where.type), {}))
+    ambient.load_denoiser("denoiser.safetensors")
+    ambient.load_denoiser("denoiser.safetensors", device="cuda")
+    assert done == ["cpu", "set", "cuda"]

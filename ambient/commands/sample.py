@@ -1,8 +1,8 @@
 """`python -m ambient sample SCALE`: images of a trained run as PNG files, with a contact sheet.
 
 Image k is a function of the seed and of k alone: a larger --count continues a folder, and with a sampling
-seed of the workflow the images are those of the run's samples.safetensors. After a stop, the same command
-goes on.
+seed of the workflow the images are those of the run's samples.safetensors, but for rounding where its job
+compiled the network, as long jobs on a GPU do. After a stop, the same command goes on.
 """
 
 from __future__ import annotations
