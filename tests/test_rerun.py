@@ -22,7 +22,7 @@ def test_jobs_are_drawn_across_stages_and_by_the_root(original):
         "annotate": 3, "corrupt": 1, "detector": 1, "evaluate": 3, "figures": 1, "reference": 1,
         "sample": 3, "summary": 1, "tables": 1, "train": 3}
     raw = shown(original / "data/digits.safetensors")
-    assert refused == [f"not run again: prepare of {raw}: its raw data are not at hand"]
+    assert list(refused.values()) == [f"not run again: prepare of {raw}: its raw data are not at hand"]
     drawn = [job.one.stage for job in rerun.draw(found, 10, "x")]
     assert sorted(drawn) == sorted(found) and len(rerun.draw(found, 99, "x")) == 18
     assert [j.name() for j in rerun.draw(found, 5, "x")] == [j.name() for j in rerun.draw(found, 5, "x")]
@@ -92,6 +92,31 @@ def test_what_was_pruned_is_made_again_before_what_reads_it(made, capsys):
     assert not data.exists() and not mixture.exists()
     assert cli.main([str(top), "--rerun", "1"]) == 0
     assert "not run again: 1 " in capsys.readouterr().out
+
+
+def test_the_job_of_a_file_is_run_again(made, capsys):
+    data, mixture = made
+    assert cli.main(["--rerun", str(mixture)]) == 0  # with no other path it alone is audited
+    out = capsys.readouterr().out
+    assert f"re-executed corrupt of {mixture}: identical" in out.splitlines() and "not run again" not in out
+    top = mixture.parents[1]
+    assert cli.main([str(top), "--rerun", str(manifest.path_for(data)), "--rerun", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("re-executed")]
+    assert [line.split()[1] for line in lines] == ["prepare", "corrupt"]  # the one that is left is drawn
+
+
+@pytest.mark.parametrize("word", ["-1", "1.5", "nowhere.csv"])
+def test_what_is_no_number_and_no_file_of_the_tree_is_refused(made, word, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([str(made[1].parents[1]), "--rerun", word])
+    assert f"--rerun {word}: a" in capsys.readouterr().err
+
+
+def test_why_the_job_of_a_file_cant_be_run_again_is_said(original, capsys):
+    path = original / "data/digits.safetensors"
+    cli.main(["--rerun", str(path), "--allow-other-code", "--allow-other-settings"])
+    out = capsys.readouterr().out
+    assert f"not run again: prepare of {shown(path)}: its raw data are not at hand" in out.splitlines()
 
 
 def test_images_made_up_are_found_by_running_their_job_again(made, capsys):

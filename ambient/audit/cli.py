@@ -38,22 +38,46 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
                         help="accept artefacts made with other settings than the present configuration's")
     parser.add_argument("--why", type=Path, metavar="FILE", help="an artefact's story down to raw data")
     parser.add_argument("--row", help="with --why TABLE: one row, by number from 1, run or method")
-    parser.add_argument("--rerun", type=int, default=0, metavar="N",
-                        help="run N jobs again, drawn across stages, in a scratch folder, and compare")
+    parser.add_argument("--rerun", action="append", default=[], metavar="N|FILE",
+                        help="run N jobs again, drawn across stages, or the job that made a file, in a "
+                             "scratch folder, and compare; may be given several times")
     parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the root: Ed25519 private key, PEM")
     parser.add_argument("--verify", type=Path, metavar="KEY", help="check the signature: public key, PEM")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page: each cell with its chain")
     given = parser.parse_args(arguments)
     if given.row and not given.why:
         parser.error("--row goes with --why TABLE")
-    if given.rerun < 0:
-        parser.error(f"--rerun {given.rerun}: at least 0")
-    given.paths = given.paths or [given.why or Path("results")]
-    given.paths = [manifest.artefact_of(path) if path.name.endswith(manifest.SUFFIX) else path
-                   for path in given.paths]
+    given.again, given.drawn = to_run_again(parser, given.rerun)
+    given.paths = given.paths or [given.why] * bool(given.why) or given.again or [Path("results")]
+    given.paths, given.again = ([manifest.artefact_of(path) if path.name.endswith(manifest.SUFFIX) else path
+                                 for path in paths] for paths in (given.paths, given.again))
     if (given.sign or given.verify) and not (len(given.paths) == 1 and given.paths[0].is_dir()):
         parser.error("--sign and --verify are for one folder")
     return parser, given
+
+
+def to_run_again(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[Path], int]:
+    """(the files whose jobs are to be run again, how many further jobs are)."""
+    files, count = [], 0
+    for word in words:
+        try:
+            number = int(word)
+        except ValueError:
+            files.append(Path(word))
+            continue
+        if number < 0:
+            parser.error(f"--rerun {number}: at least 0")
+        count += number
+    return files, count
+
+
+def keys(parser: argparse.ArgumentParser, files: list[Path], audits: list[Audit]) -> list[Path]:
+    """The names by which audits know some files."""
+    found = [Path(os.path.abspath(path)) for path in files]
+    for path, key in zip(files, found, strict=True):
+        if not any(key in audit.results for audit in audits):
+            parser.error(printable(f"--rerun {path}: allowed: a number of jobs, or a file that is audited"))
+    return found
 
 
 def audited(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[Audit]:
@@ -113,6 +137,7 @@ def main(arguments: list[str]) -> int:
     """Exit 0 only if every link of every result holds (and the signature, where asked); 2 for misuse."""
     parser, given = parse(arguments)
     audits = audited(parser, given)
+    given.again = keys(parser, given.again, audits)
     try:
         return report(audits, given)
     except (ValueError, OSError) as error:
@@ -122,10 +147,12 @@ def main(arguments: list[str]) -> int:
 def report(audits: list[Audit], given: argparse.Namespace) -> int:
     """Do what was asked with the audited trees, print, and return the exit status."""
     reruns = []
-    if given.rerun:
+    if given.again or given.drawn:
         from ambient.audit.rerun import rerun
 
-        reruns = [line for audit in audits for line in rerun(audit, given.rerun, quiet=given.json)]
+        for audit in audits:
+            files = [path for path in given.again if path in audit.results]
+            reruns += rerun(audit, given.drawn, files, quiet=given.json)
     results = [result for audit in audits for result in audit.results.values()]
     problems = [problem for result in results for problem in result.problems]
     roots = {path: audits[0].root(path) for path in given.paths if path.is_dir() and len(audits) == 1}

@@ -1,4 +1,4 @@
-"""Level 4: run sampled jobs again in a scratch folder, and compare what they make with what is there."""
+"""Level 4: run some jobs again in a scratch folder, and compare what they make with what is there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -52,8 +52,9 @@ def place(result: Result) -> str:
     return digest([result.stage, str(result.key.parent), sorted(e["path"] for e in outputs.values())])
 
 
-def jobs(audit: Audit) -> tuple[dict[str, list[Job]], list[str]]:
-    """Stage -> the jobs that can be run again, sorted by name; and in words why each other one can't."""
+def jobs(audit: Audit) -> tuple[dict[str, list[Job]], dict[str, str]]:
+    """Stage -> the jobs that can be run again, sorted by name; and in words why each other one can't, by its
+    place."""
     found: dict[str, dict[str, Job]] = {}
     refused: dict[str, str] = {}
     for key, result in sorted(audit.results.items()):
@@ -63,7 +64,7 @@ def jobs(audit: Audit) -> tuple[dict[str, list[Job]], list[str]]:
             refused.setdefault(place(result), f"not run again: {result.stage} of {result.path}: {why}")
         else:
             found.setdefault(result.stage, {}).setdefault(place(result), Job(fellows))
-    return {stage: list(of.values()) for stage, of in found.items()}, sorted(refused.values())
+    return {stage: list(of.values()) for stage, of in found.items()}, refused
 
 
 def obstacle(audit: Audit, result: Result, fellows: Mapping[str, Result | None]) -> str | None:
@@ -118,14 +119,18 @@ def draw(found: Mapping[str, list[Job]], count: int, seed: str) -> list[Job]:
     return drawn
 
 
-def rerun(audit: Audit, count: int, quiet: bool = False) -> list[str]:
-    """Run `count` jobs again; raise levels or note problems; return a line each, and what was left out.
+def rerun(audit: Audit, count: int, files: Sequence[Path] = (), quiet: bool = False) -> list[str]:
+    """Run again the jobs of `files` (keys of `audit.results`), and `count` others that are drawn.
 
-    Anyone can predict the draw from the root; who wants a surprise gives a large N. What was pruned is made
-    again before the jobs that read it.
+    Raises levels or notes problems, and returns a line for each job, and what was left out. Anyone can
+    predict the draw from the root; who wants a surprise gives a large N. What was pruned is made again before
+    the jobs that read it.
     """
     found, refused = jobs(audit)
-    drawn = draw(found, count, audit.root(audit.tree.top)["sha256"])
+    named = {place(audit.results[path]) for path in files}
+    chosen = [job for of in found.values() for job in of if place(job.one) in named]
+    rest = {stage: [job for job in of if job not in chosen] for stage, of in found.items()}
+    drawn = chosen + draw(rest, count, audit.root(audit.tree.top)["sha256"])
     drawn.sort(key=lambda job: audit.judged.index(job.one.key))
     lines: list[str] = []
     remade: dict[Path, Path] = {}  # what was pruned, and where it lies now
@@ -137,10 +142,11 @@ def rerun(audit: Audit, count: int, quiet: bool = False) -> list[str]:
             made = targets(job, Path(scratch, str(number)))
             remade |= {other.key: made[role] for role, other in job.outputs.items()
                        if other.pruned and other.repeated}
+    lines += sorted(why for at, why in refused.items() if count or at in named)
     left = Counter(job.one.stage for of in found.values() for job in of if job not in drawn)
-    if left:
-        refused.append(f"not run again: {counted(left)}: not drawn, a larger N draws more")
-    return lines + refused + [reach(audit, result) for result in audit.results.values()
+    if left and count:
+        lines.append(f"not run again: {counted(left)}: not drawn, a larger N draws more")
+    return lines + [reach(audit, result) for result in audit.results.values()
                               if result.stage == "tables" and result.level >= 1]
 
 
