@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,14 @@ def test_a_setting_that_is_another_now_is_named(tmp_path, capsys):
     assert ("theory.csv: other settings: spec.n_clean: made with 7, the configuration asks for "
             f"{spec['n_clean']}") in capsys.readouterr().out
     assert cli.main([str(made), "--allow-other-settings"]) == 0
+
+
+def test_the_last_line_counts_problems_by_kind(tree, capsys):
+    for path in sorted(tree.glob("runs/*/seed-0/loss.jsonl"))[:2]:
+        path.write_text("{}")
+    (tree / "data/digits.safetensors").unlink()
+    assert cli.main([str(tree)]) == 1
+    *_, last = capsys.readouterr().out.splitlines()
+    found = dict(re.findall(r"(\w+): (\d+)", last.partition("problems (")[2]))
+    assert {"changed": "2", "orphaned": "1"}.items() <= found.items()
+    assert sum(map(int, found.values())) == int(re.search(r"(\d+) problems", last)[1])

@@ -180,7 +180,9 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
               for path, root in roots.items()]
     lines += signature
     counts = ", ".join(f"{word}: {count}" for word, count in sorted(levels.items(), reverse=True))
-    lines.append(f"{len(results)} artefacts, {counts}; {len(problems)} problems")
+    kinds = Counter(problem.word for problem in problems)
+    told = ", ".join(f"{word}: {count}" for word, count in kinds.most_common())
+    lines.append(f"{len(results)} artefacts, {counts}; {len(problems)} problems" + f" ({told})" * bool(told))
     print("\n".join(map(printable, lines)))
     return int(bool(problems))
 
