@@ -28,6 +28,13 @@ DRAWS = {"uniform": lambda of: of.uniform(3, dtype=torch.float64), "normal": lam
          "augment": lambda of: of.draw(augment.numbers)}
 
 
+@pytest.mark.parametrize(("p", "share"), [(0.0, 0.0), (2**-16, 2**-16), (1 - 2**-16, 1 - 2**-16),
+                                          (1 - 2**-18, 1.0), (1.0, 1.0)])
+def test_rare_decisions_are_rounded_to_the_nearest_multiple(p, share):
+    kept = Blocks(slice(0, 64), "cpu", "rare", 1).bernoulli((64, 1 << 14), p).double().mean().item()
+    assert kept == pytest.approx(share, abs=2e-5) and (kept == share or 0 < share < 1)
+
+
 @pytest.mark.parametrize("name", DRAWS)
 @pytest.mark.parametrize("rows", [(0, 1), (5, 6), (0, 16), (16, 32), (30, 37), (0, 100), (99, 100)])
 def test_rows_are_the_same_whatever_else_is_drawn(name, rows):

@@ -233,3 +233,38 @@ def test_offsets_lie_between_levels_in_the_logarithm():
 
 def test_held_out_images_follow_the_seed():
     assert set(split(drawn(100), 0.25, 0).held_out[0]) != set(split(drawn(100), 0.25, 1).held_out[0])
+
+
+def test_the_held_out_images_that_are_asked_are_of_all_classes(monkeypatch):
+    """Ids follow the folders that images lie in: the lowest would be of the first classes alone."""
+    labels, corrupted = np.arange(40_000) // 400, (np.arange(40_000) % 10 > 0).astype(np.uint8)
+    data = Dataset(np.zeros((40_000, 1, 1, 1), np.uint8), labels, np.arange(40_000), corrupted)
+    asked = []
+    points = SimpleNamespace(shape=(1, 1, 1), fixed=lambda rows, seed: asked.append(rows) or torch.zeros(
+        len(rows), 1, 1, 1))
+    spec = strict.build(specs.ClassifierSpec, strict.plain(CLASSIFIER) | {"holdout": 0.1}, "t")
+    made = ClassifierBatches(spec, data, points, lambda x, *_: x[:, 0, 0, 0], torch.device("cpu"))
+    for kind in (0, 1):
+        made.held_out_logits(kind, 1.0)
+    (clean, corrupt), held_out = asked, made.split.held_out
+    assert len(corrupt) == CLASSIFIER.DRAWS < len(held_out[1]) and set(corrupt) < set(held_out[1])
+    assert set(clean) == set(held_out[0])  # few are asked all
+    assert len(set(labels[corrupt])) > 95 and abs(labels[corrupt].mean() - labels.mean()) < 5
+
+
+def test_a_report_counts_the_images_that_were_asked(mixture, tmp_path, monkeypatch):
+    monkeypatch.setattr(specs.ClassifierSpec, "DRAWS", 4)
+    classifier.main(CLASSIFIER, RECORD, data=mixture, state=kept(tmp_path / "state"), out=tmp_path / "c",
+                    calibration=tmp_path / "c.json")
+    assert json.loads((tmp_path / "c.json").read_text())["held_out"] == {"clean": 4, "corrupted": 4}
+
+
+def test_half_of_a_balanced_batch_is_clean():
+    def built(batch, sampling):
+        values = strict.plain(CLASSIFIER) | {"sampling": sampling}
+        values["optimiser"]["batch"] = batch
+        return strict.build(specs.ClassifierSpec, values, "t")
+
+    assert built(5, "unbalanced").optimiser.batch == 5 and built(10, "balanced").optimiser.batch == 10
+    with pytest.raises(strict.SpecError, match="optimiser.batch: got 5, allowed: an even number"):
+        built(5, "balanced")

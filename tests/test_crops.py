@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import kept
 
+from ambient.annotation import classifier as trained
 from ambient.annotation import crop_likeness
 from ambient.annotation import patch_maps as of_patches
 from ambient.annotation.batches import ClassifierBatches
@@ -111,7 +112,7 @@ class Brightness:
 
 
 def test_patch_maps_give_each_pixel_the_probability_of_its_patch(monkeypatch, tmp_path):
-    monkeypatch.setattr(of_patches, "Classifier", Brightness)
+    monkeypatch.setattr(trained, "Classifier", Brightness)
     data, rows = images(9), np.array([4, 1])
     made = of_patches.patch_maps(PatchMapsSpec("other", 2, 0.01, 0), data, rows, [Path("8"), Path("4")])
     made.write(tmp_path / "p.safetensors")

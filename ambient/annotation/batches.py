@@ -28,7 +28,7 @@ from ambient.training.points import Points
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of a mixture: [clean, corrupted] for training, and held out."""
+    """Row numbers of a mixture: [clean, corrupted] for training, and held out, in the order of the draw."""
 
     train: tuple[np.ndarray, np.ndarray]
     held_out: tuple[np.ndarray, np.ndarray]
@@ -49,7 +49,7 @@ def split(data: Dataset, holdout: float, seed: int) -> Split:
                              "kind (raise or lower clean_fraction)")
         rows = rows[np.argsort(randomness.uniform("holdout", seed, data.ids[rows]), kind="stable")]
         count = min(max(round(holdout * len(rows)), 1), len(rows) - 1)
-        held_out.append(np.sort(rows[:count]))
+        held_out.append(rows[:count])
         train.append(np.sort(rows[count:]))
     return Split(tuple(train), tuple(held_out))
 
@@ -138,9 +138,8 @@ class ClassifierBatches:
 
     def held_out_logits(self, kind: int, sigma: float) -> Tensor:
         """Logits of the held-out images of a class at a level; few images get several draws."""
-        rows = self.split.held_out[kind]
-        asked, draws = self.spec.held_out_draws(len(rows))
-        rows = np.repeat(rows[:asked], draws)
+        asked, draws = self.spec.held_out_draws(len(self.split.held_out[kind]))
+        rows = np.repeat(np.sort(self.split.held_out[kind][:asked]), draws)
         generator = randomness.torch_generator("cpu", "held-out", self.spec.seed, kind, sigma)
         x = self.points.fixed(rows, self.spec.seed) + sigma * torch.randn(
             (len(rows), *self.points.shape), generator=generator)

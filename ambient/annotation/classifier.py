@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,20 @@ class Classifier:
             raise FloatingPointError(f"{self.path}: its logits at sigma {sigma:.4g} are not finite: its "
                                      "weights are too large; train it again with a lower lr")
         return logits
+
+
+def of_crops(files: Sequence[Path], where: torch.device) -> dict[int, Classifier]:
+    """Crop size -> its classifier.
+
+    Raises `ValueError` for a classifier of whole images, and for two of one crop size.
+    """
+    found: dict[int, Classifier] = {}
+    for file in files:
+        classifier = Classifier(file, where)
+        size = classifier.spec.crop
+        if size is None:
+            raise ValueError(f"{file}: is a classifier of whole images, not of crops")
+        if size in found:
+            raise ValueError(f"{file}: is a second classifier of {size}-pixel crops")
+        found[size] = classifier
+    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ambient.annotation.classifier import Classifier
+from ambient.annotation.classifier import Classifier, of_crops
 from ambient.annotation.levels import Inputs
 from ambient.annotation.trajectories import CHUNK
 from ambient.data.datasets import Dataset
@@ -51,12 +51,7 @@ def classify_crops(spec: AnnotationSpec, data: Dataset, points: Points, classifi
 def sigma_max(spec: AnnotationSpec, data: Dataset, inputs: Inputs,
               state: State) -> tuple[np.ndarray, dict] | None:
     """(sigma_max of each sample that is not clean, what the summary says); None but on the first rank."""
-    classifiers = {}
-    for file in inputs.crops:
-        classifier = Classifier(file, device())
-        if classifier.spec.crop is None:
-            raise ValueError(f"{file}: is a classifier of whole images, not of crops")
-        classifiers[classifier.spec.crop] = classifier
+    classifiers = of_crops(inputs.crops, device())
     levels, tolerance = crop_levels(spec, sorted(classifiers), inputs.locality)
     points = Points(data, inputs.latents)
     probability = {size: classify_crops(spec, data, points, classifier, state)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ambient.annotation.classifier import Classifier
+from ambient.annotation.classifier import Classifier, of_crops
 from ambient.data.datasets import Dataset, to_float
 from ambient.data.patch_maps import PatchMaps
 from ambient.data.shown import shown
@@ -47,14 +47,6 @@ def patch_maps(spec: PatchMapsSpec, data: Dataset, rows: np.ndarray, files: Sequ
 
     Raises `ValueError` for a classifier of whole images, and for two of one crop size.
     """
-    maps: dict[int, np.ndarray] = {}
-    for file in files:
-        classifier = Classifier(file, torch.device("cpu"))
-        size = classifier.spec.crop
-        if size is None:
-            raise ValueError(f"{file}: is a classifier of whole images, not of crops")
-        if size in maps:
-            raise ValueError(f"{file}: is a second classifier of {size}-pixel crops")
-        maps[size] = np.stack([probability_map(classifier, data.images[row], spec.crop_sigma)
-                               for row in rows])
+    maps = {size: np.stack([probability_map(classifier, data.images[row], spec.crop_sigma) for row in rows])
+            for size, classifier in of_crops(files, torch.device("cpu")).items()}
     return PatchMaps(data.images[rows], data.ids[rows], maps)

@@ -59,4 +59,5 @@ class Blocks:
         for block, generator in zip(drawn, self.generators, strict=True):
             block.random_(-(2**63), None, generator=generator)
         rows = drawn.view(torch.int16).reshape(-1, *shape[1:])[self.first:self.first + self.count]
-        return rows < round(p * 2**16) - 2**15
+        below = round(p * 2**16) - 2**15
+        return rows < below if below < 2**15 else torch.ones_like(rows, dtype=torch.bool)

@@ -76,11 +76,38 @@ def check_training(found: Experiments, name: str) -> None:
                 list(training.augment.transforms), NO_TRANSFORMS)
     check_captions(found, name, training)
     check_start(found, name, training)
+    check_one_way(found, name)
     for corruption, annotation in run.parts:
         check_corruption(found, run.study, corruption)
+        check_source(found, run.study, corruption, annotation)
+        check_crops(found, run.study, annotation)
         names = [found.classifier_of(annotation), *found.crop_classifiers(annotation)]
         for classifier in filter(None, names):
             check_classifier(found, run.study, classifier, side)
+
+
+def check_one_way(found: Experiments, name: str) -> None:
+    """Each of a study's own images is corrupted in one way in all parts of a run."""
+    own = {corruption: found.operation(corruption) for corruption, _ in found.run(name).parts
+           if corruption != "none" and not found.added_dataset(corruption)}
+    require(len(own) < 2 or all(one and one.KEEPS for one in own.values()), f"runs.{name}.also", list(own),
+            "one corruption of the study's own images, beside which datasets may be added")
+
+
+def check_source(found: Experiments, study: str, corruption: str, annotation: str) -> None:
+    """A level that added images have from their source is given to added images alone."""
+    require(not found.annotation(study, annotation, corruption).BY_SOURCE or corruption == "none"
+            or bool(found.added_dataset(corruption)), f"annotations.{annotation}: the corruption", corruption,
+            "one of op add: method by_source takes sigma_min from the dataset that is added")
+
+
+def check_crops(found: Experiments, study: str, annotation: str) -> None:
+    """The classifiers of crops that an annotation asks are of different sizes."""
+    names = found.crop_classifiers(annotation)
+    sizes = [found.classifier(study, name).crop for name in names]
+    require(len(set(sizes)) == len(sizes), f"annotations.{annotation}.classifiers",
+            [f"{name}: crop {size}" for name, size in zip(names, sizes, strict=True)],
+            "one of each crop size")
 
 
 def check_mask(where: str, training: TrainingSpec, side: int) -> None:

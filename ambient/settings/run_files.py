@@ -155,9 +155,14 @@ class RunFiles:
         return self.latents(study, corruption) if self.experiments.annotation(study, annotation).ASKS else []
 
     def latents_of_run(self, run: str) -> list[str]:
-        """The latents of each mixture that a run's data are made of."""
+        """The latents of each mixture that a run's data are made of.
+
+        Of an image in several files the first one's are read. So those of the whole dataset, which are clean,
+        come behind those of a part that corrupts its images.
+        """
         made = self.experiments.run(run)
-        return [path for corruption, _ in made.parts for path in self.latents(made.study, corruption)]
+        found = [self.latents(made.study, corruption) for corruption, _ in made.parts]
+        return [path for paths in sorted(found, key=len) for path in paths]
 
     def locality_latents(self, study: str) -> list[str]:
         """The latents of the images that crop(sigma) is measured on."""

@@ -52,6 +52,8 @@ class ClassifierSpec:
                 self.clean_fraction, "a fraction if protocol is leaky, else null")
         require(self.clean_fraction is None or 0 < self.clean_fraction <= 1, "clean_fraction",
                 self.clean_fraction, "(0, 1]")
+        require(self.sampling != "balanced" or self.optimiser.batch % 2 == 0, "optimiser.batch",
+                self.optimiser.batch, "an even number: sampling is balanced, half of a batch is clean")
         require(0 < self.holdout < 1, "holdout", self.holdout, "(0, 1)")
         require(self.evaluations > 0, "evaluations", self.evaluations, ">= 1")
         require(self.crop is None or self.crop > 0, "crop", self.crop, ">= 1 pixel, or null")

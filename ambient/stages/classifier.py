@@ -84,8 +84,8 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: State, out: Path,
     print(verdict(chosen), flush=True)
     patiently(write_json, calibration, {
         "chosen_nimg": chosen["nimg"], "levels": chosen["levels"],
-        "held_out": {"clean": len(batches.split.held_out[0]),
-                     "corrupted": len(batches.split.held_out[1])},
+        "held_out": {kind: spec.held_out_draws(len(rows))[0]
+                     for kind, rows in zip(("clean", "corrupted"), batches.split.held_out, strict=True)},
         "history": [{k: r[k] for k in ("nimg", "cross_entropy")} for r in reports]})
     patiently(save_weights, out, state.get(f"weights-{chosen['nimg']}")[0],
               {"spec": plain(spec), "resolution": resolution, "channels": channels,

@@ -17,7 +17,7 @@ from ambient.diffusion.networks.autoencoder import Autoencoder, kl_divergence
 from ambient.jobs import ranks
 from ambient.jobs.state import State
 from ambient.jobs.stopping import say
-from ambient.storage.arrays import Array, selected
+from ambient.storage.arrays import Array, selected, some
 from ambient.training import shares
 from ambient.training.hardware import autocast, device, sent
 from ambient.training.loop import fit
@@ -88,8 +88,9 @@ def kept(spec: Spec, network: ImageAutoencoder, images: Array) -> float:
     are ranked can't show what the ranking is good for.
     """
     score, before, after = measure(spec.keeps), [], []
-    for first in range(0, min(len(images), COMPARED), 64):
-        shown = np.asarray(images[first:min(first + 64, COMPARED)])
+    compared = some(images, COMPARED)
+    for first in range(0, len(compared), 64):
+        shown = compared[first:first + 64]
         decoded = to_uint8(network.decode(network.encode(shown)[0]).cpu().numpy())
         for scores, part in ((before, shown), (after, decoded)):
             scores += [score(image) for image in part]

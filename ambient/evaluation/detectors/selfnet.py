@@ -59,7 +59,7 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
     """
     from ambient.data.datasets import read
     from ambient.evaluation import small_nets
-    from ambient.storage.arrays import selected
+    from ambient.storage.arrays import selected, some
 
     images = read(data).images
     if len(images) < FEWEST:
@@ -69,7 +69,7 @@ def make(spec: Spec, record, *, data: Path, weights: None, state: State, out: Pa
     train, check = (selected(images, (every % classifier.CHECKED == 0) == kept) for kept in (False, True))
     network = small_nets.build(spec, images.shape[1] * factor(images.shape[-1])**2, PROJECTED)
     small_nets.learn(spec, network, loss_of(spec, network, train), state)
-    compared = check[:spec.batch]
+    compared = np.asarray(some(check, spec.batch))
     record.facts |= {"images_seen": spec.nimg, "checked_images": len(compared),
                      "accuracy": matched(spec, network, compared), "chance": 1 / (2 * len(compared) - 1)}
     record.facts |= state.history()
