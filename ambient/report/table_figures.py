@@ -23,7 +23,7 @@ def drawn(spec: TableSpec, *, table: Path, metrics: Sequence[Path], samples: Seq
 
     Of each row: `metrics` (one a training seed), `samples` and `losses` of the first training seed, its
     `mixtures`, `annotations` and their `summaries`; of each annotated row `reports`, its classifiers'; of
-    each whose mixture has no images `images`, the dataset.
+    each whose mixture has no images `images`, what has those of each part of it.
     """
     yield "out", distances(spec, pd.read_csv(table))
     yield "out_curves", curves(spec, metrics, losses)

@@ -76,7 +76,7 @@ class TableRows(Scores):
                        training.noise, training.loss.buffer, margin=training.loss.margin,
                        trained=None if found.trained == run else found.trained,
                        encoded=any(self.encoded_dataset(corruption) for corruption, _ in found.parts),
-                       **self.words_of(found, annotated))
+                       parts=len(found.parts), **self.words_of(found, annotated))
 
     def words_of(self, run: Run, annotated: str | None) -> dict:
         """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
