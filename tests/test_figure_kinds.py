@@ -11,6 +11,7 @@ from tables import texts
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, joined, write
 from ambient.data.patch_maps import PatchMaps
+from ambient.diffusion.eligible import Admission
 from ambient.report import (
     drawing,
     noising,
@@ -142,3 +143,26 @@ def test_figure_24_shows_the_target_with_the_probability_of_the_other(paper, tmp
     other = patches.draw(dataclasses.replace(spec, shown="other"), tmp_path / "p.safetensors")
     assert float(other.axes[2].images[0].get_array()[0, 0]) == pytest.approx(0.2)
     assert other.axes[-1].get_ylabel() == "P(patch is of cats, 64x64)"
+
+
+def test_a_donut_tells_images_by_the_level_that_admits_them(paper, tmp_path):
+    """Added images with a sigma_min, images of the same dataset with a sigma_max, and one with both."""
+    ids = np.array([0, 1, 2, (1 << 32) + 1, (1 << 32) + 2])
+    write(tmp_path / "m", Dataset(np.zeros((5, 1, 4, 4), np.uint8), np.full(5, -1), ids,
+                                  np.array([0, 1, 1, 1, 1], np.uint8)))
+    rows = Annotations(ids, np.array([0, np.inf, 3.0, 1.0, 1.0]), np.array([0, 0.1, 0.1, 0, 0]))
+    rows.write(tmp_path / "a")
+    sigma, corrupted = np.array([0.05, 0.5, 2.0, 5.0]), np.array([0, 1, 1, 1, 1]) == 1
+    counts = donut.usable(rows, corrupted, sigma, Admission(None))
+    assert [count.tolist() for count in counts] == [[1, 1, 1, 1], [0, 0, 2, 3], [2, 0, 0, 0]]
+    figure = donut.draw(paper.figures["figure15"], tmp_path / "m", tmp_path / "a")
+    assert said_of(figure) == ["clean", r"others, above $\sigma_{\min}$", r"others, below $\sigma_{\max}$"]
+    Annotations(ids, np.array([0, 1.0, 1.0, 1.0, 1.0]), np.zeros(5)).write(tmp_path / "a")
+    figure = donut.draw(paper.figures["figure15"], tmp_path / "m", tmp_path / "a")
+    assert said_of(figure) == ["clean", r"others, above $\sigma_{\min}$"]
+    assert [area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[0].collections] == [1, 5]
+
+
+def said_of(figure):
+    """The areas of a donut, in the words of its legend."""
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()][:-1]

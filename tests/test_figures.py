@@ -20,6 +20,8 @@ from ambient.report import (
     sample_grid,
 )
 from ambient.settings import Experiments
+from ambient.specs import TableSpec
+from ambient.specs.strict import build, plain
 from ambient.storage.files import write_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +93,25 @@ def test_learning_curves_keep_targets_apart_and_show_the_loss(paper, tmp_path):
     assert [line.get_ydata()[-1] for line in axes[7].lines] == [8, 10]
     seen, loss = learning_curves.smoothed(losses[0])
     assert len(seen) == 40 and seen[0] == 3.0 and (loss == 1).all()
+
+
+def test_a_corruption_whose_parameter_is_a_list_has_a_panel_and_rows(paper, tmp_path):
+    first, second, clean, *_ = paper.tables["table2a"].rows
+    tint, other = ({"shift": [0.3, 0.0, blue]} for blue in (-0.3, -0.2))
+    rows = (dataclasses.replace(first, run="a", parameters=tint, corruption_label="tint"),
+            dataclasses.replace(second, run="b", parameters=tint, corruption_label="tint"),
+            dataclasses.replace(second, run="c", parameters=other, corruption_label="other tint"),
+            dataclasses.replace(clean, run="d", parameters={}, corruption_label=None))
+    spec = dataclasses.replace(paper.tables["table2a"], rows=rows)
+    spec = build(TableSpec, plain(spec), "table")  # as a job reads it
+    (tmp_path / "m").write_text(json.dumps({"metric": "fd-x", "scores": [
+        {"nimg": 100, "seed": 0, "value": 10}]}))
+    (tmp_path / "l").write_text('{"nimg": 1, "loss": 1}\n{"nimg": 2, "loss": 1}\n')
+    axes = learning_curves.curves(spec, [tmp_path / "m"] * 4, [tmp_path / "l"] * 4).axes
+    assert [axis.get_title() for axis in axes] == ["tint", "other tint", "", ""]
+    assert [len(axis.containers) for axis in axes[:2]] == [3, 2]  # the clean run is in both
+    bars = distance_panels.distances(spec, table_of(spec))
+    assert len(bars.axes[0].get_yticklabels()) == 4
 
 
 def test_panels_of_crops_show_sigma_max_of_the_others(paper, tmp_path):

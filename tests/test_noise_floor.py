@@ -1,6 +1,7 @@
 """What the ambient loss costs near sigma_min: closed form, measurement, figure."""
 
 import contextlib
+import dataclasses
 from types import SimpleNamespace
 
 import finished
@@ -32,13 +33,17 @@ studies:
       optimiser: {nimg: 128, decay: inverse_sqrt, decay_nimg: 256, clip: inf, ema_stds: [0.1]}
       loss: {uncertainty: true}
       snapshots: [128]
-datasets: {digits: {max_images: 100, resolution: 8}}
+datasets:
+  digits: {max_images: 100, resolution: 8}
+  others: {like: digits, sigma_min: 0.3}
+corruptions: {plus-others: {op: add, dataset: others}}
 annotations: {half: {method: fixed, sigma_min: 0.5, label: half}}
 runs:
   with-buffer: {study: controlled, corruption: blur-0.6, annotation: half}
   without: {study: controlled, corruption: blur-0.6, annotation: half, training: {loss: {buffer: null}}}
   certain: {study: controlled, corruption: blur-0.6, annotation: half, training: {loss: {uncertainty: false}}}
   other: {study: controlled, corruption: blur-0.8, annotation: half}
+  by-source: {study: controlled, corruption: plus-others, annotation: by-source}
   clean-alone: {study: controlled, corruption: none, annotation: clean}
 figures:
   floor: {kind: noise_floor, title: Floor, study: controlled, runs: [with-buffer, without], sigma_low: 0.1,
@@ -162,3 +167,27 @@ def test_the_figure_shows_the_weight_that_clean_images_have(made, settings):
 def test_runs_that_can_not_be_compared_are_refused(settings, runs, message):
     with pytest.raises(SpecError, match=message):
         figure_kind.Spec.follows(settings, "figures.floor", None, {"runs": runs})
+
+
+def test_added_images_have_the_level_of_their_dataset(settings):
+    found = figure_kind.Spec.follows(settings, "figures.floor", None, {"runs": ["by-source"]})
+    assert found == {"sigma_min": 0.3}
+
+
+def test_a_figure_shows_three_runs_and_refuses_a_fourth(settings):
+    spec = settings.figures["floor"]
+    assert len(dataclasses.replace(spec, runs=("a", "b", "c")).runs) == 3
+    with pytest.raises(SpecError, match=r"runs: got \('a', 'b', 'c', 'd'\), allowed: at most 3: show"):
+        dataclasses.replace(spec, runs=("a", "b", "c", "d"))
+
+
+def test_each_of_three_runs_has_its_lines(made, settings, tmp_path):
+    table = pd.read_csv(made / "results/away/noise-floors/floor.csv")
+    third = table[:8].assign(run="third", buffer=2.0, u=table["u"][:8] + 1)
+    pd.concat([table, third]).to_csv(tmp_path / "floor.csv", index=False)
+    spec = dataclasses.replace(settings.figures["floor"], runs=("with-buffer", "without", "third"))
+    figure = figure_kind.draw(spec, tmp_path / "floor.csv")
+    names = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
+    assert names[:3] == ["buffer L = 4", "no buffer", "buffer L = 2"]
+    assert figure.axes[2].lines[2].get_ydata() == pytest.approx(third["clean_loss"] / np.exp(third["u"]))
+    plt.close(figure)

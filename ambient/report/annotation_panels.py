@@ -49,7 +49,9 @@ def classifiers(spec: TableSpec, rows: Sequence[tuple[RowSpec, Path, Path]],
         top.legend(frameon=False, fontsize=8)
     one_sigma_axis([axis for pair, (row, *_) in zip(axes.T, rows, strict=True) if row.annotated == "noise"
                     for axis in pair])
-    heading(figure, f"Noise classifiers. {spec.title or spec.name}{corruption_of_all(spec.rows)}", NOTE)
+    note = NOTE + " Of a row that learns from several mixtures the first is shown."
+    heading(figure, f"Noise classifiers. {spec.title or spec.name}{corruption_of_all(spec.rows)}",
+            note if any(row.parts > 1 for row, *_ in rows) else NOTE)
     return figure
 
 

@@ -14,9 +14,9 @@ from ambient.specs import RowSpec, TableSpec
 from ambient.storage.files import read_json
 
 
-def panel_of(row: RowSpec) -> tuple:
-    """What a row shares a panel by: target and corruption level, the latter () for clean data alone."""
-    return row.dataset, tuple(row.parameters.items())
+def panel_of(row: RowSpec) -> tuple[str | None, str]:
+    """What a row shares a panel by: target and corruption level, which is "" for clean data alone."""
+    return row.dataset, ", ".join(f"{key}={value}" for key, value in row.parameters.items())
 
 
 def statistics(metrics: Sequence[dict]) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def curves(spec: TableSpec, metrics: Sequence[Path], losses: Sequence[Path]) -> 
     figure, axes = plt.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row",
                                 layout="constrained", figsize=(2.0 + 2.9 * len(panels), 5.8))
     for (top, bottom), panel in zip(axes.T, panels, strict=True):
-        shown = [run for run in runs if panel_of(run[0]) in (panel, (panel[0], ()))]
+        shown = [run for run in runs if panel_of(run[0]) in (panel, (panel[0], ""))]
         for row, found, log in shown:
             look = line_of(row.method, [r.method for r in spec.rows])
             stats = statistics(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -54,21 +55,26 @@ def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]
 
 
 def pictures(row: RowSpec, data: Dataset, beside: Iterator[Path]) -> Dataset:
-    """What a run learns from, with images, which may lie in other datasets: the next ones are then read."""
+    """What a run learns from, with images, which may lie in other datasets: the next ones, one for each part.
+
+    Not all of these may be read, but none of them is left for the next row.
+    """
     if data.images is not None:
         return data
+    own = list(itertools.islice(beside, row.parts))
     if row.encoded:
-        there = read(next(beside))
+        there = read(own[0])
         return data.taken(np.isin(data.ids, there.ids)).shown([there])
-    return data.shown(map(read, beside))
+    return data.shown(map(read, own))
 
 
 def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], annotations: Sequence[Path],
          images: Sequence[Path] = (), columns: int = 12) -> plt.Figure:
     """Real images, then for each run its first samples and the training image nearest to each of them.
 
-    `images`: what has the images of those mixtures that have none, in the order of the rows. Images that are
-    there as latents alone are not shown: no weights are read here that could decode them.
+    `images`: what has the images of those mixtures that have none, in the order of the rows, a file for each
+    part of a row's data. Images that are there as latents alone are not shown: no weights are read here that
+    could decode them.
     """
     references: dict[str, np.ndarray] = {}
     lines, beside = [], iter(images)

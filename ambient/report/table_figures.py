@@ -18,20 +18,23 @@ from ambient.specs import RowSpec, TableSpec
 def drawn(spec: TableSpec, *, table: Path, metrics: Sequence[Path], samples: Sequence[Path],
           losses: Sequence[Path], mixtures: Sequence[Path],
           reports: Sequence[Path], annotations: Sequence[Path], summaries: Sequence[Path],
-          images: Sequence[Path] = ()) -> Iterator[tuple[str, plt.Figure]]:
+          images: Sequence[Path] = (), first_parts: Sequence[Path] = ()) -> Iterator[tuple[str, plt.Figure]]:
     """(role of its PNG in the stage `figures`, figure) of all that belongs to a table.
 
     Of each row: `metrics` (one a training seed), `samples` and `losses` of the first training seed, its
-    `mixtures`, `annotations` and their `summaries`; of each annotated row `reports`, its classifiers'; of
-    each whose mixture has no images `images`, the dataset.
+    `mixtures`, `annotations` and the `summaries` of its first part; of each annotated row `reports`, its
+    classifiers', and of each with several parts `first_parts`, the annotations of the first one; of each
+    whose mixture has no images `images`, what has those of each part of it.
     """
     yield "out", distances(spec, pd.read_csv(table))
     yield "out_curves", curves(spec, metrics, losses)
-    yield "out_classifiers", classifiers(spec, annotated(spec, annotations, summaries), reports)
+    yield "out_classifiers", classifiers(spec, annotated(spec, annotations, summaries, first_parts), reports)
     yield "out_grid", grid(spec, samples, mixtures, annotations, images)
 
 
-def annotated(spec: TableSpec, *files: Sequence[Path]) -> list[tuple]:
-    """(row, its file of each of `files`) of the rows that a classifier annotated."""
-    rows: list[tuple[RowSpec, ...]] = list(zip(spec.rows, *files, strict=True))
-    return [row for row in rows if row[0].annotated]
+def annotated(spec: TableSpec, annotations: Sequence[Path], summaries: Sequence[Path],
+              first_parts: Sequence[Path]) -> list[tuple[RowSpec, Path, Path]]:
+    """(row, annotations, summary) of the first part of each row that a classifier annotated."""
+    firsts = iter(first_parts)
+    return [(row, next(firsts) if row.parts > 1 else table, summary)
+            for row, table, summary in zip(spec.rows, annotations, summaries, strict=True) if row.annotated]

@@ -263,7 +263,7 @@ class Experiments(TableRows):
         study = entry.study
         names = entry.names or [self.label("corruptions", one) for one in entry.corruptions]
         mixtures = [self.mixture(study, corruption, self.fraction(study)) for corruption in entry.corruptions]
-        annotation, training = self.section(study, "annotation"), self.section(study, "training")
+        annotation, training = self.settings_of_figure(entry, f"{where}.annotation")
         return build(FigureSpec, plain({
             "kind": entry.kind, "names": names, "corruptions": mixtures, "noise": training["noise"],
             "epsilon": annotation["epsilon"], "buffer": training["loss"]["buffer"],

@@ -66,11 +66,20 @@ class Files(RunFiles):
         return [path for row in self.table(table).rows for path in self.images_beside(row.run)]
 
     def reports_of_rows(self, table: str) -> list[str]:
-        """What the classifiers of annotated rows say: the held-out report of a noise classifier, the
-        statistics of an annotation by crops."""
+        """What the classifiers of annotated rows say, of the first part of each one's data: the held-out
+        report of a noise classifier, the statistics of an annotation by crops."""
         runs = [self.experiments.run(row.run) for row in self.table(table).rows if row.annotated]
         return [self.classifier(run.study, run.corruption, run.annotation, "calibration")
-                or self.annotations(run.name, "summary") for run in runs]
+                or self.annotations_of_parts(run.name, "summary")[0] for run in runs]
+
+    def summaries_of_rows(self, table: str) -> list[str]:
+        """The statistics of the annotations of the first part of each row's data."""
+        return [self.annotations_of_parts(row.run, "summary")[0] for row in self.table(table).rows]
+
+    def first_parts_of_rows(self, table: str) -> list[str]:
+        """The annotations of the first part of annotated rows whose data have several."""
+        return [self.annotations_of_parts(row.run)[0] for row in self.table(table).rows
+                if row.annotated and row.parts > 1]
 
     # --- other figures --------------------------------------------------------------------------------
 

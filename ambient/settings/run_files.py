@@ -142,12 +142,13 @@ class RunFiles:
         return self.path("corrupt", study=study, corruption=corruption, fraction=fraction)
 
     def images_beside(self, run: str) -> list[str]:
-        """What has the images of a run's data where those have none: the study's dataset, or its mixtures."""
+        """What has the images of each part of a run's data where those have none: the study's dataset, or the
+        part's mixture."""
         made = self.experiments.run(run)
         none = [self.experiments.shares_latents(made.study, corruption)
                 or self.experiments.encoded_dataset(corruption) for corruption, _ in made.parts]
         if any(none):
-            return [self.images(made.study)]
+            return [self.images(made.study)] * len(made.parts)
         return self.mixtures_of_parts(run) if self.experiments.bare(run) else []
 
     def latents_of_annotation(self, study: str, corruption: str, annotation: str) -> list[str]:

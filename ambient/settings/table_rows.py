@@ -1,4 +1,4 @@
-"""The rows of tables: what is said of each run, and how they are made comparable."""
+"""What tables and figures say of runs: rows, how they are made comparable, and settings of figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 from ambient.settings.counted import counted
+from ambient.settings.entry_types import FigureEntry
 from ambient.settings.layers import lines
 from ambient.settings.resolve import Run
 from ambient.settings.scores import Scores
@@ -75,7 +76,7 @@ class TableRows(Scores):
                        training.noise, training.loss.buffer, margin=training.loss.margin,
                        trained=None if found.trained == run else found.trained,
                        encoded=any(self.encoded_dataset(corruption) for corruption, _ in found.parts),
-                       **self.words_of(found, annotated))
+                       parts=len(found.parts), **self.words_of(found, annotated))
 
     def words_of(self, run: Run, annotated: str | None) -> dict:
         """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
@@ -106,6 +107,17 @@ class TableRows(Scores):
             theirs = self.entry("classifiers", name, "annotations").get("published", name)
             return self.classifier(study, name).words(), self.classifier(study, theirs).words()
         return None, None
+
+    def settings_of_figure(self, entry: FigureEntry, asked_by: str) -> tuple[dict, dict]:
+        """(annotation, training): a figure's settings are those of the preset and of the run that it names.
+
+        They are the study's where it names none. Raises `SpecError` naming `asked_by` for a preset that is
+        not there.
+        """
+        preset = self.entry("annotations", entry.annotation, asked_by) if entry.annotation else {}
+        overrides = self.run(entry.run).overrides["training"] if entry.run else {}
+        return (self.section(entry.study, "annotation", preset),
+                self.section(entry.study, "training", overrides))
 
     def settings(self, run: str, keys: list[str]) -> dict:
         """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""

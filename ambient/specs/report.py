@@ -57,6 +57,7 @@ class RowSpec:
     drawn: DrawnSpec | None = later(None)  #: how it is sampled, where the table's rows differ in it
     parameters_1e6: float | None = later(None)  #: of its network, in millions; where the paper has it
     encoded: bool = later(False)  #: it learns from images, too, that are there as latents alone
+    parts: int = later(1)  #: mixtures that its data are combined of
 
     @property
     def training_id(self) -> str:

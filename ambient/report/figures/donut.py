@@ -1,4 +1,4 @@
-"""Figure `donut`: usable images against sigma, by origin."""
+"""Figure `donut`: usable images against sigma, by the level that admits them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ambient.specs import FigureSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIRST_ADDED = 1 << 32  # ids from here on belong to added datasets (`ambient.data.operations.add`)
+    from ambient.data.annotations import Annotations
+    from ambient.diffusion.eligible import Admission
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Spec(FigureSpec):
     STAGE: ClassVar[str] = "crops_figures"
     NEEDS_RUN: ClassVar[bool] = True
     CAPTION: ClassVar[str] = (
-        "How many images can be trained on at each noise level, by where they come from.")
+        "How many images can be trained on at each noise level: the clean ones, and the others by which of "
+        "their two levels admits them.")
 
 
 def reads(files, name: str, entry) -> dict:
@@ -32,10 +34,10 @@ def reads(files, name: str, entry) -> dict:
 
 
 def draw(spec: Spec, data: Path, annotations: Path) -> Figure:
-    """Usable samples against sigma, by origin (Figure 15)."""
+    """Usable samples against sigma, by the level that admits them (Figure 15)."""
     from ambient.data.annotations import Annotations
     from ambient.data.datasets import read
-    from ambient.diffusion.eligible import Admission, EligibleSampler
+    from ambient.diffusion.eligible import Admission
     from ambient.report.captions import title_of
     from ambient.report.drawing import (
         BLACK,
@@ -52,18 +54,15 @@ def draw(spec: Spec, data: Path, annotations: Path) -> Figure:
 
     mixture = read(data)
     rows = Annotations.read(annotations).of(mixture.ids)
-    kinds = np.where(mixture.corrupted == 0, 0, np.where(mixture.ids < FIRST_ADDED, 1, 2))
-    sigma, admission = np.geomspace(0.005, 20, 400), Admission(spec.buffer, spec.margin)
-    counts = []
-    for kind in range(3):
-        mine = kinds == kind
-        above, below = EligibleSampler(rows.sigma_min[mine], rows.sigma_max[mine], admission).count(sigma)
-        counts.append(above + below)
+    sigma = np.geomspace(0.005, 20, 400)
+    counts = usable(rows, mixture.corrupted == 1, sigma, Admission(spec.buffer, spec.margin))
+    looks = ((CLEAN, "", "clean"), (CORRUPTED, "//", f"others, above {SIGMA_MIN}"),
+             (OTHER, "..", f"others, below {SIGMA_MAX}"))  # hatches are for those who see no colour
+    drawn = [(count, look) for count, look in zip(counts, looks, strict=True) if count.any()]
     figure, axis = plt.subplots(figsize=(6.6, 4.2), layout="constrained")
-    areas = axis.stackplot(sigma, counts, colors=(CLEAN, CORRUPTED, OTHER), alpha=0.75, lw=0,
-                   labels=("clean", f"corrupted, above {SIGMA_MIN}", f"other dataset, below {SIGMA_MAX}"))
-    for area, hatch in zip(areas, ("", "//", ".."), strict=True):  # for those who see no colour
-        area.set(hatch=hatch, edgecolor="white")
+    areas = axis.stackplot(sigma, [count for count, _ in drawn], alpha=0.75, lw=0)
+    for area, (_, (shade, hatch, label)) in zip(areas, drawn, strict=True):
+        area.set(facecolor=shade, hatch=hatch, edgecolor="white", label=label)
     density = np.exp(-((np.log(sigma) - spec.noise.P_mean) / spec.noise.P_std) ** 2 / 2)
     top = np.sum(counts, axis=0).max()
     axis.plot(sigma, 0.25 * top * density, color=BLACK, lw=1, ls=":",
@@ -73,3 +72,18 @@ def draw(spec: Spec, data: Path, annotations: Path) -> Figure:
     axis.legend(frameon=False, fontsize=8, ncol=2, loc="upper center")
     heading(figure, title_of(spec))
     return figure
+
+
+def usable(rows: Annotations, corrupted: np.ndarray, sigma: np.ndarray,
+           admission: Admission) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many images are usable at each sigma: clean ones, others above sigma_min, others below sigma_max.
+
+    One that both levels admit counts as above sigma_min.
+    """
+    from ambient.diffusion.eligible import EligibleSampler
+
+    def count(which: np.ndarray, sigma_max: np.ndarray) -> np.ndarray:
+        return sum(EligibleSampler(rows.sigma_min[which], sigma_max[which], admission).count(sigma))
+
+    above = count(corrupted, np.zeros(len(corrupted)))
+    return count(~corrupted, rows.sigma_max), above, count(corrupted, rows.sigma_max) - above

@@ -37,7 +37,7 @@ def reads(files, name: str, entry) -> dict:
 
     Raises `SpecError` for a run of several mixtures on latents, whose data have no images.
     """
-    beside = files.images_beside(entry.run)
+    beside = list(dict.fromkeys(files.images_beside(entry.run)))
     require(len(beside) < 2, f"figures.{name}.run", entry.run, "one of a single mixture, or on pixels")
     return {"data": files.training_data(entry.run), "images": next(iter(beside), None),
             "annotations": files.annotations(entry.run),

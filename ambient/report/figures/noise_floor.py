@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+DASHES = ("-", "--", ":")  # of the runs' lines: more than these can't be told apart
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec(FigureSpec):
     """`runs` are of the same images and annotations, and differ in their training: in the buffer, say."""
@@ -38,6 +41,11 @@ class Spec(FigureSpec):
     num_images: int  #: clean images that a loss is averaged over, and as many others
     sigma_min: float  #: of every image that is not clean, by the runs' annotation
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.runs) <= len(DASHES), "runs", self.runs,
+                f"at most {len(DASHES)}: show further ones in another figure")
+
     @classmethod
     def follows(cls, settings, where: str, entry, own: Mapping[str, Any]) -> dict[str, Any]:
         """The runs' one sigma_min. Raises `SpecError` for runs that can't be compared."""
@@ -52,7 +60,7 @@ class Spec(FigureSpec):
             require(loss.uncertainty, f"{where}.runs", run, "a run with loss.uncertainty: true")
             require((loss.weight, loss.weight_clip, loss.sigma_tn) == ("ambient", None, "sigma_min"),
                     f"{where}.runs", run, "a run of the ambient loss, with its weight and without a clip")
-        spec = settings.annotation(first.study, first.annotation)
+        spec = settings.annotation(first.study, first.annotation, first.corruption)
         require(spec.GIVEN and 0 < spec.sigma_min < math.inf and not first.also, f"{where}.runs", runs[0],
                 "a run with one annotation, which gives one sigma_min > 0 to all images")
         return {"sigma_min": spec.sigma_min}
@@ -73,7 +81,8 @@ def draw(spec: Spec, table: Path) -> Figure:
     rows = pd.read_csv(table)
     figure, axes = plt.subplots(1, 3, figsize=(13.2, 4.0), layout="constrained")
     losses(axes[0], rows[rows["run"] == spec.runs[0]])
-    for run, shade, dash in zip(spec.runs, (BLUE, RED, ORANGE), ("-", "--", ":"), strict=False):
+    looks = list(zip((BLUE, RED, ORANGE), DASHES, strict=True))[:len(spec.runs)]
+    for run, (shade, dash) in zip(spec.runs, looks, strict=True):
         mine = rows[rows["run"] == run]
         name = words_of_buffer(mine)
         axes[1].plot(mine["sigma"], mine["u"], color=shade, ls=dash, lw=1.6, label=f"u, {name}")
