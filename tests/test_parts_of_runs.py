@@ -79,3 +79,5 @@ def test_clean_latents_of_all_images_come_behind_those_of_a_part_that_corrupts_t
         "none/clean-1.0", "blur-0.6/clean-0.5", "plus-web/clean-0.5"))
     for run in ("first", "last"):
         assert files.latents_of_run(run) == [blurred, whole, added]
+        assert files.images_beside(run) == [
+            "results/mine/mixtures/text/blur-0.6/clean-0.5.safetensors", files.images("text")]

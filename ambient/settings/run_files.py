@@ -142,14 +142,18 @@ class RunFiles:
         return self.path("corrupt", study=study, corruption=corruption, fraction=fraction)
 
     def images_beside(self, run: str) -> list[str]:
-        """What has the images of each part of a run's data where those have none: the study's dataset, or the
-        part's mixture."""
+        """What has the images of each part of a run's data where those have none.
+
+        That is the part's mixture or, where that has none either, the study's dataset, as the last: it has the
+        images as they were.
+        """
         made = self.experiments.run(run)
-        none = [self.experiments.shares_latents(made.study, corruption)
-                or self.experiments.encoded_dataset(corruption) for corruption, _ in made.parts]
-        if any(none):
-            return [self.images(made.study)] * len(made.parts)
-        return self.mixtures_of_parts(run) if self.experiments.bare(run) else []
+        none = [bool(self.experiments.shares_latents(made.study, corruption)
+                     or self.experiments.encoded_dataset(corruption)) for corruption, _ in made.parts]
+        if not any(none) and not self.experiments.bare(run):
+            return []
+        mixtures = [path for path, bare in zip(self.mixtures_of_parts(run), none, strict=True) if not bare]
+        return mixtures + [self.images(made.study)] * sum(none)
 
     def latents_of_annotation(self, study: str, corruption: str, annotation: str) -> list[str]:
         """The latents that an annotation's classifiers are asked about; none where it asks none."""
