@@ -147,6 +147,9 @@ def test_draws_of_generators_are_edm2s():
     with pytest.raises(SpecError, match="seeds: got .0, 1., allowed: 6 or more apart"):
         replace(SAMPLING, sampler=replace(SAMPLING.sampler, draws="generators"))
     replace(SAMPLING, sampler=replace(SAMPLING.sampler, draws="generators"), seeds=(6, 0))
+    for seeds in ((0, 2**32), (3, 2**32 - 1)):  # the same generators, or some of them
+        with pytest.raises(SpecError, match="6 or more apart, modulo 2.32"):
+            replace(SAMPLING, sampler=replace(SAMPLING.sampler, draws="generators"), seeds=seeds)
     with pytest.raises(SpecError, match="draws: got 'generators', allowed: keys if S_churn"):
         replace(DRAWN[0], draws="generators", S_churn=1.0)
 

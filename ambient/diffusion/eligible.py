@@ -46,7 +46,10 @@ class Admission:
 
     def threshold(self, sigma_min: Levels) -> Levels:
         """b sigma_min + m: the level above which a sample is used. Infinity stays infinity, 0 stays 0."""
-        return self.factor * sigma_min + self.margin * (sigma_min > 0)
+        where = sigma_min > 0
+        if hasattr(sigma_min, "new_tensor"):  # torch's product of a number and truth values is float32
+            where = where.to(sigma_min.dtype)
+        return self.factor * sigma_min + self.margin * where
 
     def above(self, sigma: Levels, sigma_min: Levels) -> Levels:
         """Whether a sample is used at `sigma` for its sigma_min. The threshold itself is not. Broadcasts."""

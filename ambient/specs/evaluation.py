@@ -106,9 +106,11 @@ class SamplingSpec:
         require(self.earlier_seeds is None or 0 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
                 self.earlier_seeds, f"0 to {len(self.seeds)}, or null for all")
         require_width(self.ema_std)
-        gaps = [b - a for a, b in pairwise(sorted(self.seeds))] if self.sampler.draws == "generators" else []
-        require(min(gaps, default=self.num_samples) >= self.num_samples, "seeds", self.seeds,
-                f"{self.num_samples} or more apart, since draws: generators counts samples from them")
+        if self.sampler.draws == "generators":
+            numbers = sorted(seed % 2**32 for seed in self.seeds)
+            gaps = [b - a for a, b in pairwise([*numbers, numbers[0] + 2**32])]
+            require(min(gaps) >= self.num_samples, "seeds", self.seeds, f"{self.num_samples} or more apart, "
+                    "modulo 2^32, since draws: generators counts samples from them")
         require(self.captions_each == 1 or self.captions is not None and self.captions_each > 1,
                 "captions_each", self.captions_each, ">= 1, and 1 where captions is null")
 
