@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from results_tree import audit, refit
 
-from ambient.audit import cli, prune, rerun, roles
+from ambient.audit import cli, contents, prune, rerun, roles
 from ambient.audit.chain import shown
 from ambient.provenance import manifest, source_code
 from ambient.storage.files import digest, read_arrays, read_json, sha256, write_arrays, write_json
@@ -48,9 +48,9 @@ def test_the_declared_tolerance(tmp_path):
     for other, fits in ((near, True), (far, False), (pixels + 3, False)):
         write_arrays(a, {"x": pixels})
         write_arrays(b, {"x": other})
-        assert (rerun.within(a, b) is not None) == fits
-    assert rerun.near({"v": 1.0}, {"v": 1.0009}) and not rerun.near({"v": 1.0}, {"v": 1.002})
-    assert not rerun.near({"v": 1}, {"v": 2})
+        assert (contents.within(a, b) is not None) == fits
+    assert contents.near({"v": 1.0}, {"v": 1.0009}) and not contents.near({"v": 1.0}, {"v": 1.002})
+    assert not contents.near({"v": 1}, {"v": 2})
 
 
 def test_the_first_difference_is_named(tree):
@@ -92,6 +92,11 @@ def test_what_was_pruned_is_made_again_before_what_reads_it(made, capsys):
     assert not data.exists() and not mixture.exists()
     assert cli.main([str(top), "--rerun", "1"]) == 0
     assert "not run again: 1 " in capsys.readouterr().out
+    assert cli.main([str(top), "--rerun", str(mixture)]) == 2  # it could not be done
+    found = capsys.readouterr()
+    assert "p.safetensors was pruned, and its job was not run before; give --rerun " in found.out
+    assert "running again" not in found.err
+    assert cli.main([str(top), "--rerun", str(mixture), "--rerun", str(data)]) == 0
 
 
 def test_the_job_of_a_file_is_run_again(made, capsys):
@@ -114,20 +119,25 @@ def test_what_is_no_number_and_no_file_of_the_tree_is_refused(made, word, capsys
 
 def test_why_the_job_of_a_file_cant_be_run_again_is_said(original, capsys):
     path = original / "data/digits.safetensors"
-    cli.main(["--rerun", str(path), "--allow-other-code", "--allow-other-settings"])
+    assert cli.main(["--rerun", str(path), "--allow-other-code", "--allow-other-settings"]) == 2
     out = capsys.readouterr().out
     assert f"not run again: prepare of {shown(path)}: its raw data are not at hand" in out.splitlines()
 
 
 def test_images_made_up_are_found_by_running_their_job_again(made, capsys):
     data, mixture = made
-    arrays = read_arrays(mixture)
+    arrays, true = read_arrays(mixture), read_json(manifest.path_for(mixture))["content_sha256"]
     write_arrays(mixture, arrays | {"images": arrays["images"][::-1].copy()})
     refit(mixture)
     assert cli.main([str(mixture)]) == 0
     assert cli.main([str(mixture), "--rerun", "9"]) == 1
     out = capsys.readouterr().out
-    assert "m.safetensors: not repeated: different (no recorded difference" in out
+    assert "m.safetensors: not repeated: different (images[0, 0, 0, 0]: " in out
+    assert "possible cause: no recorded difference" in out
+    real = read_json(manifest.path_for(mixture))  # nor by one that claims the arrays of the job itself
+    write_json(manifest.path_for(mixture), reseal(real | {"content_sha256": true}))
+    assert cli.main([str(mixture), "--rerun", str(mixture)]) == 1
+    assert "re-executed corrupt of" in (out := capsys.readouterr().out) and ": different (images[" in out
     record = read_json(manifest.path_for(mixture))  # and can't be hidden by a manifest that names no outputs
     write_json(manifest.path_for(mixture), reseal({k: v for k, v in record.items() if k != "outputs"}))
     assert cli.main([str(mixture), "--rerun", "9"]) == 1
@@ -182,3 +192,26 @@ def test_nothing_is_downloaded_or_looked_for(original):
 def test_stages_are_known_by_the_names_that_manifests_record():
     assert roles.of("ambient.train").reads == ("data", "latents", "texts", "start", "annotations")
     assert not any(map(roles.of, ("ambient.manifest", "ambient.gone", "train", "ambient.audit_page")))
+
+
+@pytest.mark.parametrize(("name", "one", "other", "said"), [
+    ("t.csv", "a,b\n1,2\n", "a,b\n1,3\n", "line 2, column 2: 2 is recorded, the job gives 3"),
+    ("m.json", '{"a": [1, {"v": 2.5}]}', '{"a": [1, {"v": 3.5}]}', "a.1.v: 2.5 is recorded, the job gives 3.5"),
+    ("m.json", '{"a": 1}', '{"b": 1}', "'a' is recorded where the job gives 'b'"),
+    ("t.png", "a", "b", None)])
+def test_the_first_other_number_is_named(tmp_path, name, one, other, said):
+    for folder, text in (("old", one), ("new", other)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text)
+    assert contents.first_other(tmp_path / "old" / name, tmp_path / "new" / name) == said
+
+
+def test_the_first_other_number_of_arrays_is_named(tmp_path):
+    a = np.array([[1.0, np.nan], [3.0, 4.0]])
+    b = np.where(a == 3.0, 3.5, a)
+    for name, array in (("a.safetensors", a), ("b.safetensors", b), ("c.safetensors", a[:1])):
+        write_arrays(tmp_path / name, {"w": array, "x": array})
+    one, two, three = (tmp_path / f"{name}.safetensors" for name in "abc")
+    assert contents.first_other(one, two) == "w[1, 0]: 3.0 is recorded, the job gives 3.5; 1 of 4 differ"
+    assert contents.first_other(one, one) is None
+    assert contents.first_other(one, three) == "w: float64 (2, 2) is recorded, the job gives float64 (1, 2)"

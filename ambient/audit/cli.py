@@ -134,7 +134,10 @@ def compare_settings(audit: Audit) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit 0 only if every link of every result holds (and the signature, where asked); 2 for misuse."""
+    """Exit 0 only if every link of every result holds (and the signature, where asked).
+
+    2 is for misuse, and where the job of a file that `--rerun` names could not be run or compared.
+    """
     parser, given = parse(arguments)
     audits = audited(parser, given)
     given.again = keys(parser, given.again, audits)
@@ -146,13 +149,15 @@ def main(arguments: list[str]) -> int:
 
 def report(audits: list[Audit], given: argparse.Namespace) -> int:
     """Do what was asked with the audited trees, print, and return the exit status."""
-    reruns = []
+    reruns: list[str] = []
+    asked: list[Result] = []  # of which a job was named
     if given.again or given.drawn:
         from ambient.audit.rerun import rerun
 
         for audit in audits:
             files = [path for path in given.again if path in audit.results]
             reruns += rerun(audit, given.drawn, files, quiet=given.json)
+            asked += [audit.results[path] for path in files]
     results = [result for audit in audits for result in audit.results.values()]
     problems = [problem for result in results for problem in result.problems]
     roots = {path: audits[0].root(path) for path in given.paths if path.is_dir() and len(audits) == 1}
@@ -171,9 +176,10 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
         content = sign.content(folder, audits[0].digest)
         written = sign.sign(folder, given.sign, sign.statement(root, content, levels, len(problems)))
         signature = [f"signed: {written}, {len(content.files)} files", *uncovered(content)]
+    status = 1 if problems else 2 * any(not result.repeated for result in asked)
     if given.json:
         print(json.dumps(plain(results, problems, roots, reruns, signature), indent=1, sort_keys=True))
-        return int(bool(problems))
+        return status
     show_chains(audits, given)
     lines = [str(problem) for problem in problems] + notes(results) + reruns
     lines += [f"root of {path}: sha256 {root['sha256']} over {root['manifests']} manifests"
@@ -184,7 +190,7 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
     told = ", ".join(f"{word}: {count}" for word, count in kinds.most_common())
     lines.append(f"{len(results)} artefacts, {counts}; {len(problems)} problems" + f" ({told})" * bool(told))
     print("\n".join(map(printable, lines)))
-    return int(bool(problems))
+    return status
 
 
 def verified(audit: Audit, key: Path, signed: tuple[Path, dict]) -> tuple[list[str], list[Problem]]:

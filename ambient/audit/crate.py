@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ambient.audit import shipped
 from ambient.audit.place import Tree
+from ambient.audit.sign import SIGNATURE
 from ambient.provenance import manifest, merkle
 from ambient.specs import DatasetSpec
 from ambient.specs.stages import STAGES
@@ -236,6 +237,8 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         parser.error(printable(error))
     print(f"{out}: {count} files; python -m ambient audit checks, this describes")
+    if (given.folder / SIGNATURE).exists():
+        print(f"left out: {SIGNATURE}, which signs the tree with its logs; a crate has no logs")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -15,8 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ambient.audit import roles
-from ambient.audit.words import Result
+from ambient.audit import contents, roles
+from ambient.audit.words import Result, shown
 from ambient.provenance import manifest, merkle, source_code
 from ambient.specs import DatasetSpec, DetectorSpec, JudgeSpec
 from ambient.specs.stage import option
@@ -26,9 +25,6 @@ from ambient.storage.text import printable
 if TYPE_CHECKING:
     from ambient.audit.chain import Audit
 
-# Bits are promised for equal libraries, kind of CPU and threads. Elsewhere: of uint8 pixels the largest
-# difference and the share of pixels that may have any, of other numbers the largest relative difference.
-PIXEL_STEPS, PIXEL_SHARE, RELATIVE = 2, 0.01, 1e-3
 NOTHING = "no recorded difference of inputs, code, libraries or machine"
 
 
@@ -136,6 +132,10 @@ def rerun(audit: Audit, count: int, files: Sequence[Path] = (), quiet: bool = Fa
     remade: dict[Path, Path] = {}  # what was pruned, and where it lies now
     with tempfile.TemporaryDirectory(prefix="ambient-rerun-") as scratch:
         for number, job in enumerate(drawn):
+            if lacking := gone(job, remade):
+                lines.append(f"not run again: {job.name()}: {lacking.name} was pruned, and its job was not "
+                             f"run before; give --rerun {shown(lacking)}, too")
+                continue
             if not quiet:
                 print(f"running again: {printable(job.name())}", file=sys.stderr, flush=True)
             lines.append(again(job, Path(scratch, str(number)), remade))
@@ -171,16 +171,24 @@ def targets(job: Job, folder: Path) -> dict[str, Path]:
     return {role: folder / role / other.key.name for role, other in job.outputs.items()}
 
 
+def inputs(job: Job, remade: Mapping[Path, Path]) -> dict[str, list[Path]]:
+    """What a job reads, by role; what was made again is read from there."""
+    found = {role: [Path(os.path.normpath(job.one.key.parent / entry["path"])) for entry in entries]
+             for role, entries in job.one.manifest["inputs"].items()}
+    return {role: [remade.get(path, path) for path in paths] for role, paths in found.items()}
+
+
+def gone(job: Job, remade: Mapping[Path, Path]) -> Path | None:
+    """An input of a job that is not there, if there is one."""
+    return next((path for paths in inputs(job, remade).values() for path in paths if not path.exists()), None)
+
+
 def again(job: Job, folder: Path, remade: Mapping[Path, Path] = MappingProxyType({})) -> str:
     """Run one job into `folder` and compare each output; inputs in `remade` are read from there."""
     recorded, made = job.one.manifest, targets(job, folder)
     row = roles.of(recorded["stage"])
     command = [sys.executable, "-m", "ambient", "run", row.name, "--spec", canonical_json(recorded["spec"])]
-    for role, entries in recorded["inputs"].items():
-        paths = [Path(os.path.normpath(job.one.key.parent / entry["path"])) for entry in entries]
-        paths = [remade.get(path, path) for path in paths]
-        if gone := [path for path in paths if not path.exists()]:
-            return f"not run again: {job.name()}: {gone[0].name} was pruned, and its job was not run before"
+    for role, paths in inputs(job, remade).items():
         command += [option(role), *map(str, paths)] if paths else []
     command += [option("state"), str(folder / "state")] if row.resumable else []
     command += [word for role, path in made.items() for word in (option(role), str(path))]
@@ -199,18 +207,20 @@ def again(job: Job, folder: Path, remade: Mapping[Path, Path] = MappingProxyType
 
 
 def judge(result: Result, path: Path) -> str:
-    """Compare one output: `identical`, within which tolerance, or different with the first reason."""
+    """Compare one output: `identical`, within which tolerance, or different with the first difference."""
     new = manifest.read(manifest.path_for(path))
     if new["sha256"] == result.manifest["sha256"]:
         verdict = "identical"
-    elif "content_sha256" in new and new["content_sha256"] == result.manifest.get("content_sha256"):
+    elif recorded_arrays(result) == new.get("content_sha256", ""):
         verdict = "identical arrays, another container"
     else:
-        verdict = None if result.pruned else within(result.key, path)
-    if verdict is None and result.pruned and (why := first_difference(result.manifest, new)) != NOTHING:
-        return f"not comparable: pruned, and {why}"  # bits may differ, and there are no others to hold it to
+        verdict = None if result.pruned else contents.within(result.key, path)
+    cause = first_difference(result.manifest, new)
+    if verdict is None and result.pruned and cause != NOTHING:
+        return f"not comparable: pruned, and {cause}"  # bits may differ, and no others are there
     if verdict is None:
-        verdict = f"different ({first_difference(result.manifest, new)})"
+        found = None if result.pruned else contents.first_other(result.key, path)
+        verdict = f"different ({'; '.join(filter(None, [found, f'possible cause: {cause}']))})"
         result.problem("not repeated", verdict)
     else:
         result.repeated = True
@@ -218,59 +228,11 @@ def judge(result: Result, path: Path) -> str:
     return verdict
 
 
-def within(old: Path, new: Path) -> str | None:
-    """In words the declared tolerance that holds, or None."""
-    if old.suffix == ".safetensors":
-        from ambient.storage.files import read_arrays
-
-        first, second = read_arrays(old), read_arrays(new)
-        if first.keys() != second.keys():
-            return None
-        good = all(near_arrays(first[name], second[name]) for name in first)
-    elif old.suffix == ".json":
-        good = near(json.loads(old.read_text(encoding="utf-8")), json.loads(new.read_text(encoding="utf-8")))
-    elif old.suffix == ".csv":
-        texts = (path.read_text(encoding="utf-8") for path in (old, new))
-        good = near(*([number(cell) for line in text.splitlines() for cell in line.split(",")]
-                      for text in texts))
-    else:
-        return None
-    return (f"within tolerance (pixels: at most {PIXEL_STEPS} steps in {PIXEL_SHARE:.0%} of them; "
-            f"other numbers: {RELATIVE:g} relative)") if good else None
-
-
-def near_arrays(a, b) -> bool:
-    """Whether two numpy arrays agree within the declared tolerance."""
-    import numpy as np
-
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if a.dtype == np.uint8:
-        steps = np.abs(a.astype(np.int16) - b)
-        return bool(steps.max(initial=0) <= PIXEL_STEPS and (steps > 0).mean() <= PIXEL_SHARE)
-    if a.dtype.kind != "f":
-        return bool((a == b).all())
-    largest = float(np.abs(a[np.isfinite(a)]).max(initial=0))
-    return bool(np.allclose(a, b, rtol=RELATIVE, atol=RELATIVE * largest))
-
-
-def number(cell: str) -> float | str:
-    """A cell's number, or its text."""
-    try:
-        return float(cell)
-    except ValueError:
-        return cell
-
-
-def near(a, b) -> bool:
-    """Whether plain data agree within the declared tolerance."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(near(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(near, a, b))
-    if isinstance(a, float) and isinstance(b, int | float):
-        return abs(a - b) <= RELATIVE * max(abs(a), abs(b)) or a != a and b != b
-    return a == b
+def recorded_arrays(result: Result) -> str | None:
+    """The digest of an artefact's arrays: of those in its file or, where it was pruned, as recorded."""
+    if result.pruned:
+        return result.manifest.get("content_sha256")
+    return contents.arrays_digest(result.key)
 
 
 def first_difference(old: Mapping, new: Mapping) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ambient.audit.contents import arrays_digest
 from ambient.audit.words import Result
 from ambient.provenance.merkle import located
 from ambient.specs.strict import build, plain
@@ -50,8 +51,16 @@ def setting(result: Result, key: str) -> Any:
 
 
 def content(result: Result) -> str:
-    """What makes an artefact the same: its arrays, or its bytes."""
-    return result.manifest.get("content_sha256", result.manifest["sha256"])
+    """What makes an artefact the same: its arrays, or its bytes. A manifest could claim other arrays."""
+    found = result.manifest
+    recorded = found.get("content_sha256") if result.pruned else arrays_of(result.key, found["sha256"])
+    return recorded or found["sha256"]
+
+
+@lru_cache(MEANT)
+def arrays_of(path: Path, sha256: str) -> str | None:
+    """The digest of the arrays of a file, whose own digest was found to be `sha256`."""
+    return arrays_digest(path)
 
 
 def meaning(spec: Mapping, kind: type, **without: Any) -> dict:

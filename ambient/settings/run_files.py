@@ -144,8 +144,8 @@ class RunFiles:
     def images_beside(self, run: str) -> list[str]:
         """What has the images of each part of a run's data where those have none.
 
-        That is the part's mixture. Where that has none either it is the study's dataset, which comes last: it has
-        the images as they were.
+        That is the part's mixture. Where that has none either it is the study's dataset, which comes last: it
+        has the images as they were.
         """
         made = self.experiments.run(run)
         none = [bool(self.experiments.shares_latents(made.study, corruption)
