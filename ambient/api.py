@@ -24,6 +24,7 @@ from ambient.training.encoding import Decoder
 from ambient.training.text_encoding import TextEncoder
 from ambient.training.weights import read_description
 
+TOLD_IN_TRAINING = ("augment", "patches")  # what a network may be told of images beside their content
 TOGETHER = 32  # samples drawn at once: a matter of memory, not of results
 
 
@@ -39,9 +40,19 @@ class Trained:
         """The estimate of x_0, (B, C, H, W) float32, for x (B, C, H, W) of images in [-1, 1] and sigma (B,).
 
         `condition`: what is told of the images, by name: {"classes": one-hot (B, classes)} for a
-        class-conditional denoiser. Without it a class-conditional one is told no class.
+        class-conditional denoiser. Without it a class-conditional one is told no class. Raises `ValueError`
+        for a name that this denoiser can't be told.
         """
+        classes = ("classes",) * self.about["spec"]["network"]["conditional"]
+        known = (*(("text",) if "text" in self.about else classes), *TOLD_IN_TRAINING)
+        unknown = sorted(set(condition or {}).difference(known))
+        require(not unknown, "condition", unknown, f"some of {', '.join(known)}")
         return self.denoiser(x, sigma, condition)
+
+
+def whole(value: Any) -> bool:
+    """Whether a value is a whole number; true and false are none, nor is a tensor."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def placed(device: torch.device | str) -> torch.device:
@@ -83,7 +94,8 @@ def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigm
     """
     require(isinstance(trained, Trained), "trained", type(trained).__name__,
             "what `load_denoiser` gives; `heun` samples any other denoiser")
-    require(count > 0, "count", count, ">= 1")
+    require(whole(count) and count > 0, "count", count, "a whole number >= 1")
+    require(whole(seed) and seed >= 0, "seed", seed, "a whole number >= 0")
     require(text_encoder is not None or not captions, "captions", list(captions),
             "none without text_encoder, by which a denoiser is told them")
     require("text" in trained.about or guidance == 1, "guidance", guidance,

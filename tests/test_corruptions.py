@@ -1,5 +1,6 @@
 """Corruptions against closed forms, and mixtures: who is clean, and what the file may hold."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -341,3 +342,16 @@ def test_a_picture_one_pixel_wide_keeps_its_three_channels():
     image = np.random.default_rng(0).uniform(-1, 1, (3, 16, 1)).astype(np.float32)
     found = corruptions.corrupt(image, None, "jpeg", {"quality": 95, "subsampling": "4:4:4"})
     assert found.shape == image.shape and np.abs(found - image).mean() < 0.1
+
+
+@pytest.mark.parametrize(("made", "said"), [
+    (lambda image, rng: ((image + 1) * 127.5).astype(np.uint8), "odd gave: got 'uint8 (3, 8, 8)', allowed: "),
+    (lambda image, rng: image[:, 1:], "odd gave: got 'float32 (3, 7, 8)', allowed: floating-point numbers"),
+    (lambda image, rng: np.where(image > 0, np.nan, image), "odd gave: got 'numbers that are not finite'"),
+    (lambda image, rng: None, "odd gave: got 'NoneType'"),
+    (lambda image, rng: image + np.random.default_rng().random(), "odd: got 'another result for the same"),
+    (lambda image, rng: imag, "odd: NameError: name 'imag' is not defined")])  # noqa: F821
+def test_what_a_new_corruption_gives_is_checked_before_a_run(monkeypatch, made, said):
+    monkeypatch.setitem(corruptions.CORRUPTIONS, "odd", made)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        corruptions.validate("odd", {})

@@ -163,3 +163,24 @@ def test_before_a_gpu_is_used_torch_is_set_as_in_the_workflow(monkeypatch):
     ambient.load_denoiser("denoiser.safetensors")
     ambient.load_denoiser("denoiser.safetensors", device="cuda")
     assert done == ["cpu", "set", "cuda"]
+
+
+@pytest.mark.parametrize("seed", [1.0, True, "1", None, -1, torch.tensor(1)])
+def test_a_seed_is_a_whole_number(seed):
+    trained = ambient.api.Trained(None, {}, CPU)
+    with pytest.raises(ValueError, match="seed: got .*, allowed: a whole number >= 0"):
+        ambient.sample(trained, 2, seed=seed)
+    with pytest.raises(ValueError, match="count: got 2.0, allowed: a whole number >= 1"):
+        ambient.sample(trained, 2.0)
+
+
+def test_a_denoiser_is_told_what_it_knows_alone():
+    told = []
+    for about, known in (({}, []), ({"conditional": True}, ["classes"])):
+        network = {"spec": {"network": {"conditional": False} | about}}
+        trained = ambient.api.Trained(lambda x, sigma, condition: told.append(condition), network, CPU)
+        trained(None, None, dict.fromkeys(known))
+        for name in {"classes", "clases", "text"} - set(known):
+            with pytest.raises(ValueError, match=rf"condition: got \['{name}'\], allowed: some of"):
+                trained(None, None, {name: None})
+    assert told == [{}, {"classes": None}]

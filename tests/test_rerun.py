@@ -196,7 +196,7 @@ def test_stages_are_known_by_the_names_that_manifests_record():
 
 @pytest.mark.parametrize(("name", "one", "other", "said"), [
     ("t.csv", "a,b\n1,2\n", "a,b\n1,3\n", "line 2, column 2: 2 is recorded, the job gives 3"),
-    ("m.json", '{"a": [1, {"v": 2.5}]}', '{"a": [1, {"v": 3.5}]}', "a.1.v: 2.5 is recorded, the job gives 3.5"),
+    ("m.json", '{"a": [1, {"v": 2}]}', '{"a": [1, {"v": 3}]}', "a.1.v: 2 is recorded, the job gives 3"),
     ("m.json", '{"a": 1}', '{"b": 1}', "'a' is recorded where the job gives 'b'"),
     ("t.png", "a", "b", None)])
 def test_the_first_other_number_is_named(tmp_path, name, one, other, said):

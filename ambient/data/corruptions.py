@@ -142,20 +142,30 @@ def validate(op: str, params: Mapping) -> None:
     for name, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and name not in params:
             raise ValueError(f"{op}: missing parameter {name!r}")
+    image = np.random.default_rng(1).uniform(-1, 1, (3, 8, 8)).astype(np.float32)
     try:  # a tiny image finds what is out of range
-        corrupt(np.zeros((3, 8, 8), np.float32), np.random.default_rng(0), op, params)
-    except TypeError as error:
-        raise ValueError(f"{op}: {error}") from None
+        one, two = (corrupt(image.copy(), np.random.default_rng(0), op, params) for _ in range(2))
+    except (TypeError, NameError, AttributeError, IndexError) as error:
+        raise ValueError(f"{op}: {type(error).__name__}: {error}") from None
+    need(np.array_equal(one, two), op, "another result for the same generator",
+         "a function of the image, the generator and the parameters")
 
 
 def corrupt(image: np.ndarray, rng: np.random.Generator, op: str, params: Mapping) -> np.ndarray:
     """Apply a corruption by name; float32, clipped to [-1, 1] against rounding.
 
-    Raises `ValueError` for an image of whole numbers or another shape, and for a parameter out of range.
+    Raises `ValueError` for an image of whole numbers or another shape, for a parameter out of range, and
+    where the corruption gives something else than such an image.
     """
     need(image.ndim == 3 and image.dtype.kind == "f", "image", f"{image.dtype} {image.shape}",
          "floating-point numbers (C, H, W) in [-1, 1]")
-    return np.clip(CORRUPTIONS[op](image, rng, **params), -1, 1).astype(np.float32)
+    shape = image.shape  # the function may change the image in place
+    made = CORRUPTIONS[op](image, rng, **params)
+    kind = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+    need(isinstance(made, np.ndarray) and made.dtype.kind == "f" and made.shape == shape, f"{op} gave", kind,
+         f"floating-point numbers {shape} in [-1, 1]")
+    need(bool(np.isfinite(made).all()), f"{op} gave", "numbers that are not finite", "numbers in [-1, 1]")
+    return np.clip(made, -1, 1).astype(np.float32)
 
 
 def label(op: str, params: Mapping) -> str | None:
