@@ -14,7 +14,7 @@ def counted(settings: Experiments, run: str, of: str, tflops: float | None) -> f
     A day of a GPU is counted at `tflops`, 10^12 floating-point operations a second that it sustains. A
     training step costs three forward passes an image, a multiply-add two operations.
     """
-    study, spec = settings.run(run).study, settings.training(run, 0)
+    study, spec = settings.run(run).study, settings.first_training(run)
     if of == "good_share":
         return settings.fraction(study)
     if of == "images_1e6":
@@ -37,7 +37,7 @@ def parameters(settings: Experiments, run: str) -> int | None:
     None where it is told classes, and how many there are is not known before the images are read, or where
     its kind does not count.
     """
-    study, spec = settings.run(run).study, settings.training(run, 0)
+    study, spec = settings.run(run).study, settings.first_training(run)
     dataset, (channels, side) = settings.dataset(settings.study(study).dataset), settings.shape(study)
     classes = dataset.CLASSES or (dataset.SHAPE[1] if dataset.SHAPE else None)
     told = spec.network.conditional and spec.network.TOLD == "classes"

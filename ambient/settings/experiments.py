@@ -283,7 +283,7 @@ class Experiments(TableRows):
         figure = self.figure(name)
         spec = NoiseFloorSpec(figure.runs, figure.sigma_min, figure.sigma_low, figure.sigma_high,
                               figure.num_sigmas, figure.num_images, figure.seed)
-        kinds = [self.training(run, 0).network.kind for run in spec.runs]
+        kinds = [self.first_training(run).network.kind for run in spec.runs]
         return evaluating(spec, f"figures.{name}", kinds)
 
     def neighbours(self, name: str) -> NeighboursSpec:

@@ -320,7 +320,7 @@ class Stages:
         """The specification of the `locality` stage."""
         where, run = f"studies.{study}.locality", self.locality_run(study)
         values = {k: v for k, v in self.section(study, "locality").items() if k != "run"}
-        spec, training = build(LocalitySpec, values, where), self.training(run, 0)
+        spec, training = build(LocalitySpec, values, where), self.first_training(run)
         require(spec.nimg is None or spec.nimg in training.snapshots, f"{where}.nimg", spec.nimg,
                 f"null (the last), or a snapshot of {run}: {', '.join(map(str, training.snapshots))}")
         return evaluating(spec, where, [training.network.kind])

@@ -68,7 +68,7 @@ class TableRows(Scores):
         parameters = mixture.operation.columns() if mixture.operation else mixture.params
         crops = self.crop_classifiers(found.annotation)
         annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
-        training, dataset = self.training(run, 0), self.study(found.study).dataset
+        training, dataset = self.first_training(run), self.study(found.study).dataset
         ours, theirs = self.protocols(found.study, found.annotation)
         return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, entry.id,
                        dataset, settings, entry.note, dataset, ours, theirs if paper else None,
@@ -109,5 +109,5 @@ class TableRows(Scores):
 
     def settings(self, run: str, keys: list[str]) -> dict:
         """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
-        resolved = dict(lines(plain(self.training(run, 0))))
+        resolved = dict(lines(plain(self.first_training(run))))
         return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}
