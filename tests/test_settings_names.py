@@ -192,6 +192,11 @@ def test_a_scale_changes_rows_leaves_them_out_and_brings_its_own(config):
 
 
 @pytest.mark.parametrize(("text", "words"), [
+    ("runs: {only-clean: {paper: {sigma_mim: 2.0}}}",
+     ("runs.only-clean.paper: unknown key 'sigma_mim' (did you mean 'sigma_min'?)",)),
+    ("runs: {text-all: {paper: {clip-score_maen: 0.3}}}", ("(did you mean 'clip-score_mean'?)",)),
+    ("runs: {text-all: {paper: {geneval_colors_attr: 0.3}}}", ("(did you mean 'geneval_color_attr'?)",)),
+    ("runs: {edm2-xs: {paper: {fd-dino2_guided: 80}}}", ("(did you mean 'fd-dinov2_guided'?)",)),
     ("runs: {only-clean: {paper: {fid: '8.79'}}}", ("runs.only-clean.paper.fid: got '8.79'", "a number")),
     ("runs: {donut: {also: [{corruption: none}]}}", ("runs.donut.also[0]: missing key 'annotation'",)),
     ("runs: {only-clean: {note: 3}}", ("runs.only-clean.note: got 3, allowed: text",)),

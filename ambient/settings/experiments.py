@@ -197,10 +197,6 @@ class Experiments(TableRows):
                 "paper_protocol": first.paper_protocol if told else None}, where))
         return tuple(found)
 
-    def present(self, section: str) -> list[str]:
-        """The names of a section, but for those that a scale leaves out (`NAME: null`)."""
-        return [name for name, entry in self.tree[section].items() if entry is not None]
-
     def named_sweep(self, name: str | None, asked_by: str) -> TableSpec:
         """A sweep by name. Raises `SpecError` for one that is not there."""
         if name not in self.sweeps:

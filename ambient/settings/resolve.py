@@ -104,6 +104,10 @@ class Stages:
             raise SpecError(f"{asked_by}: no such name in {section}: {name!r}{nearest(name, entries)}")
         return mapping(entries[name], f"{section}.{name}")
 
+    def present(self, section: str) -> list[str]:
+        """The names of a section, but for those that a scale leaves out (`NAME: null`)."""
+        return [name for name, entry in self.tree[section].items() if entry is not None]
+
     # --- runs and what they are made of -----------------------------------------------------------
 
     def typed(self, cls: type[T], section: str, name: str, asked_by: str, **more: Any) -> T:
