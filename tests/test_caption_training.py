@@ -153,16 +153,22 @@ def next_phase(**changes):
     return dataclasses.replace(made, **changes)
 
 
+@pytest.mark.parametrize("stds", [(), (0.05, 0.1)])
 @pytest.mark.parametrize("moments", [True, False])
-def test_a_phase_begins_with_what_the_one_before_left(captioned, annotations, trained, tmp_path, moments):
-    spec = next_phase(start=specs.StartSpec(64, moments, 64))
+def test_a_phase_begins_with_what_the_one_before_left(captioned, annotations, trained, tmp_path, moments,
+                                                      stds):
+    rate = next_phase().optimiser
+    spec = next_phase(start=specs.StartSpec(64, moments, 64),
+                      optimiser=dataclasses.replace(rate, ema_stds=stds))
     given = files(captioned, annotations, tmp_path, start=trained / "denoiser.safetensors")
     train.main(spec, RECORD, **given)
     before, after = (load_file(folder / "denoiser.safetensors") for folder in (trained, tmp_path))
     source = "state/weights." if moments else "64/"
     weights = [name.removeprefix("state/weights.") for name in after if name.startswith("state/weights.")]
+    ends = ["state/weights.", "16/", *(f"16-ema-{std}/" for std in stds[1:])]
     for name in weights:
-        torch.testing.assert_close(after[f"state/weights.{name}"], before[source + name], rtol=1e-6, atol=0)
+        for end in ends:
+            torch.testing.assert_close(after[end + name], before[source + name], rtol=1e-6, atol=0)
         assert after[f"state/step.{name}"] == (5 if moments else 1)
     assert "state/weights.model.pos_embed" not in after and len(weights) > 50
     same = [torch.equal(before[f"state/weights.{name}"], before[f"64/{name}"]) for name in weights]

@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from ambient.audit import drawn
+from ambient.cluster.cost import Costs
 from ambient.settings import Experiments
 from ambient.settings.captioned import check_judge
 from ambient.settings.compatible import check_measured
 from ambient.settings.compatible_data import check_model
 from ambient.settings.graph import Graph
 from ambient.specs.strict import SpecError
+from tests.clones import configuration
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +73,26 @@ def test_ones_own_captioned_images_train_microdit_tiny():
     tuned, = (job for job in jobs if job.kind == "train" and job.names["run"] == "text-tuned")
     assert graph.reads(tuned)["start"] == ["results/captioned/runs/text-all/seed-0/denoiser.safetensors"]
     assert own.tables["table9a"].asked == ({"model": "captioned-model"}, {"model": "captioned-model-2"})
+
+
+def test_phases_are_trained_with_any_seeds(tmp_path):
+    """What does not depend on a seed is asked of a run's first one, so that no run needs the seed 0."""
+    config = configuration(tmp_path / "config")
+    (config / "scales/seeds.yaml").write_text("extends: demo\nstudies: {text: {training_seeds: [3, 5]}}\n")
+    made = Experiments(config, "seeds")
+    assert made.training("text-tuned", 5).start == made.training("text-tuned", 3).start
+    assert made.first_training("text-tuned").seed == 3 and made.first_training("only-clean").seed == 0
+    graph = Graph(made)
+    starts = {graph.reads(job)["start"][0] for job in graph.behind(["results/seeds/table9a.csv"])
+              if job.kind == "train" and job.names["run"] == "text-tuned"}
+    assert starts == {f"results/seeds/runs/text-all/seed-{seed}/denoiser.safetensors" for seed in (3, 5)}
+    assert Costs(made).train("text-tuned") == Costs(Experiments(config, "demo")).train("text-tuned")
+    (config / "scales/seeds.yaml").write_text(
+        "extends: demo\nstudies: {text: {training_seeds: [3]}, other: {like: text, training_seeds: [4]}}\n"
+        "tables: {table9a: {rows: {text-tuned: {study: other}}}}\n")
+    with pytest.raises(SpecError, match="start.run: got 'text-all', allowed: a run that is trained with the "
+                                        "seed 4, as text-tuned is"):
+        Experiments(config, "seeds")
 
 
 # Steps of 2,048 images, pixels, share of patches left out, rate, its ramp in steps, what it falls to, largest

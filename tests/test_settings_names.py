@@ -46,6 +46,33 @@ def test_no_file_of_the_configuration_has_anchors_or_merge_keys(config):
         assert not re.search(r"(^|[\s\[{,])[&*][\w-]|<<:", text), path
 
 
+def test_points_of_a_sweep_without_widths_have_those_of_their_runs(config):
+    """The sweep's own word is stronger, and a run that says nothing has its study's width."""
+    made = scale(config, """extends: demo
+studies: {edm2-xs: {sampling: {ema_std: 0.05}}}
+tables:
+  mine:
+    title: A sweep
+    defaults: {study: edm2-xs, corruption: none, annotation: clean, sampling: {ema_std: 0.15}}
+    sweeps: [free, told, fine]
+    rows:
+      narrow: {}
+      wide: {sampling: {ema_std: 0.2}}
+sweeps:
+  free: {of: [narrow, wide, edm2-xs], guidances: [1.0, 1.4], sampling: {guide: {run: guide-xs}}}
+  told: {of: [wide], guidances: [1.7, 2.0], sampling: {ema_std: 0.1, guide: {run: guide-xs}}}
+  fine: {of: [wide], ema_stds: [0.1234561, 0.1234562]}
+""")
+    points = [row for name in ("free", "told", "fine") for row in made.named_sweep(name, "").rows]
+    assert {row.run: (row.drawn.ema_std, row.drawn.guidance) for row in points} == {
+        "narrow-g-1": (0.15, 1.0), "narrow-g-1.4": (0.15, 1.4),
+        "wide-g-1": (0.2, 1.0), "wide-g-1.4": (0.2, 1.4),
+        "edm2-xs-g-1": (0.05, 1.0), "edm2-xs-g-1.4": (0.05, 1.4),
+        "wide-g-1.7": (0.1, 1.7), "wide-g-2": (0.1, 2.0),
+        "wide-ema-0.1234561-g-1": (0.1234561, 1.0), "wide-ema-0.1234562-g-1": (0.1234562, 1.0)}
+    assert made.sampling("wide-g-1.4").guide.ema_std == 0.2
+
+
 # --- like -------------------------------------------------------------------------------------------
 
 
@@ -192,6 +219,11 @@ def test_a_scale_changes_rows_leaves_them_out_and_brings_its_own(config):
 
 
 @pytest.mark.parametrize(("text", "words"), [
+    ("runs: {only-clean: {paper: {sigma_mim: 2.0}}}",
+     ("runs.only-clean.paper: unknown key 'sigma_mim' (did you mean 'sigma_min'?)",)),
+    ("runs: {text-all: {paper: {clip-score_maen: 0.3}}}", ("(did you mean 'clip-score_mean'?)",)),
+    ("runs: {text-all: {paper: {geneval_colors_attr: 0.3}}}", ("(did you mean 'geneval_color_attr'?)",)),
+    ("runs: {edm2-xs: {paper: {fd-dino2_guided: 80}}}", ("(did you mean 'fd-dinov2_guided'?)",)),
     ("runs: {only-clean: {paper: {fid: '8.79'}}}", ("runs.only-clean.paper.fid: got '8.79'", "a number")),
     ("runs: {donut: {also: [{corruption: none}]}}", ("runs.donut.also[0]: missing key 'annotation'",)),
     ("runs: {only-clean: {note: 3}}", ("runs.only-clean.note: got 3, allowed: text",)),

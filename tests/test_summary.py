@@ -108,6 +108,20 @@ def test_sizes_and_costs_of_imagenets_runs_follow_from_their_settings(paper, tmp
     assert row["quantity"] == row["paper_quantity"] == "gpu_days" and "32 H200" in row["note"]
 
 
+def test_a_phase_is_counted_with_all_before_it_and_without_masked_patches(paper):
+    """The authors' four phases are 686 M images and 3.4e20 operations; the first, mostly masked, 1.47e20."""
+    def operations(run):
+        return counted(paper, run, "gpu_days", 1.0) * 1e12 * 86400
+
+    assert [counted(paper, f"text-all{end}", "images_1e6", None) for end in ("-1", "-2", "-3", "")] == [
+        512.0, 573.44, 675.84, 686.08]
+    assert operations("text-all-1") == pytest.approx(1.47e20, rel=0.02)
+    assert operations("text-all") == pytest.approx(3.4e20, rel=0.05)
+    training, (channels, side) = paper.first_training("text-all-2"), paper.shape("text-256")
+    whole = 6 * training.network.cost(side, channels).multiply_adds * 2048 * 30_000
+    assert operations("text-all-2") - operations("text-all-1") == pytest.approx(whole)
+
+
 def test_a_number_is_counted_or_measured():
     with pytest.raises(SpecError, match="counted: got None, allowed: a number for what follows from"):
         text("batch", ("plain",), 5)

@@ -200,7 +200,7 @@ class Costs:
                             spec.evaluations * spec.LEVELS * sum(held_out))
 
     def train(self, run: str) -> Work:
-        study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
+        study, spec = self.experiments.run(run).study, self.experiments.first_training(run)
         _, channels, resolution = self.points(study)
         work = self.fitting(spec, study, self.learnt(run), spec.cost(resolution, channels))
         held = self.captions_mb(self.study_data(study), self.learnt(run)) if spec.told_captions else 0.0
@@ -209,7 +209,7 @@ class Costs:
     def reconstruct(self, run: str, ema_std: str) -> Work:
         """Each snapshot is a sum of all averages until it; one tensor is in memory at a time."""
         wanted = self.experiments.reconstruction(run, float(ema_std)).snapshots
-        study, spec = self.experiments.run(run).study, self.experiments.training(run, 0)
+        study, spec = self.experiments.run(run).study, self.experiments.first_training(run)
         _, channels, resolution = self.points(study)
         weights_mb = spec.network.cost(resolution, channels).parameters * 4 / 1e6
         until = sum(spec.snapshots.index(nimg) + 1 for nimg in wanted)
@@ -244,7 +244,7 @@ class Costs:
 
     def locality(self, study: str) -> Work:
         spec = self.experiments.locality(study)
-        training = self.experiments.training(self.experiments.locality_run(study), 0)
+        training = self.experiments.first_training(self.experiments.locality_run(study))
         _, channels, resolution = self.points(study)
         passes = spec.num_images * spec.num_sigmas * (len(spec.contexts) + 1)
         network = training.network.cost(resolution, channels)
@@ -254,7 +254,7 @@ class Costs:
         """Each level, below and above sigma_min, for clean images and for others, by each run's denoiser."""
         spec = self.experiments.noise_floor(floor)
         _, channels, side = self.points(self.experiments.run(spec.runs[0]).study)
-        networks = [self.experiments.training(run, 0).network.cost(side, channels) for run in spec.runs]
+        networks = [self.experiments.first_training(run).network.cost(side, channels) for run in spec.runs]
         passes = 4 * spec.num_sigmas * spec.num_images
         return Work(flops=2.0 * passes * sum(network.multiply_adds for network in networks), gpu=True,
                     memory_mb=2 * BASE_MB)
@@ -275,12 +275,12 @@ class Costs:
 
     def sample(self, run: str) -> Work:
         spec: SamplingSpec = self.experiments.sampling(run)
-        training, study = self.experiments.training(run, 0), self.experiments.run(run).study
+        training, study = self.experiments.first_training(run), self.experiments.run(run).study
         _, channels, side = self.points(study)
         network = training.network.cost(side, channels)
         flops, parameters = 2.0 * network.multiply_adds * spec.nfe, network.parameters
         if guide := self.experiments.guiding(run):
-            other = self.experiments.training(guide, 0).network.cost(side, channels)
+            other = self.experiments.first_training(guide).network.cost(side, channels)
             flops, parameters = (flops + 2.0 * other.multiply_adds * spec.guide_nfe,
                                  parameters + other.parameters)
         elif spec.guide:  # the denoiser itself
@@ -305,7 +305,7 @@ class Costs:
                     memory_mb=2 * BASE_MB + 5 * spec.dimensions**2 * 8 / 1e6)
 
     def evaluate(self, run: str) -> Work:
-        spec, training = self.experiments.sampling(run), self.experiments.training(run, 0)
+        spec, training = self.experiments.sampling(run), self.experiments.first_training(run)
         study = self.experiments.run(run).study
         return self.features(self.experiments.detectors(study)[0], spec.images(len(training.snapshots)),
                              *self.data(study)[1:])

@@ -99,7 +99,7 @@ def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> tuple[int
     """(kept, of the state that is removed at the job's end) bytes of a run's training, of its samples, or of
     averages made after it. What is kept stands in the state first; a training's has two checkpoints, too."""
     run = names["run"]
-    spec, sampling = costs.experiments.training(run, 0), costs.experiments.sampling(run)
+    spec, sampling = costs.experiments.first_training(run), costs.experiments.sampling(run)
     study, snapshots = costs.experiments.run(run).study, len(spec.snapshots)
     (_, seen, side), (_, channels, resolution) = costs.points(study), costs.data(study)
     weights, widths = 4 * spec.network.cost(side, seen).parameters, max(len(spec.optimiser.ema_stds), 1)

@@ -70,7 +70,7 @@ class Probes:
 
     def denoiser(self, run: str, count: int, precision: str, learns: bool) -> Probe:
         """A pass of a run's denoiser on so many images."""
-        spec = self.experiments.training(run, 0)
+        spec = self.experiments.first_training(run)
         _, channels, side = self.costs.points(self.experiments.run(run).study)
         passes = 2.0 * (3 if learns else 1) * count
         return Probe(build_denoiser(spec, side, channels, 0, self.generator),
@@ -78,7 +78,7 @@ class Probes:
                      passes * spec.network.cost(side, channels).multiply_adds, precision, learns)
 
     def train(self, run: str, **_: str) -> Probe:
-        optimiser = self.experiments.training(run, 0).optimiser
+        optimiser = self.experiments.first_training(run).optimiser
         return self.denoiser(run, optimiser.batch, optimiser.precision, learns=True)
 
     def sample(self, run: str, **_: str) -> Probe:

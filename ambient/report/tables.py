@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,9 +134,9 @@ def row(spec: RowSpec, metrics: Sequence[dict], annotation: dict, usable: Path |
         "training_id": spec.trained and spec.training_id, "run_id": spec.run_id}
 
 
-def printed(spec: RowSpec, row: Mapping) -> dict[str, float]:
-    """The published numbers of columns that are called as the paper's are in the row: `paper_<column>`."""
-    return {f"paper_{name}": value for name, value in spec.paper.items() if name in row}
+def printed(spec: RowSpec, columns: Collection[str]) -> dict[str, float]:
+    """The published numbers of those columns that are called as the paper's are: `paper_<column>`."""
+    return {f"paper_{name}": value for name, value in spec.paper.items() if name in columns}
 
 
 def check_numbers(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
@@ -180,14 +180,15 @@ def frame(spec: TableSpec, metrics: Sequence[Path], annotations: Sequence[Path],
         rows.append(row(one, scores(metrics, i), read_json(annotations[i]), usable[i] if usable else None))
         for k, metric in enumerate(spec.beside):
             rows[-1] |= other_metric(one, metric, scores(others[k * len(metrics):], i))
+        of_scorers: dict = {}
         for k, scorer in enumerate(spec.scorers):
             own = scored[k * len(metrics):]
-            rows[-1] |= columns(scorer, of_row(own, i), of_row(own, 0))
-            rows[-1] |= {f"{scorer}_{key}": name for key, name in spec.asked_of(k).items()}
-        if points is not None:
+            of_scorers |= columns(scorer, of_row(own, i), of_row(own, 0))
+            of_scorers |= {f"{scorer}_{key}": name for key, name in spec.asked_of(k).items()}
+        rows[-1] |= of_scorers
+        if points is not None:  # a published distance is then one of the sweeps
             rows[-1] |= least.columns(one, (rows[-1]["metric"], *spec.beside), points)
-        else:
-            rows[-1] |= printed(one, rows[-1])
+        rows[-1] |= printed(one, rows[-1] if points is None else of_scorers)
     return arranged(pd.DataFrame(rows), spec)
 
 

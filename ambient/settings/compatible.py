@@ -38,9 +38,9 @@ def check_pictures(tables: Iterable[str], figures: Iterable[str]) -> None:
 def check_run(found: Experiments, name: str) -> None:
     """A run's training, samples and added images against the images of its study."""
     run = found.run(name)
-    key, study = found.sampling_key(name), found.study(run.study)
+    key = found.sampling_key(name)
     check_study(found, run.study)
-    training, sampling = found.training(name, study.training_seeds[0]), found.sampling(name)
+    training, sampling = found.first_training(name), found.sampling(name)
     check_width(f"{key}.ema_std", sampling.ema_std, training)
     check_guide(found, name)
     check_asked(found, name, training)
@@ -66,7 +66,7 @@ def check_training(found: Experiments, name: str) -> None:
     """A run's network and added images against the images of its study."""
     run = found.run(name)
     key, study = f"studies.{run.study}", found.study(run.study)
-    training, (_, side) = found.training(name, study.training_seeds[0]), found.shape(run.study)
+    training, (_, side) = found.first_training(name), found.shape(run.study)
     check_network(f"{key}.training", training.network, side)
     if training.mask:
         check_mask(f"{key}.training", training, side)
@@ -167,7 +167,7 @@ def check_guide(found: Experiments, name: str) -> None:
     for key in ("dataset", "encoder"):
         one, other = getattr(ours, key), getattr(its, key)
         require(one == other, f"{where}.run", guide, f"a run with {key} {one}, as {name} has; its is {other}")
-    training, spec = found.training(guide, its.training_seeds[0]), sampling.guide
+    training, spec = found.first_training(guide), sampling.guide
     check_width(f"{where}.ema_std", spec.ema_std, training)
     require(spec.nimg is None or spec.nimg in training.snapshots, f"{where}.nimg", spec.nimg,
             f"null (the last), or a snapshot of {guide}: {', '.join(map(str, training.snapshots))}")
@@ -209,7 +209,7 @@ def check_classifier(found: Experiments, study: str, name: str, resolution: int)
 def check_locality(found: Experiments, study: str) -> None:
     """The contexts of crop(sigma) against the run that it is measured on."""
     spec, run = found.locality(study), found.locality_run(study)
-    where, training = f"studies.{study}.locality", found.training(run, 0)
+    where, training = f"studies.{study}.locality", found.first_training(run)
     require(not training.network.conditional, f"{where}.run", run,
             "a run whose network is not conditional: crops have no class")
     _, resolution = found.shape(found.run(run).study)

@@ -108,13 +108,24 @@ class SweepEntry:
         require(len(self.guidances) * max(len(self.ema_stds), 1) > 1, "guidances", self.guidances,
                 "a grid of two points or more, with ema_stds")
 
-    def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(name of the run that it is, what the files would say of that run) of each point of each run."""
+    def points(self, widths: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(name of the run that it is, what the files would say of that run) of each point of each run.
+
+        `widths`: `{ema_std: ...}` of each run that says it itself, for points without a width of their own.
+        """
         for run, width, guidance in itertools.product(self.of, self.ema_stds or (None,), self.guidances):
-            own = {} if width is None else {"ema_std": width}
-            name = f"{run}-ema-{width:g}-g-{guidance:g}" if own else f"{run}-g-{guidance:g}"
-            yield name, {"samples_of": run,
-                         "sampling": {**(self.sampling or {}), **own, "guidance": guidance}}
+            said, end = dict(self.sampling or {}), f"g-{shortest(guidance)}"
+            if width is None:
+                yield f"{run}-{end}", {"samples_of": run,
+                                       "sampling": {**widths[run], **said, "guidance": guidance}}
+            else:
+                yield f"{run}-ema-{shortest(width)}-{end}", {
+                    "samples_of": run, "sampling": {**said, "ema_std": width, "guidance": guidance}}
+
+
+def shortest(value: float) -> str:
+    """A number in as few digits as tell it from every other one: 1, 0.15, 0.1234561."""
+    return str(value).removesuffix(".0")
 
 
 @dataclass(frozen=True)

@@ -197,10 +197,6 @@ class Experiments(TableRows):
                 "paper_protocol": first.paper_protocol if told else None}, where))
         return tuple(found)
 
-    def present(self, section: str) -> list[str]:
-        """The names of a section, but for those that a scale leaves out (`NAME: null`)."""
-        return [name for name, entry in self.tree[section].items() if entry is not None]
-
     def named_sweep(self, name: str | None, asked_by: str) -> TableSpec:
         """A sweep by name. Raises `SpecError` for one that is not there."""
         if name not in self.sweeps:
@@ -283,7 +279,7 @@ class Experiments(TableRows):
         figure = self.figure(name)
         spec = NoiseFloorSpec(figure.runs, figure.sigma_min, figure.sigma_low, figure.sigma_high,
                               figure.num_sigmas, figure.num_images, figure.seed)
-        kinds = [self.training(run, 0).network.kind for run in spec.runs]
+        kinds = [self.first_training(run).network.kind for run in spec.runs]
         return evaluating(spec, f"figures.{name}", kinds)
 
     def neighbours(self, name: str) -> NeighboursSpec:

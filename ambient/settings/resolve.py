@@ -104,6 +104,10 @@ class Stages:
             raise SpecError(f"{asked_by}: no such name in {section}: {name!r}{nearest(name, entries)}")
         return mapping(entries[name], f"{section}.{name}")
 
+    def present(self, section: str) -> list[str]:
+        """The names of a section, but for those that a scale leaves out (`NAME: null`)."""
+        return [name for name, entry in self.tree[section].items() if entry is not None]
+
     # --- runs and what they are made of -----------------------------------------------------------
 
     def typed(self, cls: type[T], section: str, name: str, asked_by: str, **more: Any) -> T:
@@ -320,7 +324,7 @@ class Stages:
         """The specification of the `locality` stage."""
         where, run = f"studies.{study}.locality", self.locality_run(study)
         values = {k: v for k, v in self.section(study, "locality").items() if k != "run"}
-        spec, training = build(LocalitySpec, values, where), self.training(run, 0)
+        spec, training = build(LocalitySpec, values, where), self.first_training(run)
         require(spec.nimg is None or spec.nimg in training.snapshots, f"{where}.nimg", spec.nimg,
                 f"null (the last), or a snapshot of {run}: {', '.join(map(str, training.snapshots))}")
         return evaluating(spec, where, [training.network.kind])

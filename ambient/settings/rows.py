@@ -68,15 +68,26 @@ class Rows:
         if merged is None:  # left out by a scale
             return
         try:
-            points = dict(build(SweepEntry, merged, written.key).points())
+            entry = build(SweepEntry, merged, written.key)
         except SpecError as error:
             raise SpecError(f"{written.file}: {error}") from None
+        points = dict(entry.points({run: self.width(run) for run in entry.of}))
         for run, said in points.items():
             if run in self.home:
                 raise written.refuse(f": its point {run} has the name of a run: rename one of them")
             self.home[run] = None, len(self.layers) - 1
             self.written[run, len(self.layers) - 1] = [Written(written.file, written.key, said)]
         self.swept[name] = list(points)
+
+    def width(self, run: str) -> dict[str, Any]:
+        """`{ema_std: ...}` of a run that says itself by which width it is sampled; nothing of another one."""
+        sampling: Any = {}
+        for level in range(len(self.layers) if run in self.home else 0):
+            for one in self.of(run, level):
+                if isinstance(one.value, Mapping):
+                    sampling = overlay(sampling, one.value.get("sampling", {}))
+        own = sampling if isinstance(sampling, Mapping) else {}  # anything else is refused with the run
+        return {key: own[key] for key in ("ema_std",) if key in own}
 
     def read(self, table: str, level: int, written: Written, shown: list) -> None:
         """Take in what one layer says of a table."""

@@ -194,7 +194,7 @@ class RunFiles:
         """The states of the captions of each dataset that a run learns from; none where it is told none."""
         made = self.experiments.run(run)
         study = self.experiments.study(made.study)
-        if not self.experiments.training(made.trained, self.first_seed(run)).told_captions:
+        if not self.experiments.first_training(made.trained).told_captions:
             return []
         added = [self.experiments.added_dataset(corruption) for corruption, _ in made.parts]
         files = (self.texts(name, study.text_encoder) for name in filter(None, [study.dataset, *added]))
@@ -274,7 +274,7 @@ class RunFiles:
 
     def first_seed(self, run: str) -> int:
         """The first seed that a run is trained with."""
-        return self.experiments.study(self.experiments.run(run).study).training_seeds[0]
+        return self.experiments.first_seed(run)
 
     # --- scores ---------------------------------------------------------------------------------------
 

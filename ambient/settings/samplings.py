@@ -41,7 +41,7 @@ class Samplings(Trainings):
         if values.get("captions") is not None:
             self.entry("datasets", values["captions"], f"{where}.captions")
         spec = build(SamplingSpec, values, where)
-        spec = evaluating(spec, where, [self.training(run, 0).network.kind])
+        spec = evaluating(spec, where, [self.first_training(run).network.kind])
         encoder = self.study(self.run(run).study).encoder
         return dataclasses.replace(spec, encoder=encoder and self.encoder(encoder).kind)
 
@@ -64,10 +64,10 @@ class Samplings(Trainings):
         where = f"{self.sampling_key(run)}.guide"
         values = mapping(entry, where)
         if values.get("told") is False:
-            return build(GuideSpec, values | {"network": self.training(run, 0).network.kind}, where)
+            return build(GuideSpec, values | {"network": self.first_training(run).network.kind}, where)
         name = values.pop("run", None)
         self.entry("runs", name, f"{where}.run")
-        kind = self.training(name, 0).network.kind
+        kind = self.first_training(name).network.kind
         require(values.get("network", kind) == kind, f"{where}.network", values.get("network"),
                 f"{kind}, the kind of the network of {name}; it may be left out")
         return build(GuideSpec, {"ema_std": ema_std} | values | {"network": kind}, where)
@@ -89,7 +89,7 @@ class Samplings(Trainings):
         """The specification of the `reconstruct` stage: at the snapshots of the run that are drawn from with
         that width, and at the last one, by which a file of weights is known as a training's; where nothing is
         drawn, at each of them."""
-        every = self.training(run, 0).snapshots
+        every = self.first_training(run).snapshots
         drawn = self.drawn_from.get((run, ema_std), every)
         return ReconstructionSpec(ema_std, tuple(sorted({*drawn, every[-1]})))
 
@@ -99,10 +99,10 @@ class Samplings(Trainings):
         found: dict[tuple[str, float | None], set[int]] = {}
         for run in self.entries.names("runs"):
             spec, trained = self.sampling(run), self.run(run).trained
-            snapshots = self.training(trained, 0).snapshots
+            snapshots = self.first_training(trained).snapshots
             earlier = snapshots if spec.seeds_at(last=False) else ()
             found.setdefault((trained, spec.ema_std), set()).update(earlier, snapshots[-1:])
             if guide := self.guiding(run):
-                nimg = spec.guide.nimg or self.training(guide, 0).snapshots[-1]
+                nimg = spec.guide.nimg or self.first_training(guide).snapshots[-1]
                 found.setdefault((guide, spec.guide.ema_std), set()).add(nimg)
         return found

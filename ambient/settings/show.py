@@ -49,7 +49,7 @@ def stages(found: Experiments, run: Run) -> dict[str, tuple[Any, tuple[str, ...]
     return made | {
         "annotation": (found.annotation(run.study, run.annotation, run.corruption),
                        (f"annotations.{run.annotation}", f"{study}.annotation")),
-        "training": (found.training(run.name, found.study(run.study).training_seeds[0]),
+        "training": (found.first_training(run.name),
                      (f"runs.{run.name}.training", f"{study}.training")),
         "sampling": (found.sampling(run.name), drawn),
         "evaluation": (found.evaluation(run.name), drawn)}

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from functools import cached_property
 
+from ambient.data.prompt_forms import TASKS
 from ambient.settings.counted import counted
 from ambient.settings.entry_types import FigureEntry
 from ambient.settings.layers import lines
 from ambient.settings.resolve import Run
 from ambient.settings.scores import Scores
 from ambient.specs import DrawnSpec, RowSpec
-from ambient.specs.strict import SpecError, plain, require, require_distinct
+from ambient.specs.strict import SpecError, plain, refuse_unknown, require, require_distinct
 
 SIZE = "parameters_1e6"  # a column, where the paper prints it
+OF_ANY_ROW = ("fid", "sigma_min", "sigma_max", SIZE, "nfe")  # published numbers that any row may have
+OF_SCORES = ("mean", "median", "std", "real", "win_rate")  # ends of the names of a scorer's columns
+OF_VERDICTS = ("overall", *TASKS)  # of one that judges prompts of several tasks
 
 
 class TableRows(Scores):
@@ -64,12 +69,13 @@ class TableRows(Scores):
         annotation = self.entry("annotations", found.annotation, f"runs.{run}.annotation")
         mixture = self.mixture(found.study, found.corruption, self.fraction(found.study))
         paper = dict(entry.paper or {})
+        refuse_unknown(paper, self.printable, f"runs.{run}.paper")
         settings = {name: value for name, value in lines(entry.training or {}) if name}
         label = entry.label or annotation.get("label", found.annotation)
         parameters = mixture.operation.columns() if mixture.operation else mixture.params
         crops = self.crop_classifiers(found.annotation)
         annotated = "noise" if self.classifier_of(found.annotation) else "crops" if crops else None
-        training, dataset = self.training(run, 0), self.study(found.study).dataset
+        training, dataset = self.first_training(run), self.study(found.study).dataset
         ours, theirs = self.protocols(found.study, found.annotation)
         return RowSpec(run, f"runs/{run}", label, mixture.op, parameters, paper, annotated, entry.id,
                        dataset, settings, entry.note, dataset, ours, theirs if paper else None,
@@ -77,6 +83,16 @@ class TableRows(Scores):
                        trained=None if found.trained == run else found.trained,
                        encoded=any(self.encoded_dataset(corruption) for corruption, _ in found.parts),
                        parts=len(found.parts), **self.words_of(found, annotated))
+
+    @cached_property
+    def printable(self) -> list[str]:
+        """What a published number of a row may be called: those of any row, each metric without and with
+        guidance, and the columns of each scorer."""
+        metrics = ["fid", *map(self.metric, self.present("detectors"))]
+        ends = [(name, OF_VERDICTS if self.scorer(name).ASKED_FOR == "objects" else OF_SCORES)
+                for name in self.present("scorers")]
+        return [*OF_ANY_ROW, *(f"{metric}{end}" for metric in metrics for end in ("", "_guided")),
+                *(f"{name}_{end}" for name, own in ends for end in own)]
 
     def words_of(self, run: Run, annotated: str | None) -> dict:
         """What figures and the report say of a row: the fields of `RowSpec` that are for readers."""
@@ -121,5 +137,5 @@ class TableRows(Scores):
 
     def settings(self, run: str, keys: list[str]) -> dict:
         """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
-        resolved = dict(lines(plain(self.training(run, 0))))
+        resolved = dict(lines(plain(self.first_training(run))))
         return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}

@@ -30,6 +30,14 @@ class Trainings(Encodings):
             values["start"] = plain(self.start(run, seed, mapping(values["start"], f"{key}.start")))
         return build(TrainingSpec, values, f"studies.{found.study}.training")
 
+    def first_seed(self, run: str) -> int:
+        """The first seed that a run is trained with."""
+        return self.study(self.run(run).study).training_seeds[0]
+
+    def first_training(self, run: str) -> TrainingSpec:
+        """The specification of a run's first training, for what does not depend on the seed."""
+        return self.training(run, self.first_seed(run))
+
     def training_key(self, run: str) -> str:
         """The dotted key under which stands how a run is trained: its own, or its study's."""
         found = self.run(run)

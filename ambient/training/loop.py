@@ -32,7 +32,7 @@ DECAYS = {"constant": lambda spec, nimg: 1.0,
           "cosine": lambda spec, nimg: schedules.cosine(nimg, spec.ramp_nimg, spec.nimg, spec.decay_to),
           "inverse_sqrt": lambda spec, nimg: schedules.inverse_sqrt(nimg, spec.decay_nimg)}
 SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two checkpoints
-Begin = Callable[[Mapping[str, Tensor]], None]
+Begin = Callable[[Mapping[str, Mapping[str, Tensor]]], None]
 AtMark = Callable[[int, list[dict[str, Tensor]]], None]
 LOG_LINES = 400  # loss values kept over a run, however long it is
 
@@ -76,14 +76,18 @@ class Fit:
                                        "exp_avg_sq": torch.zeros_like(weight)}
         self.gradients = finite.FirstNotFinite(self.weights[0].device)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that training needs to go on, by name."""
+    def groups(self) -> dict[str, dict[str, Tensor]]:
+        """Everything that training needs to go on: weights, averages and moments, each by parameter."""
         names = ["ema", *(f"ema-{std}" for std in self.spec.ema_stds[1:])]
         groups = {"weights": self.weights} | dict(zip(names, self.averages, strict=True))
         groups |= {key: [self.adam.state[w][key] for w in self.weights]
                    for key in ("step", "exp_avg", "exp_avg_sq")}
-        return {f"{group}.{name}": tensor for group, tensors in groups.items()
-                for name, tensor in zip(self.names, tensors, strict=True)}
+        return {group: dict(zip(self.names, tensors, strict=True)) for group, tensors in groups.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The same under one name each, `<group>.<parameter>`, as a checkpoint has them."""
+        return {f"{group}.{name}": tensor for group, tensors in self.groups().items()
+                for name, tensor in tensors.items()}
 
     def averaged(self) -> list[dict[str, Tensor]]:
         """The state of the network of each average: averaged parameters, and buffers as they are.
@@ -252,7 +256,7 @@ def fit(name: str, network: nn.Module, spec: OptimiserSpec, loss_of: LossOf, sta
         run = Run(named(name), Fit(network, spec, number), state)
         run.resume(position, facts)
     if begin is not None and not position:
-        begin(run.fitting.tensors())
+        begin(run.fitting.groups())
     progress = Progress(name, spec.nimg, run.nimg)
     with logged(run) if ranks.first() else nullcontext(lambda line: None) as write:
         lost = ranks.first() and run.nimg in marks and state.facts(f"{piece}-{run.nimg}") is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -23,9 +23,16 @@ def left(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {STATE + name: tensor for name, tensor in tensors.items() if name.startswith(LEFT)}
 
 
+def flattened(groups: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, str, Tensor]]:
+    """(group, parameter, tensor) of each tensor of a training."""
+    for group, tensors in groups.items():
+        for parameter, tensor in tensors.items():
+            yield group, parameter, tensor
+
+
 @torch.no_grad()
-def begin(path: Path, spec: StartSpec, tensors: Mapping[str, Tensor]) -> None:
-    """Put what another phase left into the tensors of a training to come; averages begin as copies.
+def begin(path: Path, spec: StartSpec, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Put what another phase left into the groups of a training to come; averages begin as copies.
 
     Buffers, such as a table of positions for images of another size, are its own. Raises `ValueError` naming
     the file and the first tensor that is missing or of another shape.
@@ -33,12 +40,11 @@ def begin(path: Path, spec: StartSpec, tensors: Mapping[str, Tensor]) -> None:
     prefix = STATE if spec.moments else None
     with naming(path), safe_open(path, framework="pt") as file:
         there = set(file.keys())
-        for name, tensor in tensors.items():
-            group, _, parameter = name.partition(".")
+        for group, parameter, tensor in flattened(groups):
             if group.startswith("ema") or group == "weights":
                 source = f"{prefix}weights.{parameter}" if prefix else snapshot(spec.nimg) + parameter
             elif prefix:
-                source = prefix + name
+                source = f"{prefix}{group}.{parameter}"
             else:
                 continue
             if source not in there:

@@ -53,7 +53,7 @@ class Spec(FigureSpec):
         require(isinstance(runs, list) and len(runs) > 0, f"{where}.runs", runs, "names in runs")
         for run in runs:
             settings.validate_training(run)
-            one, loss = settings.run(run), settings.training(run, 0).loss
+            one, loss = settings.run(run), settings.first_training(run).loss
             first = settings.run(runs[0])
             require((one.study, one.parts) == (first.study, first.parts), f"{where}.runs", run,
                     f"a run with the study, the mixture and the annotation of {runs[0]}")
