@@ -135,7 +135,7 @@ def trajectories(classifier: Path | str, images: np.ndarray, ids: Sequence[int] 
 
     Raises `ValueError` for images of another type or shape, another number of ids, or a setting out of range.
     """
-    require_images(images, read_description(Path(classifier)))
+    require_images(images, read_description(Path(classifier), "a noise classifier"))
     rows = np.arange(len(images)) if ids is None else np.asarray(ids)
     require(rows.shape == (len(images),), "ids", f"{rows.shape}", f"one for each of the {len(images)} images")
     spec = AnnotationSpec(

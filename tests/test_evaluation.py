@@ -12,8 +12,8 @@ from ambient import specs
 from ambient.data.datasets import Dataset, read, to_float, write
 from ambient.evaluation import features, small_nets
 from ambient.evaluation.frechet import Moments, frechet_distance, moments, stored
-from ambient.specs import strict
-from ambient.stages import detector, evaluate, reference
+from ambient.specs import NeighboursSpec, strict
+from ambient.stages import detector, evaluate, neighbours, reference
 from ambient.storage.files import read_arrays, write_arrays
 from ambient.training.weights import read_weights
 
@@ -54,6 +54,31 @@ def test_members_of_a_detector_are_networks_side_by_side(data, tmp_path):
     assert RECORD.facts["accuracy"] > 0.95
     with pytest.raises(strict.SpecError, match="members: got 0, allowed: >= 1"):
         dataclasses.replace(DETECTOR, members=0)
+
+
+FILE = "^ambient/evaluation/detectors/classifier.py: features gave "
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (lambda count: torch.zeros(count, 5), r"a tensor \(250, 5\) for 250 images, allowed: "
+     r"a tensor \(250, 6\), by the entry's features: 6$"),
+    (lambda count: torch.zeros(count - 1, DETECTOR.features), r"a tensor \(249, 6\) for 250 images"),
+    (lambda count: torch.zeros(DETECTOR.features), r"a tensor \(6,\) for 250 images"),
+    (lambda count: np.zeros((count, DETECTOR.features)), "a ndarray for 250 images, allowed: a tensor"),
+    (lambda count: None, "a NoneType for 250 images, allowed: a tensor"),
+    (lambda count: torch.full((count, DETECTOR.features), torch.nan),
+     "NaN or infinity for one of 250 images, allowed: finite numbers$")])
+def test_features_that_an_entry_does_not_declare_are_refused(given, said, data, tmp_path, monkeypatch):
+    kind = features.detectors.KINDS["classifier"]
+    monkeypatch.setattr(kind, "features", lambda spec, path: lambda images: given(len(images)))
+    with pytest.raises(ValueError, match=FILE + said):
+        reference.main(DETECTOR, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "r")
+    asked = NeighboursSpec(("a",), 4, None, DETECTOR, 0)
+    with pytest.raises(ValueError, match=FILE):
+        neighbours.features_of(asked, tmp_path / "net")(read(data).images[:250])
+    several = dataclasses.replace(DETECTOR, members=3)
+    with pytest.raises(ValueError, match=r"\(250, 18\), by the entry's features: 6, members: 3$"):
+        features.require_features(several, torch.zeros(250, 8), 250)
 
 
 def test_a_detector_of_one_class_is_refused(tmp_path):

@@ -67,6 +67,10 @@ def test_a_trained_denoiser_is_sampled_as_the_workflow_samples_it(mixture, tmp_p
         ambient.load_denoiser(out, snapshot=7)
     with pytest.raises(ValueError, match="is a folder, allowed: a file of weights"):
         ambient.load_denoiser(tmp_path)
+    with pytest.raises(ValueError, match="denoiser.safetensors: holds a denoiser, allowed: a noise cl"):
+        ambient.annotate(out, np.zeros((2, 1, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match="denoiser.safetensors: holds a denoiser, allowed: a noise cl"):
+        Classifier(out, CPU)
     with pytest.raises(ValueError, match="trained: got 'Denoiser', allowed: .*`heun` samples any other"):
         ambient.sample(trained.denoiser, 2)
 
@@ -129,6 +133,8 @@ def test_own_images_are_annotated_as_the_workflow_annotates_them(mixture, tmp_pa
     expected = asked.crossing(asked.curves(asked.of(images, np.arange(10)), images))
     np.testing.assert_array_equal(found, expected)
     assert found.shape == (10,) and (found >= 0.05).all()
+    with pytest.raises(ValueError, match="holds a noise classifier, allowed: a denoiser$"):
+        ambient.load_denoiser(out)
     with pytest.raises(ValueError, match="num_trials"):
         ambient.annotate(out, images, trials=3)
     for wrong in (images.astype(int), images / np.float32(127.5) - 1, images[:, 0], images[:0],

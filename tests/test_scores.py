@@ -16,8 +16,9 @@ from ambient.evaluation.scorers import legibility
 from ambient.jobs import stopping
 from ambient.specs import DatasetSpec, ScorerSpec
 from ambient.specs.strict import SpecError, plain
+from ambient.stages import sample_scores
 from ambient.stages import scores as stage
-from ambient.storage.files import sha256
+from ambient.storage.files import sha256, write_arrays
 from ambient.training import shares
 
 RNG = np.random.default_rng(0)
@@ -103,6 +104,31 @@ def test_a_kill_costs_the_shard_at_work(tmp_path, monkeypatch):
     assert calls == [8, 8, 8, 8, 6]
     np.testing.assert_array_equal(again.score, whole.score)
     assert (tmp_path / "a/s.safetensors").read_bytes() == (tmp_path / "b/s.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (np.zeros(30), r"a ndarray for 30 images, allowed: a dict of arrays, 'score' \(30,\) among them$"),
+    (None, "a NoneType for 30 images, allowed: a dict"),
+    ({"scores": np.zeros(30)}, r"a dict of \['scores'\] for 30 images, allowed: .* 'score'"),
+    ({"score": np.zeros((30, 1))}, r"'score' as an array \(30, 1\) for 30 images, allowed: .* \(30,\)$"),
+    ({"score": np.zeros(29)}, r"'score' as an array \(29,\) for 30 images"),
+    ({"score": [0.0] * 30}, "'score' as a list for 30 images"),
+    ({"score": np.zeros(30), "patches/16": np.zeros((30, 4))},
+     r"'patches/16' as an array \(30, 4\) for 30 images, allowed: an array \(30, rows, columns\)$")])
+def test_what_a_scorer_gives_is_refused_by_its_file(given, said, tmp_path, monkeypatch):
+    folder = "^ambient/evaluation/scorers/"
+    monkeypatch.setattr(stage.scorers.KINDS["measure"], "scorer", lambda spec, file: lambda images: given)
+    spec = ScorerSpec(kind="measure", measure="contrast")
+    with pytest.raises(ValueError, match=f"{folder}measure.py: scorer gave {said}"):
+        scored(spec, DATA, tmp_path / "a")
+    write_arrays(tmp_path / "samples", {"1": IMAGES[None]})
+    with pytest.raises(ValueError, match=f"{folder}measure.py: scorer gave {said}"):
+        sample_scores.main(spec, record(), samples=tmp_path / "samples", detector=None, given=None,
+                           state=kept(tmp_path / "s"), out=tmp_path / "out")
+    monkeypatch.setattr(stage.scorers.KINDS["table"], "score", lambda spec, data, file, state: given)
+    path, spec = table("q,id\n", tmp_path)
+    with pytest.raises(ValueError, match=f"{folder}table.py: score gave {said}"):
+        scored(spec, DATA, tmp_path / "b", path)
 
 
 # --- a table of one's own -------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Classifier:
     """A trained noise or crops classifier: P(corrupted) of noised images, with its recalibration."""
 
     def __init__(self, path: Path, where: torch.device) -> None:
-        self.path, about = path, read_description(path)
+        self.path, about = path, read_description(path, "a noise classifier")
         with naming(path):
             self.spec = build(ClassifierSpec, about["spec"], "the classifier's specification")
             encoder = build_network(self.spec.network, about["resolution"], about["channels"], 0,

@@ -43,11 +43,35 @@ def in_shards(spec: ScorerSpec, name: str, count: int, score: Callable[[slice], 
     """The arrays of `count` images, which `score` gives for a slice of them; None but on the first rank."""
     parts = [slice(first, min(first + spec.shard, count)) for first in range(0, count, spec.shard)]
     pieces = [(f"scores-{part.start}", part.stop - part.start) for part in parts]
-    found = collect(name, state, pieces, lambda k: score(parts[k]))
+
+    def piece(k: int) -> Arrays:
+        arrays = score(parts[k])
+        require_scores(spec, arrays, pieces[k][1])
+        return arrays
+
+    found = collect(name, state, pieces, piece)
     if found is None:
         return None
     shards = list(found)
     return {key: np.concatenate([shard[key] for shard in shards]) for key in shards[0]}
+
+
+def require_scores(spec: ScorerSpec, arrays: object, count: int) -> None:
+    """Raise `ValueError` for what can't be the arrays of `count` images, naming the scorer's file."""
+    function = "scorer" if spec.PER_IMAGE or spec.CAPTIONED else "score"
+    where, rows = f"{ScorerSpec.KINDS.file(spec.kind)}: {function} gave", count
+    if spec.GROUPED:
+        rows = count // spec.each
+    if not isinstance(arrays, Mapping) or "score" not in arrays:
+        got = f"a dict of {list(arrays)}" if isinstance(arrays, Mapping) else f"a {type(arrays).__name__}"
+        raise ValueError(f"{where} {got} for {count} images, allowed: a dict of arrays, 'score' ({rows},) "
+                         "among them")
+    for name in ("score", *(name for name in arrays if name.startswith(EACH))):
+        values, wanted = arrays[name], f"({rows},)" if name == "score" else f"({rows}, rows, columns)"
+        sizes = values.shape if isinstance(values, np.ndarray) else ()
+        if sizes[:1] != (rows,) or len(sizes) != (1 if name == "score" else 3):
+            got = f"an array {sizes}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+            raise ValueError(f"{where} {name!r} as {got} for {count} images, allowed: an array {wanted}")
 
 
 def scores_of(ids: np.ndarray, arrays: Arrays) -> Scores:

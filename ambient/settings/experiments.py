@@ -227,7 +227,7 @@ class Experiments(TableRows):
         if entry.run is not None:
             self.validate(entry.run)
             entry = dataclasses.replace(entry, study=self.run(entry.run).study)
-        self.study(entry.study)
+        self.entry("studies", entry.study, f"{where}.study")
         for corruption in entry.corruptions:
             self.entry("corruptions", corruption, f"{where}.corruptions")
         if kind.NEEDS:

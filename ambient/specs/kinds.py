@@ -30,6 +30,10 @@ class Kinds(Mapping[str, ModuleType]):
         return tuple(sorted(one.name for one in pkgutil.iter_modules(
             importlib.import_module(self.package).__path__)))
 
+    def file(self, name: str) -> str:
+        """Where a kind stands, from the root of the repository: errors in what it does begin with that."""
+        return f"{self.package.replace('.', '/')}/{name}.py"
+
     def __getitem__(self, name: str) -> ModuleType:
         if name not in self.names:
             raise KeyError(name)

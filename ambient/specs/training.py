@@ -114,7 +114,7 @@ class OptimiserSpec:
         self.check_rate()
         require(self.batch > 0, "batch", self.batch, ">= 1")
         require(self.nimg >= self.batch and self.nimg % self.batch == 0, "nimg", self.nimg,
-                f"a multiple of batch = {self.batch}")
+                f"a positive multiple of batch = {self.batch}")
         longest = self.nimg if self.decay == "cosine" else math.inf  # the start of a longer training
         require(0 <= self.ramp_nimg <= longest, "ramp_nimg", self.ramp_nimg,
                 "0 or more, and at most nimg if decay is cosine")
@@ -229,7 +229,7 @@ class TrainingSpec:
         rising = list(self.snapshots) == sorted(set(self.snapshots))
         require(bool(self.snapshots) and rising and self.snapshots[-1] == last
                 and all(n > 0 and n % batch == 0 for n in self.snapshots), "snapshots",
-                self.snapshots, f"rising multiples of batch = {batch}, the last one nimg = {last}")
+                self.snapshots, f"rising positive multiples of batch = {batch}, the last one nimg = {last}")
 
     def cost(self, resolution: int, channels: int) -> NetworkCost:
         """What a forward pass of one image costs in training, without the patches that a step leaves out."""

@@ -12,7 +12,7 @@ import torch
 from ambient.data.datasets import Dataset, read, to_float
 from ambient.data.ranking import best
 from ambient.data.scores import Scores
-from ambient.evaluation import detectors
+from ambient.evaluation.features import checked_features
 from ambient.evaluation.neighbours import Features, compared, distances, parts_of
 from ambient.specs import NeighboursSpec
 from ambient.storage.arrays import latest, part
@@ -32,7 +32,7 @@ def features_of(spec: NeighboursSpec, detector: Path | None) -> Features:
                          + ("none, distances are of pixels" if detector else "the weights of a detector"))
     if spec.detector is None:
         return pixels
-    found = detectors.KINDS[spec.detector.kind].features(spec.detector, detector)
+    found = checked_features(spec.detector, detector)
 
     @torch.no_grad()
     def features(images: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from ambient.data.datasets import read
 from ambient.evaluation import scorers
 from ambient.evaluation.captioned import REAL, CaptionScorer
-from ambient.evaluation.scoring import in_shards, noted
+from ambient.evaluation.scoring import in_shards, noted, require_scores
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently, say
 from ambient.specs import ScorerSpec
@@ -36,7 +36,7 @@ def main(spec: ScorerSpec, record, *, samples: Path, detector: Path | None, give
     beside = {"model": model} if spec.ASKS and spec.MODEL else {}
     scorer = kind.scorer(spec, file, real, **beside) if spec.CAPTIONED else kind.scorer(spec, file)
     score = with_captions(spec, scorer, flat, captions, images.shape[:2]) if spec.CAPTIONED else (
-        lambda part: {"score": scorer(flat[part])["score"]})
+        without_patches(spec, scorer, flat))
     found = in_shards(spec, "score", len(flat), score, state)
     if found is None:
         return
@@ -55,6 +55,17 @@ def prompts_of(captions: Path, each: int, shape: tuple[int, int]) -> np.ndarray:
     """Which caption of its list each sample has, int64 (seeds, num_samples), as `of_samples` numbers them."""
     numbers = np.arange(shape[1]) // each % len(read(captions).ids)
     return np.broadcast_to(numbers, shape)
+
+
+def without_patches(spec: ScorerSpec, scorer: Callable[[np.ndarray], Arrays],
+                    images: Array) -> Callable[[slice], Arrays]:
+    """The score of each image of a slice, without those of its patches."""
+    def of(part: slice) -> Arrays:
+        arrays = scorer(images[part])
+        require_scores(spec, arrays, part.stop - part.start)
+        return {"score": arrays["score"]}
+
+    return of
 
 
 def with_captions(spec: ScorerSpec, scorer: CaptionScorer, images: Array, captions: Path,

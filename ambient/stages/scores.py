@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ambient.data.datasets import read
 from ambient.evaluation import scorers
-from ambient.evaluation.scoring import in_shards, noted, scores_of
+from ambient.evaluation.scoring import in_shards, noted, require_scores, scores_of
+from ambient.jobs import ranks
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently, say
 from ambient.specs import ScorerSpec
@@ -26,8 +27,9 @@ def main(spec: ScorerSpec, record, *, data: Path, detector: Path | None, given: 
         found = in_shards(spec, "scores", len(dataset.ids), lambda part: score(dataset.images[part]), state)
     else:
         found = kind.score(spec, dataset, given, state)
-    if found is None:
+    if found is None and not ranks.first():
         return
+    require_scores(spec, found, len(dataset.ids))
     scores = scores_of(dataset.ids, found)
     worst, best = scores.score.argmin(), scores.score.argmax()
     say(f"scores: {len(scores.ids):,} images, from {scores.score[worst]:.4g} (image {scores.ids[worst]}) to "

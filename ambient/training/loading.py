@@ -20,7 +20,7 @@ def load_denoiser(path: Path, nimg: int | None, where: torch.device) -> tuple[De
 
     Raises `ValueError` for a foreign file or a snapshot that is not in it.
     """
-    about = read_description(path)
+    about = read_description(path, "a denoiser")
     with naming(path):
         spec = build(TrainingSpec, about["spec"], "the training's specification")
     nimg = spec.snapshots[-1] if nimg is None else nimg

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ambient.storage.files import atomic, naming
 
+# What weights are of -> the key of a description that none but theirs has.
+TOLD_BY = {"a denoiser": "num_classes", "a noise classifier": "offsets"}
+
 
 def snapshot(nimg: int, std: float | None = None) -> str:
     """The prefix of a snapshot's tensors: `160/`; of an average of a further width `160-ema-0.1/`."""
@@ -30,8 +33,11 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping
                   temporary, metadata={"ambient": json.dumps(description, sort_keys=True)})
 
 
-def read_description(path: Path) -> dict:
-    """What `save_weights` stored beside the tensors. Raises `ValueError` naming a folder or foreign file."""
+def read_description(path: Path, of: str | None = None) -> dict:
+    """What `save_weights` stored beside the tensors; `of`: the name in `TOLD_BY` of what the file must hold.
+
+    Raises `ValueError` naming a folder, a foreign file, or one that holds something else.
+    """
     if Path(path).is_dir():
         raise ValueError(f"{path}: is a folder, allowed: a file of weights in it")
     with naming(path), safe_open(path, framework="pt") as file:
@@ -39,7 +45,11 @@ def read_description(path: Path) -> dict:
     if "ambient" not in metadata:
         raise ValueError(f"{path}: holds no description of its network; was it written by ambient?")
     with naming(path):
-        return dict(json.loads(metadata["ambient"]))
+        about = dict(json.loads(metadata["ambient"]))
+    if of is not None and TOLD_BY[of] not in about:
+        found = [name for name, key in TOLD_BY.items() if key in about]
+        raise ValueError(f"{path}: holds {found[0] if found else 'another network'}, allowed: {of}")
+    return about
 
 
 def read_weights(path: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -59,6 +59,6 @@ class Diversity:
 
 def scorer(spec: Spec, given: Path, real: None) -> Diversity:
     """The Vendi score of the images of each caption; `given` is the file of the detector."""
-    from ambient.evaluation import detectors
+    from ambient.evaluation.features import checked_features
 
-    return Diversity(detectors.KINDS[spec.asked.kind].features(spec.asked, given), spec.each)
+    return Diversity(checked_features(spec.asked, given), spec.each)
