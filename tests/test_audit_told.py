@@ -100,6 +100,36 @@ def test_a_rows_files_are_found_among_several_seeds_scorers_and_sweeps():
     assert not why.sources_of_row(found, table, 0, {})[1]
 
 
+def test_a_story_of_what_is_not_audited_is_refused_in_a_sentence(original, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, table = original / "data", original / "t.csv"
+    Path("a.csv").write_text("a")
+    for words, said in (
+            ([str(original), "--why", "nothing"], "--why nothing: there is no such file"),
+            (["--why", str(data)], f"--why {data}: this is a folder: name a file in it"),
+            ([str(original), "--why", "a.csv"], "--why a.csv: this file has no manifest, so nobody"),
+            ([str(data), "--why", str(table)], f"--why {table}: it is not below what is audited: name")):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(words)
+        err = capsys.readouterr().err
+        assert said in err and err.endswith("; allowed: a file that is audited\n")
+    assert cli.main([str(original), "--why", str(manifest.path_for(table))]) == 0  # stands for its artefact
+    assert capsys.readouterr().out.startswith(f"{table}  [tables, level 3, ")
+
+
+@pytest.mark.parametrize("option", ["--why", "--row", "--rerun", "--sign", "--verify", "--html"])
+def test_an_empty_value_is_refused_by_the_name_of_its_option(original, option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([option, "", str(original)])
+    assert f"argument {option}: got '', which is empty" in capsys.readouterr().err
+
+
+def test_signing_and_verifying_are_two_calls(original, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([str(original), "--sign", "a.pem", "--verify", "a.pub"])
+    assert "--sign and --verify: allowed: one of them" in capsys.readouterr().err
+
+
 def test_json_has_levels_reasons_and_the_root(original, capsys):
     assert cli.main([str(original), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
