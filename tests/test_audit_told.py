@@ -6,15 +6,19 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from results_tree import audit, problems, refit
+from results_tree import EVALUATION, RUNS, audit, problems, record, refit
 
-from ambient.audit import cli, sign
-from ambient.audit.chain import artefacts_in
+from ambient.audit import cli, sign, why
+from ambient.audit.chain import Audit, artefacts_in
+from ambient.audit.words import Result
 from ambient.provenance import manifest, merkle, source_code
 from ambient.settings import Experiments
-from ambient.specs.strict import plain
-from ambient.storage.files import read_json, write_json
+from ambient.specs import TableSpec
+from ambient.specs.strict import build, plain
+from ambient.stages import tables
+from ambient.storage.files import read_json, write_arrays, write_json
 
 
 def test_one_numbers_story_reaches_the_raw_data(original, capsys):
@@ -28,6 +32,102 @@ def test_one_numbers_story_reaches_the_raw_data(original, capsys):
         with pytest.raises(SystemExit) as stop:
             cli.main(["--why", str(original / "t.csv"), "--row", row])
         assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
+@pytest.fixture
+def judged(tree):
+    """A tree whose table has a second distance and a scorer of samples, with that table."""
+    places = [tree / f"runs/{name}/seed-0" for name, _ in RUNS]
+    for k, place in enumerate(places):
+        metrics, scores = place / "metrics-good.json", place / "scores-judged.safetensors"
+        found = read_json(place / "metrics.json") | {"metric": "fd-good"}
+        write_json(metrics, found | {"scores": [one | {"value": 500.25 + k} for one in found["scores"]]})
+        record("evaluate", {"out": metrics}, {"samples": place / "samples.safetensors"}, EVALUATION)
+        write_arrays(scores, {"score": np.array([[10.0 * k, 10.0 * k + 1], [10.0 * k + 2, 10.0 * k + 2]])})
+        record("sample_scores", {"out": scores}, {"samples": place / "samples.safetensors"})
+    old = read_json(manifest.path_for(tree / "t.csv"))
+    spec = build(TableSpec, old["spec"] | {"beside": ["fd-good"], "scorers": ["judged"]}, "spec")
+    inputs = {role: [tree / entry["path"] for entry in old["inputs"][role]]
+              for role in ("metrics", "annotations")}
+    inputs |= {"beside": [place / "metrics-good.json" for place in places],
+               "scored": [place / "scores-judged.safetensors" for place in places]}
+    tables.main(spec, None, out=tree / "t.csv", **inputs)
+    record("tables", {"out": tree / "t.csv"}, inputs, plain(spec))
+    return tree / "t.csv"
+
+
+def test_the_story_and_the_page_have_the_sources_of_every_measured_cell(judged, tmp_path, capsys):
+    cli.main(["--why", str(judged), "--row", "ambient", "--html", str(tmp_path / "a.html")])
+    out, shown = capsys.readouterr().out, (tmp_path / "a.html").read_text()
+    third = shown.split('<section id="t0-2">')[1]
+    told = ("  after 256 training images, fd-good of 40 samples: 502.25 (sampling seed 0), 502.25",
+            "  judged, mean of 2 scores: 20.5 (sampling seed 0), 22 (sampling seed 1)",
+            "  compared with row 1, runs/only-clean: judged, mean of 2 scores: 0.5 (sampling seed 0), 2 (s",
+            "ambient/seed-0/metrics-good.json  [evaluate",
+            "ambient/seed-0/scores-judged.safetensors  [sample_scores",
+            "only-clean/seed-0/scores-judged.safetensors  [sample_scores")
+    for words in told:
+        assert words in out and words in third
+    assert "ambient/seed-0/samples.safetensors, level" in third.split("<pre>")[0]  # the pictures are its own
+    found = audit(judged)
+    assert "all-data" not in "\n".join(why.story(found, found.results[judged], "3"))
+    first = "\n".join(why.story(found, found.results[judged], "1"))
+    assert "judged, mean of 2 scores: 0.5" in first and "compared with" not in first  # with itself
+
+
+def test_a_rows_files_are_found_among_several_seeds_scorers_and_sweeps():
+    def files(*names):
+        return [{"path": name} for name in names]
+
+    rows = [{"run": "a"}, {"run": "b", "trained": "c"}]
+    inputs = {"metrics": files("a0", "a1", "b0", "b1"), "usable": files("ua", "ub"),
+              "annotations": files("sa", "sb"),
+              "beside": files("xa0", "xa1", "xb0", "xb1", "ya0", "ya1", "yb0", "yb1"),
+              "scored": files("pa0", "pa1", "pb0", "pb1", "qa0", "qa1", "qb0", "qb1"),
+              "sweeps": files("of-a", "of-c")}
+    spec = {"rows": rows, "training_seeds": [0, 1], "scorers": ["p", "q"]}
+    paths = tuple(Path("/t", entry["path"]) for entries in inputs.values() for entry in entries)
+    table = Result(Path("/t/t.csv"), parents=paths, manifest={"inputs": inputs, "spec": spec})
+    found = Audit(Path("/t"))
+    for name in ("a", "c"):
+        found.results[Path(f"/t/of-{name}")] = Result(Path(f"/t/of-{name}"), manifest={
+            "spec": {"rows": [{"run": "point", "trained": name}]}})
+    cells = {"q_win_rate": "0.5", "sweep_rule": "least"}
+    own, compared = why.sources_of_row(found, table, 1, cells)
+    assert [path.name for path in own] == ["b0", "b1", "ub", "sb", "xb0", "xb1", "yb0", "yb1", "pb0", "pb1",
+                                           "qb0", "qb1", "of-c"]
+    assert [path.name for path in compared] == ["qa0", "qa1"]
+    assert not why.sources_of_row(found, table, 0, {})[1]
+
+
+def test_a_story_of_what_is_not_audited_is_refused_in_a_sentence(original, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, table = original / "data", original / "t.csv"
+    Path("a.csv").write_text("a")
+    for words, said in (
+            ([str(original), "--why", "nothing"], "--why nothing: there is no such file"),
+            (["--why", str(data)], f"--why {data}: this is a folder: name a file in it"),
+            ([str(original), "--why", "a.csv"], "--why a.csv: this file has no manifest, so nobody"),
+            ([str(data), "--why", str(table)], f"--why {table}: it is not below what is audited: name")):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(words)
+        err = capsys.readouterr().err
+        assert said in err and err.endswith("; allowed: a file that is audited\n")
+    assert cli.main([str(original), "--why", str(manifest.path_for(table))]) == 0  # stands for its artefact
+    assert capsys.readouterr().out.startswith(f"{table}  [tables, level 3, ")
+
+
+@pytest.mark.parametrize("option", ["--why", "--row", "--rerun", "--sign", "--verify", "--html"])
+def test_an_empty_value_is_refused_by_the_name_of_its_option(original, option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([option, "", str(original)])
+    assert f"argument {option}: got '', which is empty" in capsys.readouterr().err
+
+
+def test_signing_and_verifying_are_two_calls(original, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([str(original), "--sign", "a.pem", "--verify", "a.pub"])
+    assert "--sign and --verify: allowed: one of them" in capsys.readouterr().err
 
 
 def test_json_has_levels_reasons_and_the_root(original, capsys):

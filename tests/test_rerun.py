@@ -110,11 +110,29 @@ def test_the_job_of_a_file_is_run_again(made, capsys):
     assert [line.split()[1] for line in lines] == ["prepare", "corrupt"]  # the one that is left is drawn
 
 
-@pytest.mark.parametrize("word", ["-1", "1.5", "nowhere.csv"])
-def test_what_is_no_number_and_no_file_of_the_tree_is_refused(made, word, capsys):
+ALLOWED = "; allowed: a number of jobs, or a file that is audited"
+
+
+@pytest.mark.parametrize(("word", "said"), [
+    ("-1", ": at least 0"), ("1.5", f": there is no such file{ALLOWED}"),
+    ("nowhere.csv", f": there is no such file{ALLOWED}"),
+    ("tests", f": this is a folder: name a file in it{ALLOWED}"),
+    ("pyproject.toml", f": this file has no manifest, so nobody can say how it was made{ALLOWED}")])
+def test_what_is_no_number_and_no_file_of_the_tree_is_refused(made, word, said, capsys, monkeypatch):
+    monkeypatch.chdir(source_code.ROOT)
     with pytest.raises(SystemExit, match="2"):
         cli.main([str(made[1].parents[1]), "--rerun", word])
-    assert f"--rerun {word}: a" in capsys.readouterr().err
+    assert f"--rerun {word}{said}" in capsys.readouterr().err
+
+
+def test_a_file_may_be_named_through_a_link_to_its_tree(made, tmp_path, capsys):
+    _, mixture = made
+    (tmp_path / "other").symlink_to(tmp_path / "results")
+    named = str(tmp_path / "other/x/mixtures/m.safetensors")
+    assert cli.main([str(mixture.parents[1]), "--rerun", named]) == 0
+    assert f"re-executed corrupt of {mixture}: identical" in capsys.readouterr().out.splitlines()
+    assert cli.main([str(mixture.parents[1]), "--why", named]) == 0
+    assert capsys.readouterr().out.startswith(f"{mixture}  [corrupt, ")
 
 
 def test_why_the_job_of_a_file_cant_be_run_again_is_said(original, capsys):

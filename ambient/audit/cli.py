@@ -24,33 +24,55 @@ from ambient.storage.files import atomic
 from ambient.storage.text import first_line, printable
 
 LONGEST = 300  # characters of a difference in settings: a table's rows are long
+ALLOWED = {"--rerun": "a number of jobs, or a file that is audited", "--why": "a file that is audited"}
+
+
+def filled(word: str) -> str:
+    """An option's value as it stands. An empty one is refused: as a path it would mean this folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("got '', which is empty: give it a value, or leave it out")
+    return word
+
+
+def filled_path(word: str) -> Path:
+    """An option's value as a path."""
+    return Path(filled(word))
 
 
 def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ambient audit", description=ambient.audit.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", type=Path, help="files or folders (default: results)")
+    parser.add_argument("paths", nargs="*", type=filled_path, help="files or folders (default: results)")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--allow-other-code", action="store_true",
                         help="accept artefacts made by code that differs from the present")
     parser.add_argument("--allow-other-settings", action="store_true",
                         help="accept artefacts made with other settings than the present configuration's")
-    parser.add_argument("--why", type=Path, metavar="FILE", help="an artefact's story down to raw data")
-    parser.add_argument("--row", help="with --why TABLE: one row, by number from 1, run or method")
-    parser.add_argument("--rerun", action="append", default=[], metavar="N|FILE",
+    parser.add_argument("--why", type=filled_path, metavar="FILE",
+                        help="an artefact's story down to raw data")
+    parser.add_argument("--row", type=filled,
+                        help="with --why TABLE: one row, by number from 1, run or method")
+    parser.add_argument("--rerun", type=filled, action="append", default=[], metavar="N|FILE",
                         help="run N jobs again, drawn across stages, or the job that made a file, in a "
                              "scratch folder, and compare; may be given several times")
-    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the root: Ed25519 private key, PEM")
-    parser.add_argument("--verify", type=Path, metavar="KEY", help="check the signature: public key, PEM")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page: each cell with its chain")
+    parser.add_argument("--sign", type=filled_path, metavar="KEY",
+                        help="sign the root: Ed25519 private key, PEM")
+    parser.add_argument("--verify", type=filled_path, metavar="KEY",
+                        help="check the signature: public key, PEM")
+    parser.add_argument("--html", type=filled_path, metavar="FILE",
+                        help="write a page: each cell with its chain")
     given = parser.parse_args(arguments)
     if given.row and not given.why:
         parser.error("--row goes with --why TABLE")
     given.again, given.drawn = to_run_again(parser, given.rerun)
-    given.paths = given.paths or [given.why] * bool(given.why) or given.again or [Path("results")]
-    given.paths, given.again = ([manifest.artefact_of(path) if path.name.endswith(manifest.SUFFIX) else path
-                                 for path in paths] for paths in (given.paths, given.again))
+    given.whys = [given.why] * bool(given.why)
+    given.paths = given.paths or given.whys or given.again or [Path("results")]
+    given.paths, given.again, given.whys = (
+        [manifest.artefact_of(one) if one.name.endswith(manifest.SUFFIX) else one for one in paths]
+        for paths in (given.paths, given.again, given.whys))
+    if given.sign and given.verify:
+        parser.error("--sign and --verify: allowed: one of them; verify first, and sign in a second call")
     if (given.sign or given.verify) and not (len(given.paths) == 1 and given.paths[0].is_dir()):
         parser.error("--sign and --verify are for one folder")
     return parser, given
@@ -71,13 +93,33 @@ def to_run_again(parser: argparse.ArgumentParser, words: list[str]) -> tuple[lis
     return files, count
 
 
-def keys(parser: argparse.ArgumentParser, files: list[Path], audits: list[Audit]) -> list[Path]:
-    """The names by which audits know some files."""
-    found = [Path(os.path.abspath(path)) for path in files]
-    for path, key in zip(files, found, strict=True):
-        if not any(key in audit.results for audit in audits):
-            parser.error(printable(f"--rerun {path}: allowed: a number of jobs, or a file that is audited"))
-    return found
+def keys(parser: argparse.ArgumentParser, option: str, files: list[Path], audits: list[Audit]) -> list[Path]:
+    """The names by which audits know the files of an option. What they don't know is refused."""
+    found = [(one, key_of(one, audits)) for one in files]
+    for one, key in found:
+        if key is None:
+            parser.error(printable(f"{option} {one}: {unknown(one)}; allowed: {ALLOWED[option]}"))
+    return [key for _, key in found if key]
+
+
+def key_of(file: Path, audits: list[Audit]) -> Path | None:
+    """The name by which an audit knows a file: as it is given, or else another one of the same real path."""
+    plain, real = Path(os.path.abspath(file)), os.path.realpath(file)
+    if any(plain in audit.results for audit in audits):
+        return plain
+    same = [key for audit in audits for key in audit.results if audit.tree.real_path(key) == real]
+    return min(same, key=os.path.islink, default=None)
+
+
+def unknown(file: Path) -> str:
+    """In words why an audit does not know a file."""
+    recorded, found = os.path.lexists(manifest.path_for(file)), regular.kind(file)
+    if found == regular.MISSING and not recorded:
+        return "there is no such file"
+    if found == regular.FOLDER:
+        return "this is a folder: name a file in it"
+    return "it is not below what is audited: name its folder too" if recorded else \
+        "this file has no manifest, so nobody can say how it was made"
 
 
 def audited(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[Audit]:
@@ -140,7 +182,8 @@ def main(arguments: list[str]) -> int:
     """
     parser, given = parse(arguments)
     audits = audited(parser, given)
-    given.again = keys(parser, given.again, audits)
+    given.again, given.whys = (keys(parser, option, files, audits)
+                               for option, files in (("--rerun", given.again), ("--why", given.whys)))
     try:
         return report(audits, given)
     except (ValueError, OSError) as error:
@@ -225,8 +268,7 @@ def uncovered(content: sign.Content) -> list[str]:
 def show_chains(audits: list[Audit], given: argparse.Namespace) -> None:
     """The story asked for, or the tree below each file."""
     by_key = {key: audit for audit in audits for key in audit.results}
-    for path in [given.why] if given.why else [p for p in given.paths if not p.is_dir()]:
-        key = Path(os.path.abspath(path))
+    for key in given.whys or [Path(os.path.abspath(p)) for p in given.paths if not p.is_dir()]:
         audit = by_key[key]
         lines = why.story(audit, audit.results[key], given.row) if given.row else why.tree(audit, [key])
         print("\n".join(lines))

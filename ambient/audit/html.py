@@ -106,14 +106,14 @@ def table(audit: Audit, result: Result, name: str) -> list[str]:
     for i, row in enumerate(rows):
         title = clean(row.get("run_id") or row.get("method"))
         lines = "\n".join(html.escape(line) for line in why.story(audit, result, str(i + 1)))
-        parts.append(f'<section id="{name}-{i}"><h3>{title}</h3>{pictures(audit, result, i)}'
+        parts.append(f'<section id="{name}-{i}"><h3>{title}</h3>{pictures(audit, result, i, row)}'
                      f"<pre>{lines}</pre></section>")
     return parts
 
 
-def pictures(audit: Audit, result: Result, row: int) -> str:
+def pictures(audit: Audit, result: Result, row: int, cells: Mapping[str, str]) -> str:
     """The first samples of a row's last snapshot, as the samples file holds them; `` where it is pruned."""
-    found = [audit.results[path] for scores in why.sources_of_row(result, row)
+    found = [audit.results[path] for scores in why.sources_of_row(audit, result, row, cells)[0]
              for path in audit.results[scores].parents if audit.results[path].stage == "sample"]
     if not found or found[0].level < 1:
         return "<p>No samples here: they were pruned, or are not intact.</p>"

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ambient.audit.words import Result, level_word
+from ambient.provenance.merkle import located
 from ambient.storage import regular
+from ambient.storage.files import read_arrays
 from ambient.storage.text import first_line, printable
 
 if TYPE_CHECKING:
@@ -86,12 +88,35 @@ def pick(rows: Sequence[Mapping], asked: str, path: Path) -> int:
     return found[0]
 
 
-def sources_of_row(result: Result, row: int) -> list[Path]:
-    """The artefacts behind one row: its scores, one file a training seed, and its annotation summary."""
-    inputs, seeds = result.manifest["inputs"], len(result.manifest["spec"]["training_seeds"])
-    entries = inputs["metrics"][row * seeds:(row + 1) * seeds] + inputs["annotations"][row:row + 1]
-    places = {(result.key.parent / e["path"]).as_posix(): e for e in entries}
-    return [path for path in result.parents if path.as_posix() in places]
+def sources_of_row(audit: Audit, table: Result, row: int, cells: Mapping) -> tuple[list[Path], list[Path]]:
+    """(the artefacts behind a row's cells, the scores of the first row that its own are compared with).
+
+    The former are its scores by every detector and scorer, its annotations with their summary, and the
+    sweeps with points of its training. They stand in the order of the table's manifest.
+    """
+    inputs, spec = table.manifest["inputs"], table.manifest["spec"]
+    count, seeds = len(spec["rows"]), len(spec["training_seeds"])
+
+    def of(role: str, number: int, each: int = 1) -> list[Path]:
+        """The files of a role that belong to a row. Of each detector or scorer there are `each` a row."""
+        return [located(table.key, entry["path"]) for place, entry in enumerate(inputs.get(role, ()))
+                if place // each % count == number]
+
+    own = {path for role in ("metrics", "beside", "scored") for path in of(role, row, seeds)}
+    own |= {path for role in ("annotations", "usable") for path in of(role, row)}
+    if cells.get("sweep_rule"):
+        swept = [located(table.key, entry["path"]) for entry in inputs["sweeps"]]
+        own |= {path for path in swept if trainings(audit.results[path]) & trainings(table, row)}
+    scorers = [name for name in spec.get("scorers", ()) for _ in range(seeds)]
+    compared = [path for scorer, path in zip(scorers, of("scored", 0, seeds), strict=True)
+                if cells.get(f"{scorer}_win_rate")]
+    return [path for path in table.parents if path in own], compared
+
+
+def trainings(table: Result, row: int | None = None) -> set[str]:
+    """The runs whose trainings stand behind one row of a table or sweep, or behind all."""
+    rows = table.manifest["spec"]["rows"]
+    return {one.get("trained") or one["run"] for one in (rows if row is None else rows[row:row + 1])}
 
 
 def story(audit: Audit, table: Result, asked: str) -> list[str]:
@@ -101,28 +126,50 @@ def story(audit: Audit, table: Result, asked: str) -> list[str]:
     rows = rows_of(table.key)
     row = pick(rows, asked, table.path)
     try:
-        below = sources_of_row(table, row)
-    except (LookupError, TypeError) as error:
+        below, compared = sources_of_row(audit, table, row, rows[row])
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"{table.path}: its manifest names no files for row {row + 1} ({error})") from None
     cells = ", ".join(f"{key} {value}" for key, value in rows[row].items() if value)
     lines = [f"{table.path}, row {row + 1} of {len(rows)}  [{described(table)}]", f"  {cells}"]
     if table.reason:
         lines.append(f"  what keeps it from level {table.level + 1}: {table.reason}")
     for path in below:
-        lines += scores(audit.results[path])
-    return [printable(line) for line in lines] + ["", *tree(audit, below)]
+        lines += scores(audit, audit.results[path])
+    for path in compared:
+        lines += [f"  compared with row 1, {rows[0].get('run_id')}:{line[1:]}"
+                  for line in scores(audit, audit.results[path])]
+    return [printable(line) for line in lines] + ["", *tree(audit, [*below, *compared])]
 
 
-def scores(result: Result) -> list[str]:
-    """The scores of a metrics file, a line a snapshot."""
-    if result.manifest.get("stage") != "ambient.evaluate" or result.level < 1:
+def scores(audit: Audit, result: Result) -> list[str]:
+    """The scores of a metrics file, a line a snapshot, or those of samples, a line. None of another file."""
+    if result.stage not in ("evaluate", "sample_scores") or result.level < 1:
         return []
-    by: dict[int, list[str]] = {}
     try:
-        found = json.loads(regular.read(result.key))
-        for score in found["scores"]:
-            by.setdefault(score["nimg"], []).append(f"{score['value']:.6g} (sampling seed {score['seed']})")
-        return [f"  after {nimg:,} training images, {found['metric']} of {found['num_samples']} samples: "
-                + ", ".join(values) for nimg, values in sorted(by.items())]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        return distances(result) if result.stage == "evaluate" else means(audit, result)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         return [f"  {result.path}: no scores in it ({first_line(error)})"]
+
+
+def distances(result: Result) -> list[str]:
+    """The scores of a metrics file, a line a snapshot."""
+    by: dict[int, list[str]] = {}
+    found = json.loads(regular.read(result.key))
+    for score in found["scores"]:
+        by.setdefault(score["nimg"], []).append(f"{score['value']:.6g} (sampling seed {score['seed']})")
+    return [f"  after {nimg:,} training images, {found['metric']} of {found['num_samples']} samples: "
+            + ", ".join(values) for nimg, values in sorted(by.items())]
+
+
+def means(audit: Audit, result: Result) -> list[str]:
+    """The mean score of the samples of each sampling seed, in one line."""
+    scorer = result.key.stem.removeprefix("scores-")
+    samples = located(result.key, result.manifest["inputs"]["samples"][0]["path"])
+    seeds = audit.results[samples].manifest["spec"]["seeds"]
+    try:
+        found = read_arrays(result.key, ("score",))["score"].reshape(len(seeds), -1)
+    except ImportError as error:
+        return [f"  {scorer}: showing its scores needs {error.name}, which is not installed"]
+    values = [f"{mean:.6g} (sampling seed {seed})"
+              for mean, seed in zip(found.mean(axis=1), seeds, strict=True)]
+    return [f"  {scorer}, mean of {found.shape[1]} scores: {', '.join(values)}"]
