@@ -218,6 +218,28 @@ def test_a_signature_holds_for_this_tree_and_key_only(tree, tmp_path, capsys):
         assert "openssl" in capsys.readouterr().err
 
 
+def test_the_page_says_what_was_verified_and_without_that_it_is_unsigned(tree, tmp_path):
+    private, public = keys(tmp_path)
+    page = tmp_path / "v.html"
+
+    def shown():
+        cli.main([str(tree), "--verify", str(public), "--html", str(page)])
+        return page.read_text()
+
+    said = shown()
+    assert "could not be verified" in said and "no signature here" in said and "Every link" not in said
+    cli.main([str(tree), "--sign", str(private)])
+    said = shown()
+    assert f"The signature of {tree / 'root.dsse.json'} holds: " in said and "Unsigned" not in said
+    assert "Every link of every result holds." in said
+    (tree / "README.md").write_text("x")
+    said = shown()
+    assert "does not hold: 1 differences" in said and "1 problem<" in said and "Unsigned" not in said
+    assert f"{tree / 'README.md'}: unsigned: " in said
+    cli.main([str(tree), "--html", str(page)])
+    assert "Unsigned and uncommitted, it does not prove" in page.read_text()
+
+
 def test_a_signature_covers_every_file_and_names_what_it_can_not_cover(tree, tmp_path, capsys):
     private, public = keys(tmp_path)
     names = ("report.html", "README.md", "logs/a.log", ".hidden", "runs/ambient/seed-0/t-audit.html")

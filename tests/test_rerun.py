@@ -180,6 +180,19 @@ def test_a_job_is_never_told_to_write_into_the_tree(made, capsys):
     assert "contradicted: read by its job as 'out'" in out and "not run again: corrupt of " in out
 
 
+def test_the_page_has_what_was_run_again_and_what_was_not(original, tmp_path, capsys):
+    page, words = tmp_path / "a.html", ["--allow-other-code", "--allow-other-settings"]
+    cli.main([str(original), "--rerun", str(original / "t.csv"), "--html", str(page), *words])
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if line.startswith("re-executed") or " jobs behind " in line]
+    assert told[0].startswith("re-executed tables of ") and ": 1 of the " in told[1]
+    said = page.read_text()
+    assert "<h2>Jobs that were run again</h2>" in said and "t.csv, level 4</h2>" in said
+    assert "\n".join(told) in said
+    cli.main([str(original), "--html", str(page), *words])
+    assert "run again</h2>" not in page.read_text()
+
+
 def test_each_table_says_what_of_its_jobs_was_run_again(original):
     found = audit(original)
     table = found.results[original / "t.csv"]

@@ -206,14 +206,16 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
     roots = {path: audits[0].root(path) for path in given.paths if path.is_dir() and len(audits) == 1}
     levels = Counter(level_word(result) for result in results)
     signature: list[str] = []
+    unsigned: list[Problem] = []
     if given.verify:
         signature, unsigned = verified(audits[0], given.verify, *roots.items())
         problems += unsigned
     if given.html:  # before signing, which covers the page too
-        from ambient.audit.html import page
+        from ambient.audit.html import Checked, page
 
+        shown = page(audits[0], roots, Checked(reruns, signature, unsigned))
         with atomic(given.html) as temporary:
-            temporary.write_text(page(audits[0], roots), encoding="utf-8")
+            temporary.write_text(shown, encoding="utf-8")
     if given.sign:
         ((folder, root),) = roots.items()
         content = sign.content(folder, audits[0].digest)

@@ -6,12 +6,13 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ambient.audit import why
-from ambient.audit.words import Result, level_word
+from ambient.audit.words import Problem, Result, level_word
 from ambient.provenance import source_code
 from ambient.storage.text import first_line, printable
 
@@ -43,10 +44,23 @@ LEVELS = ("0 present, 1 intact, 2 closed to raw data, 3 derived again from what 
           "4 its job run again with the same result")
 
 
-def page(audit: Audit, roots: Mapping[Path, Mapping]) -> str:
+@dataclass(frozen=True)
+class Checked:
+    """What was checked beside the files themselves, where that was asked for.
+
+    reruns: lines about jobs that were run again. signature: lines about a signature that was verified.
+    unsigned: each file that is not as it was signed, or why no signature could be verified.
+    """
+
+    reruns: Sequence[str] = ()
+    signature: Sequence[str] = ()
+    unsigned: Sequence[Problem] = ()
+
+
+def page(audit: Audit, roots: Mapping[Path, Mapping], checked: Checked = Checked()) -> str:
     """The page of an audited tree. Everything that a file could have put into it is escaped."""
     results = list(audit.results.values())
-    problems = [problem for result in results for problem in result.problems]
+    problems = [*(problem for result in results for problem in result.problems), *checked.unsigned]
     tables = [result.key.name for result in results if result.stage == "tables"]
     title = clean("Audit of " + (", ".join(tables) if 0 < len(tables) < 4 else audit.tree.top.name))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -60,15 +74,32 @@ def page(audit: Audit, roots: Mapping[Path, Mapping]) -> str:
     parts.append(state)
     if problems:
         parts.append(f"<details{is_open}><summary>Each problem</summary>{listed}</details>")
+    verdict = vouched(checked)
     parts += [f"<p>Root of {clean(path)}: <code>{root['sha256']}</code> over {root['manifests']} manifests. "
-              "Unsigned and uncommitted, it does not prove that nobody rewrote artefacts and manifests "
-              "together.</p>" for path, root in roots.items()]
+              f"{verdict}</p>" for path, root in roots.items()]
+    if checked.reruns:
+        parts.append(f"<h2>Jobs that were run again</h2><pre>{lines_of(checked.reruns)}</pre>")
     for number, result in enumerate(r for r in results if r.stage == "tables"):
         try:
             parts += table(audit, result, f"t{number}")
         except Exception as error:  # whatever somebody wrote into one table must not hide the others
             parts.append(f'<p class="bad">{clean(result.path)} is not shown: {clean(first_line(error))}</p>')
     return "\n".join(parts) + "</body></html>\n"
+
+
+def vouched(checked: Checked) -> str:
+    """What a signature says of a root, where one was verified."""
+    if checked.signature:
+        return f"The {clean('; '.join(checked.signature))}."
+    if checked.unsigned:
+        return "Its signature could not be verified: see the problem above."
+    return ("Unsigned and uncommitted, it does not prove that nobody rewrote artefacts and manifests "
+            "together.")
+
+
+def lines_of(lines: Sequence[str]) -> str:
+    """Lines of text as HTML."""
+    return "\n".join(map(clean, lines))
 
 
 def commit() -> str:
