@@ -52,7 +52,8 @@ def refused(config, text, *words):
 def test_an_image_is_corrupted_in_one_way(config):
     refused(config, PARTS % ("blur-0.6", "blur-1.0"), "runs.mixed.also: got ['blur-0.6', 'blur-1.0'], "
             "allowed: one corruption of the study's own images")
-    ranked = "scorers:\n  words: {kind: measure, measure: detail}\ncorruptions:\n  worst: {op: rank, scorer: words}\n"
+    ranked = ("scorers:\n  words: {kind: measure, measure: detail}\n"
+              "corruptions:\n  worst: {op: rank, scorer: words}\n")
     for order in (("blur-0.6", "worst"), ("worst", "blur-0.6")):
         refused(config, ranked + PARTS % order, f"runs.mixed.also: got {list(order)}")
     scale(config, PARTS % ("blur-0.6", "blur-0.6")).validate_training("mixed")
