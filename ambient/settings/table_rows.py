@@ -137,5 +137,6 @@ class TableRows(Scores):
 
     def settings(self, run: str, keys: list[str]) -> dict:
         """The run's resolved settings of the loss under dotted `keys`, for the columns of a table."""
-        resolved = dict(lines(plain(self.first_training(run))))
-        return {key.rpartition(".")[2]: resolved[key] for key in keys if key.startswith("loss.")}
+        loss = self.first_training(run).loss
+        names = [key.removeprefix("loss.") for key in keys if key.startswith("loss.")]
+        return {name: plain(getattr(loss, name)) for name in names}
