@@ -64,6 +64,21 @@ def test_compare_names_the_cell_and_the_earliest_difference(original, tree, caps
     assert "begins at runs/ambient/seed-0/denoiser.safetensors: seed is 0 and 1" in out
 
 
+def test_compare_names_each_table_that_one_tree_lacks(original, tree, capsys):
+    for name in ("u.csv", "v.csv"):
+        (tree / name).write_bytes((tree / "t.csv").read_bytes())
+    said = [f"{name}: not compared, it is only in {tree}" for name in ("u.csv", "v.csv")]
+    for folders in ((original, tree), (tree, original)):
+        assert compare.main(list(map(str, folders))) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert [line for line in told if "only in" in line] == said
+        assert told[-1].startswith("3 rows, 0 differ")
+    assert compare.main([str(original), str(tree), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["table"], one.get("only_in")) for one in found[3:]] == [
+        ("u.csv", str(tree)), ("v.csv", str(tree))]
+
+
 @pytest.mark.parametrize(("a", "b", "same"), [
     ((10, 1), (12, 1), True), ((10, 1), (15, 1), False), ((10, 0.1), (10.5, 0.1), False)])
 def test_a_cell_differs_by_more_than_two_standard_deviations(a, b, same):

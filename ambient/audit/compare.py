@@ -12,7 +12,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ambient.audit.place import Tree
@@ -188,7 +188,7 @@ def files_of(side: Side, name: Path, row: Mapping) -> list[Path]:
 
 
 def compare(a: Path, b: Path) -> list[dict]:
-    """Every row of every table that two trees share, and what differs in it."""
+    """Every row of every table that two trees share, and what differs in it. Tables of one tree come last."""
     names = [tables_in(folder) for folder in (a, b)]
     shared = [name for name in names[0] if name in names[1]]
     if not shared:
@@ -200,7 +200,8 @@ def compare(a: Path, b: Path) -> list[dict]:
         except Exception as error:  # whatever somebody wrote into one table must not hide the others
             what = f"can't be compared: {first_line(error)}"
             found.append({"table": name, "row": "", "differences": [what]})
-    return found
+    return found + [{"table": name, "row": "", "differences": [], "only_in": str(folder)}
+                    for folder, own in zip((a, b), names, strict=True) for name in own if name not in shared]
 
 
 def rows_of(sides: tuple[Side, Side], name: str) -> list[dict]:
@@ -238,13 +239,20 @@ def main(arguments: list[str]) -> int:
     if given.json:
         print(json.dumps(found, indent=1, sort_keys=True))
         return int(bool(different))
-    for entry in found:
-        if entry["differences"]:
-            what = "; ".join(entry["differences"])
-        else:
-            what = "within its uncertainty" if "earliest" in entry else "the same"
-        print(printable(f"{entry['table']}, {entry['row']}: {what}"))
-        if "earliest" in entry:
-            print(printable(f"  begins at {entry['earliest']}"))
-    print(f"{len(found)} rows, {len(different)} differ by more than {SIGMAS:g} standard deviations")
+    for line in lines(found):
+        print(printable(line))
+    rows = [entry for entry in found if "only_in" not in entry]
+    print(f"{len(rows)} rows, {len(different)} differ by more than {SIGMAS:g} standard deviations")
     return int(bool(different))
+
+
+def lines(found: Sequence[Mapping]) -> Iterator[str]:
+    """In words what was found of each row, and each table that one tree alone has."""
+    for entry in found:
+        if "only_in" in entry:
+            yield f"{entry['table']}: not compared, it is only in {entry['only_in']}"
+            continue
+        what = "within its uncertainty" if "earliest" in entry else "the same"
+        yield f"{entry['table']}, {entry['row']}: {'; '.join(entry['differences']) or what}"
+        if "earliest" in entry:
+            yield f"  begins at {entry['earliest']}"
