@@ -29,6 +29,8 @@ ADDITIONS = {
                        "noise: {source: array_file, path: noise.npy, resolution: 16, channels: 1, every: 4}"),
     "detector": Addition("ambient/evaluation/detectors", "means.py", "models.yaml", "detectors",
                          "mean-grey: {kind: means, features: 1, gain: 2.0}"),
+    "scorer": Addition("ambient/evaluation/scorers", "white.py", "models.yaml", "scorers",
+                       "white: {kind: white, above: 100}"),
     "annotation method": Addition("ambient/annotation/methods", "by_brightness.py", "models.yaml",
                                   "annotations", "brightness: {method: by_brightness, of_white: 3.0}"),
     "network": Addition("ambient/training/networks", "plain.py", "experiments/pixel/table2a.yaml", "rows",
@@ -38,6 +40,7 @@ ADDITIONS = {
                             "figures", "greys: {kind: histogram, study: controlled, bins: 7}")}
 TARGETS = {"source": "results/tiny/data/noise.safetensors",
            "detector": "results/tiny/detectors/noise/mean-grey-reference.safetensors",
+           "scorer": "results/tiny/scores/noise/white.safetensors",
            "annotation method": "results/tiny/annotations/controlled/blur-0.6/brightness.safetensors",
            "network": "results/tiny/runs/plain/seed-0/samples.safetensors",
            "figure kind": "results/tiny/greys.png"}
@@ -89,6 +92,12 @@ def test_the_added_detector_measures_the_dataset(added):
     found = read_arrays(folder / TARGETS["detector"])
     np.testing.assert_allclose([found["mean"][0], found["covariance"][0, 0], found["count"][0]],
                                [greys.mean(), greys.var(ddof=1), len(IMAGES)], rtol=1e-5)
+
+
+def test_the_added_scorer_scores_the_dataset(added):
+    folder, _ = added
+    found = read_arrays(folder / TARGETS["scorer"])
+    np.testing.assert_array_equal(found["score"], (IMAGES > 100).mean(axis=(1, 2, 3)))
 
 
 def test_the_added_method_annotates_the_mixture(added):

@@ -1,10 +1,12 @@
 """Corruptions against closed forms, and mixtures: who is clean, and what the file may hold."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 from scipy import ndimage
 
 from ambient.data import corruptions
@@ -18,6 +20,21 @@ EXAMPLES = [("gaussian_blur", {"sigma_px": 0.8}), ("jpeg", {"quality": 20}),
             ("motion_blur", {"length_px": 3, "angle_deg": 30}), ("random_mask", {"prob": 0.3}),
             ("pixelate", {"block_px": 3}), ("additive_noise", {"std": 0.7}),
             ("colour_shift", {"shift": [0.5, -0.4, 1.5]}), ("contrast", {"factor": 3.0})]
+
+
+def configured(ops):
+    """(op, parameters) of the entries of `config/` whose corruption is none of `ops`."""
+    found = []
+    for path in sorted((Path(__file__).parents[1] / "config").rglob("*.yaml")):
+        entries = (yaml.safe_load(path.read_text()) or {}).get("corruptions") or {}
+        for entry in [one for one in entries.values() if isinstance(one, dict)]:
+            params = {key: value for key, value in entry.items() if key not in ("op", "label")}
+            if entry.get("op") in corruptions.CORRUPTIONS and entry["op"] not in ops:
+                found.append((entry["op"], params))
+    return found
+
+
+EXAMPLES += configured([op for op, _ in EXAMPLES])
 
 
 def generator(seed=0):
@@ -70,6 +87,8 @@ def test_grey_and_colour(op, channels):
 
 
 def test_every_op_has_an_example():
+    """Here, or as an entry of `config/`."""
+    assert ("jpeg", {"quality": 18}) in configured([]) and not configured(list(corruptions.CORRUPTIONS))
     assert {op for op, _ in EXAMPLES} == set(corruptions.CORRUPTIONS)
 
 

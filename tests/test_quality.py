@@ -22,7 +22,7 @@ from ambient.specs import DatasetSpec, SelectSpec
 from ambient.specs.strict import SpecError
 from benchmarks.quality import damaged, photographs, scores, separation
 
-NAMES = {"sharpness", "noise", "blockiness", "exposure", "contrast", "detail", "quality"}
+SHIPPED = {"sharpness", "noise", "blockiness", "exposure", "contrast", "detail", "quality"}
 
 
 def wave(order, side=64, height=100):
@@ -36,7 +36,7 @@ def wave(order, side=64, height=100):
 
 def test_measures_are_the_files_of_their_folder():
     files = {path.stem for path in Path(quality.__file__).parent.glob("[!_]*.py")}
-    assert set(quality.KINDS) == files == NAMES
+    assert set(quality.KINDS) == files >= SHIPPED
 
 
 def test_a_file_more_is_a_measure_more(tmp_path):
@@ -66,7 +66,7 @@ def test_an_unknown_measure_is_refused_in_one_line(name, words):
     assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", sorted(quality.KINDS))
 @pytest.mark.parametrize("image", [np.zeros((3, 32, 32), np.float32), np.zeros((32, 32), np.uint8),
                                    np.zeros((4, 32, 32), np.uint8), np.zeros((1, 32, 15), np.uint8)])
 def test_what_is_no_prepared_image_is_refused(name, image):
@@ -74,7 +74,7 @@ def test_what_is_no_prepared_image_is_refused(name, image):
         measure(name)(image)
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", sorted(quality.KINDS))
 def test_any_image_has_a_finite_score_and_is_left_as_it_was(name):
     rng = np.random.default_rng(3)
     for side in (16, 28, 48):
@@ -86,7 +86,7 @@ def test_any_image_has_a_finite_score_and_is_left_as_it_was(name):
             np.testing.assert_array_equal(image, before)
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", sorted(quality.KINDS))
 def test_grey_images_score_as_their_three_equal_channels(name):
     grey = photographs(32, 1)[0][:1]
     assert measure(name)(grey) == pytest.approx(measure(name)(np.repeat(grey, 3, axis=0)), rel=1e-9)
