@@ -13,8 +13,8 @@ ADVICE = {
     "missing": "make it again: delete what depends on it and run the workflow",
     "changed": "not what the job wrote: delete it and run the workflow",
     "stale": "made from an input that was made anew since: run the workflow",
-    "rewritten": "edited, or made again with the same bytes: delete what was made from it, then run "
-                 "the workflow",
+    "rewritten": "edited, or made again with the same bytes: run the workflow, which renews manifests; "
+                 "where that does not help, delete what was made from it and run it again",
     "other code": "made by code that differs from the present: run the workflow, check out that code, or "
                   "accept it with --allow-other-code",
     "other settings": "run the workflow, put the setting back, or accept it with --allow-other-settings",
