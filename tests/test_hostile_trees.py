@@ -9,6 +9,7 @@ import pytest
 from results_tree import audit, problems, refit
 
 from ambient.audit import cli, compare, crate, prune
+from ambient.audit.sign import SIGNATURE
 from ambient.cluster import efficiency
 from ambient.provenance import manifest
 from ambient.storage import regular
@@ -185,6 +186,11 @@ def test_a_crate_lies_outside_the_tree_and_over_nothing(tree, tmp_path, capsys, 
     monkeypatch.chdir(tmp_path)
     assert crate.main([str(tree)]) == 0
     assert (tmp_path / "tiny-crate.zip").exists() and not problems(tree)
+    assert "left out" not in capsys.readouterr().out
+    (tree / SIGNATURE).write_text("{}")
+    assert crate.main([str(tree), "--out", "signed.zip"]) == 0
+    assert f"left out: {SIGNATURE}, which signs the tree with its logs" in capsys.readouterr().out
+    (tree / SIGNATURE).unlink()
     (tmp_path / "link.zip").symlink_to(tmp_path / "target.zip")
     for out in ("tiny-crate.zip", "link.zip", str(tree / "x.zip"), str(tree.parent / "x"), "gone/x.zip",
                 "/dev/stdout"):

@@ -82,3 +82,16 @@ def test_clean_latents_of_all_images_come_behind_those_of_a_part_that_corrupts_t
         assert files.latents_of_run(run) == [blurred, whole, added]
         assert files.images_beside(run) == [
             "results/mine/mixtures/text/blur-0.6/clean-0.5.safetensors", files.images("text")]
+
+
+def test_a_row_with_a_margin_stands_beside_one_that_says_nothing_of_it(config):
+    """The specification of a training leaves out what has its default, and the table's column does not."""
+    found = scale(config, """tables:
+  mine:
+    title: Margins
+    defaults: {study: controlled, corruption: blur-0.6, annotation: all}
+    rows:
+      with: {training: {loss: {margin: 0.05}}}
+      without: {}
+""")
+    assert [row.settings for row in found.table("mine").rows] == [{"margin": 0.05}, {"margin": 0.0}]
