@@ -229,6 +229,8 @@ def test_stages_are_known_by_the_names_that_manifests_record():
     ("t.csv", "a,b\n1,2\n", "a,b\n1,3\n", "line 2, column 2: 2 is recorded, the job gives 3"),
     ("m.json", '{"a": [1, {"v": 2}]}', '{"a": [1, {"v": 3}]}', "a.1.v: 2 is recorded, the job gives 3"),
     ("m.json", '{"a": 1}', '{"b": 1}', "'a' is recorded where the job gives 'b'"),
+    ("t.csv", "a\n1\n", "a\n1\n2\n", "'line 3, column 1' is given by the job alone"),
+    ("m.json", '{"a": [1, 2]}', '{"a": [1]}', "'a.1' is recorded alone"),
     ("t.png", "a", "b", None)])
 def test_the_first_other_number_is_named(tmp_path, name, one, other, said):
     for folder, text in (("old", one), ("new", other)):

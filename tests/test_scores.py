@@ -113,6 +113,9 @@ def test_a_kill_costs_the_shard_at_work(tmp_path, monkeypatch):
     ({"score": np.zeros((30, 1))}, r"'score' as an array \(30, 1\) for 30 images, allowed: .* \(30,\)$"),
     ({"score": np.zeros(29)}, r"'score' as an array \(29,\) for 30 images"),
     ({"score": [0.0] * 30}, "'score' as a list for 30 images"),
+    ({"score": np.where(np.arange(30) == 7, np.nan, 0)},
+     "'score' of row 7 of 30 with NaN or infinity, allowed: finite numbers$"),
+    ({"score": np.zeros(30), "patches/16": np.full((30, 2, 2), np.inf)}, "'patches/16' of row 0 of 30"),
     ({"score": np.zeros(30), "patches/16": np.zeros((30, 4))},
      r"'patches/16' as an array \(30, 4\) for 30 images, allowed: an array \(30, rows, columns\)$")])
 def test_what_a_scorer_gives_is_refused_by_its_file(given, said, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,11 @@ def leaves(path: Path) -> Iterator[tuple[str, Any]]:
 
 def first_other(old: Path, new: Path) -> str | None:
     """Where two files first say something else, and both values; None where that can't be told."""
-    for one, other in zip(leaves(old), leaves(new), strict=False):
+    for one, other in zip_longest(leaves(old), leaves(new)):
+        if one is None:
+            return f"{other[0]!r} is given by the job alone"
+        if other is None:
+            return f"{one[0]!r} is recorded alone"
         if one[0] != other[0]:
             return f"{one[0]!r} is recorded where the job gives {other[0]!r}"
         if told := differing(one[0], one[1], other[1]):

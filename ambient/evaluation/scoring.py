@@ -72,6 +72,10 @@ def require_scores(spec: ScorerSpec, arrays: object, count: int) -> None:
         if sizes[:1] != (rows,) or len(sizes) != (1 if name == "score" else 3):
             got = f"an array {sizes}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
             raise ValueError(f"{where} {name!r} as {got} for {count} images, allowed: an array {wanted}")
+        finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        if not finite.all():
+            raise ValueError(f"{where} {name!r} of row {int(np.argmin(finite))} of {rows} with NaN or "
+                             "infinity, allowed: finite numbers")
 
 
 def scores_of(ids: np.ndarray, arrays: Arrays) -> Scores:
