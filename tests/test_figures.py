@@ -202,6 +202,12 @@ def test_colours_are_okabe_and_itos_and_methods_differ_in_dashes():
         assert len({look["marker"] for look in some}) == len(some)
 
 
+def test_no_two_methods_of_a_figure_look_alike():
+    names = [*drawing.METHODS, *map(str, range(40))]
+    looks = [drawing.line_of(name, names) for name in names]
+    assert len({(look["color"], look["marker"]) for look in looks}) == len(names) - 1  # Only Clean, Only Good
+
+
 def test_nearest_training_images_are_those_of_least_pixel_distance(monkeypatch):
     random = np.random.default_rng(0)
     training = random.integers(0, 256, (50, 1, 4, 4), np.uint8)

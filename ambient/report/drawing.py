@@ -21,9 +21,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
     "#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7")
 METHODS = {"Only Clean": (BLACK, ":", "s"), "Only Good": (BLACK, ":", "s"), "All data": (RED, "--", "^"),
-           "Ambient-o": (BLUE, "-", "o"), "Ambient-o+crops": (BLUE, "-", "o")}
-OTHERS = ((PURPLE, "-.", "D"), (ORANGE, "-", "v"), (SKY, "--", "P"), (GREEN, "-.", "X"), (BLUE, ":", "<"),
-          (RED, "-", ">"), (BLACK, "--", "d"))
+           "Ambient-o": (BLUE, "-", "o"), "Ambient-o+crops": (BLUE, "-.", "p")}
+OTHERS = ((PURPLE, "-."), (ORANGE, "-"), (SKY, "--"), (GREEN, "-."), (BLUE, ":"), (RED, "-"), (BLACK, "--"))
+MARKERS = "DvPX<>dh*8H"  # as many as have no divisor in common with the colours: 77 pairs are all different
 CLEAN, CORRUPTED, OTHER = GREEN, RED, ORANGE  # by origin of the data
 DASHES = {CLEAN: "-", CORRUPTED: "--", OTHER: "-."}
 SIGMA, SIGMA_MIN, SIGMA_MAX = r"$\sigma$", r"$\sigma_{\min}$", r"$\sigma_{\max}$"
@@ -36,8 +36,13 @@ def line_of(method: str, methods: Sequence[str] = ()) -> dict[str, str]:
     """Colour, dash and marker of a method: its own in every figure, or by its place among `methods`."""
     known = [name for name in dict.fromkeys(methods) if name not in METHODS]
     place = known.index(method) if method in known else 0
-    shade, dash, marker = METHODS.get(method, OTHERS[place % len(OTHERS)])
+    shade, dash, marker = METHODS.get(method) or look_of(place)
     return {"color": shade, "ls": dash, "marker": marker}
+
+
+def look_of(place: int) -> tuple[str, str, str]:
+    """(colour, dash, marker) of a line by its number, from 0, among those without a look of their own."""
+    return *OTHERS[place % len(OTHERS)], MARKERS[place % len(MARKERS)]
 
 
 def save(figure: plt.Figure, *outs: Path) -> None:

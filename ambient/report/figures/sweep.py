@@ -65,13 +65,13 @@ def draw(spec: Spec, table: Path) -> Figure:
 
 def panel(axis: Axes, points: pd.DataFrame, metric: str) -> None:
     """The distances of one training by one metric; against guidance where all points have one width."""
-    from ambient.report.drawing import OTHERS
+    from ambient.report.drawing import look_of
     from ambient.report.least import column_of, least
 
     column, against = column_of(points, metric), "ema_std" if "ema_std" in points else "guidance"
     groups = points.groupby("guidance") if against == "ema_std" else [(None, points)]
     for place, (guidance, group) in enumerate(groups):
-        shade, dash, marker = OTHERS[place % len(OTHERS)]
+        shade, dash, marker = look_of(place)
         ranked = group.sort_values(against)
         axis.errorbar(ranked[against], ranked[column], yerr=ranked[f"{column}_std"].fillna(0), capsize=2,
                       ms=4, color=shade, ls=dash, marker=marker,
