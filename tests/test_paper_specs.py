@@ -231,12 +231,14 @@ IN_TEXT = {"fig2_crossing": 1.64, "appc_no_weight_no_buffer_text": 5.56, "appc_w
 OF_IMAGENET = {"imagenet_params": 125, "imagenet_lr": 0.012, "imagenet_batch": 2048,
                "imagenet_duration": 2000, "imagenet_quality_split_good": 0.1, "imagenet_xs_time": 3 * 32}
 OF_THE_LARGER = {"imagenet_duration_xxl": 2000, "imagenet_xxl_time": 7 * 32}
+# Of text to image; millions of parameters, and days of one of 8 cards.
+OF_TEXT = {"t2i_params": 1100, "t2i_batch": 2048, "t2i_lr_phase4": 8e-5, "t2i_time": 2 * 8}
 
 
 def test_numbers_of_the_running_text(paper):
     found = {text.id: text for text in paper.summary().texts}
     assert {name: text.paper for name, text in found.items() if not name.endswith("_leaky")} == (
-        IN_TEXT | OF_IMAGENET | OF_THE_LARGER)
+        IN_TEXT | OF_IMAGENET | OF_THE_LARGER | OF_TEXT)
     for name in ("fig2_crossing", "appc_no_weight_no_buffer_text", "appc_weight_gain"):
         assert found[f"{name}_leaky"].paper == IN_TEXT[name]
         assert found[f"{name}_leaky"].protocol == found[f"{name}_leaky"].paper_protocol
@@ -245,7 +247,7 @@ def test_numbers_of_the_running_text(paper):
     assert found["appc_weight_gain_leaky"].runs == ("leaky-loss-plain", "leaky-loss-weight")
     assert len(found["cifar_runtime"].runs) == len(paper.tables["table2a"].rows)
     small = {text.id for text in Experiments(ROOT / "config", "demo").summary().texts}
-    assert small == set(IN_TEXT | OF_IMAGENET)  # of the paper's protocol too where its runs are rows
+    assert small == set(IN_TEXT | OF_IMAGENET | OF_TEXT)  # of the paper's protocol where its runs are rows
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")
@@ -268,6 +270,9 @@ def test_numbers_of_the_running_text_are_those_transcribed():
     cards = {name: 32 if name.endswith("_time") else 1 for name in OF_IMAGENET | OF_THE_LARGER}
     assert {name: float(printed[name.replace("duration_xxl", "duration")]) * number
             for name, number in cards.items()} == OF_IMAGENET | OF_THE_LARGER
+    text = {"t2i_params": ("t2i_params", 1000), "t2i_batch": ("t2i_batch", 1),
+            "t2i_lr_phase4": ("t2i_lr_phase4", 1), "t2i_time": ("t2i_time_appendix", 8)}
+    assert {name: float(printed[key]) * number for name, (key, number) in text.items()} == OF_TEXT
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published tables at {PUBLISHED}")

@@ -90,11 +90,12 @@ def test_numbers_of_the_running_text_stand_in_the_summary(tmp_path):
             published.rebuild(plain(spec), [tmp_path / "t.csv"], [3], *wrong, [1, 2, 3, 1, 2])
 
 
-def test_sizes_and_costs_of_imagenets_runs_follow_from_their_settings(paper, tmp_path):
+def test_sizes_and_costs_of_large_runs_follow_from_their_settings(paper, tmp_path):
     """Operations by the published multiply-adds of a forward pass: 45.0 and 546.9 10^9."""
     found = {one.id: one for one in paper.texts() if one.counted is not None}
     assert {name: one.paper for name, one in found.items() if one.counted == one.paper} == {
-        "imagenet_lr": 0.012, "imagenet_batch": 2048, "imagenet_quality_split_good": 0.1}
+        "imagenet_lr": 0.012, "imagenet_batch": 2048, "imagenet_quality_split_good": 0.1,
+        "t2i_batch": 2048, "t2i_lr_phase4": 8e-5}
     for run, size in (("edm2-xs", 124_713_253), ("edm2-xxl", 1_523_164_773), ("guide-xs", 124_201_253)):
         millions = counted(paper, run, "parameters_1e6", None)  # without the head of the log-variance
         assert round(millions * 1e6) == size - 128
@@ -103,6 +104,8 @@ def test_sizes_and_costs_of_imagenets_runs_follow_from_their_settings(paper, tmp
     for name, billions, images in (("xs", 45.0, 2**31), ("xxl", 546.9, 939_524_096)):
         days = 6 * billions * 1e9 * images / (178e12 * 86400)
         assert found[f"imagenet_{name}_time"].counted == pytest.approx(days, rel=2e-3)
+    assert found["t2i_params"].counted == 1165.44232
+    assert found["t2i_time"].counted == pytest.approx(3.4e20 / (178e12 * 86400), rel=0.05)
     row = published.text_row(found["imagenet_xs_time"], {"edm2-xs": {"method": "EDM2-XS"}}, [])
     assert row["ours"] == found["imagenet_xs_time"].counted and row["paper"] == 96
     assert row["quantity"] == row["paper_quantity"] == "gpu_days" and "32 H200" in row["note"]
