@@ -58,6 +58,7 @@ REFUSED = {
     "a uniform above 1": (partial(drawn, 1.0, 5.0), "u: got 5.0, allowed: [0, 1)"),
     "a uniform below 0": (partial(drawn, 1.0, -0.5), "u: got -0.5"),
     "a later average": (partial(coefficients, [100, 200], [0.05, 0.05], 150, 0.05), "none later than 150"),
+    "an average twice": (partial(coefficients, [100, 100], [0.05, 0.05], 150, 0.05), "each average once"),
     "an average without width": (partial(coefficients, [100, 150], [0.05], 150, 0.05), "got 2 and 1"),
     "one sampling step": (partial(karras_schedule, 1, 0.002, 80.0, 7.0), "num_steps: got 1, allowed: >= 2"),
     "sampling that ends at 0": (partial(karras_schedule, 18, 0.0, 80.0, 7.0), "0 < sigma_min"),

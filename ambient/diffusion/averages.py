@@ -42,6 +42,8 @@ def coefficients(times: Sequence[float], stds: Sequence[float], time: float,
         raise ValueError(f"times, stds: got {len(times)} and {len(stds)}, allowed: one each of every average")
     if not all(0 < one <= time for one in times):
         raise ValueError(f"times: got {list(times)}, allowed: above 0, and none later than {time}")
+    if len(set(zip(times, stds, strict=True))) < len(times):
+        raise ValueError(f"times, stds: got {list(times)} and {list(stds)}, allowed: each average once")
     at = np.array(times, np.float64), np.array([power_gamma(one) for one in stds])
     wanted = np.array([time], np.float64), np.array([power_gamma(std)])
     products, own = inner_products(*at, *at), inner_products(*at, *wanted)[:, 0]
