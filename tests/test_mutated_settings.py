@@ -106,7 +106,7 @@ def test_mutated_configurations_are_refused_by_one_line_or_resolve(folder):
 
 @pytest.mark.parametrize("path", ["/", "..", "pictures/..", "two\nlines", "a\\b"])
 def test_raw_data_whose_name_no_manifest_could_hold_are_refused_at_the_start(folder, path):
-    for section, name, key in (("datasets", "digits", "path"), ("detectors", "digitnet", "weights")):
+    for section, name, key in (("datasets", "digits", "path"), ("detectors", "inception", "weights")):
         settled = {"extends": "demo", section: {name: {key: path}}}
         (folder / "scales/odd.yaml").write_text(yaml.safe_dump(settled))
         words = f"{section}.{name}.{key}: got .*, allowed: a path that ends in a name"
