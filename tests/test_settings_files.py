@@ -142,7 +142,7 @@ STUDY = "studies: {controlled: {%s}}"
     ("datasets: {digits: {classes: [11]}}", ("datasets.digits.classes", "below 10")),
     ("datasets: {digits: {classes: [1]}}", ("detector", "two or more classes")),
     ("datasets: {digits: {labels: folder}}", ("digits.labels", "null: source mnist does not read it")),
-    ("datasets: {procedural: {max_images: 10}}", ("procedural.max_images", "source procedural does not read")),
+    ("datasets: {procedural: {max_images: 10}}", ("procedural.max_images", "procedural does not read it")),
     ("datasets: {scenes: {path: /scenes}}", (".path: got '/scenes'", "source scenes does not read it")),
     ("datasets: {scenes: {classes: [0]}}", (".classes", "source scenes does not read it")),
     ("detectors: {digitnet: {resize: legacy}}", ("digitnet.resize", "kind classifier does not read it")),
