@@ -77,7 +77,7 @@ def wilson(p: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's 95 % interval of a mean `p` in [0, 1] over `count` images, (low, high).
 
     (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) with z = 1.96. It covers about 95 % for
-    verdicts of 0 or 1. Probabilities between them vary less, so for their mean it is wider than it needs to be.
+    verdicts of 0 or 1. Probabilities between them vary less, so for their mean it is wider than need be.
     """
     z, p = 1.96, np.asarray(p, np.float64)
     middle, half = p + z**2 / (2 * count), z * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
