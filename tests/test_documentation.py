@@ -197,7 +197,8 @@ def test_heads_of_tables_say_the_costs_that_are_counted():
     """`Cost at the paper's scale: 13 trainings of 25 M images, about 1,470 GPU-hours` of a table's file."""
     paper, heads = Experiments(ROOT / "config", "paper"), {}
     for file in (ROOT / "config/experiments").rglob("*.yaml"):
-        if head := re.search(r"(\d+) trainings of .*?about ([\d,]+) GPU-hours", file.read_text().replace("\n# ", " ")):
+        text = file.read_text().replace("\n# ", " ")
+        if head := re.search(r"(\d+) trainings of .*?about ([\d,]+) GPU-hours", text):
             heads[file.stem] = int(head[1]), int(head[2].replace(",", ""))
     assert {"table2a", "table2b", "table3", "table4", "table6", "table7", "text_results"} == set(heads)
     for table, (trainings, hours) in heads.items():
