@@ -22,6 +22,8 @@ from tiny import CLASSIFIER, TRAINING, kept
 
 from ambient import __main__ as front_door
 from ambient import specs
+from ambient.cluster import plan
+from ambient.cluster.site import Site
 from ambient.data.annotations import Annotations
 from ambient.settings import Experiments, entry_types, scales
 from ambient.stages import classifier, train
@@ -189,6 +191,21 @@ def test_every_setting_is_described(site):
                 assert f'id="{own.__name__}.Spec"' in page, own.__name__
                 for key in vars(own.Spec).get("__annotations__", {}).keys() & own.Spec.__match_args__:
                     assert f'id="{own.__name__}.Spec.{key}"' in page, key
+
+
+def test_heads_of_tables_say_the_costs_that_are_counted():
+    """`Cost at the paper's scale: 13 trainings of 25 M images, about 1,470 GPU-hours` of a table's file."""
+    paper, heads = Experiments(ROOT / "config", "paper"), {}
+    for file in (ROOT / "config/experiments").rglob("*.yaml"):
+        text = file.read_text().replace("\n# ", " ")
+        if head := re.search(r"(\d+) trainings of .*?about ([\d,]+) GPU-hours", text):
+            heads[file.stem] = int(head[1]), int(head[2].replace(",", ""))
+    assert {"table2a", "table2b", "table3", "table4", "table6", "table7", "text_results"} == set(heads)
+    for table, (trainings, hours) in heads.items():
+        works = list(plan.jobs(paper, f"results/{table}.csv"))
+        counted = sum(work.minutes(Site()) / 60 for _, work in works if work.gpu)
+        assert sum(stage == "train" for stage, _ in works) == trainings, table
+        assert hours == pytest.approx(counted, rel=0.01), table
 
 
 def test_the_citation_is_one():

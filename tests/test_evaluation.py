@@ -129,7 +129,7 @@ def test_too_few_images_for_a_detectors_features_are_said(data, tmp_path, capsys
         evaluate.main(specs.EvaluationSpec("fd-net", DETECTOR, (0,)), RECORD, reference=tmp_path / "ref",
                       samples=tmp_path / "samples.safetensors", out=tmp_path / "m.json",
                       moments_out=tmp_path / "moments", **paths)
-        remarks = [line for line in capsys.readouterr().out.splitlines() if "biased upwards" in line]
+        remarks = [line for line in capsys.readouterr().err.splitlines() if "biased upwards" in line]
         named = [f"{role}: {images} images against 6 features"
                  for role in ("reference: data", "evaluate: samples")]
         assert [line.partition(";")[0] for line in remarks] == (named if singular else [])

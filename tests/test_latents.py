@@ -13,6 +13,7 @@ from test_math import REFERENCE, needs_reference
 import ambient
 from ambient import specs
 from ambient.audit.cli import main as audit
+from ambient.commands import export
 from ambient.data import datasets, latents
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
@@ -340,6 +341,18 @@ def test_samples_by_the_library_are_the_workflows(tree):
     samples = read_arrays(tree / "results/away/runs/ambient-blur-0.6/seed-0/samples.safetensors")["256"]
     apart = np.abs(drawn.astype(int) - samples[1, :32])  # the last batch of an image may be cut elsewhere
     assert apart.max() <= 1
+
+
+def test_an_export_has_the_encoder_and_its_example_draws_images(tree, monkeypatch, tmp_path):
+    monkeypatch.chdir(tree)
+    assert export.main(["away", "--run", "ambient-blur-0.6", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/encoder.safetensors").read_bytes() == (tree / ENCODER).read_bytes()
+    assert "encoder.safetensors" in json.loads((tmp_path / "out/provenance.json").read_text())["files"]
+    monkeypatch.chdir(tmp_path / "out")
+    drawn = {}
+    exec(Path("example.py").read_text(), drawn)
+    assert drawn["images"].shape == (16, 1, 16, 16)
+    assert "of 1 x 16 x 16 images, in their latents of 2 x 8 x 8, trained" in Path("README.md").read_text()
 
 
 def test_latents_of_other_images_break_the_table(tree, monkeypatch, capsys):

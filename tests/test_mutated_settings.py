@@ -104,10 +104,14 @@ def test_mutated_configurations_are_refused_by_one_line_or_resolve(folder):
     assert refused > NUMBER / 2  # it is not comments alone that they change
 
 
+# A study whose detector has weights from outside.
+STUDIES = {"controlled": {"detector": "inception", "sampling": {"num_samples": 2100}}}
+
+
 @pytest.mark.parametrize("path", ["/", "..", "pictures/..", "two\nlines", "a\\b"])
 def test_raw_data_whose_name_no_manifest_could_hold_are_refused_at_the_start(folder, path):
-    for section, name, key in (("datasets", "digits", "path"), ("detectors", "digitnet", "weights")):
-        settled = {"extends": "demo", section: {name: {key: path}}}
+    for section, name, key in (("datasets", "digits", "path"), ("detectors", "inception", "weights")):
+        settled = {"extends": "demo", "studies": STUDIES, section: {name: {key: path}}}
         (folder / "scales/odd.yaml").write_text(yaml.safe_dump(settled))
         words = f"{section}.{name}.{key}: got .*, allowed: a path that ends in a name"
         with pytest.raises(SpecError, match=words):

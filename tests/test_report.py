@@ -318,6 +318,18 @@ def test_show_has_the_distances_by_other_detectors(tmp_path, capsys):
 HEADER = b"method,metric,value,num_samples,num_seeds,num_training_seeds\n"
 
 
+@pytest.mark.parametrize(("metric", "paper", "said"), [
+    ("fd-x", "", None), ("fd-x", "5.3", "only the order of the methods compares"),
+    ("fid", "5.3", "values compare where data and number of samples are the paper's")])
+def test_show_speaks_of_the_paper_where_it_has_a_number(tmp_path, capsys, metric, paper, said):
+    """A table of one's own images was said to compare with the paper's by its order."""
+    head = HEADER.decode().strip() + ",paper_value"
+    (tmp_path / "t.csv").write_text(f"{head}\nAmbient-o,{metric},1.0,8,1,3,{paper}\n")
+    assert command.main(["show", str(tmp_path / "t.csv")]) == 0
+    out = capsys.readouterr().out
+    assert said in out if said else "paper's" not in out
+
+
 @pytest.mark.parametrize(("name", "content", "said"), [
     ("none.csv", None, "no such file"),
     ("empty.csv", b"", "not a table"),

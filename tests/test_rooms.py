@@ -42,6 +42,21 @@ def test_the_package_is_rooms_and_at_most_three_files():
         assert len(path.read_text().splitlines()) <= 350, path
 
 
+def test_jobs_speak_by_what_survives_a_closed_terminal_and_a_full_disk():
+    """`ambient.jobs.stopping.say`, and no bare `print`, which would end the job."""
+    for room in ("annotation", "data", "diffusion", "evaluation", "stages", "theory", "training"):
+        for path in (PACKAGE / room).rglob("*.py"):
+            named = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+            assert "print" not in named, path
+
+
+def test_a_comprehension_has_two_fors_at_most():
+    made = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    for path in PACKAGE.rglob("*.py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, made)]
+        assert all(len(node.generators) <= 2 for node in nodes), path
+
+
 def test_what_keeps_books_is_in_no_digest():
     named = {name.split("/")[1] for name in closure("ambient.train")}
     assert named == {"data", "diffusion", "stages", "training"}

@@ -194,7 +194,7 @@ def probe(site: Site) -> Iterator[Finding]:
         yield OK, f"nodes: folder and environment seen from one (torch, snakemake: {done.stdout.strip()})"
 
 
-def few_images(found: Experiments, target: str | None = None) -> Iterator[Finding]:
+def few_images(found: Experiments, target: str | None) -> Iterator[Finding]:
     """Samples and datasets that are too few for the features of their detector."""
     asked: dict[tuple[str, str], int] = {}  # (where the number is set, detector) -> images
     for job in wanted(found, target):

@@ -1,4 +1,7 @@
-"""What is particular to a cluster: config/site.yaml, or the file named by AMBIENT_SITE. Changes no result."""
+"""What is particular to a cluster: config/site.yaml, or the file named by AMBIENT_SITE.
+
+No specification of a job has any of it.
+"""
 
 from __future__ import annotations
 

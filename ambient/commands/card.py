@@ -34,10 +34,10 @@ CARD = """\
 
 # {{ run }}
 
-A diffusion model of {{ channels }} x {{ side }} x {{ side }} images, trained with the package `ambient`, a
+A diffusion model of {{ image }} images{{ latents }}, trained with the package `ambient`, a
 reference implementation of [Ambient Diffusion Omni]({{ paper }}): run `{{ run }}` of the scale `{{ scale }}`,
-training seed {{ seed }}, after {{ "{:,}".format(snapshot) }} images seen. The weights are the exponential
-moving average.
+training seed {{ seed }}, after {{ "{:,}".format(snapshot) }} images seen. The weights are an average over the
+training.
 
 ![Samples]({{ sheet }})
 
@@ -59,7 +59,8 @@ from. Write the licence here, and in the head of this file in the place of `{{ f
 
 ## Method
 
-A denoiser D(x, sigma) in the preconditioning and with the training noise of EDM (Karras et al. 2022).
+A denoiser D(x, sigma) in the preconditioning of EDM (Karras et al. 2022), trained at noise levels sigma with
+ln sigma normal of mean {{ noise.P_mean }} and standard deviation {{ noise.P_std }}.
 {{ method }}
 
 ## Scores
@@ -122,6 +123,9 @@ def data_of(run: Chosen) -> Iterator[str]:
             yield f"Added: {images_of(run, added)}"
         elif corruption != "none":
             words = experiments.label("corruptions", corruption)
+            if experiments.scorer_of(corruption) is not None:
+                yield f"No image is changed. Those that count as good: {words}."
+                continue
             yield f"The images that are not kept clean are corrupted: {words}."
     counts = read_json(beside(run.denoiser, run.files.annotations(run.run, "summary")))
     clean, others = counts["samples"] - counts["corrupted"], counts["corrupted"]
@@ -159,6 +163,11 @@ def scores_of(run: Chosen) -> Iterator[dict[str, Any]]:
                "root": manifest.read(manifest.path_for(path))["root"]}
 
 
+def by(shape: tuple[int, ...]) -> str:
+    """A shape in words: `3 x 32 x 32`."""
+    return " x ".join(map(str, shape))
+
+
 def number(value: Any) -> str:
     """A cell: a number of two decimals, or empty."""
     return "" if value is None or pd.isna(value) else f"{value:.2f}"
@@ -178,14 +187,17 @@ def head(run: Chosen, scores: list[Mapping]) -> str:
     return yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def card(run: Chosen, weights: Origin, about: Mapping, snippet: str, sheet: str) -> str:
-    """The text of README.md; `about` is the description beside the weights."""
+def card(run: Chosen, weights: Origin, about: Mapping, image: tuple[int, int, int], snippet: str,
+         sheet: str) -> str:
+    """The text of README.md. `about`: the description beside the weights; `image`: (C, H, W) of an image."""
     experiments, scores = run.experiments, list(scores_of(run))
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      keep_trailing_newline=True)
-    row = experiments.row(run.run, "runs")
+    row, seen = experiments.row(run.run, "runs"), (about["channels"], *(about["resolution"],) * 2)
+    latents = f", in their latents of {by(seen)}" if about.get("encoded") else ""
     return environment.from_string(CARD).render(
-        head=head(run, scores), run=run.run, scale=experiments.scale, seed=run.seed, side=about["resolution"],
-        channels=about["channels"], paper=PAPER, snapshot=about["spec"]["snapshots"][-1], sheet=sheet,
-        sampling_seed=experiments.sampling(run.run).seeds[0], snippet=snippet, data=list(data_of(run)),
-        fill_in=FILL_IN, method=METHODS.get(row.annotated, METHODS[None]), scores=scores, weights=weights)
+        head=head(run, scores), run=run.run, scale=experiments.scale, seed=run.seed, image=by(image),
+        latents=latents, noise=about["spec"]["noise"], paper=PAPER, sheet=sheet,
+        snapshot=about["spec"]["snapshots"][-1], sampling_seed=experiments.sampling(run.run).seeds[0],
+        snippet=snippet, data=list(data_of(run)), fill_in=FILL_IN,
+        method=METHODS.get(row.annotated, METHODS[None]), scores=scores, weights=weights)

@@ -2,8 +2,9 @@
 
 DIR gets model.safetensors (the averaged weights of the last snapshot, which `ambient.load_denoiser` reads),
 README.md (the card; the licence is yours to fill in), example.py, a contact sheet, and where everything comes
-from. It appears whole or not at all. Nothing is sent anywhere without --push. That sends exactly these files,
-once the card has a licence and the audit finds no broken link behind the weights and the card's tables.
+from. Of a run on latents it gets encoder.safetensors, too, which decodes them. It appears whole or not at
+all. Nothing is sent anywhere without --push. That sends exactly these files, once the card has a licence and
+the audit finds no broken link behind the weights and the card's tables.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from ambient.storage.text import printable
 
 WEIGHTS, CARD, EXAMPLE, SHEET = "model.safetensors", "README.md", "example.py", "contact-sheet.png"
 ORIGIN, MANIFEST = "provenance.json", "training.manifest.json"
+ENCODER = "encoder.safetensors"  # of a run on latents: what decodes them
 SHOWN = 64  # samples on the contact sheet
 SNIPPET = """\
 import ambient
 
 trained = ambient.load_denoiser("{weights}")
 images = ambient.sample(trained, count=16, seed=0, steps={num_steps}, sigma_min={sigma_min},
-                        sigma_max={sigma_max}, rho={rho})  # uint8, (16, {channels}, {side}, {side})
+                        sigma_max={sigma_max}, rho={rho}{encoder})
+# images: uint8, {shape}
 """
+DECODED = f',\n                        encoder="{ENCODER}"'
 
 
 def refuse_guided(run: Chosen) -> None:
@@ -83,19 +87,29 @@ def write_sheet(run: Chosen, path: Path) -> None:
     contact_sheet(path, part(open_arrays(samples, last)[last], 0)[:SHOWN])
 
 
-def snippet(sampler: SamplerSpec, about: Mapping) -> str:
-    """Three lines that load the weights and draw from them."""
-    return SNIPPET.format(weights=WEIGHTS, channels=about["channels"], side=about["resolution"],
+def write_encoder(run: Chosen, path: Path) -> Path | None:
+    """Write what decodes the latents of a run; None where it works on pixels."""
+    encoder = run.files.encoder_of_run(run.run)
+    return encoder and Path(shutil.copyfile(beside(run.denoiser, encoder), path))
+
+
+def snippet(sampler: SamplerSpec, image: tuple[int, int, int], encoded: bool) -> str:
+    """The lines that load the weights and draw images (C, H, W) from them."""
+    return SNIPPET.format(weights=WEIGHTS, shape=(16, *image), encoder=DECODED if encoded else "",
                           **plain(sampler))
 
 
 def fill(run: Chosen, weights: Origin, folder: Path) -> None:
     """Write all files of an export."""
+    from ambient.training.encoding import shape_of_images
+
     about = write_weights(run, folder / WEIGHTS)
+    encoder = write_encoder(run, folder / ENCODER)
+    image = shape_of_images(about, encoder)
     write_sheet(run, folder / SHEET)
-    code = snippet(run.experiments.sampling(run.run).sampler, about)
+    code = snippet(run.experiments.sampling(run.run).sampler, image, encoder is not None)
     write_text(folder / EXAMPLE, code)
-    write_text(folder / CARD, card(run, weights, about, code, SHEET))
+    write_text(folder / CARD, card(run, weights, about, image, code, SHEET))
     shutil.copy(manifest.path_for(run.denoiser), folder / MANIFEST)
     write_json(folder / ORIGIN, {
         "scale": run.experiments.scale, "run": run.run, "training_seed": run.seed,

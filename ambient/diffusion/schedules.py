@@ -16,7 +16,7 @@ def ramped(rate: float, nimg: int, ramp_nimg: int) -> float:
     return rate * nimg / ramp_nimg if nimg < ramp_nimg else rate
 
 
-def cosine(nimg: int, first: int, last: int, floor: float = 0.0) -> float:
+def cosine(nimg: int, first: int, last: int, floor: float) -> float:
     """floor + (1 - floor) (1 + cos(pi p)) / 2, where p goes from 0 at `first` images to 1 at `last`.
 
     1 up to `first`, `floor` from `last` on. Source: Loshchilov and Hutter 2017 (arXiv:1608.03983),
@@ -61,14 +61,6 @@ def power_beta(nimg: int, batch: int, gamma: float) -> float:
     if not 0 < batch <= nimg:
         raise ValueError(f"batch: got {batch} at {nimg} images seen, allowed: 1 to {nimg}")
     return (1 - batch / nimg) ** (gamma + 1)
-
-
-def power_std(gamma: float) -> float:
-    """sqrt((g + 1) / ((g + 2)^2 (g + 3))): the standard deviation of weights proportional to t^g on [0, 1].
-
-    Source: Karras et al. 2024, equation 123.
-    """
-    return math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
 
 
 def power_gamma(std: float) -> float:

@@ -59,7 +59,7 @@ def reason() -> str | None:
 
 
 def say(text: str) -> None:
-    """One line on standard error, whoever has closed it: a message must not cost a checkpoint."""
+    """A message on standard error, whoever has closed it: it must not cost a checkpoint."""
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):

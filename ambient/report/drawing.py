@@ -78,13 +78,13 @@ def sigma_axis(axis: plt.Axes, label: str = f"noise level {SIGMA}") -> None:
     axis.set_xlabel(label)
 
 
-def wilson(p: np.ndarray, count: int, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+def wilson(p: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's 95 % interval of a mean `p` in [0, 1] over `count` images, (low, high).
 
-    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n). Exact in coverage for verdicts of 0 or 1;
-    probabilities between them vary less, so the interval is at least as wide as theirs.
+    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) with z = 1.96. It covers about 95 % for
+    verdicts of 0 or 1. Probabilities between them vary less, so for their mean it is wider than need be.
     """
-    p = np.asarray(p, np.float64)
+    z, p = 1.96, np.asarray(p, np.float64)
     middle, half = p + z**2 / (2 * count), z * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
     low, high = (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
     return np.minimum(low, p), np.maximum(high, p)  # at 0 and 1 rounding would leave the mean outside

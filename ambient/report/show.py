@@ -76,6 +76,15 @@ def by_detectors(columns: Iterable[str]) -> dict[str, str]:
                                        ("", "_std", "+- sampling"), ("paper_", "", "the paper:"))}
 
 
+def compared(table) -> str:  # noqa: ANN001, see `read`
+    """How ours compares with the paper's, a line; empty for a table without a number of the paper's."""
+    if "paper_value" not in table or table["paper_value"].isna().all():
+        return ""
+    if set(table["metric"]) == {"fid"}:
+        return "The paper's is FID, too: values compare where data and number of samples are the paper's.\n"
+    return "The paper's is FID on its own data: only the order of the methods compares.\n"
+
+
 def main(arguments: list[str]) -> int:
     """`python -m ambient show TABLE.csv`: print a table, ours beside the paper's."""
     parser = argparse.ArgumentParser(prog="python -m ambient show", description=main.__doc__)
@@ -92,7 +101,7 @@ def main(arguments: list[str]) -> int:
     spread = uncertainty(int(table["num_training_seeds"].max()), int(table["num_seeds"].max()), bars=False)
     metric = joined(table["metric"])
     print(f"\n{path}: ours is {metric} on {samples} samples a seed (lower is better);\n{spread}.\n"
-          f"The paper's is FID on its own data: only the order of the methods compares.\n\n{text}\n")
+          f"{compared(table)}\n{text}\n")
     print("Next:")
     for name, what in ((name.format(path.stem), what) for name, what in NEXT):
         if (path.parent / name).exists():

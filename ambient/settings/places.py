@@ -127,10 +127,10 @@ class Files(RunFiles):
 
     def logs_of_texts(self) -> list[str]:
         """The losses of the trainings whose times the running text gives, text by text."""
-        texts = [text for text in self.experiments.texts() if text.of in TIMES]
-        return [self.path("train", "log", run=self.experiments.run(run).trained, seed=seed)
-                for text in texts for run in text.runs
-                for seed in self.experiments.study(self.experiments.run(run).study).training_seeds]
+        names = [name for text in self.experiments.texts() if text.of in TIMES for name in text.runs]
+        runs = [self.experiments.run(name) for name in names]
+        return [self.path("train", "log", run=run.trained, seed=seed)
+                for run in runs for seed in self.experiments.study(run.study).training_seeds]
 
     def reports_of_texts(self) -> list[str]:
         """The report of the classifier of each crossing that the running text gives."""

@@ -87,7 +87,8 @@ class AnnotationSpec(OfKinds):
     #: a file of `ambient/annotation/methods/`: `clean`, `fixed`, `population`, `per_sample`, `crops`,
     #: `by_quality`, `by_source`
     method: str
-    sigma_min: float | None  #: method fixed: the value that all get
+    #: methods fixed and by_quality: the value that all get; by_source: set by itself; else null
+    sigma_min: float | None
     epsilon: float  #: threshold tau = 0.5 - epsilon on P(clean)
     num_sigmas: int  #: noise levels at which the classifier is asked
     #: levels drawn from `noise` and sorted, or evenly spaced in ln sigma

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import build, later, require, require_distinct, require_finite
+from ambient.specs.strict import build, later, require, require_distinct, require_finite, require_unread
+
+OF_FILES = ("path", "sha256", "labels", "clean_captions")  # settings of raw files: drawn images have none
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,11 @@ class DatasetSpec(OfKinds):
     captioned: ClassVar[bool] = False  # whether its images have captions
     HAS_IMAGES: ClassVar[bool] = True  # false for captions alone, and where images are there as latents
     ENCODED: ClassVar[bool] = False  # its images are there as latents of an encoder, made elsewhere
+    UNREAD: ClassVar[tuple[str, ...]] = ()  # settings below that it does not read; they are refused
 
-    #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`;
-    #: with captions: `webdataset`, `parquet`, `mds`, `photos`, `scenes`; captions alone: `prompts`,
-    #: `written`, `geneval`; captions and latents of images: `latents`
+    #: a file of `ambient/data/sources/`: `mnist`, `cifar10`, `imagenet`, `images`, `photos`, `procedural`,
+    #: `windows`; with captions: `webdataset`, `parquet`, `mds`, `photos`, `scenes`; captions alone:
+    #: `prompts`, `written`, `geneval`; captions and latents of images: `latents`
     source: str
     resolution: int  #: pixels, height = width, after preparation
     channels: int  #: 1 (grey) or 3 (RGB)
@@ -114,6 +117,8 @@ class DatasetSpec(OfKinds):
             require(rising, "part", self.part, "[from, to] with 0 <= from < to <= 1, or null")
             require(self.HAD != "drawn", "part", self.part,
                     f"null for source {self.source}, which is drawn whole")
+        unread = (*self.UNREAD, *(OF_FILES if self.HAD == "drawn" else ()))
+        require_unread(self, unread, f"source {self.source}")
 
     def portable(self) -> DatasetSpec:
         """This specification without what says nothing of the prepared images: local paths, and their use."""

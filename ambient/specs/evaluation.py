@@ -11,8 +11,11 @@ from typing import ClassVar, Literal
 
 from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.scores import BestSpec
-from ambient.specs.strict import later, require, require_finite, require_seeds
+from ambient.specs.strict import later, require, require_finite, require_seeds, require_unread
 from ambient.specs.training import WIDEST
+
+LEARNING = ("channels", "nimg", "batch", "lr", "seed", "members")  # settings of detectors that learn
+OUTSIDE = ("weights", "sha256")  # settings of those whose weights come from outside
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,7 @@ class DetectorSpec(OfKinds):
 
     KINDS: ClassVar[Kinds] = Kinds("ambient.evaluation.detectors")
     LEARNS: ClassVar[bool] = False  # from images of the workflow; else its weights come from outside
+    RESIZES: ClassVar[bool] = False  # `resize` says how; else nobody resizes images
     NEEDS_CLASSES: ClassVar[bool] = False  # of the images that it learns from, two or more
     MODEL: ClassVar[bool] = False  # the image tower of a model of images and texts, named by `model`
     # What it gives of an image: `features` for distances, `classes` with their probabilities, `objects`.
@@ -183,8 +187,9 @@ class DetectorSpec(OfKinds):
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {}  # settings, at any allowed value, that weights don't depend on
     OWN_METRICS: ClassVar[Mapping[str, Mapping]] = {}  # names that this kind alone measures -> their protocol
 
-    kind: str  #: a file of `ambient/evaluation/detectors/`: `inception`, `dinov2`, `classifier`, `selfnet`,
+    #: a file of `ambient/evaluation/detectors/`: `inception`, `dinov2`, `dino`, `classifier`, `selfnet`,
     #: `contrastive`, `mask2former`
+    kind: str
     weights: str | None = None  #: a local file; None: inception: clean-fid's download
     sha256: str | None = None  #: of that file; None: inception: the only one allowed, dinov2: any
     features: int = 2048  #: numbers for each image; where it learns: of each member
@@ -207,6 +212,14 @@ class DetectorSpec(OfKinds):
         require(self.published is None or not self.LEARNS and self.best is None, "published", self.published,
                 f"null for {'kind ' + self.kind if self.LEARNS else 'best'}: nobody published such moments")
         require(self.features > 0, "features", self.features, ">= 1")
+        self.check_read()
+
+    def check_read(self) -> None:
+        """Refuse settings that its kind does not read."""
+        unread = () if self.RESIZES else ("resize",)
+        unread += () if self.LEARNS else LEARNING
+        unread += OUTSIDE if self.LEARNS or self.MODEL else ()
+        require_unread(self, unread, f"kind {self.kind}")
 
     def metric(self, name: str) -> str:
         """What a distance in these features is called; `name` is the detector's in the configuration."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from ambient.specs.data import DatasetSpec
 from ambient.specs.kinds import Kinds, OfKinds
-from ambient.specs.strict import later, require
+from ambient.specs.strict import later, require, require_distinct
 
 Within = Literal["class", "all"]
 
@@ -33,8 +33,9 @@ class ScorerSpec(OfKinds):
     SHARD: ClassVar[int] = 1000  # images that are saved together, and lost together
     RATE: ClassVar[float] = 500.0  # images/s that one process scores, beside that
 
-    kind: str  #: a file of `ambient/evaluation/scorers/`: `measure`, `clip_iqa`, `legibility`,
-    #: `margin`, `table`, `clip_score`, `geneval`, `vendi`
+    #: a file of `ambient/evaluation/scorers/`: `measure`, `clip_iqa`, `legibility`, `margin`, `table`,
+    #: `clip_score`, `geneval`, `vendi`
+    kind: str
     path: str | None = None  #: a local file, for the kinds that read one
     sha256: str | None = None  #: of that file; any other content is refused
     #: samples that have a caption together, one after the other; where captions count it is set by itself
@@ -73,6 +74,18 @@ class ScorerSpec(OfKinds):
     def portable(self) -> ScorerSpec:
         """This specification without the local path, which says nothing of the result."""
         return dataclasses.replace(self, path=None)
+
+
+def require_sides(patches: tuple[int, ...], least: int = 1) -> None:
+    """Raise `SpecError` for sides of patches, pixels, of which one is below `least` or in the list twice."""
+    require_distinct(patches, "patches")
+    require(all(side >= least for side in patches), "patches", patches, f"sides of at least {least} pixels")
+
+
+def require_cover(patches: tuple[int, ...], dataset: DatasetSpec) -> None:
+    """Raise `SpecError` where patches of these sides, pixels, leave a rest of the dataset's images."""
+    require(not any(dataset.resolution % side for side in patches), "patches", patches,
+            f"sides that divide the images' {dataset.resolution} pixels")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,6 @@ from ambient.storage.text import printable
 
 T = TypeVar("T")
 SEEDS = 2**63
-
-
 DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -66,6 +64,15 @@ def require_finite(spec: Any, *infinite: str) -> None:
             allowed = field.name in infinite and value == math.inf
             require(allowed, field.name, value, "a number or inf" if field.name in infinite else
                     "a finite number")
+
+
+def require_unread(spec: Any, keys: Collection[str], who: str) -> None:
+    """Raise `SpecError` for a setting that is not at its default, of those that `who` does not read."""
+    for field in dataclasses.fields(spec):
+        if field.name in keys:
+            value = getattr(spec, field.name)
+            require(value == field.default, field.name, value,
+                    f"{json.dumps(field.default)}: {who} does not read it")
 
 
 def later(default: Any, kw_only: bool = False) -> Any:

@@ -22,7 +22,7 @@ from ambient.data.datasets import read
 from ambient.diffusion import randomness
 from ambient.jobs import ranks
 from ambient.jobs.state import State
-from ambient.jobs.stopping import patiently
+from ambient.jobs.stopping import patiently, say
 from ambient.specs import ClassifierSpec
 from ambient.specs.strict import plain
 from ambient.storage.files import write_json
@@ -81,7 +81,7 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: State, out: Path,
     chosen = reports[-1]
     if spec.select == "best":
         chosen = min(reports, key=lambda report: report["cross_entropy"])
-    print(verdict(chosen), flush=True)
+    say(verdict(chosen))
     patiently(write_json, calibration, {
         "chosen_nimg": chosen["nimg"], "levels": chosen["levels"],
         "held_out": {kind: spec.held_out_draws(len(rows))[0]

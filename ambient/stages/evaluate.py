@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ambient.evaluation.features import moments
 from ambient.evaluation.frechet import frechet_distance, stored
+from ambient.jobs.stopping import say
 from ambient.specs import EvaluationSpec
 from ambient.storage.arrays import open_arrays, part
 from ambient.storage.files import read_arrays, write_arrays, write_json
@@ -33,7 +34,7 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
             kept[f"{nimg}/{seed}/covariance"] = found.covariance
             scores.append({"nimg": int(nimg), "seed": seed, "value": frechet_distance(found, target)})
     if remark := spec.detector.remark(shape[1]):
-        print(f"evaluate: samples: {remark}", flush=True)
+        say(f"evaluate: samples: {remark}")
     write_arrays(moments_out, kept)
     write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
                      "reference_images": target.count} | spec.detector.recorded())

@@ -15,6 +15,7 @@ from ambient.data.scores import Scores
 from ambient.evaluation import published_moments
 from ambient.evaluation.features import moments
 from ambient.evaluation.frechet import Moments
+from ambient.jobs.stopping import say
 from ambient.specs import DetectorSpec
 from ambient.storage.files import read_arrays, write_arrays
 
@@ -30,7 +31,7 @@ def main(spec: DetectorSpec, record, *, data: Path, detector: Path, out: Path,
     stats = measured(spec, data, detector, scores) if spec.published is None else read_published(
         spec, record, published, len(read_arrays(data, ("ids",))["ids"]))
     if remark := spec.remark(stats.count):
-        print(f"reference: data: {remark}", flush=True)
+        say(f"reference: data: {remark}")
     write_arrays(out, {"mean": stats.mean, "covariance": stats.covariance,
                        "count": np.array([stats.count])})
     record.facts["images"] = stats.count

@@ -100,8 +100,9 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     seeds = {nimg: drawn for nimg in snapshots if (drawn := spec.seeds_at(last=nimg == snapshots[-1]))}
     size = batch_of(where.type, about["resolution"])
     step = shard_of(where.type, shape_of_images(about, encoder), size)
-    parts = [(nimg, seed, range(first, min(first + step, spec.num_samples)))
-             for nimg in seeds for seed in seeds[nimg] for first in range(0, spec.num_samples, step)]
+    every = [range(first, min(first + step, spec.num_samples)) for first in range(0, spec.num_samples, step)]
+    sets = [(nimg, seed) for nimg in seeds for seed in seeds[nimg]]
+    parts = [(nimg, seed, ids) for nimg, seed in sets for ids in every]
 
     drawer = drawers(spec, denoiser, guide, encoder, told_of(spec, captions, texts), where)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ambient.jobs.stopping import say
 from ambient.specs import TheorySpec
 from ambient.storage.files import atomic
 from ambient.theory.densities import Density
@@ -28,7 +29,7 @@ def main(spec: TheorySpec, record, *, out: Path, crossings_out: Path, contractio
         p, q = (Density(*np.array(pair[key], float).T) for key in ("clean", "other"))
         tables.append(estimates(spec, p, q, name))
         rows.append(crossings(spec, p, q, name, tables[-1]))
-        print(f"theory: {name} done", flush=True)
+        say(f"theory: {name} done")
     contracted = contraction(spec)
     for path, table in ((out, pd.concat(tables)), (crossings_out, pd.DataFrame(rows)),
                         (contraction_out, contracted)):

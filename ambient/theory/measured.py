@@ -17,6 +17,9 @@ from ambient.theory import densities
 from ambient.theory.densities import Density
 from ambient.theory.point_classifier import trained_clean
 
+WIDE = 1e4  # the bounds are searched so far: their crossing can lie beyond the levels measured
+FAR = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels, in diameters, of the two-point pairs
+
 
 def named(p: Density, q: Density, name: str) -> dict:
     """What is said of a pair in every row."""
@@ -52,9 +55,6 @@ def estimates(spec: TheorySpec, p: Density, q: Density, name: str) -> pd.DataFra
 def levels(spec: TheorySpec) -> np.ndarray:
     """The noise levels, even in the logarithm."""
     return np.geomspace(spec.sigma_low, spec.sigma_high, spec.num_sigmas)
-
-
-WIDE = 1e4  # the bounds are searched so far: their crossing can lie beyond the levels measured
 
 
 def crossings(spec: TheorySpec, p: Density, q: Density, name: str, table: pd.DataFrame) -> dict:
@@ -101,5 +101,3 @@ def contraction(spec: TheorySpec) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     return table.assign(ratio=table["tv_smoothed"] / table["bound"])
 
-
-FAR = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels, in diameters, of the two-point pairs

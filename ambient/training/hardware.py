@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import AbstractContextManager
 from functools import cache
 
@@ -52,10 +51,11 @@ def sent(tensor: Tensor, where: torch.device) -> Tensor:
 def compile_for(network: nn.Module, evaluations: int) -> None:
     """Have torch compile a network on a GPU, where enough evaluations follow to repay the minutes it takes.
 
+    Enough are as many as AMBIENT_COMPILE_FROM says, by default 20,000. Where compiling fails (it needs a C
+    compiler), torch says so and goes on without.
+
     The compiled network has its channels last inside, as convolutions on GPUs want them. torch's own rule
     leaves them first in training where some convolution halves the channels, and cuDNN turns them each time.
-    AMBIENT_COMPILE_FROM: how many (default 20,000). Where compiling fails (it needs a C compiler), torch says
-    so and goes on without.
     """
     if evaluations >= stopping.setting("AMBIENT_COMPILE_FROM") and next(network.parameters()).is_cuda:
         torch._dynamo.config.suppress_errors = True
@@ -71,7 +71,7 @@ def has_bfloat16(where: torch.device) -> bool:
         able = torch.cpu.get_capabilities()
         found = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     if not found:
-        print(f"{where.type}: no bfloat16 arithmetic here, float32 takes its place", file=sys.stderr)
+        stopping.say(f"{where.type}: no bfloat16 arithmetic here, float32 takes its place")
     return found
 
 

@@ -179,7 +179,7 @@ class Run:
         self.nimg, self.lines = position, list(facts["log"])
         self.total, self.steps = facts["total"], facts["steps"]
         self.state.restore(f"checkpoint-{position}", self.fitting.tensors())
-        print(f"{self.name}: resuming after {position:,} images", flush=True)
+        stopping.say(f"{self.name}: resuming after {position:,} images")
 
     def save(self) -> None:
         """Write a checkpoint. The log goes with it: a file of its own could be lost or altered alone."""

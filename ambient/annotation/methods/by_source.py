@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ambient.annotation.levels import Inputs, Levels
 from ambient.specs import AnnotationSpec
+from ambient.specs.strict import require
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,10 @@ class Spec(AnnotationSpec):
 
     GIVEN: ClassVar[bool] = True
     BY_SOURCE: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.sigma_max == 0, "sigma_max", self.sigma_max, "0: method by_source gives no sigma_max")
 
 
 def annotate(spec: Spec, mixture, inputs: Inputs, state) -> Levels:

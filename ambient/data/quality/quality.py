@@ -16,7 +16,7 @@ ORDINARY = {sharpness: (0.36, 0.051), noise: (-1.1, 2.2), blockiness: (0.0, 0.12
 def score(image: np.ndarray) -> float:
     """The lowest of (m(image) - median_m) / spread_m over the five measures m.
 
-    It is in spreads of ordinary photographs, and at most about 0.4: noise can't be less than none. Of each
+    It is in spreads of ordinary photographs, and at most 0.5: noise can't be less than none. Of each
     measure, 5 % of ordinary photographs lie below -1.645. They lie below in any of five more often, so that
     the threshold is best set by the histogram of one's own images.
     """

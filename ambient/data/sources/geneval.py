@@ -47,6 +47,7 @@ class Spec(DatasetSpec):
     HAS_CLASSES: ClassVar[bool] = False
     HAS_IMAGES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("padding", "max_images", "classes")
 
     seed: int = 43  #: of the draws; 43: the published prompts
     each: int = 100  #: prompts of each task before those that are there twice are left out; 100: as published

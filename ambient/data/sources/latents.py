@@ -31,6 +31,7 @@ class Spec(DatasetSpec):
     HAS_IMAGES: ClassVar[bool] = False
     ENCODED: ClassVar[bool] = True
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
 
     encoder: str  #: name in `encoders`: the one that made the latents
     #: name in `text_encoders`: the one that made the states; null: captions are encoded in the workflow

@@ -26,6 +26,7 @@ class Spec(DatasetSpec):
     CONVERTS: ClassVar[bool] = True
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
 
     crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
     image: str = "jpg"  #: name of the column of image files

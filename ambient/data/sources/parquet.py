@@ -29,6 +29,7 @@ class Spec(DatasetSpec):
     HAS_CLASSES: ClassVar[bool] = False
     PACKAGES: ClassVar[tuple[str, ...]] = ("pyarrow",)
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
 
     crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
     image: str = "image"  #: name of the column of image files: their bytes, or a structure with `bytes`

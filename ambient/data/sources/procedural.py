@@ -21,6 +21,7 @@ class Spec(DatasetSpec):
     HAD: ClassVar[str] = "drawn"
     HAD_IN_WORDS: ClassVar[str] = "drawn by its job"
     HAS_CLASSES: ClassVar[bool] = False
+    UNREAD: ClassVar[tuple[str, ...]] = ("padding", "max_images", "classes")
 
     def __post_init__(self) -> None:
         super().__post_init__()

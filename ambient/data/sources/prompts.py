@@ -28,6 +28,7 @@ class Spec(DatasetSpec):
 
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
     HAS_IMAGES: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

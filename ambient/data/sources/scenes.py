@@ -26,6 +26,7 @@ class Spec(DatasetSpec):
     HAD: ClassVar[str] = "drawn"
     HAD_IN_WORDS: ClassVar[str] = "drawn by its job"
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("padding", "max_images", "classes")
 
     grid: int = 2  #: cells of a side; each holds one shape or none
     forms: tuple[str, ...] = TASKS  #: of captions, as GenEval calls them, each as often

@@ -35,6 +35,7 @@ class Spec(DatasetSpec):
     CONVERTS: ClassVar[bool] = True
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
 
     crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
 

@@ -23,6 +23,7 @@ class Spec(DatasetSpec):
     HAS_CLASSES: ClassVar[bool] = False
     HAS_IMAGES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
+    UNREAD: ClassVar[tuple[str, ...]] = ("padding", "max_images", "classes")
 
     texts: tuple[str, ...]  #: the captions, in their order
 

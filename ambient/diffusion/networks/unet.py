@@ -171,13 +171,13 @@ class Encoder(nn.Module):
                 channels = factor * model_channels
         self.channels_encoded = channels
 
-    def embed(self, noise_labels: Tensor, condition: Condition) -> Tensor:
-        """Embedding (B, 4 model_channels) of noise labels (B,), and of what is told of the images.
+    def embed(self, c_noise: Tensor, condition: Condition) -> Tensor:
+        """Embedding (B, 4 model_channels) of c_noise (B,), and of what is told of the images.
 
         Of the condition: `classes` (B, label_dim), one-hot, and `augment` (B, augment_dim).
         """
         precision = self.map_layer0.weight.dtype
-        angles = noise_labels.to(precision)[:, None] * self.frequencies.to(precision)
+        angles = c_noise.to(precision)[:, None] * self.frequencies.to(precision)
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
         if self.map_label is not None:
             classes = condition.get("classes")
@@ -205,16 +205,16 @@ class Encoder(nn.Module):
 class HalfUNet(Encoder):
     """The encoder alone: features (B, C, H', W') of the last block. Arguments as `Encoder`."""
 
-    def forward(self, x: Tensor, noise_labels: Tensor, condition: Condition | None = None,
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition | None = None,
                 masks: Sequence[Tensor] = ()) -> Tensor:
-        embedding = self.embed(noise_labels, condition or {})
+        embedding = self.embed(c_noise, condition or {})
         return self.encode(x, embedding, iter(masks))[-1]
 
 
 class UNet(Encoder):
-    """The raw network F(x, noise label): (B, channels_in, H, W) -> (B, channels_out, H, W).
+    """The raw network F(x, c_noise): (B, channels_in, H, W) -> (B, channels_out, H, W).
 
-    Arguments as `Encoder`, and `channels_out`. In `forward`, `noise_labels` (B,); of the condition `classes`
+    Arguments as `Encoder`, and `channels_out`. In `forward`, `c_noise` (B,); of the condition `classes`
     (B, label_dim), one-hot, and `augment` (B, augment_dim), each of which may be missing: no label. `masks`
     are those of `Encoder.masks`; without them nothing is dropped.
     """
@@ -245,9 +245,9 @@ class UNet(Encoder):
         self.dec[f"{side}x{side}_aux_norm"] = group_norm(channels)
         self.dec[f"{side}x{side}_aux_conv"] = Conv(channels, channels_out, 3, generator, scale=1e-5)
 
-    def forward(self, x: Tensor, noise_labels: Tensor, condition: Condition | None = None,
+    def forward(self, x: Tensor, c_noise: Tensor, condition: Condition | None = None,
                 masks: Sequence[Tensor] = ()) -> Tensor:
-        embedding, left = self.embed(noise_labels, condition or {}), iter(masks)
+        embedding, left = self.embed(c_noise, condition or {}), iter(masks)
         skips = self.encode(x, embedding, left)
         x = skips[-1]
         *blocks, norm, conv = self.dec.values()

@@ -36,6 +36,7 @@ class Spec(DetectorSpec):
     """
 
     FULL_RANK: ClassVar[bool] = True
+    RESIZES: ClassVar[bool] = True
     FLOPS: ClassVar[float] = 1.62e11  # of ViT-L/14 at 224 x 224 pixels
     PACKAGES: ClassVar[tuple[str, ...]] = ("transformers",)
     ADVICE: ClassVar[str] = ADVICE

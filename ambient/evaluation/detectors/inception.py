@@ -44,12 +44,14 @@ class Spec(DetectorSpec):
     FLOPS: ClassVar[float] = 11.5e9  # at 299 x 299 pixels
     RATE: ClassVar[float] = 100  # images/s that one process resizes
     FULL_RANK: ClassVar[bool] = True
+    RESIZES: ClassVar[bool] = True
     LICENCE: ClassVar[str] = "NVIDIA's terms (Inception-v3)"
     APART_FROM_WEIGHTS: ClassVar[Mapping] = {"resize": "clean", "sha256": None}
     OWN_METRICS: ClassVar[Mapping] = PROTOCOLS
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.features == FEATURES, "features", self.features, f"{FEATURES}, those of Inception-v3")
         require(self.sha256 in (None, INCEPTION_SHA256), "sha256", self.sha256,
                 f"{INCEPTION_SHA256} or null: the file is a program, and only this one is run")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ambient.data.clip_pixels import MEAN, STD
 from ambient.specs import DatasetSpec, ScorerSpec
-from ambient.specs.strict import require, require_distinct
+from ambient.specs.scores import require_cover, require_sides
 from ambient.storage.files import naming, sha256
 
 if TYPE_CHECKING:
@@ -46,13 +46,10 @@ class Spec(ScorerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_distinct(self.patches, "patches")
-        require(all(side > 0 for side in self.patches), "patches", self.patches, "sides >= 1 pixel")
+        require_sides(self.patches)
 
     def check(self, dataset: DatasetSpec) -> None:
-        cover = [side for side in self.patches if dataset.resolution % side == 0]
-        require(len(cover) == len(self.patches), "patches", self.patches,
-                f"sides that divide the images' {dataset.resolution} pixels")
+        require_cover(self.patches, dataset)
 
     def patch_sides(self) -> tuple[int, ...]:
         return self.patches

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ambient.specs import DatasetSpec, DetectorSpec, ScorerSpec
-from ambient.specs.strict import later, require, require_distinct
+from ambient.specs.scores import require_cover, require_sides
+from ambient.specs.strict import later, require
 
 if TYPE_CHECKING:
     from ambient.data.datasets import Dataset
@@ -34,8 +35,7 @@ class Spec(ScorerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_distinct(self.patches, "patches")
-        require(all(side > 0 for side in self.patches), "patches", self.patches, "sides >= 1 pixel")
+        require_sides(self.patches)
         require(self.folds > 1, "folds", self.folds, ">= 2")
         self.networks()
 
@@ -47,9 +47,7 @@ class Spec(ScorerSpec):
     def check(self, dataset: DatasetSpec) -> None:
         classes = dataset.HAS_CLASSES and len(dataset.classes or (0, 1)) > 1
         require(classes, "kind", self.kind, "one for images without classes: legibility needs two or more")
-        cover = [side for side in self.patches if dataset.resolution % side == 0]
-        require(len(cover) == len(self.patches), "patches", self.patches,
-                f"sides that divide the images' {dataset.resolution} pixels")
+        require_cover(self.patches, dataset)
 
     def patch_sides(self) -> tuple[int, ...]:
         return self.patches

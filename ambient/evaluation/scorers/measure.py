@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data import quality
+from ambient.data.measures import SMALLEST
 from ambient.specs import DatasetSpec, ScorerSpec
-from ambient.specs.strict import require, require_distinct
-
-SMALLEST = 16  # pixels of a side, of an image or a patch, which measures need
+from ambient.specs.scores import require_cover, require_sides
+from ambient.specs.strict import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +25,12 @@ class Spec(ScorerSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.measure in quality.KINDS, "measure", self.measure, ", ".join(quality.KINDS))
-        require_distinct(self.patches, "patches")
-        require(all(side >= SMALLEST for side in self.patches), "patches", self.patches,
-                f"sides of at least {SMALLEST} pixels, which measures need")
+        require_sides(self.patches, SMALLEST)
 
     def check(self, dataset: DatasetSpec) -> None:
         require(dataset.resolution >= SMALLEST, "measure", self.measure,
                 f"one for images of {dataset.resolution} pixels; measures need {SMALLEST}")
-        cover = [side for side in self.patches if dataset.resolution % side == 0]
-        require(len(cover) == len(self.patches), "patches", self.patches,
-                f"sides that divide the images' {dataset.resolution} pixels")
+        require_cover(self.patches, dataset)
 
     def patch_sides(self) -> tuple[int, ...]:
         return self.patches

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ambient.specs import ScorerSpec
-from ambient.specs.strict import require, require_distinct
+from ambient.specs.scores import require_sides
+from ambient.specs.strict import require
 from ambient.storage.files import sha256
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class Spec(ScorerSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_distinct(self.patches, "patches")
-        require(all(side > 0 for side in self.patches), "patches", self.patches, "sides >= 1 pixel")
+        require_sides(self.patches)
         require((self.patch_column is not None) == bool(self.patches), "patch_column", self.patch_column,
                 "a title with {px} in it where patches has sides, else null")
         require(self.patch_column is None or "{px}" in self.patch_column, "patch_column", self.patch_column,

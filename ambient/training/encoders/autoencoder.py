@@ -52,7 +52,7 @@ class Spec(EncoderSpec):
         require(-1 <= self.keeps_at_least <= 1, "keeps_at_least", self.keeps_at_least, "[-1, 1]")
 
     def optimiser(self) -> OptimiserSpec:
-        """How it is trained. The last twentieth of the training is averaged."""
+        """How it is trained. Half of the average of weights is of the last twentieth of the training."""
         return OptimiserSpec(nimg=self.nimg, batch=self.batch, lr=self.lr, ramp_nimg=self.nimg // 20,
                              decay="cosine", clip=1.0, ema_halflife_nimg=self.nimg / 20, ema_ramp=0.05,
                              precision=self.precision)
