@@ -100,4 +100,3 @@ def contraction(spec: TheorySpec) -> pd.DataFrame:
                      "bound": apart * diameter / (2 * sigma)})
     table = pd.DataFrame(rows)
     return table.assign(ratio=table["tv_smoothed"] / table["bound"])
-
