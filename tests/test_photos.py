@@ -91,6 +91,21 @@ def test_what_can_not_be_used_is_left_out_and_counted(tmp_path, capsys):
     assert len(said) == 4
 
 
+def test_a_tiff_cut_in_its_second_page_is_left_out(tmp_path):
+    """Its pages are counted by a walk through the file, which ends where the file does."""
+    whole = saved(Image.fromarray(noisy(0)), "TIFF", save_all=True, append_images=[Image.fromarray(noisy(1))])
+    found = read(tmp_path / "in", {"a.png": encoded(noisy(2)), "cut.tif": whole[:len(whole) // 3]})
+    assert found.left_out == {"damaged or cut short": 1}
+
+
+def test_an_image_of_too_many_pixels_is_not_called_damaged(tmp_path, monkeypatch):
+    """Pillow refuses one of twice the pixels itself."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    found = read(tmp_path / "in", {"a.png": encoded(noisy(0, 8, 9)), "b.png": encoded(noisy(1, 12, 12)),
+                                   "c.png": encoded(noisy(2, 20, 20))})
+    assert found.left_out == {"of more than 100 pixels": 2}
+
+
 def test_a_damaged_zip_entry_is_left_out(tmp_path):
     path = make_zip(tmp_path / "in.zip", {"a.png": encoded(noisy(0)), "b.png": encoded(noisy(1))})
     content = bytearray(path.read_bytes())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -91,16 +92,17 @@ def both(parts: Sequence[Part]) -> Iterator[str]:
                    "good images in a list (--good good.txt)")
 
 
-def warnings(photos: Photos, parts: Sequence[Part], resolution: int) -> Iterator[str]:
-    """What the owner should know, though it stops nothing."""
-    small = sum(count for what, count in photos.left_out.items() if what.startswith("smaller than"))
-    if small > len(photos.names) / 10:
-        yield (f"{small:,} images are smaller than {resolution} pixels and are left out: a lower "
-               "--resolution would take them in")
+def warnings(looked: Mapping[Path, Photos], parts: Sequence[Part], resolution: int) -> Iterator[str]:
+    """What the owner should know, though it stops nothing. `looked`: the images of each folder."""
+    for path, photos in looked.items():
+        small = sum(count for what, count in photos.left_out.items() if what.startswith("smaller than"))
+        if small > len(photos.names) / 10:
+            yield (f"{small:,} images of {path} are smaller than {resolution} pixels and are left out: a "
+                   "lower --resolution would take them in")
     good, *others = parts
     if good.count > sum(part.count for part in others):
         yield "there are more good images than others: the others can add little"
-    duplicates = photos.left_out[COPY]
+    duplicates = sum(photos.left_out[COPY] for photos in looked.values())
     if duplicates:
         yield (f"{duplicates:,} files have the content of another: they are one image, good where any of "
                "them is")

@@ -25,9 +25,11 @@ def opened(content: bytes) -> Image.Image:
     """An image, not decoded yet. Raises `Unreadable`."""
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(dict.fromkeys(FORMATS.values())))
+    except Image.DecompressionBombError:  # Pillow's own refusal, at twice the size that is allowed here
+        image = None
     except Exception:  # whatever a damaged head makes a format's reader raise
         raise Unreadable("damaged, or of another format than their name says") from None
-    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    if image is None or image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise Unreadable(f"of more than {Image.MAX_IMAGE_PIXELS:,} pixels")
     return image
 
@@ -41,11 +43,11 @@ def plain(content: bytes, channels: int, side: int | None,
     turned as its EXIF orientation says. Raises `Unreadable`.
     """
     image, done = opened(content), []
-    if getattr(image, "n_frames", 1) > 1:
-        done.append("the first frame of an animation")
-    if image.format == "JPEG" and side is not None:
-        image.draft(None, (DRAFT * side, DRAFT * side))
     try:
+        if getattr(image, "n_frames", 1) > 1:  # GIF and TIFF look for all frames: a cut file fails here
+            done.append("the first frame of an animation")
+        if image.format == "JPEG" and side is not None:
+            image.draft(None, (DRAFT * side, DRAFT * side))
         image.load()
         turn = image.getexif().get(ORIENTATION, 1)
         if turn in range(2, 9) and upright:
