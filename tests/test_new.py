@@ -154,9 +154,9 @@ def test_a_table_of_scores(tmp_path, config, capsys):
 
 
 @pytest.mark.parametrize("best, message", [
-    (40, "all 240 images would be good by the column good of scores.csv: 0 is the lowest score, and that of "
-         "200 images: say from which score on an image is good, such as --at-least 1.0"),
-    (240, "1 is the lowest score, and that of 240 images\n")])
+    (40, "all images are good by their scores: 0 is the lowest, of 200 images. Say from which one on an "
+         "image is good, such as --at-least 1.0"),
+    (240, "all images have the same score, 1, which can't tell")])
 def test_a_share_that_equal_scores_make_everything_is_refused(tmp_path, config, capsys, best, message):
     images, table = folder(tmp_path / "photos"), tmp_path / "scores.csv"
     names = sorted(path.relative_to(images) for path in images.rglob("*.png"))

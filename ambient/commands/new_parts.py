@@ -116,23 +116,13 @@ def shortest(at_least: float, scores: np.ndarray) -> float:
     return next((one for one in rounded if ((scores >= one) == (scores >= at_least)).all()), at_least)
 
 
-def reaching(scores: np.ndarray, at_least: float, share: float, words: str) -> str:
-    """Which images reach the threshold of a share, in words: more than the share where scores are equal.
-
-    Raises `ValueError` where all images do.
-    """
+def reaching(scores: np.ndarray, at_least: float, share: float) -> str:
+    """Which images reach the threshold of a share, in words: more than the share where scores are equal."""
     reached, total = int((scores >= at_least).sum()), len(scores)
-    lowest = scores[scores >= at_least].min()
-    equal = f"{int((scores == lowest).sum()):,} images"
-    if reached == total:
-        above = scores[scores > lowest]
-        hint = (": say from which score on an image is good, such as --at-least "
-                f"{shortest(above.min(), scores)}" if len(above) else "")
-        raise ValueError(f"--share: got {share:g}, but all {total:,} images would be good by {words}: "
-                         f"{lowest:g} is the lowest score, and that of {equal}{hint}")
     if reached <= total - int((total - 1) * (1 - share)):  # as many as without equal scores
         return f"the best {share:.0%}"
-    return f"{reached / total:.0%}, {equal} with this very score among them,"
+    equal = int((scores == scores[scores >= at_least].min()).sum())
+    return f"{reached / total:.0%}, {equal:,} images with this very score among them,"
 
 
 def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: float | None,
@@ -146,7 +136,7 @@ def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: flo
     reached = ""
     if at_least is None:
         at_least = shortest(float(np.quantile(photos.scores, 1 - share, method="lower")), photos.scores)
-        reached = f", which {reaching(photos.scores, at_least, share, words)} reach"
+        reached = f", which {reaching(photos.scores, at_least, share)} reach"
     elif at_least > (best := float(photos.scores.max())):
         raise ValueError(f"--at-least: got {at_least}, allowed: at most {best:.6g}, the largest score by "
                          f"{words}")
