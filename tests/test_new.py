@@ -90,6 +90,43 @@ def test_a_folder_of_its_own_for_the_good_ones(tmp_path, config):
     assert written(config)["datasets"]["birds-good"]["path"].endswith("best")
 
 
+@pytest.mark.parametrize("good", ["Yes", "NO", "Null", "On", "best"])
+def test_a_folder_whose_name_is_a_word_of_yaml(tmp_path, config, good):
+    images = folder(tmp_path / "photos")
+    (images / "best").rename(images / good)
+    assert new(config, "--images", images, "--good", images / good) == 0
+    assert written(config)["datasets"]["birds-good"]["select"] == {"folders": [good]}
+
+
+def test_a_linked_folder_lies_where_the_link_does(tmp_path, config):
+    """Its images were taken for good ones elsewhere, and for others here, and refused as both."""
+    images = folder(tmp_path / "all", good=0)
+    best = make_folder(tmp_path / "elsewhere", {f"{i}.png": encoded(picture(1000 + i)) for i in range(GOOD)})
+    (images / "best").symlink_to(best)
+    (tmp_path / "photos").symlink_to(images)
+    assert new(config, "--images", tmp_path / "photos", "--good", tmp_path / "photos/best",
+               "--bad", f"dull={images / 'rest'}") == 0
+    datasets = written(config)["datasets"]
+    assert {one["path"] for one in datasets.values()} == {str(images)}
+    assert datasets["birds-good"] | {"select": {"folders": ["best"]}} == datasets["birds-good"]
+    assert {name: one["num_images"] for name, one in datasets.items()} == {
+        "birds-good": GOOD, "birds-dull": OTHER}
+
+
+def test_folders_elsewhere_are_told_of_and_one_in_colour_makes_all_colour(tmp_path, config, capsys):
+    images = make_folder(tmp_path / "rest", {f"{i}.png": encoded(picture(i)[:, :, 0]) for i in range(OTHER)})
+    best = folder(tmp_path / "best", other=0)
+    make_folder(best, {f"small/{i}.png": encoded(picture(500 + i, side=16)) for i in range(20)}
+                | {"x.heic": b"heic"})
+    assert new(config, "--images", images, "--good", best) == 0
+    assert {one["channels"] for one in written(config)["datasets"].values()} == {3}
+    said = capsys.readouterr().out
+    for line in (f"{best}:\n  80 image files, of which 60 can be used", "20 smaller than 32 pixels",
+                 "1 .heic files", "180 grey, taken as colour",
+                 f"20 images of {best} are smaller than 32 pixels"):
+        assert line in said, line
+
+
 def test_one_image_is_not_good_and_other(tmp_path, config, capsys):
     """Good ones were copied elsewhere: the classifier would learn them as both."""
     images = folder(tmp_path / "photos")
@@ -114,6 +151,36 @@ def test_a_table_of_scores(tmp_path, config, capsys):
     assert "--at-least: got 1000.0, allowed: at most 239, the largest score by" in capsys.readouterr().err
     (tmp_path / "birds.yaml").rename(config / "scales/birds.yaml")
     assert Experiments(config, "birds").main_figures == ["birds-scores", "birds-sigma-min", "birds-use"]
+
+
+@pytest.mark.parametrize("best, message", [
+    (40, "all images are good by their scores: 0 is the lowest, of 200 images. Say from which one on an "
+         "image is good, such as --at-least 1.0"),
+    (240, "all images have the same score, 1, which can't tell")])
+def test_a_share_that_equal_scores_make_everything_is_refused(tmp_path, config, capsys, best, message):
+    images, table = folder(tmp_path / "photos"), tmp_path / "scores.csv"
+    names = sorted(path.relative_to(images) for path in images.rglob("*.png"))
+    table.write_text("file,good\n" + "".join(f"{name},{int(i < best)}\n" for i, name in enumerate(names)))
+    assert new(config, "--images", images, "--good", table) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_share_that_equal_scores_make_larger_is_told_as_it_is(tmp_path, config, capsys):
+    images, table = folder(tmp_path / "photos"), tmp_path / "scores.csv"
+    names = sorted(path.relative_to(images) for path in images.rglob("*.png"))
+    table.write_text("file,stars\n" + "".join(
+        f"{name},{5 if i < 120 else 4}\n" for i, name in enumerate(names)))
+    assert new(config, "--images", images, "--good", table) == 0
+    assert "by the column stars of scores.csv, which 50%, 120 images with this very score among them, reach" \
+        in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "broken\udcff", "line\u2028separator"])
+def test_a_path_that_no_line_can_hold_is_refused_before_images_are_read(tmp_path, config, capsys, name):
+    (tmp_path / name).mkdir()
+    for option, other in (("--good", "--images"), ("--images", "--good")):
+        assert new(config, option, tmp_path / name, other, tmp_path) == 2
+        assert f"{option}: got {str(tmp_path / name)!a}, allowed: a path without" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("at_least", "scores", "written"), [
@@ -210,7 +277,9 @@ def test_arguments_that_can_not_be_meant_are_refused(tmp_path, config, capsys, a
 
 @pytest.mark.parametrize("name, words", [
     ("pixel", "studies.yaml has in studies: choose another name"), ("table2a", "table2a.yaml has in tables"),
-    ("7", "no word that YAML takes for a number"), ("true", "no word that YAML"), ("Birds", "small letters")])
+    ("7", "no word that YAML takes for a number"), ("08", "or Snakemake for a number"),
+    ("1e5", "or Snakemake for a number"), ("nan", "or Snakemake for a number"),
+    ("true", "no word that YAML"), ("Birds", "small letters")])
 def test_a_name_that_means_something_else_is_refused(tmp_path, config, capsys, name, words):
     """Before an image is read: the folder is empty."""
     assert front_door.main(["new", name, "--config", str(config), "--images", str(tmp_path)]) == 2
@@ -231,6 +300,9 @@ def test_one_folder_is_not_good_and_bad(tmp_path, config, capsys):
     images = folder(tmp_path / "photos")
     assert new(config, "--images", images, "--good", images / "best", "--bad", f"dull={images / 'best'}") == 2
     assert "--bad: dull is the folder of --good" in capsys.readouterr().err
+    two = [f"dull={images / 'best'}", "--bad", f"dull={images / 'rest'}"]
+    assert new(config, "--images", images, "--bad", *two) == 2
+    assert "--bad: got dull twice, allowed: one folder of each kind" in capsys.readouterr().err
 
 
 def test_a_scale_that_exists_is_kept(tmp_path, config, capsys):

@@ -1,6 +1,9 @@
 """Photographs of every kind become plain squares; what is converted or left out is counted, never refused."""
 
 import io
+import struct
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -89,6 +92,45 @@ def test_what_can_not_be_used_is_left_out_and_counted(tmp_path, capsys):
     assert said[:2] == ["prepare: left out: cut.png is damaged or cut short",
                         "prepare: left out: empty.png is damaged, or of another format than their name says"]
     assert len(said) == 4
+
+
+def test_a_tiff_cut_in_its_second_page_is_left_out(tmp_path):
+    """Its pages are counted by a walk through the file, which ends where the file does."""
+    whole = saved(Image.fromarray(noisy(0)), "TIFF", save_all=True, append_images=[Image.fromarray(noisy(1))])
+    found = read(tmp_path / "in", {"a.png": encoded(noisy(2)), "cut.tif": whole[:len(whole) // 3]})
+    assert found.left_out == {"damaged or cut short": 1}
+
+
+def test_an_image_of_too_many_pixels_is_not_called_damaged(tmp_path, monkeypatch):
+    """Pillow refuses one of twice the pixels itself."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    found = read(tmp_path / "in", {"a.png": encoded(noisy(0, 8, 9)), "b.png": encoded(noisy(1, 12, 12)),
+                                   "c.png": encoded(noisy(2, 20, 20))})
+    assert found.left_out == {"of more than 100 pixels": 2}
+
+
+def test_a_colour_image_of_16_bits_is_counted(tmp_path):
+    """Pillow opens it as RGB. The PNG is written here, since Pillow writes none."""
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    pixels = noisy(0, 8, 8)
+    rows = b"".join(b"\0" + (row.astype(">u2") << 8 | 3).astype(">u2").tobytes() for row in pixels)
+    content = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+               + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    found = read(tmp_path / "in", {"a.png": content})
+    np.testing.assert_array_equal(found.images[0], pixels.transpose(2, 0, 1))
+    assert found.converted == {"reduced from 16 bits to 8": 1}
+
+
+def test_a_zip_is_not_unpacked_into_all_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(photos, "LARGEST", 10_000)
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", encoded(noisy(0)))
+        archive.writestr("b.png", bytes(10_001))
+    reason = "files of more than 10,000 bytes, which are not read from a zip"
+    assert photos.read(Raw(path), SPEC).left_out == {reason: 1}
 
 
 def test_a_damaged_zip_entry_is_left_out(tmp_path):

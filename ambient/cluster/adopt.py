@@ -213,7 +213,8 @@ class Adopting(DAG):
                 if found and told.spec.sha256 not in (None, found):
                     raise WorkflowError(
                         printable(f"{path}: sha256 is {found}, the configuration's sha256 is "
-                                  f"{told.spec.sha256}: it has changed, or the wrong one is pinned"))
+                                  f"{told.spec.sha256}: it has changed, or the wrong one is pinned. Put back "
+                                  "what was there, or write the sha256 found into its entry"))
 
     async def write_records(self, kept: set) -> None:
         """Give back to Snakemake the records that were lost."""

@@ -13,8 +13,9 @@ import os
 import re
 import tempfile
 import time
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,11 +27,11 @@ from ambient.cluster.plan import wanted
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
 from ambient.commands import new_captions, new_look
-from ambient.commands.new_parts import SHARE, Rule, parts_of, rule_of
+from ambient.commands.new_parts import SHARE, Rule, Seen, apart, located, parts_of, rule_of, seen
 from ambient.commands.new_scale import scale
 from ambient.commands.new_sizes import sizes
 from ambient.data import caption_files
-from ambient.data.photos import Photos, check_rule, readable
+from ambient.data.photos import check_rule
 from ambient.data.quality import KINDS
 from ambient.data.raw import Raw
 from ambient.data.squares import CROPS
@@ -78,11 +79,20 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def is_number(name: str) -> bool:
+    """Whether Snakemake takes a word for a number: 08, 1e5, nan and inf are such."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
 def free(name: str, folder: Path) -> Path:
     """The file of a scale that is not there yet. Raises `ValueError` for a name that can't be one's."""
-    if not re.fullmatch(NAME, name) or not isinstance(yaml.safe_load(name), str):
+    if not re.fullmatch(NAME, name) or not isinstance(yaml.safe_load(name), str) or is_number(name):
         raise ValueError(f"NAME: got {name!r}, allowed: small letters, digits, dots and dashes, and no word "
-                         "that YAML takes for a number or a truth value")
+                         "that YAML takes for a number or a truth value, or Snakemake for a number")
     path = folder / "scales" / f"{name}.yaml"
     if path.exists():
         raise ValueError(f"{path}: exists. Edit it, or remove it, or choose another name")
@@ -119,8 +129,8 @@ def refuse(given: argparse.Namespace, folder: Path) -> Path:
     return path
 
 
-def bad_of(written: list[str], good: Path | None) -> list[tuple[str, Path]]:
-    """(kind, folder) of each `--bad`. `good`: that of `--good`, resolved. Raises `ValueError`."""
+def bad_of(written: list[str], good: Path | None, images: Path) -> list[tuple[str, Path]]:
+    """(kind, folder) of each `--bad`. `good`: that of `--good`, as `located`. Raises `ValueError`."""
     found = []
     for one in written:
         kind, _, written_folder = one.partition("=")
@@ -129,14 +139,28 @@ def bad_of(written: list[str], good: Path | None) -> list[tuple[str, Path]]:
         if not re.fullmatch(NAME, kind) or not there or kind in ("good", "other"):
             raise ValueError(f"--bad: got {one!r}, allowed: KIND=FOLDER, a name other than good and other, "
                              "and a folder that is there")
-        if folder.resolve() == good:
+        folder = located(folder, images)
+        if folder == good:
             raise ValueError(f"--bad: {kind} is the folder of --good, {good}: an image is one of them")
-        found.append((kind, folder.resolve()))
+        if kind in dict(found):
+            raise ValueError(f"--bad: got {kind} twice, allowed: one folder of each kind. Put both into one "
+                             "folder, or name one of them otherwise")
+        found.append((kind, folder))
     return found
 
 
-def look(given: argparse.Namespace, rule: Rule) -> tuple[Photos, DatasetSpec, str, float]:
-    """(all images of the folder, how they are read, the folder's SHA-256, minutes of processor time a file).
+def check_paths(paths: Iterable[tuple[str, Path | None]]) -> None:
+    """Refuse what a line of the scale's file can't hold. `paths`: (option, path) of each, links followed."""
+    for option, path in paths:
+        if path is not None and any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in str(path)):
+            raise ValueError(f"{option}: got {str(path)!a}, allowed: a path without line breaks and broken "
+                             "characters: rename what has them")
+
+
+def look(given: argparse.Namespace, rule: Rule,
+         bad: Sequence[tuple[str, Path]]) -> tuple[dict[Path, Seen], DatasetSpec, float]:
+    """(all folders after a look, that of `--images` first; how they are read; minutes of processor time a
+    file).
 
     As colour unless all are grey. Tables and lists are looked through before.
     """
@@ -147,12 +171,14 @@ def look(given: argparse.Namespace, rule: Rule) -> tuple[Photos, DatasetSpec, st
 
     for channels in (given.channels,) if given.channels else (3, 1):
         started = time.process_time()
-        raw = Raw(given.images)
         spec = DatasetSpec("photos", given.resolution, channels, crop=given.crop)
-        photos = readable(raw, spec, check)
-        if photos.converted[GREY] < len(photos.rows):
+        looked = {given.images: seen(given.images, spec, check)}
+        looked |= {folder: seen(folder, spec) for folder in apart(given.images, rule, bad)}
+        all_photos = [one.photos for one in looked.values()]
+        if any(photos.converted[GREY] < len(photos.rows) for photos in all_photos):
             break
-    return photos, spec, raw.close()[0], (time.process_time() - started) / len(photos.names) / 60
+    files = sum(len(photos.names) for photos in all_photos)
+    return looked, spec, (time.process_time() - started) / files / 60
 
 
 @contextmanager
@@ -203,23 +229,27 @@ def main(written: list[str]) -> int:
     given = arguments().parse_args(written)
     folder = given.config or settings.home()
     path = refuse(given, folder)
-    given.images, good = given.images.resolve(), given.good and given.good.resolve()
-    chosen_sizes, bad = sizes(given.resolution), bad_of(given.bad, good)
+    good = given.good and located(given.good, given.images)
+    chosen_sizes, bad = sizes(given.resolution), bad_of(given.bad, good, given.images)
+    given.images = given.images.resolve()
+    check_paths([("--images", given.images), ("--good", good), *(("--bad", path) for _, path in bad)])
     rule = rule_of(given.images, good, given.column, given.measure)
-    photos, spec, sha256, reading = look(given, rule)
-    parts = parts_of(given.images, sha256, spec, photos, rule, bad, at_least=given.at_least,
-                     share=given.share)
-    captions = ()
+    looked, spec, reading = look(given, rule, bad)
+    parts = parts_of(given.images, looked, rule, bad, at_least=given.at_least, share=given.share)
+    captions, photos = (), looked[given.images].photos
     if given.captions or given.caption_table:
         found = caption_files.read(Raw(given.images), photos, given.caption_table)
         captions = tuple(new_captions.described(found, photos))
         photos = caption_files.without_files(photos, found)
-    for line in (f"{given.images}:", *new_look.described(photos), *new_look.kinds(parts), *captions):
+    all_photos = {path: one.photos for path, one in looked.items()} | {given.images: photos}
+    for folder_or_zip, one in all_photos.items():
+        print(f"{folder_or_zip}:", *new_look.described(one), sep="\n")
+    for line in (*new_look.kinds(parts), *captions):
         print(line)
     reasons = list(new_look.against(parts))
     if reasons:
         raise ValueError("; ".join(reasons))
-    for line in new_look.warnings(photos, parts, given.resolution):
+    for line in new_look.warnings(all_photos, parts, given.resolution):
         print(f"  note: {line}")
     common = {"resolution": given.resolution, "channels": spec.channels, "crop": given.crop}
     text = scale(given.name, parts, common, chosen_sizes, given.seeds)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -58,13 +59,25 @@ def against(parts: Sequence[Part]) -> Iterator[str]:
                    + (". Put them into the folder of another kind" if len(others) > 1 else "")
                    + (". Train on the good ones alone" if good.count >= ALL_LEAST else ""))
     if not others:
-        yield "all images are good: there are no others to use at high noise. Train on them as they are"
+        yield all_good(good)
     if total < ALL_LEAST:
         yield (f"{total} images in all are too few to train a model that does more than repeat them: at "
                f"least {ALL_LEAST} are needed")
     yield from both(parts)
     if spread([part.photos.images for part in parts]) < ALIKE:
         yield "all images look alike: they differ by less than two grey levels"
+
+
+def all_good(good: Part) -> str:
+    """What is said where there are no others: by a score, from which one on some would be others."""
+    scores = good.photos.scores
+    if good.select.at_least is None:
+        return "all images are good: there are no others to use at high noise. Train on them as they are"
+    lowest, above = scores.min(), scores[scores > scores.min()]
+    if not len(above):
+        return f"all images have the same score, {lowest:g}, which can't tell the good ones"
+    return (f"all images are good by their scores: {lowest:g} is the lowest, of {len(scores) - len(above):,} "
+            f"images. Say from which one on an image is good, such as --at-least {above.min()}")
 
 
 def spread(groups: Sequence[np.ndarray]) -> float:
@@ -91,16 +104,17 @@ def both(parts: Sequence[Part]) -> Iterator[str]:
                    "good images in a list (--good good.txt)")
 
 
-def warnings(photos: Photos, parts: Sequence[Part], resolution: int) -> Iterator[str]:
-    """What the owner should know, though it stops nothing."""
-    small = sum(count for what, count in photos.left_out.items() if what.startswith("smaller than"))
-    if small > len(photos.names) / 10:
-        yield (f"{small:,} images are smaller than {resolution} pixels and are left out: a lower "
-               "--resolution would take them in")
+def warnings(looked: Mapping[Path, Photos], parts: Sequence[Part], resolution: int) -> Iterator[str]:
+    """What the owner should know, though it stops nothing. `looked`: the images of each folder."""
+    for path, photos in looked.items():
+        small = sum(count for what, count in photos.left_out.items() if what.startswith("smaller than"))
+        if small > len(photos.names) / 10:
+            yield (f"{small:,} images of {path} are smaller than {resolution} pixels and are left out: a "
+                   "lower --resolution would take them in")
     good, *others = parts
     if good.count > sum(part.count for part in others):
         yield "there are more good images than others: the others can add little"
-    duplicates = photos.left_out[COPY]
+    duplicates = sum(photos.left_out[COPY] for photos in looked.values())
     if duplicates:
         yield (f"{duplicates:,} files have the content of another: they are one image, good where any of "
                "them is")

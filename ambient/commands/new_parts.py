@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ambient.data.photos import Photos, chosen, readable, scores_by
+from ambient.data.photos import Check, Photos, chosen, readable, scores_by
 from ambient.data.raw import Raw
 from ambient.data.selection import key_of, table_of
 from ambient.specs import DatasetSpec, SelectSpec
@@ -34,9 +35,34 @@ class Part:
         return len(self.photos.rows)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A folder or zip after a look: its images, and its SHA-256 at that time."""
+
+    photos: Photos
+    sha256: str
+
+
+def seen(path: Path, spec: DatasetSpec, check: Check | None = None) -> Seen:
+    """A look at a folder or zip."""
+    raw = Raw(path)
+    photos = readable(raw, spec, check)
+    return Seen(photos, raw.close()[0])
+
+
+def located(folder: Path, images: Path) -> Path:
+    """A folder without links on the way to it, but for those inside of the folder of all images.
+
+    There a link is a folder as any other, which has images of this name.
+    """
+    way = Path(os.path.abspath(folder))
+    if way.is_relative_to(os.path.abspath(images)) and way.exists() and way.samefile(folder):
+        return images.resolve() / way.relative_to(os.path.abspath(images))
+    return folder.resolve()
+
+
 def inside(folder: Path, of: Path) -> str | None:
-    """A folder's name from another on, where it lies in it."""
-    folder, of = folder.resolve(), of.resolve()
+    """A folder's name from another on, where it lies in it. Both are as `located` gives them."""
     return folder.relative_to(of).as_posix() if folder.is_relative_to(of) and folder != of else None
 
 
@@ -90,6 +116,15 @@ def shortest(at_least: float, scores: np.ndarray) -> float:
     return next((one for one in rounded if ((scores >= one) == (scores >= at_least)).all()), at_least)
 
 
+def reaching(scores: np.ndarray, at_least: float, share: float) -> str:
+    """Which images reach the threshold of a share, in words: more than the share where scores are equal."""
+    reached, total = int((scores >= at_least).sum()), len(scores)
+    if reached <= total - int((total - 1) * (1 - share)):  # as many as without equal scores
+        return f"the best {share:.0%}"
+    equal = int((scores == scores[scores >= at_least].min()).sum())
+    return f"{reached / total:.0%}, {equal:,} images with this very score among them,"
+
+
 def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: float | None,
                    share: float) -> tuple[SelectSpec, str]:
     """A selection by scores with its threshold: the one asked for, or what a share of the images reaches.
@@ -101,31 +136,39 @@ def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: flo
     reached = ""
     if at_least is None:
         at_least = shortest(float(np.quantile(photos.scores, 1 - share, method="lower")), photos.scores)
-        reached = f", which the best {share:.0%} reach"
+        reached = f", which {reaching(photos.scores, at_least, share)} reach"
     elif at_least > (best := float(photos.scores.max())):
         raise ValueError(f"--at-least: got {at_least}, allowed: at most {best:.6g}, the largest score by "
                          f"{words}")
     return replace(select, at_least=at_least), f"a score of at least {at_least} by {words}{reached}"
 
 
-def separate(name: str, folder: Path, spec: DatasetSpec) -> Part:
-    """All images of a folder that lies elsewhere."""
-    raw = Raw(folder)
-    photos = readable(raw, spec)
-    return Part(name, folder, SelectSpec(), None, photos, f"all in the folder {folder}", raw.close()[0])
+def apart(images: Path, rule: Rule, bad: Sequence[tuple[str, Path]]) -> list[Path]:
+    """The folders that lie elsewhere, of good images and of others."""
+    return [*([rule.elsewhere] if rule.elsewhere else []),
+            *(folder for _, folder in bad if inside(folder, images) is None)]
 
 
-def parts_of(images: Path, sha256: str, spec: DatasetSpec, photos: Photos, rule: Rule,
-             bad: Sequence[tuple[str, Path]], *, at_least: float | None, share: float) -> list[Part]:
-    """The good images first, then each kind of others. Raises `ValueError` for what is empty or unclear."""
+def parts_of(images: Path, looked: Mapping[Path, Seen], rule: Rule, bad: Sequence[tuple[str, Path]], *,
+             at_least: float | None, share: float) -> list[Part]:
+    """The good images first, then each kind of others. `looked`: that folder, and those of `apart`.
+
+    Raises `ValueError` for what is empty or unclear.
+    """
+    photos = looked[images].photos
+
     def part(name: str, select: SelectSpec, words: str) -> Part:
         try:
-            return Part(name, images, select, rule.file, chosen(photos, select), words, sha256)
+            return Part(name, images, select, rule.file, chosen(photos, select), words, looked[images].sha256)
         except ValueError as error:
             raise ValueError(f"{name} images: {error}") from None
 
+    def separate(name: str, folder: Path) -> Part:
+        words, found = f"all in the folder {folder}", looked[folder]
+        return Part(name, folder, SelectSpec(), None, found.photos, words, found.sha256)
+
     if rule.elsewhere:
-        first, rest = separate("good", rule.elsewhere, spec), SelectSpec()
+        first, rest = separate("good", rule.elsewhere), SelectSpec()
     else:
         photos = replace(photos, scores=scores_by(rule.select, photos, rule.file))  # once for all parts
         select, words = with_threshold(rule.select, rule.words, photos, at_least, share)
@@ -134,7 +177,7 @@ def parts_of(images: Path, sha256: str, spec: DatasetSpec, photos: Photos, rule:
     kinds = []
     for name, folder in bad:
         if (within := inside(folder, images)) is None:
-            kinds.append(separate(name, folder, spec))
+            kinds.append(separate(name, folder))
             continue
         kinds.append(part(name, replace(rest, folders=(within,)), f"those in the folder {within}"))
         rest = replace(rest, without=(*rest.without, within))

@@ -11,6 +11,7 @@ from typing import Any
 from ambient.commands.new_parts import Part
 from ambient.commands.new_sizes import Sizes
 from ambient.specs import SelectSpec
+from ambient.storage.text import printable
 
 SAMPLES = 500  # of each model, for its distance
 TEXT = """\
@@ -83,8 +84,8 @@ def flow(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {flow(one)}" for key, one in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, str) and value.replace("-", "").replace("_", "").isalpha() and value not in (
-            "null", "true", "false", "yes", "no", "on", "off", "y", "n"):
+    if isinstance(value, str) and value.replace("-", "").replace("_", "").isalpha() and (
+            value.lower() not in ("null", "true", "false", "yes", "no", "on", "off", "y", "n")):
         return value
     return json.dumps(value, ensure_ascii=False)
 
@@ -133,7 +134,7 @@ def scale(name: str, parts: Sequence[Part], settings: Mapping[str, Any], sizes: 
     """The text of `config/scales/{name}.yaml`. `settings`: resolution, channels and crop of all images."""
     good, *others = parts
     shown = figures(name, parts)
-    counts = "\n".join(f"# {part.name}: {part.count:,} images, {part.by}." for part in parts)
+    counts = "\n".join(printable(f"# {part.name}: {part.count:,} images, {part.by}.") for part in parts)
     return TEXT.format(
         name=name, date=datetime.now(UTC).strftime("%Y-%m-%d"), counts=counts,
         good=dataset(f"{name}-good", good, settings, "good images").rstrip("\n"),

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ambient.data.image_files import Archive, Folder
+from ambient.data.image_files import LARGEST, Archive, Folder
 from ambient.data.measures import score_images
 from ambient.data.pictures import FORMATS, UNREAD, Unreadable, opened, plain
 from ambient.data.raw import Raw
@@ -95,6 +95,8 @@ def candidates(files: Folder | Archive, notes: Counter[str],
             reason = "files whose names have characters that can't be shown: rename them"
         elif any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts):
             reason = "hidden files"
+        elif suffix in FORMATS and isinstance(files, Archive) and files.sizes[name] > LARGEST:
+            reason = f"files of more than {LARGEST:,} bytes, which are not read from a zip"
         elif suffix in FORMATS:
             images.append(name)
             continue

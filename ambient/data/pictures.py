@@ -14,6 +14,7 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".we
 UNREAD = (".heic", ".heif", ".avif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd",
           ".svg", ".jxl", ".jp2")
 ORIENTATION = 0x0112  # EXIF: how to turn the picture
+REDUCED = "reduced from 16 bits to 8"
 DRAFT = 4  # a JPEG is decoded no smaller than so many times the size that is asked for
 
 
@@ -25,9 +26,11 @@ def opened(content: bytes) -> Image.Image:
     """An image, not decoded yet. Raises `Unreadable`."""
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(dict.fromkeys(FORMATS.values())))
+    except Image.DecompressionBombError:  # Pillow's own refusal, at twice the size that is allowed here
+        image = None
     except Exception:  # whatever a damaged head makes a format's reader raise
         raise Unreadable("damaged, or of another format than their name says") from None
-    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+    if image is None or image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise Unreadable(f"of more than {Image.MAX_IMAGE_PIXELS:,} pixels")
     return image
 
@@ -41,11 +44,13 @@ def plain(content: bytes, channels: int, side: int | None,
     turned as its EXIF orientation says. Raises `Unreadable`.
     """
     image, done = opened(content), []
-    if getattr(image, "n_frames", 1) > 1:
-        done.append("the first frame of an animation")
-    if image.format == "JPEG" and side is not None:
-        image.draft(None, (DRAFT * side, DRAFT * side))
     try:
+        if getattr(image, "n_frames", 1) > 1:  # GIF and TIFF look for all frames: a cut file fails here
+            done.append("the first frame of an animation")
+        if image.format == "JPEG" and side is not None:
+            image.draft(None, (DRAFT * side, DRAFT * side))
+        if image.mode[0] != "I" and any(";16" in str(tile.args) for tile in image.tile):
+            done.append(REDUCED)  # of several channels: Pillow takes their upper 8 bits itself
         image.load()
         turn = image.getexif().get(ORIENTATION, 1)
         if turn in range(2, 9) and upright:
@@ -73,7 +78,7 @@ def eight_bits(image: Image.Image, done: list[str]) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
         raise Unreadable("of more than 16 bits")
-    done.append("reduced from 16 bits to 8")
+    done.append(REDUCED)
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 

@@ -55,7 +55,8 @@ def tell(path: Path, facts: dict) -> None:
 def check_pin(spec: DatasetSpec, path: Path, digest: str) -> None:
     """Refuse raw data that are not the pinned ones."""
     if spec.sha256 and digest != spec.sha256:
-        raise ValueError(f"{path}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}")
+        raise ValueError(f"{path}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}: put back "
+                         "what was there, or write the sha256 found into its entry")
 
 
 def check_rule(spec: DatasetSpec, rule: Path | None, record) -> None:
