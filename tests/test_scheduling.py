@@ -284,13 +284,26 @@ def test_doctor_does_not_compare_packages_that_nothing_pins(monkeypatch, tmp_pat
                                            f"{tmp_path / 'pyproject.toml'}, which pins the packages")]
 
 
+def test_doctor_tries_the_cache_that_snakemake_needs(monkeypatch, tmp_path):
+    """In a full home a workflow ends before it has read a rule."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new/cache"))
+    assert list(doctor.cache()) == [(doctor.OK, f"cache: {tmp_path}/new/cache")]
+    assert list((tmp_path / "new/cache").iterdir()) == []
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.cache").symlink_to("/dev/full")
+    (kind, line), = doctor.cache()
+    assert kind == doctor.MISSING and line.startswith(f"cache: {tmp_path}/home/.cache: File exists; Snake")
+
+
 def test_doctor_does_not_miss_slurm_where_nobody_has_set_it_up(monkeypatch, tmp_path):
     configuration(tmp_path / "config")
     monkeypatch.setattr(doctor, "output", lambda *command: None)
     monkeypatch.setattr(doctor, "commands", lambda: iter([(doctor.MISSING, "commands: none")]))
 
     def asked(submit):
-        return [line for _, line in islice(doctor.findings("demo", tmp_path / "config", submit), 3)][2]
+        return [line for _, line in islice(doctor.findings("demo", tmp_path / "config", submit), 4)][3]
 
     assert asked(submit=False).startswith("SLURM: not looked at")
     assert asked(submit=True) == "commands: none"

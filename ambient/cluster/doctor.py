@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
@@ -69,6 +70,20 @@ def environment() -> Iterator[Finding]:
             wrong.append(f"{name} {found} (pinned {pinned})")
     yield (MISSING, f"environment: {', '.join(wrong)}; equal bits need equal versions") if wrong else (
         OK, f"environment: {len(pins)} packages as pinned, {sys.executable}")
+
+
+def cache() -> Iterator[Finding]:
+    """Whether Snakemake can copy its rules to the cache in the home, as it does before all else."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(2**20))
+            os.fsync(file.fileno())  # some file systems look at a quota only then
+        yield OK, f"cache: {folder}"
+    except OSError as error:
+        yield MISSING, (f"cache: {folder}: {error.strerror}; Snakemake keeps copies of its rules there: free "
+                        "some space, or export XDG_CACHE_HOME=FOLDER, a place that the nodes see")
 
 
 def last_line(text: str) -> str:
@@ -246,7 +261,7 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
         yield NOTE, f"  {size / 1e9:11,.1f} GB of {kind}"
     need = parts.total()
     yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:,.1f} GB needed in {folder}, "
-                                             f"{free / 1e9:,.1f} GB free")
+                                             f"{free / 1e9:,.1f} GB free (a quota may leave you less)")
 
 
 def slurm(found: Experiments, site: Site, submit: bool, folder: Path,
@@ -273,6 +288,7 @@ def findings(scale: str, folder: Path, submit: bool, target: str | None = None) 
     file = sites.path(folder)
     yield OK, f"configuration: scale {scale}, {file if file.exists() else 'no site file: defaults'}"
     yield from environment()
+    yield from cache()
     if submit or file.exists() or output("sinfo", "-h"):
         yield from slurm(found, site, submit, folder, target)
     else:
