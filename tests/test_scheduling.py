@@ -13,9 +13,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import settings, specs
-from ambient.cluster import cost, doctor, plan, site
+from ambient.cluster import cost, doctor, limits, plan, requests, site
+from ambient.cluster.scales import Graphs
 from ambient.diffusion.networks.unet import Conv, Linear
-from ambient.jobs import launch
+from ambient.jobs import journal, launch, records
 from ambient.settings.graph import Node
 from ambient.specs.strict import SpecError
 from ambient.training.build import build_network
@@ -82,6 +83,37 @@ def test_work_is_asked_for_by_attempt_up_to_the_sites_limit():
     fixed, asked = found.annotate(*mixture, "all"), found.annotate(*mixture, "per-sample")
     assert not fixed.gpu and asked.gpu and asked.flops > train.flops / 2
     assert train.memory(site.Site(gpus=0)) > 10 * train.memory(one)  # activations, then, are in main memory
+
+
+class Names(dict):
+    """Wildcards as Snakemake has them."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_an_attempt_that_saved_its_state_costs_the_next_no_further_memory(tmp_path, monkeypatch):
+    """A training of many time limits would ask for what no node has."""
+    monkeypatch.chdir(tmp_path)
+    found = requests.Requests(Graphs(ROOT / "config"), site.Site(), None)
+    names = Names(scale="demo", run="only-clean", seed="0")
+    state = Path(requests.state_of("train", names))
+    first = found.memory("train", names, 1)
+
+    def asked(*left):
+        """The memory of the attempt after some that saved (True) or were ended otherwise."""
+        records.write_lines(journal.path_for(state), [
+            {"job": "a", "saved": True} if one else {"job": "a"} for one in left])
+        return found.memory("train", names, len(left) + 1) / first
+
+    state.parent.mkdir(parents=True)
+    assert found.memory("train", names, 3) == pytest.approx(2 * first, abs=1)  # they noted nothing
+    assert asked(*[True] * 9) == 1 and asked(False) == pytest.approx(1.5, abs=1e-3)
+    assert asked(True, False, True, False) == pytest.approx(2, abs=1e-3)
+    journal.path_for(state).write_bytes(b"[]\n" + b"[" * 100_000 + b"\n\xff{\n")
+    assert found.memory("train", names, 4) == pytest.approx(2.5 * first, abs=1)
+    assert sorted(path.name for path in state.parent.iterdir()) == ["train.attempts.jsonl"]
+    tabulates = Names(scale="demo", table="table2a")
+    assert found.memory("tables", tabulates, 3) == 2 * found.memory("tables", tabulates, 1)
 
 
 def test_ranks_that_share_weights_ask_for_less_memory():
@@ -173,6 +205,46 @@ def test_doctor_names_what_is_missing(slurm_commands):
     assert kind == doctor.MISSING and "MinJobAge is 30 s" in line
 
 
+def test_doctor_asks_slurm_for_what_the_largest_jobs_will(slurm_commands):
+    """A node may have no place for a training that is short enough."""
+    found = settings.Experiments(ROOT / "config", "paper")
+    eight = site.Site(gpus=8, cpus_per_gpu=4)
+    asked = limits.largest(found, eight, "table1")
+    costs = cost.Costs(found)
+    assert asked == {True: round(costs.train("edm2-xxl").memory(eight)),
+                     False: round(costs.reconstruct("edm2-xxl", "0.015").memory(eight))}
+    slurm_commands(sbatch=f'case "$*" in *"--mem={asked[True]} --nodes=1 --gpus=8 --cpus-per-task=32 "*) '
+                          'echo "Requested node configuration is not available" >&2; exit 1;; esac')
+    kinds = [list(doctor.accepted(eight, gpu, asked[gpu]))[0] for gpu in (False, True)]
+    assert [kind for kind, _ in kinds] == [doctor.OK, doctor.MISSING]
+    assert f"a GPU job of 1440 minutes and {asked[True] / 1e3:.1f} GB, the most that one" in kinds[1][1]
+    slurm_commands(sbatch='case "$*" in *--mem*) exit 1;; esac')
+    assert list(doctor.accepted(eight, True))[0][0] == doctor.OK  # a target without such a job
+
+
+def test_a_group_of_mixtures_asks_for_no_more_memory_than_one_job_does():
+    """Its jobs may run at once, so SLURM is asked for the sum. What the doctor tried is then enough."""
+    found, one = settings.Experiments(ROOT / "config", "paper"), site.Site()
+    profile = settings.load(limits.PROFILE)
+    each = {group: int(number) for group, number in (
+        entry.split("=") for entry in profile["group-components"])}
+    memory = sorted(work.memory(one) for kind, work in plan.jobs(found) if kind == "corrupt")
+    largest = limits.largest(found, one, None)[False]
+    assert sum(memory[-each["mixtures"]:]) < largest < sum(memory)
+
+
+def test_doctor_names_jobs_that_are_too_long_for_the_time_limit_or_the_attempts(tmp_path):
+    found = settings.Experiments(ROOT / "config", "paper")
+    assert list(limits.too_long(found, site.Site(), "table2a", tmp_path)) == []  # three limits at most
+    (kind, line), = limits.too_long(found, site.Site(), "table1", tmp_path)
+    assert kind == doctor.NOTE and line.startswith("time: train: 10 jobs are longer than 1440 minutes")
+    assert "-xxl, seed 0) takes about 1,784 of them, and Snakemake gives a job 10: add --retries 2677" in line
+    short = [line for kind, line in limits.too_long(found, site.Site(max_minutes=240), "table9a", tmp_path)
+             if kind == doctor.MISSING]
+    assert [line.split(" (")[0] for line in short] == ["time: prepare", "time: corrupt"]
+    assert all(f"; max_minutes is 240 (set it in {tmp_path}/site.yaml)" in line for line in short)
+
+
 def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "")
     (kind, line), = doctor.commands()
@@ -212,13 +284,26 @@ def test_doctor_does_not_compare_packages_that_nothing_pins(monkeypatch, tmp_pat
                                            f"{tmp_path / 'pyproject.toml'}, which pins the packages")]
 
 
+def test_doctor_tries_the_cache_that_snakemake_needs(monkeypatch, tmp_path):
+    """In a full home a workflow ends before it has read a rule."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new/cache"))
+    assert list(doctor.cache()) == [(doctor.OK, f"cache: {tmp_path}/new/cache")]
+    assert list((tmp_path / "new/cache").iterdir()) == []
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/.cache").symlink_to("/dev/full")
+    (kind, line), = doctor.cache()
+    assert kind == doctor.MISSING and line.startswith(f"cache: {tmp_path}/home/.cache: File exists; Snake")
+
+
 def test_doctor_does_not_miss_slurm_where_nobody_has_set_it_up(monkeypatch, tmp_path):
     configuration(tmp_path / "config")
     monkeypatch.setattr(doctor, "output", lambda *command: None)
     monkeypatch.setattr(doctor, "commands", lambda: iter([(doctor.MISSING, "commands: none")]))
 
     def asked(submit):
-        return [line for _, line in islice(doctor.findings("demo", tmp_path / "config", submit), 3)][2]
+        return [line for _, line in islice(doctor.findings("demo", tmp_path / "config", submit), 4)][3]
 
     assert asked(submit=False).startswith("SLURM: not looked at")
     assert asked(submit=True) == "commands: none"

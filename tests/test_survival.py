@@ -20,7 +20,7 @@ from tiny import kept
 from ambient import specs
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
-from ambient.jobs import lock, ranks, stopping
+from ambient.jobs import journal, lock, ranks, stopping
 from ambient.stages import train
 from ambient.storage.files import sha256
 from ambient.training import shares
@@ -101,6 +101,7 @@ def test_told_to_stop_it_saves_and_leaves_with_75_and_nothing_is_done_twice(inpu
         _, errors = process.communicate(timeout=240)
         assert process.returncode == stopping.RESUME == 75
         assert f"({signal.Signals(number).name}), state saved; the same command goes on" in errors
+        assert journal.saved(tmp_path / "state", count + 3) == count  # what a scheduler is asked for by
     subprocess.run(command(inputs, tmp_path), check=True, env=environment(), capture_output=True)
     found = facts(tmp_path)
     assert found["resumptions"] == len(stopping.SIGNALS) == 5 and found["repeated_images"] == 0

@@ -17,12 +17,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from ambient.cluster import site as sites
+from ambient.cluster.limits import largest, too_long
 from ambient.cluster.outside import MISSING, NOTE, OK, Finding, licences, raw_data
 from ambient.cluster.plan import disk_bytes, files, jobs, wanted
 from ambient.cluster.site import Site
@@ -70,6 +72,20 @@ def environment() -> Iterator[Finding]:
         OK, f"environment: {len(pins)} packages as pinned, {sys.executable}")
 
 
+def cache() -> Iterator[Finding]:
+    """Whether Snakemake can copy its rules to the cache in the home, as it does before all else."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(2**20))
+            os.fsync(file.fileno())  # some file systems look at a quota only then
+        yield OK, f"cache: {folder}"
+    except OSError as error:
+        yield MISSING, (f"cache: {folder}: {error.strerror}; Snakemake keeps copies of its rules there: free "
+                        "some space, or export XDG_CACHE_HOME=FOLDER, a place that the nodes see")
+
+
 def last_line(text: str) -> str:
     """The last line of what a command said."""
     return (text.strip().splitlines() or ["no message"])[-1]
@@ -113,24 +129,28 @@ def partitions(site: Site, folder: Path | str = "config") -> Iterator[Finding]:
             yield OK, f"partition: {wanted} for {kind}" + (f", {', '.join(gres)}" if gpu else "")
 
 
-def accepted(site: Site, gpu: bool) -> Iterator[Finding]:
-    """Whether SLURM would take a job with this site's settings (sbatch --test-only; nothing is submitted)."""
+def accepted(site: Site, gpu: bool, memory_mb: int = 0) -> Iterator[Finding]:
+    """Whether SLURM would take a job with this site's settings (sbatch --test-only; nothing is submitted).
+
+    `memory_mb` is what the largest job of its kind asks for, 0 where there is none.
+    """
     options = {"--account": site.account, "--partition": site.partition_of(gpu), "--qos": site.qos,
-               "--constraint": site.constraint, "--time": str(site.max_minutes)}
+               "--constraint": site.constraint, "--time": str(site.max_minutes),
+               "--mem": str(memory_mb or ""), "--nodes": str(site.nodes) if gpu else None}
     line = ["sbatch", "--test-only", *(f"{key}={value}" for key, value in options.items() if value)]
     if gpu:
         line.append("--gpus=" + (f"{site.gpu_model}:" if site.gpu_model else "") + str(site.gpus))
+        line.append(f"--cpus-per-task={site.cpus_per_gpu * site.gpus // site.nodes}")
     try:
         done = subprocess.run([*line, *site.slurm_extra.split(), "--wrap=true"], capture_output=True,
                               text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         yield MISSING, f"request: {error}"
         return
-    kind = "GPU" if gpu else "CPU"
-    if done.returncode:
-        yield MISSING, f"request: a {kind} job is refused: {last_line(done.stderr)}"
-    else:
-        yield OK, f"request: a {kind} job of {site.max_minutes} minutes would be accepted"
+    what = f"request: a {'GPU' if gpu else 'CPU'} job of {site.max_minutes} minutes"
+    what += f" and {memory_mb / 1e3:,.1f} GB, the most that one asks for," if memory_mb else ""
+    yield (MISSING, f"{what} is refused: {last_line(done.stderr)}") if done.returncode else (
+        OK, f"{what} would be accepted")
 
 
 def account(site: Site, folder: Path | str = "config") -> Iterator[Finding]:
@@ -241,18 +261,20 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
         yield NOTE, f"  {size / 1e9:11,.1f} GB of {kind}"
     need = parts.total()
     yield (OK if need < free else MISSING), (f"disk: about {need / 1e9:,.1f} GB needed in {folder}, "
-                                             f"{free / 1e9:,.1f} GB free")
+                                             f"{free / 1e9:,.1f} GB free (a quota may leave you less)")
 
 
-def slurm(site: Site, submit: bool, folder: Path) -> Iterator[Finding]:
-    """SLURM's commands, and what it says of the site's settings."""
+def slurm(found: Experiments, site: Site, submit: bool, folder: Path,
+          target: str | None) -> Iterator[Finding]:
+    """SLURM's commands, what it says of the site's settings, and which jobs are too large or too long."""
     yield from commands()
+    yield from too_long(found, site, target, folder)
     if not all(shutil.which(name) for name in COMMANDS):
         return
     yield from partitions(site, folder)
-    yield from accepted(site, gpu=False)
-    if site.gpus:
-        yield from accepted(site, gpu=True)
+    asked = largest(found, site, target)
+    for gpu in (False, True)[: 2 if site.gpus else 1]:
+        yield from accepted(site, gpu, asked[gpu])
     yield from account(site, folder)
     yield from memory_of_jobs()
     if submit:
@@ -266,8 +288,9 @@ def findings(scale: str, folder: Path, submit: bool, target: str | None = None) 
     file = sites.path(folder)
     yield OK, f"configuration: scale {scale}, {file if file.exists() else 'no site file: defaults'}"
     yield from environment()
+    yield from cache()
     if submit or file.exists() or output("sinfo", "-h"):
-        yield from slurm(site, submit, folder)
+        yield from slurm(found, site, submit, folder, target)
     else:
         yield NOTE, (f"SLURM: not looked at, since sinfo gives no answer here and there is no {file}. "
                      "`snakemake --cores N` needs none; for `--profile slurm` ask again on a login node")

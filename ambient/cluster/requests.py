@@ -6,6 +6,7 @@ Nothing here changes a result. Local runs read `run` only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from snakemake.exceptions import WorkflowError
@@ -14,6 +15,7 @@ from snakemake.resources import Resource
 from ambient.cluster.cost import Costs
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
+from ambient.jobs.journal import saved
 from ambient.settings.graph import Graph
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError
@@ -22,6 +24,11 @@ from ambient.specs.strict import SpecError
 def scale_of(wildcards: Any) -> str:
     """The scale of a job; the paper's tables and figures have none in their path."""
     return getattr(wildcards, "scale", "paper")
+
+
+def state_of(kind: str, wildcards: Any) -> str:
+    """The folder of a resumable job's state."""
+    return f"results/.state/{scale_of(wildcards)}/{JOBS[kind].state.format(**wildcards)}"
 
 
 class Requests:
@@ -99,8 +106,14 @@ class Requests:
         return f"{signal} {own}".strip() or None
 
     def memory(self, kind: str, wildcards: Any, attempt: int) -> int:
-        """Main memory, MB: half as much again with each attempt."""
-        return round((1 + 0.5 * (attempt - 1)) * self.work(kind, wildcards).memory(self.site))
+        """Main memory, MB: half as much again after each attempt but those that saved their state and left.
+
+        A long training is told to leave at every time limit, and needs no more memory for that.
+        """
+        ended = attempt - 1
+        if ended and JOBS[kind].resumable:
+            ended -= saved(Path(state_of(kind, wildcards)), ended)
+        return round((1 + 0.5 * ended) * self.work(kind, wildcards).memory(self.site))
 
     def model(self, kind: str, wildcards: Any) -> str | None:
         """The kind of GPU, of a job that gets one."""

@@ -15,7 +15,7 @@ from snakemake.logging import logger
 from ambient import settings
 from ambient.cluster import overview
 from ambient.cluster import site as sites
-from ambient.cluster.requests import Requests, scale_of
+from ambient.cluster.requests import Requests, scale_of, state_of
 from ambient.cluster.scales import Graphs, asked_for
 from ambient.cluster.work import LITTLE
 from ambient.provenance import manifest, source_code
@@ -124,8 +124,7 @@ class Rules:
         row = JOBS[kind]
         given = {role: read.get(role) for role in row.reads}
         given |= self.graph(wildcards).outside(node(kind, wildcards))
-        given |= {"state": f"results/.state/{scale_of(wildcards)}/{row.state.format(**wildcards)}"
-                  if row.resumable else None}
+        given |= {"state": state_of(kind, wildcards) if row.resumable else None}
         given |= {role: written.get(role) for role in row.outputs}
         return ["--replace", *(word for role, paths in given.items() if paths
                                for word in (option(role), *([paths] if isinstance(paths, str) else paths)))]

@@ -6,13 +6,32 @@ The attempt that ends writes those before it into the manifests, and removes its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ambient.jobs import records
+from ambient.jobs import records, stopping
 from ambient.provenance import manifest
 from ambient.storage.files import digest
+
+SAVED = "saved"  # of an attempt's line: it saved its state and left
+
+
+def path_for(state: Path) -> Path:
+    """Where the attempts at a job are noted, by the folder of its state."""
+    return state.with_name(f"{state.name}.attempts.jsonl")
+
+
+def saved(state: Path, last: int) -> int:
+    """How many of the `last` attempts saved their state and left. Only looks: the job may be at work."""
+    found = 0
+    with suppress(OSError):
+        for line in path_for(state).read_bytes().splitlines()[-last:]:
+            with suppress(ValueError, RecursionError):
+                found += records.opened(json.loads(line)).get(SAVED, False)
+    return found
 
 
 class Journal:
@@ -22,7 +41,7 @@ class Journal:
     """
 
     def __init__(self, state: Path | None, identity: Any) -> None:
-        self.path = state.with_name(f"{state.name}.attempts.jsonl") if state else None
+        self.path = path_for(state) if state else None
         self.owner = digest(identity)
 
     def lines(self) -> list[dict]:
@@ -47,6 +66,17 @@ class Journal:
         attempt |= {"commit": made_by["commit"]} if "commit" in made_by else {}
         line = {"job": self.owner, "attempt": attempt, "outputs": [path.name for path in outputs]}
         records.write_lines(self.path, [*self.lines(), line])
+
+    @contextmanager
+    def departure(self) -> Iterator[None]:
+        """Note it where this attempt saves its state and leaves: it was not ended for want of memory."""
+        try:
+            yield
+        except SystemExit as left:
+            if left.code == stopping.RESUME and (lines := self.lines()):
+                with suppress(OSError):  # the note is not worth a state that waits for a full disk
+                    records.write_lines(self.path, [*lines[:-1], lines[-1] | {SAVED: True}])
+            raise
 
     def remove(self) -> None:
         """Forget this job's attempts: they are in the manifests."""

@@ -157,7 +157,8 @@ class Job:
         record = Record()
         progress.begin(self.files[self.outputs[0]])
         state = self.state(owner) if owner else None
-        main(self.spec, record, **self.files | ({"state": state} if state else {}))
+        with journal.departure():
+            main(self.spec, record, **self.files | ({"state": state} if state else {}))
         guard.unchanged(before, recorded, record.outside)
         if writer:
             facts = record.facts | (state.remarks() if state else {})
