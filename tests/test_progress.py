@@ -67,7 +67,8 @@ def test_the_whole_takes_as_long_for_the_rest_as_for_what_is_done():
     said = {"b.json": {"name": "train b seed 0", "done": 10, "total": 60, "rate": 1, "time": 0}}
     assert overview.summary(jobs, said, 600) == (
         "Overall: 1 of 3 jobs, 20% of the work, about 40 min left; train b seed 0 17%")
-    assert "about unknown left" in overview.summary(jobs | {"a.json": (0.1, True)}, {}, 5)
+    assert overview.summary(jobs | {"a.json": (0.1, True)}, {}, 5) == (
+        "Overall: 1 of 3 jobs, 0% of the work, time left unknown; no job reports progress (queued, or short)")
 
 
 @pytest.mark.parametrize(("local", "driver", "minutes"), [

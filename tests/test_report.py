@@ -383,3 +383,12 @@ def test_order_allows_for_two_standard_deviations():
 
 def test_distances_of_other_numbers_of_samples_do_not_compare():
     assert "only the order" in findings.comparable(*table_of([3.0], [5.0], metric="fid", num_samples=100))
+
+
+def test_the_page_says_what_its_tables_were_made_from(monkeypatch):
+    edited = {"commit": "0123456789abcdef", "dirty": True}
+    codes = iter([edited, {}, edited])
+    monkeypatch.setattr(manifest, "read", lambda path: {"code": next(codes),
+                                                        "execution": {"ended": "2026-01-02T03:04:05"}})
+    assert report.origin([Path("a"), Path("b"), Path("c")]) == {
+        "ended": "2026-01-02 03:04 UTC", "commits": "commit 0123456789ab, edited; a copy without git"}

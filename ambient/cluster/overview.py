@@ -39,9 +39,10 @@ def summary(jobs: Mapping[str, tuple[float, bool]], said: Mapping[str, dict], el
         jobs[name][0] * fraction for name, fraction in part.items())
     left = elapsed * (total - done) / done if done > 0.005 * total else float("inf")
     ended = sum(over for _, over in jobs.values())
-    at_work = "".join(f"; {said[name]['name']} {fraction:.0%}" for name, fraction in part.items())
-    return (f"Overall: {ended} of {len(jobs)} jobs, {done / total:.0%} of the work, "
-            f"about {spoken(left)} left{at_work}")
+    time_left = "time left unknown" if left == float("inf") else f"about {spoken(left)} left"
+    at_work = "; ".join(f"{said[name]['name']} {fraction:.0%}" for name, fraction in part.items())
+    return (f"Overall: {ended} of {len(jobs)} jobs, {done / total:.0%} of the work, {time_left}; "
+            f"{at_work or 'no job reports progress (queued, or short)'}")
 
 
 class Overview(threading.Thread):

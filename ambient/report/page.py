@@ -176,11 +176,11 @@ def section(spec: TableSpec, path: Path, pictures: list[Path], landmarks: list[P
 def origin(paths: list[Path]) -> dict:
     """When the tables were made, and by which commits: what their manifests say."""
     found = [manifest.read(manifest.path_for(path)) for path in paths]
-    codes = [one["code"] for one in found]  # without git there is no commit in them
-    commits = distinct(code.get("commit", "no commit")[:12] + (", edited" if code.get("dirty") else "")
-                       for code in codes)
+    codes = [one["code"] for one in found]
+    commits = distinct(f"commit {code['commit'][:12]}" + (", edited" if code.get("dirty") else "")
+                       if "commit" in code else "a copy without git" for code in codes)
     return {"ended": max(m["execution"]["ended"] for m in found)[:16].replace("T", " ") + " UTC",
-            "commits": ", ".join(commits)}
+            "commits": "; ".join(commits)}
 
 
 def page(spec: ReportSpec, tables: list[Path], pictures: list[Path], levels: list[int],

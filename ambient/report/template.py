@@ -42,7 +42,7 @@ PAGE = """{% macro linked(value, path) %}
 </head>
 <body>
 <h1>Ambient Diffusion Omni: results at the scale {{ scale }}</h1>
-<p class="soft">Made {{ ended }} from commit {{ commits }}.
+<p class="soft">Made {{ ended }} from {{ commits }}.
 Distances to the full clean dataset: lower is better.</p>
 {% if sections | length > 1 or others %}
 <nav class="soft">
