@@ -116,16 +116,26 @@ def test_an_attempt_that_saved_its_state_costs_the_next_no_further_memory(tmp_pa
     assert found.memory("tables", tabulates, 3) == 2 * found.memory("tables", tabulates, 1)
 
 
-def test_ranks_that_share_weights_ask_for_less_memory():
-    """Each of eight has an eighth of five copies, twice over, and two whole ones."""
+def test_memory_of_ranks_is_of_what_each_holds():
+    """Five copies of the weights, twice over: on CPUs in each of eight ranks, of GPUs in the first alone."""
     found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))
     train = found.train("ambient-blur-0.8")
     classifier = found.classifier("controlled", "blur-0.8", "balanced")
-    one, eight, shared = site.Site(), site.Site(gpus=8), site.Site(gpus=8, shard_weights=True)
-    assert train.copies == 5 and train.memory(eight) == 8 * train.memory(one)
-    assert train.memory(eight) - train.memory(shared) == pytest.approx(
-        8 * train.weights_mb * (10 - 10 / 8 - 2))
-    assert not classifier.shardable and classifier.memory(eight) == classifier.memory(shared)
+    assert train.copies == 5 and train.shardable and not classifier.shardable
+
+    def copies(work, **settings):
+        """How many copies of the weights a node's memory has beside what each of eight ranks needs."""
+        where = site.Site(**settings)
+        alone = work.memory_mb + (0 if where.gpus else work.activations_mb)
+        return (work.memory(where) - 8 * alone) / work.weights_mb
+
+    gpus, cpus, shared = {"gpus": 8}, {"gpus": 0, "cpu_ranks": 8}, {"shard_weights": True}
+    for work in (train, classifier):
+        assert copies(work, **gpus) == pytest.approx(10 + 7 * 2)
+        assert copies(work, **cpus) == pytest.approx(80)
+    for where in (gpus, cpus):
+        assert copies(train, **where, **shared) == pytest.approx(8 * (10 / 8 + 2))
+        assert copies(classifier, **where, **shared) == copies(classifier, **where)
 
 
 def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, monkeypatch):

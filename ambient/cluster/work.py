@@ -37,18 +37,24 @@ class Work:
         return number
 
     def memory(self, site: Site) -> float:
-        """Main memory, MB, of all ranks of a node.
+        """Main memory, MB, of all ranks of a node: libraries, data, weights, and activations on a CPU."""
+        on_gpu, number = self.gpu and site.gpus, site.ranks // site.nodes if self.ranks else 1
+        each = self.memory_mb + (0 if on_gpu else self.activations_mb)
+        return number * each + self.of_weights(site, number) * self.weights_mb
 
-        A training takes its weights and what belongs to them twice over, since a checkpoint of a GPU's passes
-        through main memory. Ranks that share them take their part. Beside it they have two copies: weights
-        and gradients of a step that is tried before they share them, later averages that the first collects.
+    def of_weights(self, site: Site, number: int) -> float:
+        """How many copies of a training's weights are in the main memory of a node, which has so many ranks.
+
+        On a CPU each rank has its weights and what belongs to them, twice over while it writes them. Of GPUs
+        the first rank alone writes a checkpoint, which passes through main memory so. The others have two
+        copies there, while the network is built and a tensor of a checkpoint is read. Ranks that share the
+        weights write a part each, beside two copies: weights and gradients of a step that is tried before,
+        later averages that the first collects.
         """
-        copies = 2.0 * self.copies
+        whole = 2.0 * self.copies
         if self.shardable and site.shard_weights and site.ranks > 1:
-            copies = copies / site.ranks + 2
-        each = self.memory_mb + copies * self.weights_mb
-        each += 0 if self.gpu and site.gpus else self.activations_mb
-        return each * (site.ranks // site.nodes if self.ranks else 1)
+            return number * (whole / site.ranks + 2)
+        return whole + (number - 1) * (min(whole, 2) if self.gpu and site.gpus else whole)
 
     def minutes(self, site: Site) -> float:
         """Expected wall time at a site."""
