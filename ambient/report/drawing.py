@@ -23,7 +23,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
 METHODS = {"Only Clean": (BLACK, ":", "s"), "Only Good": (BLACK, ":", "s"), "All data": (RED, "--", "^"),
            "Ambient-o": (BLUE, "-", "o"), "Ambient-o+crops": (BLUE, "-.", "p")}
 OTHERS = ((PURPLE, "-."), (ORANGE, "-"), (SKY, "--"), (GREEN, "-."), (BLUE, ":"), (RED, "-"), (BLACK, "--"))
-MARKERS = "DvPX<>dh*8H"  # as many as have no divisor in common with the colours: 77 pairs are all different
+MARKERS = "DvPX<>dh*8H"  # 11, which shares no divisor with the 7 colours: 77 lines look different
 CLEAN, CORRUPTED, OTHER = GREEN, RED, ORANGE  # by origin of the data
 DASHES = {CLEAN: "-", CORRUPTED: "--", OTHER: "-."}
 SIGMA, SIGMA_MIN, SIGMA_MAX = r"$\sigma$", r"$\sigma_{\min}$", r"$\sigma_{\max}$"
