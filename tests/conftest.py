@@ -22,6 +22,10 @@ if "AMBIENT_TEST_GPU" not in os.environ:  # the tests know what a CPU computes, 
 
 
 ROOT = Path(__file__).parents[1]
+SLURM = {"sinfo": 'echo "cpu*|1-00:00:00|(null)"; echo "gpu|2-00:00:00|gpu:a100:4"',
+         "scontrol": 'echo "MinJobAge = 30 sec"',
+         "sbatch": 'case "$*" in *--account=none*) echo "Invalid account" >&2; exit 1;; esac',
+         "squeue": "true", "srun": "true", "scancel": "true", "sacctmgr": "exit 1", "sshare": "exit 1"}
 DRAWN: dict[str, dict[str, str]] = {}  # digests of figures, by the digest of all that they are drawn from
 
 
@@ -125,3 +129,17 @@ def copy(finished_scale, tmp_path, monkeypatch):
     """A copy of it, in which the test works and may write."""
     monkeypatch.chdir(shutil.copytree(finished_scale, tmp_path / "copy"))
     return tmp_path / "copy"
+
+
+@pytest.fixture
+def slurm_commands(tmp_path, monkeypatch):
+    """Stand-ins for SLURM's commands, for what the doctor makes of their answers; writes others."""
+    def write(**commands):
+        for name, text in commands.items():
+            path = tmp_path / "bin" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"#!/bin/sh\n{text}\n")
+            path.chmod(0o755)
+    write(**SLURM)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    return write
