@@ -74,7 +74,34 @@ def test_what_is_converted_has_the_pixels_that_a_viewer_shows(tmp_path, turned):
     assert found.converted == {
         "turned as their EXIF orientation says": 1, "laid on white where they are transparent": 1,
         "reduced from 16 bits to 8": 1, "grey, taken as colour": 2, "converted from CMYK": 1,
-        "the first frame of an animation": 1, "cropped to a square (centre)": 5}
+        "the first of several frames": 1, "cropped to a square (centre)": 5}
+
+
+def test_greys_in_a_palette_or_with_transparency_are_grey(tmp_path):
+    """A grey GIF has a palette, and a grey PNG with transparency two channels."""
+    grey = Image.fromarray(noisy(1)[:, :, 0])
+    half = Image.merge("LA", (grey, Image.fromarray(np.full((12, 20), 128, np.uint8))))
+    clear = grey.convert("P")
+    clear.putpalette([value for value in range(256) for _ in range(3)])
+    images = {"a.gif": saved(grey, "GIF"), "b.png": saved(half, "PNG"),
+              "c.png": saved(clear, "PNG", transparency=0), "d.png": saved(Image.fromarray(noisy(2)), "PNG")}
+    found = read(tmp_path / "in", images)
+    assert found.converted["grey, taken as colour"] == 3 and found.converted["laid on white where they are "
+                                                                             "transparent"] == 2
+    assert (found.images[:3] == found.images[:3, :1]).all()
+    on_white = np.asarray(grey, float) * (128 / 255) + 255 * (127 / 255)
+    small = Image.fromarray(on_white[:, 4:16].round().astype(np.uint8)).resize((8, 8), Image.Resampling.LANCZOS)
+    np.testing.assert_allclose(found.images[1, 0].astype(int), np.asarray(small).astype(int), atol=1)
+
+
+def test_of_a_jpeg_with_several_pictures_the_first_is_read_as_any_jpeg(tmp_path):
+    """Phones and stereo cameras write such (MPO), large ones, of which the decoder makes small ones."""
+    large = [Image.fromarray(noisy(seed, 96, 96)) for seed in (1, 2)]
+    found = read(tmp_path / "in", {
+        "one.jpg": saved(large[0], "JPEG"),
+        "two.jpg": saved(large[0], "MPO", save_all=True, append_images=large[1:])})
+    assert found.converted["the first of several frames"] == 1
+    np.testing.assert_array_equal(found.images[1], found.images[0])
 
 
 def test_what_can_not_be_used_is_left_out_and_counted(tmp_path, capsys):

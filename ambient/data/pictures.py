@@ -15,6 +15,7 @@ UNREAD = (".heic", ".heif", ".avif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".r
           ".svg", ".jxl", ".jp2")
 ORIENTATION = 0x0112  # EXIF: how to turn the picture
 REDUCED = "reduced from 16 bits to 8"
+JPEGS = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first, as some phones write
 DRAFT = 4  # a JPEG is decoded no smaller than so many times the size that is asked for
 
 
@@ -46,8 +47,8 @@ def plain(content: bytes, channels: int, side: int | None,
     image, done = opened(content), []
     try:
         if getattr(image, "n_frames", 1) > 1:  # GIF and TIFF look for all frames: a cut file fails here
-            done.append("the first frame of an animation")
-        if image.format == "JPEG" and side is not None:
+            done.append("the first of several frames")
+        if image.format in JPEGS and side is not None:
             image.draft(None, (DRAFT * side, DRAFT * side))
         if image.mode[0] != "I" and any(";16" in str(tile.args) for tile in image.tile):
             done.append(REDUCED)  # of several channels: Pillow takes their upper 8 bits itself
@@ -83,19 +84,28 @@ def eight_bits(image: Image.Image, done: list[str]) -> Image.Image:
 
 
 def opaque(image: Image.Image, done: list[str]) -> Image.Image:
-    """An image with transparency, laid on white; others as they are."""
+    """An image with transparency, laid on white, grey where it was grey; others as they are."""
     if not image.has_transparency_data:
         return image
+    mode = "L" if is_grey(image) else "RGB"
     image = image.convert("RGBA")
     if image.getextrema()[3][0] < 255:  # of the alpha channel: some pixel is not opaque
         done.append("laid on white where they are transparent")
     ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(ground, image).convert("RGB")
+    return Image.alpha_composite(ground, image).convert(mode)
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether an image's kind has no colours: one channel, or a palette of greys alone."""
+    if image.mode == "P":
+        palette = np.array(image.getpalette(), int).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in ("1", "L", "LA")
 
 
 def in_mode(image: Image.Image, mode: str, done: list[str]) -> Image.Image:
     """An image as grey (L) or RGB."""
-    grey = image.mode in ("1", "L")
+    grey = is_grey(image)
     if image.mode not in ("1", "L", "P", "RGB"):
         done.append(f"converted from {image.mode}")
         image = image.convert("RGB")
