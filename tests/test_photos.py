@@ -90,7 +90,8 @@ def test_greys_in_a_palette_or_with_transparency_are_grey(tmp_path):
                                                                              "transparent"] == 2
     assert (found.images[:3] == found.images[:3, :1]).all()
     on_white = np.asarray(grey, float) * (128 / 255) + 255 * (127 / 255)
-    small = Image.fromarray(on_white[:, 4:16].round().astype(np.uint8)).resize((8, 8), Image.Resampling.LANCZOS)
+    square = Image.fromarray(on_white[:, 4:16].round().astype(np.uint8))
+    small = square.resize((8, 8), Image.Resampling.LANCZOS)
     np.testing.assert_allclose(found.images[1, 0].astype(int), np.asarray(small).astype(int), atol=1)
 
 

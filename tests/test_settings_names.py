@@ -233,7 +233,7 @@ def test_a_scale_changes_rows_leaves_them_out_and_brings_its_own(config):
     ("studies: {controlled: {detector: [digitnet, digitnet]}}", ("'digitnet' is in it twice",)),
     ("tables: {table2a: {title: 3}}", ("tables.table2a.title: got 3, allowed: text",)),
     ("tables: {table2a: {titel: x}}", ("unknown key 'titel' (did you mean 'title'?)",)),
-    ("figures: {figure2: {images: 3.5}}", ("figures.figure2.images: got 3.5, allowed: a whole number",)),
+    ("figures: {figure11b: {images: 3.5}}", ("figures.figure11b.images: got 3.5, allowed: a whole number",)),
     ("figures: {figure24: {shown: both}}", ("figures.figure24.shown: got 'both', allowed: other, target",)),
     ("figures: {figure3: {corruption: [x]}}", ("unknown key 'corruption' (did you mean 'corruptions'?)",)),
     ("in_text: {cifar_runtime: {tabel: x}}", ("unknown key 'tabel' (did you mean 'table'?)",)),

@@ -225,6 +225,7 @@ class Experiments(TableRows):
         """What the files say of a figure, its study filled in, with the names that it refers to checked."""
         where, (entry, kind, _) = f"figures.{name}", self.written_figure(name)
         if entry.run is not None:
+            require(entry.study is None, f"{where}.study", entry.study, "none beside run, whose study it is")
             self.validate(entry.run)
             entry = dataclasses.replace(entry, study=self.run(entry.run).study)
         self.entry("studies", entry.study, f"{where}.study")
@@ -247,6 +248,7 @@ class Experiments(TableRows):
             return self.made["figures", name]
         where, written = f"figures.{name}", self.entry("figures", name, "figures")
         kind = FigureSpec.member(written, where)
+        kind.require_read(written, where)
         own = {field.name for field in dataclasses.fields(kind)} - {
             field.name for field in dataclasses.fields(FigureSpec)} - set(kind.FOLLOWS)
         entry = build(FigureEntry, {key: value for key, value in written.items() if key not in own}, where)

@@ -116,6 +116,7 @@ class ComparisonSpec:
 
 
 Shown = Literal["other", "target"]
+OF_KINDS = ("images", "corruptions", "names", "annotation", "shown")  # what figures of some kinds alone read
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class FigureSpec(OfKinds):
     KINDS: ClassVar[Kinds] = Kinds("ambient.report.figures")
     STAGE: ClassVar[str] = "galleries"  # that draws it
     CAPTION: ClassVar[str] = ""  # in a reader's words
+    READS: ClassVar[tuple[str, ...]] = ()  # of `OF_KINDS`: what an entry may say; others are refused
     NEEDS: ClassVar[str | None] = None  # the key of an annotation that must be named for it
     NEEDS_RUN: ClassVar[bool] = False
     CORRUPTIONS: ClassVar[int | None] = None  # how many must be named; None: any number
@@ -156,6 +158,13 @@ class FigureSpec(OfKinds):
         require(self.crop_sigma > 0, "crop_sigma", self.crop_sigma, "> 0")
         require(self.images > 0, "images", self.images, ">= 1")
         require_distinct(self.names, "names")
+
+    @classmethod
+    def require_read(cls, written: Mapping[str, Any], where: str) -> None:
+        """Raise `SpecError` naming `where` for a key of an entry that figures of this kind do not read."""
+        for key in OF_KINDS:
+            require(key in cls.READS or key not in written, f"{where}.{key}", written.get(key),
+                    f"none: figures of the kind {written['kind']} do not read it")
 
     @classmethod
     def follows(cls, settings: Any, where: str, entry: Any, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Spec(FigureSpec):
     """`noise` is the density of training levels, `images` the size of the batch."""
 
     STAGE: ClassVar[str] = "galleries"
+    READS: ClassVar[tuple[str, ...]] = ("images",)
     CAPTION: ClassVar[str] = "Clean images, and the same with noise of levels drawn as in training."
 
 

@@ -19,6 +19,7 @@ ROWS = 2  # of each group
 class Spec(ScoredSpec):
     """`images` are shown in a row, two rows of each group."""
 
+    READS: ClassVar[tuple[str, ...]] = ("images",)
     CAPTION: ClassVar[str] = (
         "The best and the worst images of the dataset by their score. Nobody damaged them: they differ in "
         "quality by nature. The best count as good, and the others are used at high noise alone.")

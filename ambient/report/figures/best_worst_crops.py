@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class Spec(ScoredSpec):
     """`images` are shown of each group, each with one of its patches of `patch_px` pixels."""
 
+    READS: ClassVar[tuple[str, ...]] = ("images",)
     CAPTION: ClassVar[str] = (
         "The best and the worst patches of the dataset by their score, framed in their images, one of each. "
         "Poor images have good patches, and good images poor ones.")

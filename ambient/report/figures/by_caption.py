@@ -22,6 +22,7 @@ class Spec(FigureSpec):
     has one row, with one sample for each caption."""
 
     STAGE: ClassVar[str] = "crops_figures"
+    READS: ClassVar[tuple[str, ...]] = ("images",)
     FOLLOWS: ClassVar[tuple[str, ...]] = ("labels", "each")
     CAPTION: ClassVar[str] = (
         "Samples of several methods for the same captions, from the same noise, none left out. Samples that "

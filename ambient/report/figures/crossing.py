@@ -22,6 +22,7 @@ class Spec(FigureSpec):
     """`corruptions` has one, whose noise classifier `annotation` asks; tau = 0.5 - `epsilon`."""
 
     STAGE: ClassVar[str] = "galleries"
+    READS: ClassVar[tuple[str, ...]] = ("corruptions", "names", "annotation")
     NEEDS: ClassVar[str] = "classifier"
     CORRUPTIONS: ClassVar[int] = 1
     CAPTION: ClassVar[str] = (

@@ -25,6 +25,7 @@ class Spec(FigureSpec):
     """`run` names the run; `images` are shown of each group."""
 
     STAGE: ClassVar[str] = "crops_figures"
+    READS: ClassVar[tuple[str, ...]] = ("images",)
     NEEDS_RUN: ClassVar[bool] = True
     CAPTION: ClassVar[str] = (
         "Images by their sigma_min, the least and the largest: as they are, and noised to it. "

@@ -17,6 +17,7 @@ class Spec(FigureSpec):
     """`corruptions` are shown, a row each."""
 
     STAGE: ClassVar[str] = "galleries"
+    READS: ClassVar[tuple[str, ...]] = ("corruptions", "names", "images")
     CAPTION: ClassVar[str] = "The same images, clean and under each corruption."
 
 

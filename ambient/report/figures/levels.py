@@ -24,6 +24,7 @@ class Spec(FigureSpec):
     """`corruptions` are shown, each as `annotation` annotates it."""
 
     STAGE: ClassVar[str] = "galleries"
+    READS: ClassVar[tuple[str, ...]] = ("corruptions", "names", "annotation", "images")
     NEEDS: ClassVar[str] = "classifier"
     CAPTION: ClassVar[str] = (
         "Each corruption's images, and the same noised to their own sigma_min beside clean "

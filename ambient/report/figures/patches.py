@@ -17,6 +17,7 @@ class Spec(FigureSpec):
     """`shown` says whose images; `corruptions` has the added dataset, whose crops `annotation` asks of."""
 
     STAGE: ClassVar[str] = "crops_figures"
+    READS: ClassVar[tuple[str, ...]] = ("corruptions", "names", "annotation", "images", "shown")
     NEEDS: ClassVar[str] = "classifiers"
     CORRUPTIONS: ClassVar[int] = 1
     PATCH_MAPS: ClassVar[bool] = True

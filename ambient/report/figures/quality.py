@@ -23,6 +23,7 @@ class Spec(FigureSpec):
     """
 
     STAGE: ClassVar[str] = "crops_figures"
+    READS: ClassVar[tuple[str, ...]] = ("corruptions", "images")
     CORRUPTIONS: ClassVar[int] = 1
     FOLLOWS: ClassVar[tuple[str, ...]] = ("score", "at_least")
     CAPTION: ClassVar[str] = (

@@ -27,6 +27,7 @@ class Spec(FigureSpec):
     """`datasets` are ranked by `scorer`; `images` are shown of the best and of the worst of each."""
 
     STAGE: ClassVar[str] = "crops_figures"
+    READS: ClassVar[tuple[str, ...]] = ("images",)
     FOLLOWS: ClassVar[tuple[str, ...]] = ("labels", "levels")
     CAPTION: ClassVar[str] = (
         "The best and the worst images of each source by their score, and how its scores are distributed. A "

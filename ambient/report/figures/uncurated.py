@@ -19,6 +19,7 @@ class Spec(FigureSpec):
     """`runs` are shown below each other, of each the first `images` times `rows` samples."""
 
     STAGE: ClassVar[str] = "crops_figures"
+    READS: ClassVar[tuple[str, ...]] = ("images",)
     FOLLOWS: ClassVar[tuple[str, ...]] = ("labels",)
     CAPTION: ClassVar[str] = (
         "The first samples of each method, none left out. What stands in the same place was drawn from the "
