@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,41 @@ def test_the_contracts_between_rooms_hold():
                           capture_output=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " 0 broken" in done.stdout
+
+
+def rooms_imported(room):
+    """The other rooms that a room's files import at any depth in them, but for the sake of types."""
+    found = set()
+    for path in (PACKAGE / room).rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        typing = {id(node) for one in ast.walk(tree) if isinstance(one, ast.If)
+                  and getattr(one.test, "id", "") == "TYPE_CHECKING" for node in ast.walk(one)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and id(node) not in typing:
+                names = [f"ambient.{one.name}" for one in node.names] if node.module == "ambient" else \
+                    [node.module]
+                found |= {name.split(".")[1] for name in names if name.startswith("ambient.")}
+    return {name for name in found if (PACKAGE / name).is_dir()} - {room}
+
+
+def allowed_rooms():
+    """Room -> the rooms that it may import, by the table of docs/layout.md."""
+    table = (ROOT / "docs/layout.md").read_text().split("may import |")[1].split("\n\n")[0]
+    allowed = {}
+    for name, words in re.findall(r"^\| `([a-z]+)` \|.*\|([^|]*)\|$", table, re.MULTILINE):
+        above, named = set(allowed), set(re.findall(r"\w+", words)) & set(allowed)
+        summed = re.search(r"\ball\b|\band below\b", words)
+        inherited = {room for one in re.findall(r"those of `(\w+)`", words) for room in allowed[one]}
+        allowed[name] = above if summed else named | inherited
+    return allowed
+
+
+def test_the_rooms_import_what_their_lines_in_the_documentation_say():
+    allowed = allowed_rooms()
+    assert set(allowed) == {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert allowed["jobs"] == {"storage", "specs", "provenance"} and allowed["storage"] == set()
+    for room, may in allowed.items():
+        assert rooms_imported(room) <= may, room
 
 
 def test_the_mathematics_imports_torch_and_numpy_alone():
