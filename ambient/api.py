@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ambient.diffusion.guidance import Guided, Untold
 from ambient.diffusion.network import Condition
 from ambient.evaluation.draw import Draw
 from ambient.specs import AnnotationSpec, NoiseSpec, SamplerSpec
-from ambient.specs.strict import require
+from ambient.specs.strict import build, require
 from ambient.training import hardware, loading
 from ambient.training.encoding import Decoder
 from ambient.training.text_encoding import TextEncoder
@@ -79,16 +80,19 @@ def load_denoiser(path: Path | str, snapshot: int | None = None,
 @torch.no_grad()
 def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigma_min: float = 0.002,
            sigma_max: float = 80.0, rho: float = 7.0, encoder: Path | str | None = None,
-           captions: Sequence[str] = (), text_encoder: Path | str | None = None,
-           guidance: float = 1.0) -> np.ndarray:
-    """`count` images, uint8 (count, C, H, W), by the deterministic Heun sampler (Karras et al. 2022).
+           captions: Sequence[str] = (), text_encoder: Path | str | None = None, guidance: float = 1.0,
+           S_churn: float = 0.0, S_min: float = 0.0, S_max: float = math.inf, S_noise: float = 1.0,
+           draws: str = "keys") -> np.ndarray:
+    """`count` images, uint8 (count, C, H, W), by the Heun sampler (Karras et al. 2022, algorithm 2).
 
-    Image i is a function of (seed, i): the first images of a larger count are the same. A class-conditional
-    denoiser draws classes from those that it was trained on, each equally often. `encoder`: of a denoiser of
-    latents, the file `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. A denoiser that is told
-    captions takes some, of which image i has the one of number i modulo their number, and `text_encoder`, the
-    file `results/<scale>/text-encoders/<text_encoder>.safetensors`. `guidance` g > 1: by the null caption,
-    D = D_null + g (D_caption - D_null). Raises `ValueError` for a number out of range, for a denoiser whose
+    It is deterministic where `S_churn` is 0. `steps` is `num_steps` of `sampling.sampler` in the settings,
+    which explain the other numbers, too. Image i is a function of (seed, i): the first images of a larger
+    count are the same. A class-conditional denoiser draws classes from those that it was trained on, each
+    equally often. `encoder`: of a denoiser of latents, the file
+    `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. A denoiser that is told captions takes some,
+    of which image i has the one of number i modulo their number, and `text_encoder`, the file
+    `results/<scale>/text-encoders/<text_encoder>.safetensors`. `guidance` g > 1: by the null caption, D =
+    D_null + g (D_caption - D_null). Raises `ValueError` for a number out of range, for a denoiser whose
     encoders are not given, and for captions or guidance that it can't be told. A denoiser of another origin
     is sampled by `heun`.
     """
@@ -100,7 +104,9 @@ def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigm
             "none without text_encoder, by which a denoiser is told them")
     require("text" in trained.about or guidance == 1, "guidance", guidance,
             "1 for a denoiser that is told no captions")
-    sampler = SamplerSpec(steps, sigma_min, sigma_max, rho)
+    sampler = build(SamplerSpec, {
+        "num_steps": steps, "sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho, "S_churn": S_churn,
+        "S_min": S_min, "S_max": S_max, "S_noise": S_noise, "draws": draws}, "sampler")
     decoder = Decoder(Path(encoder), trained.device) if encoder else None
     denoiser = trained.denoiser if guidance == 1 else Guided(
         trained.denoiser, Untold(trained.denoiser, "text"), guidance)

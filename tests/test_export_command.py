@@ -1,5 +1,6 @@
 """`python -m ambient export`: weights that load alike, a card that says what tables and manifests say."""
 
+import ast
 import inspect
 import os
 import re
@@ -19,6 +20,7 @@ from PIL import Image
 import ambient
 from ambient.commands import card, export, hub
 from ambient.provenance import manifest
+from ambient.specs import SamplerSpec
 from ambient.storage.files import read_arrays, read_json, sha256, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +50,15 @@ def test_the_weights_are_the_last_snapshots_and_the_snippet_runs(out):
     samples = read_arrays(f"{RUN}/samples.safetensors")["256"][0]
     np.testing.assert_array_equal(np.load(out / "drawn.npy"), samples[:16])
     assert np.asarray(Image.open(out / "contact-sheet.png")).shape == (6 * 64, 7 * 64)
+
+
+def test_the_snippet_says_all_that_the_sampler_does_not_leave_at_its_default():
+    sampler = SamplerSpec(18, 0.002, 80.0, 7.0, S_churn=40.0, S_min=0.05, S_max=50.0, S_noise=1.003)
+    (call,) = (node for node in ast.walk(ast.parse(export.snippet(sampler, (3, 32, 32), True)))
+               if isinstance(node, ast.Call) and node.func.attr == "sample")
+    assert {one.arg: one.value.value for one in call.keywords} == {
+        "count": 16, "seed": 0, "steps": 18, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0,
+        "S_churn": 40.0, "S_min": 0.05, "S_max": 50.0, "S_noise": 1.003, "encoder": "encoder.safetensors"}
 
 
 def test_the_card_says_what_tables_and_manifests_say(out):

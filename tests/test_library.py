@@ -1,5 +1,6 @@
 """What `import ambient` offers: names, trained denoisers, public weights, annotation of own images."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -58,9 +59,16 @@ def test_a_trained_denoiser_is_sampled_as_the_workflow_samples_it(mixture, tmp_p
                             sigma_max=sampler.sigma_max, rho=sampler.rho)
     expected = Draw(trained.denoiser, trained.about, *DRAWN, CPU).images(1, range(6))
     np.testing.assert_array_equal(images, expected[:5])
+    for more in ({"S_churn": 4.0, "S_max": 50.0, "S_noise": 1.003}, {"draws": "generators"}):
+        other = Draw(trained.denoiser, trained.about, dataclasses.replace(sampler, **more), "float32", CPU)
+        images = ambient.sample(trained, 2, seed=1, steps=sampler.num_steps, sigma_min=sampler.sigma_min,
+                                sigma_max=sampler.sigma_max, rho=sampler.rho, **more)
+        np.testing.assert_array_equal(images, other.images(1, range(2)))
+        assert (images != expected[:2]).any()
     x = torch.zeros(2, 1, 8, 8)
     assert trained(x, torch.ones(2)).shape == x.shape
-    for wrong in ({"count": 0}, {"steps": 1}, {"sigma_min": 100.0}, {"captions": ["cat"]}, {"guidance": 2}):
+    for wrong in ({"count": 0}, {"steps": 1}, {"sigma_min": 100.0}, {"captions": ["cat"]}, {"guidance": 2},
+                  {"S_churn": -1.0}, {"draws": "dice"}):
         with pytest.raises(ValueError, match="allowed"):
             ambient.sample(trained, **{"count": 2} | wrong)
     with pytest.raises(ValueError, match="no snapshot at nimg 7"):

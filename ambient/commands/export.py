@@ -10,8 +10,11 @@ the audit finds no broken link behind the weights and the card's tables.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import secrets
 import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,11 +36,10 @@ SNIPPET = """\
 import ambient
 
 trained = ambient.load_denoiser("{weights}")
-images = ambient.sample(trained, count=16, seed=0, steps={num_steps}, sigma_min={sigma_min},
-                        sigma_max={sigma_max}, rho={rho}{encoder})
+{call}
 # images: uint8, {shape}
 """
-DECODED = f',\n                        encoder="{ENCODER}"'
+CALL = "images = ambient.sample("
 
 
 def refuse_guided(run: Chosen) -> None:
@@ -95,8 +97,13 @@ def write_encoder(run: Chosen, path: Path) -> Path | None:
 
 def snippet(sampler: SamplerSpec, image: tuple[int, int, int], encoded: bool) -> str:
     """The lines that load the weights and draw images (C, H, W) from them."""
-    return SNIPPET.format(weights=WEIGHTS, shape=(16, *image), encoder=DECODED if encoded else "",
-                          **plain(sampler))
+    told = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)
+            if getattr(sampler, field.name) != field.default}
+    told = {"count": 16, "seed": 0, "steps": told.pop("num_steps"), **told}
+    told |= {"encoder": ENCODER} if encoded else {}
+    call = f"{CALL}trained, {', '.join(f'{name}={json.dumps(value)}' for name, value in told.items())})"
+    call = textwrap.fill(call, 100, subsequent_indent=" " * len(CALL), break_long_words=False)
+    return SNIPPET.format(weights=WEIGHTS, shape=(16, *image), call=call)
 
 
 def fill(run: Chosen, weights: Origin, folder: Path) -> None:
