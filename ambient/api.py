@@ -86,15 +86,17 @@ def sample(trained: Trained, count: int, seed: int = 0, *, steps: int = 18, sigm
     """`count` images, uint8 (count, C, H, W), by the Heun sampler (Karras et al. 2022, algorithm 2).
 
     It is deterministic where `S_churn` is 0. `steps` is `num_steps` of `sampling.sampler` in the settings,
-    which explain the other numbers, too. Image i is a function of (seed, i): the first images of a larger
-    count are the same. A class-conditional denoiser draws classes from those that it was trained on, each
-    equally often. `encoder`: of a denoiser of latents, the file
-    `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. A denoiser that is told captions takes some,
-    of which image i has the one of number i modulo their number, and `text_encoder`, the file
-    `results/<scale>/text-encoders/<text_encoder>.safetensors`. `guidance` g > 1: by the null caption, D =
-    D_null + g (D_caption - D_null). Raises `ValueError` for a number out of range, for a denoiser whose
-    encoders are not given, and for captions or guidance that it can't be told. A denoiser of another origin
-    is sampled by `heun`.
+    which explain the other numbers, too.
+
+    Image i is a function of (seed, i): the first images of a larger count are the same. A class-conditional
+    denoiser draws classes from those that it was trained on, each equally often. `encoder`: of a denoiser of
+    latents, the file `results/<scale>/encoders/<dataset>/<encoder>.safetensors`. A denoiser that is told
+    captions takes some, of which image i has the one of number i modulo their number, and `text_encoder`, the
+    file `results/<scale>/text-encoders/<text_encoder>.safetensors`. `guidance` g > 1: by the null caption,
+    D = D_null + g (D_caption - D_null).
+
+    Raises `ValueError` for a number out of range, for a denoiser whose encoders are not given, and for
+    captions or guidance that it can't be told. A denoiser of another origin is sampled by `heun`.
     """
     require(isinstance(trained, Trained), "trained", type(trained).__name__,
             "what `load_denoiser` gives; `heun` samples any other denoiser")
