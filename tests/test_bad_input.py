@@ -63,6 +63,8 @@ REFUSED = {
     "one sampling step": (partial(karras_schedule, 1, 0.002, 80.0, 7.0), "num_steps: got 1, allowed: >= 2"),
     "sampling that ends at 0": (partial(karras_schedule, 18, 0.0, 80.0, 7.0), "0 < sigma_min"),
     "rising levels": (partial(karras_schedule, 18, 80.0, 0.002, 7.0), "sigma_min <= sigma_max"),
+    "a last level that rounding loses": (
+        partial(karras_schedule, 3, 1e-4, 1e3, 0.3), "rho: got 0.3, allowed: larger for levels from 1000.0"),
     "a batch of more images than seen": (partial(power_beta, 5, 10, 6.9), "batch: got 10 at 5 images seen"),
     "a score that is no number": (partial(ranking.ranks, np.array([np.nan]), np.zeros(1)), "nan at place 0"),
     "a share above 1": (partial(ranking.count, 10, 1.5), "share: got 1.5, allowed: [0, 1]"),

@@ -48,6 +48,7 @@ def test_no_number_is_nan_or_infinite(made, name):
 
 @pytest.mark.parametrize(("made", "changes"), [
     (SAMPLING.sampler, {"rho": -7.0}), (SAMPLING.sampler, {"rho": 0.0}), (SAMPLING.sampler, {"rho": 1e-3}),
+    (SAMPLING.sampler, {"rho": 0.3, "sigma_min": 1e-4, "sigma_max": 1e3}),
     (SAMPLING.sampler, {"S_churn": -5.0}), (SAMPLING.sampler, {"S_noise": -1.0}),
     (SAMPLING.sampler, {"S_min": -1.0}), (SAMPLING.sampler, {"S_min": 2.0, "S_max": 1.0}),
     (SAMPLING.sampler, {"sigma_min": 0.0}), (SAMPLING.sampler, {"sigma_max": 0.01, "sigma_min": 0.02}),

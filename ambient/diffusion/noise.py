@@ -25,8 +25,8 @@ def karras_schedule(num_steps: int, sigma_min: float, sigma_max: float, rho: flo
     r"""Sampling noise levels, sigma_max first, 0 last. Shape (num_steps + 1,), float64.
 
     sigma_i = (sigma_max^(1/rho) + i/(N-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, sigma_N = 0.
-    Source: Karras et al. 2022, equation 5. Raises `ValueError` for fewer than 2 steps, and for levels that
-    rise or begin or end at 0 or infinity.
+    Source: Karras et al. 2022, equation 5. Raises `ValueError` for fewer than 2 steps, for levels that rise
+    or begin or end at 0 or infinity, and for a rho so small that rounding loses sigma_min.
     """
     if num_steps < 2:
         raise ValueError(f"num_steps: got {num_steps}, allowed: >= 2")
@@ -35,7 +35,11 @@ def karras_schedule(num_steps: int, sigma_min: float, sigma_max: float, rho: flo
                          "0 < sigma_min <= sigma_max, rho > 0")
     ramp = torch.arange(num_steps, dtype=torch.float64) / (num_steps - 1)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])
+    sigmas = (high + ramp * (low - high)) ** rho
+    if not abs(sigmas[-1] / sigma_min - 1) < 0.01:  # float64 has no place for so small a `low`
+        raise ValueError(f"rho: got {rho}, allowed: larger for levels from {sigma_max} to {sigma_min}, of "
+                         f"which rounding makes the last one {sigmas[-1]:.3g}")
+    return torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)])
 
 
 def edm_weight(sigma: Tensor, sigma_data: float) -> Tensor:

@@ -41,6 +41,10 @@ class SamplerSpec:
                 f"between 0 and sigma_max = {self.sigma_max}")
         # 80^(1 / 0.1) is 1e19 still; beyond 100 the levels are evenly spaced in ln sigma but for rounding.
         require(0.1 <= self.rho <= 100, "rho", self.rho, "[0.1, 100]")
+        # Beyond e^29 float64 has no place for the root of sigma_min beside that of sigma_max.
+        least = (math.log(self.sigma_max) - math.log(self.sigma_min)) / 29
+        require(self.rho >= least, "rho", self.rho, f"at least {math.ceil(100 * least) / 100}, or rounding "
+                f"loses sigma_min = {self.sigma_min} beside sigma_max = {self.sigma_max}")
         require(self.S_churn >= 0, "S_churn", self.S_churn, ">= 0; 0 is the deterministic sampler")
         require(self.S_noise >= 0, "S_noise", self.S_noise, ">= 0")
         require(0 <= self.S_min <= self.S_max, "S_min", self.S_min, f"between 0 and S_max = {self.S_max}")
