@@ -242,6 +242,15 @@ def test_the_grid_shows_real_corrupted_and_nearest_images(paper, tmp_path):
     assert np.array_equal(pictures[4], pictures[5]) and not np.array_equal(pictures[2], pictures[3])
 
 
+def test_corrupted_images_of_several_mixtures_are_not_called_by_the_first_ones_name(paper):
+    row = next(row for row in paper.tables["table2a"].rows if row.parameters.get("sigma_px") == 0.6)
+    images = np.zeros((5, 1, 4, 4), np.uint8)
+    data = Dataset(images, np.zeros(5, int), np.arange(5), np.array([0, 1, 1, 1, 1], np.uint8))
+    names = [name for name, _ in sample_grid.real(dataclasses.replace(row, parts=3), data, 3)]
+    assert names == ["real images, clean: 1 of 1",
+                     "real images, corrupted (blur, 0.6 px) and of 2 more parts: 3 of 4"]
+
+
 def test_captions_name_what_the_rows_hold(paper):
     spec = paper.tables["table4"]
     found = captions.of_table(spec, table_of(spec))

@@ -50,6 +50,7 @@ def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]
         other = selected(data.images, data.corrupted == 1)
         what = {"add": f"other ({row.corruption_label})", "rank": f"not among {row.corruption_label}"}.get(
             row.corruption, f"corrupted ({row.corruption_label})")
+        what += f" and of {row.parts - 1} more parts" if row.parts > 1 else ""
         lines.append((f"real images, {what}: {min(count, len(other))} of {len(other):,}", other[:count]))
     return lines
 
