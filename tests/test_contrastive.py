@@ -11,7 +11,7 @@ import torch
 from ambient.data import sources
 from ambient.data.datasets import Dataset
 from ambient.data.texts import Texts
-from ambient.diffusion.networks.contrastive import matching_loss
+from ambient.diffusion.networks.contrastive import Contrastive, matching_loss
 from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
 from ambient.specs import DatasetSpec, TextEncoderSpec
@@ -45,6 +45,17 @@ def test_the_loss_by_hand():
     columns = s.T - np.log(np.exp(s.T).sum(axis=1, keepdims=True))
     by_hand = -((wanted * rows).sum() + (wanted * columns).sum()) / 6
     assert matching_loss(similar, texts).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+@pytest.mark.parametrize(("log_scale", "scale"), [(2.0, 7.38905609893065), (9.0, 100.0)])
+def test_similarities_are_cosines_times_a_scale_of_at_most_100(log_scale, scale):
+    """The towers here hand on what they are given."""
+    model = Contrastive(torch.nn.Identity(), torch.nn.Identity(), torch.Generator())
+    model.log_scale.data.fill_(log_scale)
+    images = torch.tensor([[3.0, 4.0], [-2.0, 0.0]])
+    texts = torch.tensor([[5.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    cosines = torch.tensor([[0.6, 0.8, 1.4 / 2**0.5], [-1.0, 0.0, -1 / 2**0.5]])
+    torch.testing.assert_close(model.similarities(images, texts), scale * cosines)
 
 
 def test_it_learns_which_caption_an_image_has(tmp_path):

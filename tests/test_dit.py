@@ -8,6 +8,7 @@ from t2i_vectors import agree, needs_reference, of_reference, vectors
 from torch.nn import functional as F
 
 from ambient import specs
+from ambient.diffusion.networks.dit import NoiseEmbedding
 from ambient.diffusion.networks.experts import Experts
 from ambient.diffusion.networks.layers import CrossAttention, GatedMLP, Linear, SelfAttention, attended
 from ambient.diffusion.networks.positions import positions, waves_of_time
@@ -220,6 +221,26 @@ def test_attention_by_hand():
             weights = (a @ b.T / 2).exp()
             expected[image, :, first:first + 4] = weights / weights.sum(1, keepdim=True) @ c
     torch.testing.assert_close(attended(q, k, v, head=4), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_waves_of_noise_levels_by_hand():
+    """Wave k of n has the frequency 10000^(-k / n); cosines stand before sines."""
+    levels = (-1.3, 0.0, 0.7)
+    angles = [[level * 10000 ** (-k / 5) for k in range(5)] for level in levels]
+    by_hand = [[math.cos(one) for one in row] + [math.sin(one) for one in row] for row in angles]
+    found = waves_of_time(torch.tensor(levels, dtype=torch.float64), 10)
+    torch.testing.assert_close(found, torch.tensor(by_hand, dtype=torch.float64))
+
+
+def test_a_noise_level_is_embedded_by_two_layers_with_gelu_between():
+    """By gelu's approximation with tanh: y/2 (1 + tanh(sqrt(2/pi) (y + 0.044715 y^3)))."""
+    embedding = NoiseEmbedding(8, torch.Generator().manual_seed(1)).double()
+    first, last = embedding.mlp[0], embedding.mlp[2]
+    first.weight.data *= 50  # so that gelu bends
+    level = torch.tensor([-0.7, 1.1], dtype=torch.float64)
+    y = waves_of_time(level, first.weight.shape[1]) @ first.weight.T + first.bias
+    bent = y / 2 * (1 + torch.tanh((2 / math.pi) ** 0.5 * (y + 0.044715 * y**3)))
+    torch.testing.assert_close(embedding(level), bent @ last.weight.T + last.bias)
 
 
 def test_positions_count_columns_first_and_lie_between_those_of_smaller_images():
