@@ -145,6 +145,7 @@ def test_what_can_not_be_annotated_is_refused(away, tmp_path, capsys):
             (["--run", "only-clean"], "annotated by the method clean"),
             (["--corruption", "jpeg-15"], "jpeg-15, allowed for the run ambient-blur-0.6: one of blur-0.6"),
             (["--out", str(tmp_path / "notes.csv")], "is there and is no table of this command"),
+            (["--out", str(tmp_path / "two/new.csv")], "lies in the folder of --images, whose SHA-256"),
             (["--images", str(tmp_path / "gone")], "no such folder or zip")):
         with pytest.raises(ValueError, match=words):
             annotate.main([*line, *changes])

@@ -178,8 +178,11 @@ def table_of(asked: Asked, pictures: Prepared) -> pd.DataFrame:
                            for k in shown})
 
 
-def check_out(out: Path | None) -> None:
-    """Raise `ValueError` for a place that holds anything but such a table."""
+def check_out(out: Path | None, images: Path) -> None:
+    """Raise `ValueError` for a place that holds anything but such a table, and for one among the images."""
+    if out is not None and out.resolve().is_relative_to(images.resolve()):
+        raise ValueError(f"--out {out}: lies in the folder of --images, whose SHA-256 it would change: give a "
+                         "place elsewhere")
     if out is None or not out.exists():
         return
     if not out.is_file() or not out.read_bytes().startswith(",".join(COLUMNS).encode()):
@@ -207,7 +210,7 @@ def main(arguments: list[str]) -> int:
                         help="where the table is written (default: it is printed)")
     given = parser.parse_args(arguments)
     asked = asked_of(scales.chosen(given), given.corruption)
-    check_out(given.out)
+    check_out(given.out, given.images)
     pictures = prepared(given.images, asked.dataset)
     for counts, what in ((pictures.converted, "converted"), (pictures.left_out, "left out")):
         for one, count in counts.items():
