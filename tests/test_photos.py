@@ -105,6 +105,18 @@ def test_of_a_jpeg_with_several_pictures_the_first_is_read_as_any_jpeg(tmp_path)
     np.testing.assert_array_equal(found.images[1], found.images[0])
 
 
+def test_values_of_8_bits_in_an_image_of_more_are_not_taken_for_black(tmp_path):
+    values = noisy(1)[:, :, 0]
+    found = read(tmp_path / "in", {"a.png": encoded(noisy(2)),
+                                   "b.png": saved(Image.fromarray(values.astype(np.uint16)), "PNG"),
+                                   "c.tif": saved(Image.fromarray(values.astype(np.int32)), "TIFF"),
+                                   "d.tif": saved(Image.fromarray(values.astype(np.int32) * 257), "TIFF")})
+    assert [found.names[row] for row in found.rows] == ["a.png", "d.tif"]
+    assert found.left_out == {"of 16 bits or more, with values of 8 alone: save them with 8": 2}
+    first = Image.fromarray(values[:, 4:16]).resize((8, 8), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(found.images[1, 0], np.asarray(first))
+
+
 def test_what_can_not_be_used_is_left_out_and_counted(tmp_path, capsys):
     good = encoded(noisy(0))
     found = read(tmp_path / "in", {

@@ -79,6 +79,8 @@ def eight_bits(image: Image.Image, done: list[str]) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
         raise Unreadable("of more than 16 bits")
+    if values.max() < 2**8:  # taken as the others they would be black
+        raise Unreadable("of 16 bits or more, with values of 8 alone: save them with 8")
     done.append(REDUCED)
     return Image.fromarray((values >> 8).astype(np.uint8))
 
