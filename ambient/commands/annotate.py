@@ -181,8 +181,8 @@ def table_of(asked: Asked, pictures: Prepared) -> pd.DataFrame:
 def check_out(out: Path | None, images: Path) -> None:
     """Raise `ValueError` for a place that holds anything but such a table, and for one among the images."""
     if out is not None and out.resolve().is_relative_to(images.resolve()):
-        raise ValueError(f"--out {out}: lies in the folder of --images, whose SHA-256 it would change: give a "
-                         "place elsewhere")
+        raise ValueError(f"--out {out}: lies in the folder of --images, whose SHA-256 it would change: give "
+                         "a place elsewhere")
     if out is None or not out.exists():
         return
     if not out.is_file() or not out.read_bytes().startswith(",".join(COLUMNS).encode()):
