@@ -41,6 +41,19 @@ def test_a_file_has_the_bytes_of_the_librarys(tmp_path):
         np.testing.assert_array_equal(values, found[name], strict=True)
 
 
+def test_a_file_with_texts_in_its_head_has_the_bytes_of_the_librarys(tmp_path):
+    """Numbers without an axis, too."""
+    found = of_all_types() | {"one": np.array(2.5), "two": np.array(True)}
+    about = {"about": "a\n\"é\" \x7f\x01"}
+    arrays.write_by_rows(tmp_path / "a", found, about=about)
+    save_file(found, tmp_path / "b", metadata=about)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    again = open_arrays(tmp_path / "a", most=0)
+    assert again["one"] == 2.5 and isinstance(again["x0"], RowArray), "what has no axis has no rows"
+    arrays.write_by_rows(tmp_path / "c", again, about=about)
+    assert (tmp_path / "c").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_a_large_array_is_written_in_blocks_of_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "BLOCK", 60)  # bytes: two rows
     asked = []

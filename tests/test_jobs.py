@@ -111,7 +111,7 @@ def facts(folder):
 # --- the state is removed last ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", [(train, "save_weights"), (train, "write_text"), (guard, "unchanged"),
+@pytest.mark.parametrize("place", [(train, "join_weights"), (train, "write_text"), (guard, "unchanged"),
                                    (manifest, "build"), (stage, "write_json"),
                                    (identity.Identity, "forget")])
 def test_a_training_that_is_killed_at_its_end_only_writes_what_is_missing(place, run, whole, tmp_path,

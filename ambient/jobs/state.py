@@ -148,15 +148,19 @@ class State:
             if (path := self.folder / f"{name}{suffix}").exists():
                 records.set_aside(path, why)
 
+    def whole(self, name: str) -> tuple[Path, dict]:
+        """(file, facts) of a piece. Raises `ValueError` where it is not there, whole."""
+        path, facts = self.folder / f"{name}.safetensors", self.facts(name)
+        if facts is None:
+            raise ValueError(f"{path}: damaged or gone since it was written; the same command makes it again")
+        return path, facts
+
     def get(self, name: str) -> tuple[dict[str, torch.Tensor], dict]:
         """(tensors, facts) of a piece. Raises `ValueError` where it is not there, whole."""
         from safetensors.torch import load_file
 
-        facts = self.facts(name)
-        if facts is None:
-            raise ValueError(f"{self.folder / name}.safetensors: damaged or gone since it was written; "
-                             "the same command makes it again")
-        return load_file(self.folder / f"{name}.safetensors"), facts
+        path, facts = self.whole(name)
+        return load_file(path), facts
 
     def restore(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put the tensors of a piece, that is known to be sound, back in place: one after the other.

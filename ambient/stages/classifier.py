@@ -77,7 +77,7 @@ def main(spec: ClassifierSpec, record, *, data: Path, state: State, out: Path,
     fit("classifier", network, spec.optimiser, batches.loss, state, marks(spec), evaluate, piece="weights")
     if not ranks.first():
         return
-    reports = [state.get(f"weights-{nimg}")[1] for nimg in marks(spec)]
+    reports = [state.whole(f"weights-{nimg}")[1] for nimg in marks(spec)]
     chosen = reports[-1]
     if spec.select == "best":
         chosen = min(reports, key=lambda report: report["cross_entropy"])

@@ -25,7 +25,7 @@ from ambient.training.build import build_denoiser
 from ambient.training.hardware import compile_for, device
 from ambient.training.loop import Begin, fit
 from ambient.training.points import Points
-from ambient.training.weights import not_finite, save_weights, snapshot
+from ambient.training.weights import join_weights, not_finite, snapshot
 
 END = "end"  # the piece of the state that a phase leaves for the next
 
@@ -100,8 +100,7 @@ def main(spec: TrainingSpec, record, *, data: Path, annotations: Path, state: St
     if not ranks.first():
         return
     pieces = [*(f"snapshot-{nimg}" for nimg in spec.snapshots), *([END] if spec.keep_state else [])]
-    tensors = {name: tensor for piece in pieces for name, tensor in state.get(piece)[0].items()}
-    patiently(save_weights, out, tensors, {
+    patiently(join_weights, out, [state.whole(piece)[0] for piece in pieces], {
         "spec": plain(spec), "resolution": resolution, "channels": channels,
         "num_classes": mixture.num_classes, "classes": classes(mixture, rows)}
         | ({"encoded": True} if points.encoded else {}) | ({"text": list(told.shape)} if told else {}))

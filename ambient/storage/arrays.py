@@ -26,6 +26,7 @@ LARGEST_READ = 2**30  # bytes: systems read no more than 2^31 at once
 TYPES = {"U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "U32": "<u4", "I32": "<i4", "F16": "<f2",
          "U16": "<u2", "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1"}
 NAMES = {np.dtype(text): name for name, text in TYPES.items()}
+METADATA = "__metadata__"  # of a file's head, what is none of its arrays
 
 
 class RowArray:
@@ -183,20 +184,21 @@ def latest(path: str | Path) -> Array:
     return max(open_arrays(path).items(), key=lambda item: int(item[0]))[1]
 
 
-def open_arrays(path: str | Path, *by_rows: str) -> dict[str, Array]:
-    """All arrays of a safetensors file. Those of more than HELD bytes are `Stored`, of some names or of any.
+def open_arrays(path: str | Path, *by_rows: str, most: int | None = None) -> dict[str, Array]:
+    """All arrays of a safetensors file. Those of more than `most` bytes are `Stored`, of some names or any.
 
-    Raises `ValueError` naming a file that is none.
+    `most` None: HELD. What has no axis is read at once. Raises `ValueError` naming a file that is none.
     """
     from safetensors import SafetensorError, safe_open
 
-    path, found = Path(path), {}
+    path, found, most = Path(path), {}, HELD if most is None else most
     try:
         with safe_open(path, framework="numpy") as file:  # which checks the file's head
             places, opened = layout(path), Opened(path)
             for name, entry in places.items():
                 start, end = entry["data_offsets"]
-                if (not by_rows or name in by_rows) and end - start > HELD and entry["dtype"] in TYPES:
+                by_row = bool(entry["shape"]) and entry["dtype"] in TYPES and end - start > most
+                if by_row and (not by_rows or name in by_rows):
                     found[name] = Stored(opened, start, entry["shape"], np.dtype(TYPES[entry["dtype"]]))
                 else:
                     found[name] = file.get_tensor(name)
@@ -210,7 +212,7 @@ def layout(path: Path) -> dict[str, dict]:
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         entries = json.loads(file.read(length))
-    entries.pop("__metadata__", None)
+    entries.pop(METADATA, None)
     for entry in entries.values():
         entry["data_offsets"] = [8 + length + place for place in entry["data_offsets"]]
     return entries
@@ -219,10 +221,14 @@ def layout(path: Path) -> dict[str, dict]:
 class Writer:
     """A safetensors file in the making, whose size is known and whose space is taken already."""
 
-    def __init__(self, path: Path, arrays: Mapping[str, tuple[Sequence[int], np.dtype]]) -> None:
-        """`arrays`: shape and type of each by its name. The bytes are those of the library safetensors."""
+    def __init__(self, path: Path, arrays: Mapping[str, tuple[Sequence[int], np.dtype]],
+                 about: Mapping[str, str] | None = None) -> None:
+        """`arrays`: shape and type of each by its name. `about`: texts that the file's head has beside them.
+
+        The bytes are those of the library safetensors.
+        """
         ordered = sorted(arrays, key=lambda name: (list(NAMES).index(np.dtype(arrays[name][1])), name))
-        self.left, self.start, head, end = {}, {}, {}, 0
+        self.left, self.start, head, end = {}, {}, {METADATA: dict(about)} if about else {}, 0
         for name in ordered:
             shape, dtype = tuple(arrays[name][0]), np.dtype(arrays[name][1])
             self.start[name], size = end, math.prod(shape) * dtype.itemsize
@@ -256,26 +262,29 @@ class Writer:
 
 
 @contextmanager
-def writing(path: str | Path, arrays: Mapping[str, tuple[Sequence[int], np.dtype]]) -> Iterator[Writer]:
+def writing(path: str | Path, arrays: Mapping[str, tuple[Sequence[int], np.dtype]],
+            about: Mapping[str, str] | None = None) -> Iterator[Writer]:
     """A file of named arrays to be put in some rows at a time; it is there when all are, atomically.
 
-    `arrays`: shape and type of each. Space is taken at once, so that a full disk is known before any work.
+    `arrays` and `about` as of a `Writer`. Space is taken at once: a full disk is known before any work.
     """
     with atomic(path) as temporary:
-        writer = Writer(temporary, arrays)
+        writer = Writer(temporary, arrays, about)
         yield writer
         writer.check()
 
 
-def write_by_rows(path: str | Path, arrays: Mapping[str, Array],
-                  check: Callable[[], None] = lambda: None) -> None:
+def write_by_rows(path: str | Path, arrays: Mapping[str, Array], check: Callable[[], None] = lambda: None,
+                  about: Mapping[str, str] | None = None) -> None:
     """Write named arrays, atomically, some rows at a time: of each no more is in memory than BLOCK bytes.
 
-    The bytes are those of `ambient.storage.files.write_arrays`. `check` is called when all are written: what
-    it raises leaves no file.
+    The bytes are those of `ambient.storage.files.write_arrays`; `about` as of a `Writer`. `check` is called
+    when all are written: what it raises leaves no file.
     """
-    with writing(path, {name: (array.shape, array.dtype) for name, array in arrays.items()}) as writer:
+    shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    with writing(path, shapes, about) as writer:
         for name, array in arrays.items():
+            array = array if array.ndim else array.reshape(1)
             step = max(BLOCK * len(array) // max(math.prod(array.shape) * array.dtype.itemsize, 1), 1)
             for first in range(0, len(array), step):
                 writer.put(name, first, array[first:first + step])

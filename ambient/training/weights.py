@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ambient.storage.arrays import open_arrays, write_by_rows
 from ambient.storage.files import atomic, naming
 
 # What weights are of -> the key of a description that none but theirs has.
@@ -30,7 +31,21 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping
 
     with atomic(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                  temporary, metadata={"ambient": json.dumps(description, sort_keys=True)})
+                  temporary, metadata=metadata_of(description))
+
+
+def join_weights(path: Path, pieces: Iterable[Path], description: Mapping) -> None:
+    """Write the tensors of several files as one, to the byte as `save_weights` would.
+
+    Their rows pass through memory some at a time: the snapshots of a long training are larger than it.
+    """
+    tensors = {name: array for piece in pieces for name, array in open_arrays(piece, most=0).items()}
+    write_by_rows(path, tensors, about=metadata_of(description))
+
+
+def metadata_of(description: Mapping) -> dict[str, str]:
+    """A description as the file's head has it."""
+    return {"ambient": json.dumps(description, sort_keys=True)}
 
 
 def read_description(path: Path, of: str | None = None) -> dict:
