@@ -18,6 +18,7 @@ from ambient.jobs.stopping import say
 from ambient.storage.files import digest, read_json, write_json, write_text
 
 SEAL = "seal"
+ASIDE = ".aside-"  # in the name of what was set aside, before a number
 
 
 def sealed(record: Mapping) -> dict:
@@ -82,7 +83,7 @@ def write_lines(path: Path, found: list[dict]) -> None:
 def set_aside(path: Path, why: str) -> Path:
     """Rename a file or folder, so that nothing uses it and nothing of it is lost. Says so."""
     target = next(new for number in count(1)
-                  if not (new := path.with_name(f"{path.name}.aside-{number}")).exists())
+                  if not (new := path.with_name(f"{path.name}{ASIDE}{number}")).exists())
     os.replace(path, target)
     say(f"{path}: {why}; set aside as {target.name}")
     return target

@@ -17,8 +17,10 @@ import torch
 
 from ambient.jobs import parted, ranks, records
 from ambient.jobs.identity import Identity
+from ambient.jobs.records import ASIDE
 from ambient.jobs.stopping import patiently, say
-from ambient.storage.files import atomic, sha256
+from ambient.storage.arrays import write_by_rows
+from ambient.storage.files import remove_all_temporaries, sha256
 
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
@@ -46,6 +48,7 @@ class State:
         for other in sorted(path for path in self.root.iterdir() if path.is_dir() and path != self.folder):
             self.meet(other)
         self.folder.mkdir(exist_ok=True)
+        self.sweep()
         about = recorded(self.folder)
         if not about and (path := self.folder / "identity.json").exists():
             records.set_aside(path, "damaged (no sound record)")
@@ -58,6 +61,14 @@ class State:
         records.write(self.folder / "identity.json", {
             "job": self.owner.job, "code": dict(self.owner.code), "code_sha256": self.owner.code_sha256,
             "went_on": went_on})
+
+    def sweep(self) -> None:
+        """Remove what a killed attempt left: half a file, or a piece without its record, of many GB maybe."""
+        remove_all_temporaries(self.folder)
+        for path in self.folder.iterdir():
+            piece = path.suffix == ".safetensors" or path.is_dir() and path.name.startswith("checkpoint-")
+            if piece and ASIDE not in path.name and not path.with_suffix(".json").exists():
+                remove(path)
 
     def meet(self, other: Path) -> None:
         """Take another state over if it is this job's and the environment names it; else say it is kept."""
@@ -77,11 +88,8 @@ class State:
 
     def put(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping | None = None) -> None:
         """Write a piece: tensors, and facts about them (JSON)."""
-        from safetensors.torch import save_file
-
         path = self.folder / f"{name}.safetensors"
-        with atomic(path) as temporary:
-            save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, temporary)
+        write_by_rows(path, {key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()})
         self.record(name, sha256(path), facts or {})
 
     def put_parts(self, name: str, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
@@ -228,7 +236,7 @@ class State:
 
     def remarks(self) -> dict:
         """What was out of the ordinary: files set aside as damaged, work that was done by other code."""
-        aside = sorted(path.name for path in self.folder.glob("*.aside-*"))
+        aside = sorted(path.name for path in self.folder.glob(f"*{ASIDE}*"))
         went_on = recorded(self.folder).get("went_on")
         found = {"set_aside": aside, "went_on_by_other_code": went_on}
         return {name: value for name, value in found.items() if value}

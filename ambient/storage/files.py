@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+DIGITS = "[0-9a-f]" * 8  # in the name of a temporary file
 HELD = 2**28  # bytes: an array of a file is read at once if it has no more (`ambient.storage.arrays`)
 
 
@@ -41,7 +42,13 @@ def temporary_beside(path: Path) -> Path:
 
 def remove_temporaries(path: Path) -> None:
     """Remove what was to become `path` when a process was killed. For who alone writes it at this moment."""
-    for found in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}{glob.escape(path.suffix)}"):
+    for found in path.parent.glob(f".{glob.escape(path.name)}.{DIGITS}{glob.escape(path.suffix)}"):
+        found.unlink(missing_ok=True)
+
+
+def remove_all_temporaries(folder: Path) -> None:
+    """Remove what was to become files of a folder that this process alone writes into at this moment."""
+    for found in folder.glob(f".*.{DIGITS}*"):
         found.unlink(missing_ok=True)
 
 
@@ -57,7 +64,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     mode = temporary.stat().st_mode & 0o777
     try:
         yield temporary
-        os.chmod(temporary, mode)  # some writers (safetensors) put a file of their own in its place
+        os.chmod(temporary, mode)  # some writers put a file of their own in its place
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -184,11 +191,9 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     No metadata is stored: with two or more metadata keys the bytes of a safetensors file are not
     reproducible, and the manifest beside the file carries the description anyway.
     """
-    import numpy as np
-    from safetensors.numpy import save_file
+    from ambient.storage.arrays import write_by_rows
 
-    with atomic(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+    write_by_rows(path, arrays)
 
 
 def read_arrays(path: str | Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ambient.storage.arrays import open_arrays, write_by_rows
-from ambient.storage.files import atomic, naming
+from ambient.storage.files import naming
 
 # What weights are of -> the key of a description that none but theirs has.
 TOLD_BY = {"a denoiser": "num_classes", "a noise classifier": "offsets"}
@@ -27,11 +27,8 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping
 
     The description goes under one metadata key: with two the bytes would not be reproducible.
     """
-    from safetensors.torch import save_file
-
-    with atomic(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                  temporary, metadata=metadata_of(description))
+    write_by_rows(path, {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()},
+                  about=metadata_of(description))
 
 
 def join_weights(path: Path, pieces: Iterable[Path], description: Mapping) -> None:
