@@ -45,13 +45,20 @@ def listing(path: Path) -> tuple[Any, float]:
             folders.clear()
             continue
         seen.add(real)
-        for name in [*folders, *names]:
-            found = os.stat(os.path.join(place, name)) if os.path.exists(os.path.join(place, name)) else None
-            newest = max(newest, found.st_ctime if found else 0)
-            if found and name in names:
-                entries.append([os.path.relpath(os.path.join(place, name), path), found.st_size,
-                                found.st_mtime_ns, found.st_ctime_ns])
+        for name, counts in [*((name, False) for name in folders), *((name, True) for name in names)]:
+            inside = os.path.join(place, name)
+            with contextlib.suppress(OSError):  # a link that leads nowhere
+                found = os.stat(inside)
+                newest = max(newest, found.st_ctime)
+                if counts:
+                    entries.append([os.path.relpath(inside, path), found.st_size, found.st_mtime_ns,
+                                    found.st_ctime_ns])
     return digest(sorted(entries)), newest
+
+
+def is_entry(value: Any) -> bool:
+    """Whether a store's value is one of a file: what told its state, and the digest."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], str)
 
 
 class Digests:
@@ -76,7 +83,7 @@ class Digests:
     def read_before(self, path: Path) -> str | None:
         """The digest of raw data that were read before and have not changed since, without reading them."""
         entry = self.known.get(str(path))
-        return entry[1] if entry and entry[0] == listing(path)[0] else None
+        return entry[1] if is_entry(entry) and entry[0] == listing(path)[0] else None
 
     def noted(self, key: str) -> Any:
         """What was noted under a key that is no file's path; None where nothing was."""
@@ -88,7 +95,7 @@ class Digests:
 
     def kept(self, path: Path, seen: Any, compute: Callable[[], str]) -> str:
         entry = self.known.get(str(path))
-        if not (isinstance(entry, list) and len(entry) == 2 and entry[0] == seen):
+        if not (is_entry(entry) and entry[0] == seen):
             entry, self.new = [seen, compute()], True
             self.known[str(path)] = entry
         return entry[1]
