@@ -70,6 +70,8 @@ def check_training(found: Experiments, name: str) -> None:
     check_network(f"{key}.training", training.network, side)
     if training.mask:
         check_mask(f"{key}.training", training, side)
+    require(study.encoder is not None or training.posterior == "visit", f"{key}.training.posterior",
+            training.posterior, "visit in a study without an encoder: pixels have no posterior")
     if study.encoder is not None:
         check_encoder(found, run.study)
         require(not training.augment.transforms, f"{key}.training.augment.transforms",

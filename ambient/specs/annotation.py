@@ -43,6 +43,10 @@ class ClassifierSpec:
     def __post_init__(self) -> None:
         require(self.network.ENCODES, "network.kind", self.network.kind, "one with an encoder half: "
                 + ", ".join(name for name, kind in NetworkSpec.KINDS.items() if kind.Spec.ENCODES))
+        require(not self.network.conditional, "network.conditional", True,
+                "false: a classifier is told no classes")
+        require(self.optimiser.snapshot_precision == "float32", "optimiser.snapshot_precision",
+                self.optimiser.snapshot_precision, "float32: a classifier keeps no snapshots")
         require(len(self.optimiser.ema_stds) < 2, "optimiser.ema_stds", self.optimiser.ema_stds,
                 "one width, or none: a classifier has one average")
         unknown = [name for name in self.nuisances if name not in NUISANCES]
