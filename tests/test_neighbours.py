@@ -116,6 +116,13 @@ def test_a_stage_without_what_it_needs_says_so(files):
         stage.main(NeighboursSpec(("a",), 5, None, None, 0), RECORD, **files, detector="d")
 
 
+def test_a_share_of_no_image_is_refused_before_anything_is_compared(files):
+    """Of ten unseen images a twentieth is none: there was a division by zero after all other distances."""
+    with pytest.raises(ValueError, match=r"/unseen: best.share: got 0.05, of which 10 images leave none"):
+        stage.main(NeighboursSpec(("a",), 5, BestSpec("s", 0.05, "all"), None, 0), RECORD,
+                   **files | {"samples": []})
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("near")

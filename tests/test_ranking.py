@@ -14,7 +14,7 @@ from ambient.data.datasets import Dataset
 from ambient.data.scores import Scores, cut, means
 from ambient.diffusion import randomness
 from ambient.diffusion.eligible import Admission, EligibleSampler
-from ambient.specs import MixtureSpec
+from ambient.specs import BestSpec, MixtureSpec
 from ambient.specs.strict import SpecError
 from ambient.stages.corrupt import mix
 
@@ -179,3 +179,13 @@ def test_scores_are_matched_by_id_and_never_by_place():
 def test_a_share_that_leaves_nothing_and_classes_that_are_not_there_are_refused(data, spec, words):
     with pytest.raises(ValueError, match=words):
         mix(spec, data, SCORES)
+
+
+def test_a_share_of_no_image_is_refused_with_the_file():
+    scores, labels = np.arange(6.0), np.array([0, 0, 0, 1, 1, 1])
+    assert ranking.places_of_best(scores, labels, BestSpec("s", 0.4, "all"), "d").tolist() == [4, 5]
+    assert ranking.places_of_best(scores, labels, BestSpec("s", 0.4, "class"), "d").tolist() == [2, 5]
+    with pytest.raises(ValueError, match=r"d: best.share: got 0.1, of which 6 images leave none, allowed"):
+        ranking.places_of_best(scores, labels, BestSpec("s", 0.1, "all"), "d")
+    with pytest.raises(ValueError, match=r"d: .* 6 images of several classes leave none"):
+        ranking.places_of_best(scores, labels, BestSpec("s", 0.3, "class"), "d")

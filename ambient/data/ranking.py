@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+
+from ambient.specs.scores import BestSpec
 
 # Released map: side of a patch, pixels of a 512-pixel image -> sigma_max. The level is found on latents, of
 # which each side is an eighth: 4, 8, 16, 32 and 64 of them.
@@ -68,6 +71,16 @@ def best(scores: np.ndarray, labels: np.ndarray, share: float, within: str) -> n
     """Whether each image (N,) is among the exact share with the highest scores, of all or of its class."""
     groups = groups_of(labels, within)
     return ranks(scores, groups) < counts(groups, share)
+
+
+def places_of_best(scores: np.ndarray, labels: np.ndarray, wanted: BestSpec, where: Path) -> np.ndarray:
+    """The places of the best images of a dataset. Raises `ValueError` naming its file where it has none."""
+    places = np.flatnonzero(best(scores, labels, wanted.share, wanted.within))
+    if not len(places):
+        raise ValueError(f"{where}: best.share: got {wanted.share:g}, of which {len(scores)} images "
+                         + "of several classes " * (wanted.within == "class")
+                         + "leave none, allowed: a share of one image or more")
+    return places
 
 
 def released_ranks(scores: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 import torch
 
 from ambient.data.datasets import Dataset, read, to_float
-from ambient.data.ranking import best
+from ambient.data.ranking import places_of_best
 from ambient.data.scores import Scores
 from ambient.evaluation.features import checked_features
 from ambient.evaluation.neighbours import Features, compared, distances, parts_of
@@ -41,14 +40,15 @@ def features_of(spec: NeighboursSpec, detector: Path | None) -> Features:
     return features
 
 
-def groups(spec: NeighboursSpec, data: Dataset, scores: Path | None) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, rows) of all images, and of the best ones where they are meant."""
-    yield "all", np.arange(len(data.ids))
-    if spec.best is not None:
-        if scores is None:
-            raise ValueError("best needs --scores and --unseen-scores, those of the images")
-        found = Scores.read(scores).of(data.ids).score
-        yield "good", np.flatnonzero(best(found, data.labels, spec.best.share, spec.best.within))
+def groups(spec: NeighboursSpec, path: Path, data: Dataset, scores: Path | None) -> dict[str, np.ndarray]:
+    """Name -> rows of all images, and of the best ones where they are meant; `path` is the dataset's."""
+    every = {"all": np.arange(len(data.ids))}
+    if spec.best is None:
+        return every
+    if scores is None:
+        raise ValueError("best needs --scores and --unseen-scores, those of the images")
+    found = Scores.read(scores).of(data.ids).score
+    return every | {"good": places_of_best(found, data.labels, spec.best, path)}
 
 
 def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unseen: Path, out: Path,
@@ -56,14 +56,15 @@ def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unsee
     """`out` gets a row for each run and group of images (CSV)."""
     where, features = device(), features_of(spec, detector)
     train, test = read(data), read(unseen)
+    ours, its = groups(spec, data, train, scores), groups(spec, unseen, test, unseen_scores)
     drawn = []
     for path in samples:
         images = part(latest(path), 0)[:spec.num_samples]
         drawn.append(np.concatenate([features(images[k:k + 250]) for k in range(0, len(images), 250)]))
     every, table = np.concatenate(drawn), []
     ends = np.cumsum([len(one) for one in drawn])[:-1]
-    for (name, seen), (_, other) in zip(groups(spec, train, scores), groups(spec, test, unseen_scores),
-                                        strict=True):
+    for name, seen in ours.items():
+        other = its[name]
         size = min(len(seen), len(other))
         found = [np.split(distances(every, images, rows, parts_of(ids, size, spec.seed, stream), features,
                                     where, f"{stream} images, {name}"), ends)

@@ -42,7 +42,7 @@ def measured(spec: DetectorSpec, data: Path, detector: Path, scores: Path | None
     dataset = read(data)
     if spec.best is not None:
         score = Scores.read(scores).of(dataset.ids).score
-        dataset = dataset.taken(ranking.best(score, dataset.labels, spec.best.share, spec.best.within))
+        dataset = dataset.taken(ranking.places_of_best(score, dataset.labels, spec.best, data))
     return moments(spec, detector, dataset.images, "reference")
 
 
