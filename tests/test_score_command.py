@@ -1,6 +1,8 @@
 """`python -m ambient score`: images from outside under a table's protocol, as a row that says so."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -208,4 +210,57 @@ def test_what_is_asked_for_is_checked_before_anything_is_read(theirs, monkeypatc
             (["--protocol", "table2a", "--scale", "tiny", "--samples", "x"], "no such file; make it with")):
         with pytest.raises(ValueError, match=words):
             score.main(line)
+    assert not Path("config/outside").exists()
+
+
+# Printed: the most memory, MiB, that 192 MiB of images of a file or folder took, 16 of them at a time.
+PARTS = """
+import resource, sys
+from pathlib import Path
+from ambient.data import submitted
+submitted.TOGETHER = 16
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+submitted.read(Path(sys.argv[1]), submitted.Wanted(256, 3, 512)).check()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "safetensors", "folder"])
+def test_no_more_images_are_in_memory_than_are_looked_at(kind, tmp_path):
+    images = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, 512, 512, 3))
+    path = tmp_path / f"a.{kind}"
+    if kind == "npy":
+        np.save(path, images)
+    elif kind == "npz":
+        np.savez_compressed(path, images=images)
+    elif kind == "safetensors":
+        save_file({"images": np.ascontiguousarray(images)}, path)
+    else:
+        path.mkdir()
+        for k, image in enumerate(images):
+            Image.fromarray(image).save(path / f"{k:03}.bmp")
+    grown = int(subprocess.run([sys.executable, "-c", PARTS, path], check=True, text=True,
+                               stdout=subprocess.PIPE).stdout)
+    assert grown < 100
+
+
+def test_images_that_change_while_they_are_measured_are_refused(theirs, monkeypatch):
+    measure = outside.moments
+
+    def changing(*given):
+        found = measure(*given)
+        (theirs / "000.png").write_bytes((theirs / "001.png").read_bytes())
+        return found
+
+    monkeypatch.setattr(outside, "moments", changing)
+    with pytest.raises(ValueError, match="000.png changed while it was read"):
+        score.main([*LINE, str(theirs)])
+    assert not COMPARED.exists()
+
+
+def test_a_damaged_image_is_named_before_the_row_is_noted(theirs):
+    content = (theirs / "003.png").read_bytes()
+    (theirs / "003.png").write_bytes(content[:len(content) // 2])
+    with pytest.raises(ValueError, match="003.png can't be decoded"):
+        score.main([*LINE, str(theirs)])
     assert not Path("config/outside").exists()

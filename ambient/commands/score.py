@@ -107,6 +107,7 @@ def main(words: list[str]) -> int:
     name = file_name(label)
     spec = protocol_of(experiments, entry, name)
     found = read(given.samples, Wanted(spec.num_samples, spec.channels, spec.resolution))
+    found.check()
     if found.of > spec.num_samples:
         say(f"score: {found.of:,} images, the first {spec.num_samples:,} by name or place are taken")
     write_entry(place(experiments.folder, name), replace(entry, sha256=found.pin[0]))

@@ -1,14 +1,17 @@
 """Images from outside that are to be scored: a folder or zip of image files, or a file of arrays.
 
 They are taken as they are: what has another size, number of channels or type is refused, since whatever made
-it fit would be part of the score. The first images are taken, by sorted name or by place.
+it fit would be part of the score. The first images are taken, by sorted name or by place. They are read when
+they are asked for, since they may be more than the memory holds.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,10 +20,12 @@ import numpy as np
 
 from ambient.data.image_files import Images
 from ambient.data.raw import Raw
+from ambient.storage.arrays import Array, Computed, Opened, Stored, layout
 from ambient.storage.files import naming
 
 Shape = tuple[int, ...]
 ABOUT, SHEET = "samples.json", "contact-sheet.png"  # what `ambient sample` puts beside its images
+TOGETHER = 250  # images that are read at once where each is looked at
 NAMES = ("images", "samples", "arr_0")  # of the array that holds the images, where a file has several
 
 
@@ -46,11 +51,21 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The first images, uint8 (N, C, H, W), of how many there are, and what pins them: SHA-256 and bytes."""
+    """The first images, uint8 (N, C, H, W), of how many there are, and the data that they lie in."""
 
-    images: np.ndarray
+    images: Array
     of: int
-    pin: tuple[str, int]
+    raw: Raw
+
+    @property
+    def pin(self) -> tuple[str, int]:
+        """What pins the data, SHA-256 and bytes. Raises `ValueError` where they have changed meanwhile."""
+        return self.raw.close()
+
+    def check(self) -> None:
+        """Read each image once. Raises `ValueError` naming one that is damaged."""
+        for first in range(0, len(self.images), TOGETHER):
+            self.images[first:first + TOGETHER]
 
 
 def read(path: Path, wanted: Wanted) -> Submitted:
@@ -65,7 +80,7 @@ def read(path: Path, wanted: Wanted) -> Submitted:
         images, of = from_files(raw, wanted)
     else:
         images, of = reader(path, wanted)
-    return Submitted(images, of, raw.close())
+    return Submitted(images, of, raw)
 
 
 def images_of(raw: Raw) -> Raw:
@@ -78,7 +93,7 @@ def images_of(raw: Raw) -> Raw:
     return shown
 
 
-def from_files(raw: Raw, wanted: Wanted) -> tuple[np.ndarray, int]:
+def from_files(raw: Raw, wanted: Wanted) -> tuple[Array, int]:
     """The first image files by sorted name, and how many there are."""
     if not raw.is_folder and not zipfile.is_zipfile(raw.path):
         ending = raw.path.suffix or "without an ending"
@@ -89,7 +104,8 @@ def from_files(raw: Raw, wanted: Wanted) -> tuple[np.ndarray, int]:
         raise ValueError(f"{raw.path}: images are {found.size}x{found.size} pixels, the protocol's are "
                          f"{wanted.side}x{wanted.side}: draw them at that size (resizing is not part of it)")
     wanted.check_count(raw.path, len(found.names))
-    return np.stack(list(found.read(np.arange(wanted.count)))), len(found.names)
+    return Computed((wanted.count, *wanted.shape), np.uint8,
+                    lambda rows: np.stack(list(found.read(rows)))), len(found.names)
 
 
 def arranged(path: Path, name: str, dtype: object, shape: Shape,
@@ -109,8 +125,9 @@ def arranged(path: Path, name: str, dtype: object, shape: Shape,
                      f"(N, {channels}, {side}, {side}) or (N, {side}, {side}, {channels})")
 
 
-def of_array(path: Path, name: str, file: IO[bytes], wanted: Wanted) -> tuple[np.ndarray, int]:
-    """The first images of an array in numpy's format, of which no more is read than them."""
+def head_of(path: Path, name: str, file: IO[bytes], size: int,
+            wanted: Wanted) -> tuple[Shape, int, Callable[[np.ndarray], np.ndarray]]:
+    """Shape, begin and arrangement of the array in numpy's format that fills a file of `size` bytes."""
     with naming(path):
         version = np.lib.format.read_magic(file)
         read_head = np.lib.format.read_array_header_1_0 if version == (1, 0) else \
@@ -120,11 +137,16 @@ def of_array(path: Path, name: str, file: IO[bytes], wanted: Wanted) -> tuple[np
     if fortran:
         raise ValueError(f"{path}: {name} is in Fortran's order: save numpy.ascontiguousarray of it")
     wanted.check_count(path, shape[0])
-    first = (wanted.count, *shape[1:])
-    content = file.read(int(np.prod(first)))
-    if len(content) != np.prod(first):
+    if size < file.tell() + wanted.count * math.prod(shape[1:]):
         raise ValueError(f"{path}: {name} is cut short")
-    return np.ascontiguousarray(arrange(np.frombuffer(content, np.uint8).reshape(first))), shape[0]
+    return shape, file.tell(), arrange
+
+
+def arranged_rows(of: Callable[[np.ndarray], np.ndarray], arrange: Callable[[np.ndarray], np.ndarray],
+                  wanted: Wanted) -> Array:
+    """The images by rows that `of` gives as they lie in a file."""
+    return Computed((wanted.count, *wanted.shape), np.uint8,
+                    lambda rows: np.ascontiguousarray(arrange(of(rows))))
 
 
 def named(path: Path, names: list[str]) -> str:
@@ -136,31 +158,50 @@ def named(path: Path, names: list[str]) -> str:
     return known[0] if known else names[0]
 
 
-def from_npy(path: Path, wanted: Wanted) -> tuple[np.ndarray, int]:
+def from_npy(path: Path, wanted: Wanted) -> tuple[Array, int]:
     """The first images of a .npy."""
     with open(path, "rb") as file:
-        return of_array(path, "the array", file, wanted)
+        shape, start, arrange = head_of(path, "the array", file, path.stat().st_size, wanted)
+    rows = Stored(Opened(path), start, shape, np.dtype(np.uint8)).rows
+    return arranged_rows(rows, arrange, wanted), shape[0]
 
 
-def from_npz(path: Path, wanted: Wanted) -> tuple[np.ndarray, int]:
-    """The first images of a .npz, which is a zip of .npy files."""
-    with naming(path), zipfile.ZipFile(path) as archive:
-        name = named(path, [one.removesuffix(".npy") for one in archive.namelist()])
-        with archive.open(f"{name}.npy") as file:
-            return of_array(path, name, file, wanted)
+def from_npz(path: Path, wanted: Wanted) -> tuple[Array, int]:
+    """The first images of a .npz, which is a zip of .npy files.
+
+    The zip stays open, since it may be compressed: rows behind those that were read are read on from there.
+    """
+    with ExitStack() as stack:
+        with naming(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            name = named(path, [one.removesuffix(".npy") for one in archive.namelist()])
+            member = archive.getinfo(f"{name}.npy")
+            file = stack.enter_context(archive.open(member))
+        shape, start, arrange = head_of(path, name, file, member.file_size, wanted)
+        stack.pop_all()
+    each = math.prod(shape[1:])
+
+    def row(number: int) -> np.ndarray:
+        with naming(path):  # whatever a damaged zip makes its library raise
+            file.seek(start + number * each)
+            return np.frombuffer(file.read(each), np.uint8).reshape(shape[1:])
+
+    return arranged_rows(lambda rows: np.stack([row(number) for number in rows.tolist()]), arrange,
+                         wanted), shape[0]
 
 
-def from_safetensors(path: Path, wanted: Wanted) -> tuple[np.ndarray, int]:
+def from_safetensors(path: Path, wanted: Wanted) -> tuple[Array, int]:
     """The first images of a .safetensors."""
     from safetensors import safe_open
 
-    with naming(path), safe_open(path, framework="numpy") as file:
+    with naming(path), safe_open(path, framework="numpy") as file:  # which checks the file's head
         name = named(path, list(file.keys()))
-        part = file.get_slice(name)
-        dtype, shape = {"U8": "uint8"}.get(part.get_dtype(), part.get_dtype()), tuple(part.get_shape())
-        arrange = arranged(path, name, dtype, shape, wanted)
-        wanted.check_count(path, shape[0])
-        return np.ascontiguousarray(arrange(part[:wanted.count])), shape[0]
+        about = layout(path)[name]
+    dtype, shape = {"U8": "uint8"}.get(about["dtype"], about["dtype"]), tuple(about["shape"])
+    arrange = arranged(path, name, dtype, shape, wanted)
+    wanted.check_count(path, shape[0])
+    rows = Stored(Opened(path), about["data_offsets"][0], shape, np.dtype(np.uint8)).rows
+    return arranged_rows(rows, arrange, wanted), shape[0]
 
 
 ARRAYS = {".npy": from_npy, ".npz": from_npz, ".safetensors": from_safetensors}

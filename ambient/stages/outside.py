@@ -22,12 +22,12 @@ def main(spec: OutsideSpec, record, *, samples: Path, detector: Path, reference:
     specification. Raises `ValueError` for other images.
     """
     found = read(samples, Wanted(spec.num_samples, spec.channels, spec.resolution))
-    if found.pin[0] != spec.sha256:
-        raise ValueError(f"{samples}: sha256 is {found.pin[0]}, the configuration's sha256 is {spec.sha256}: "
+    if (digest := found.pin[0]) != spec.sha256:
+        raise ValueError(f"{samples}: sha256 is {digest}, the configuration's sha256 is {spec.sha256}: "
                          "other images than those that were named; score them under another name")
-    record.external("samples", samples, "from outside, made by nobody here", found.pin)
     target = stored(read_arrays(reference), str(reference))
     measured = moments(spec.detector, detector, found.images, "score")
+    record.external("samples", samples, "from outside, made by nobody here", found.pin)
     if remark := spec.detector.remark(spec.num_samples):
         say(f"outside: samples: {remark}")
     write_arrays(moments_out, {"mean": measured.mean, "covariance": measured.covariance,
