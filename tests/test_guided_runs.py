@@ -13,6 +13,7 @@ from results_tree import remake
 
 from ambient.audit.cli import main as audit
 from ambient.cluster.cost import Costs
+from ambient.cluster.work import loading_mb
 from ambient.data.datasets import to_uint8
 from ambient.diffusion import randomness
 from ambient.diffusion.sampler import heun
@@ -149,7 +150,7 @@ def test_evaluations_are_counted_of_both_networks(tree, graph):
     assert costs.sample("only-clean").flops == 2 * 5 * 40 * main.multiply_adds
     assert costs.sample("guided").flops == 2 * 5 * 40 * (main.multiply_adds + guide.multiply_adds)
     more = costs.sample("guided").memory_mb - costs.sample("only-clean").memory_mb
-    assert more == pytest.approx(4 * guide.parameters / 1e6)
+    assert more == pytest.approx(loading_mb(guide.parameters))
 
 
 def test_the_table_takes_the_least_of_the_sweep_for_each_metric(tree):

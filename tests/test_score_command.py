@@ -215,13 +215,14 @@ def test_what_is_asked_for_is_checked_before_anything_is_read(theirs, monkeypatc
 
 # Printed: the most memory, MiB, that 192 MiB of images of a file or folder took, 16 of them at a time.
 PARTS = """
-import resource, sys
+import sys
 from pathlib import Path
 from ambient.data import submitted
+from ambient.provenance.manifest import peak_memory
 submitted.TOGETHER = 16
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 submitted.read(Path(sys.argv[1]), submitted.Wanted(256, 3, 512)).check()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((peak_memory() - before) // 2**20)
 """
 
 

@@ -9,15 +9,16 @@ from ambient.training.weights import join_weights, read_description, read_weight
 
 # Eight pieces of 32 MiB. Printed: the most memory that joining them took, MiB.
 JOIN = """
-import resource, sys, torch
+import sys, torch
 from pathlib import Path
+from ambient.provenance.manifest import peak_memory
 from ambient.training.weights import join_weights, save_weights
 pieces = [Path(sys.argv[1]) / str(k) for k in range(8)]
 for k, path in enumerate(pieces):
     save_weights(path, {f"{k}/{i}": torch.full((2**20,), float(k)) for i in range(8)}, {})
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 join_weights(Path(sys.argv[1]) / "all", pieces, {})
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((peak_memory() - before) // 2**20)
 """
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ambient.cluster.work import BASE_MB, LITTLE, Work
+from ambient.cluster.work import BASE_MB, LITTLE, Work, in_memory_mb, loading_mb
 from ambient.settings import Experiments
 from ambient.specs import (
     AnnotationSpec,
@@ -22,6 +22,7 @@ from ambient.specs import (
     ScorerSpec,
     TrainingSpec,
 )
+from ambient.specs.kinds import OfKinds
 from ambient.specs.stages import JOBS
 from ambient.storage.files import HELD
 
@@ -29,11 +30,6 @@ CAPTION_MB = 1e-3  # of an image: its caption, a copy of it, and where its sampl
 ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
 READ = 1000  # samples of latents and states a second that are read and hashed, 200 kB each
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
-
-
-def in_memory_mb(size: float) -> float:
-    """Of an array of so many bytes what is in memory at once, MB: the rest is read when it is asked for."""
-    return min(size, HELD) / 1e6
 
 
 class Costs:
@@ -109,7 +105,12 @@ class Costs:
         work = self.scoring(spec, images, *shape[1:])
         asked = self.asking(spec.model, *shape[1:]) if spec.MODEL else 0.0
         seen = self.experiments.detector(spec.detector).flops(*shape[1:]) if spec.ASKS else 0.0
-        return replace(work, flops=work.flops + images * (asked + seen))
+        return replace(work, flops=work.flops + images * (asked + seen),
+                       memory_mb=work.memory_mb + self.model_mb(spec))
+
+    def model_mb(self, spec: OfKinds) -> float:
+        """Of the model of images and texts that a scorer, judge or detector asks, if it asks one, MB."""
+        return loading_mb(self.experiments.text_encoder(spec.model).parameters) if spec.MODEL else 0.0
 
     def asking(self, model: str, channels: int, resolution: int) -> float:
         """Floating-point operations of a model of images and texts for an image and its caption."""
@@ -124,7 +125,8 @@ class Costs:
         flops = 4 * pairs * self.asking(spec.model, channels, resolution) if spec.MODEL else 0.0
         return Work(flops=flops, gpu=spec.MODEL,
                     cpu_minutes=LITTLE.cpu_minutes + 2 * pairs / spec.RATE / 60,
-                    memory_mb=BASE_MB + 3 * in_memory_mb(pairs * channels * resolution**2))
+                    memory_mb=BASE_MB + self.model_mb(spec)
+                    + 3 * in_memory_mb(pairs * channels * resolution**2))
 
     def corrupt(self, study: str, corruption: str) -> Work:
         images = sum(self.mixture(study, corruption))
@@ -145,7 +147,7 @@ class Costs:
         spec = self.experiments.text_encoder(text_encoder)
         dataset = self.experiments.text_dataset(text_encoder)
         if dataset is None:
-            return replace(LITTLE, memory_mb=BASE_MB)
+            return replace(LITTLE, memory_mb=BASE_MB + loading_mb(spec.parameters))
         images, channels, resolution = self.dataset(dataset)
         seen, batch = spec.training()
         flops = 6.0 * seen * spec.training_multiply_adds(resolution, channels)
@@ -156,10 +158,11 @@ class Costs:
         """One pass for each caption, as if all were distinct; a shard of states is in memory."""
         spec, images = self.experiments.text_encoder(text_encoder), self.dataset(dataset)[0]
         if self.experiments.text_states(text_encoder, dataset).precomputed:
-            return self.reading(images, dataset, 4096 * 8 * spec.tokens * spec.channels)
-        return Work(flops=2 * spec.multiply_adds() * self.dataset(dataset)[0], gpu=True, ranks=True,
+            return self.reading(images, dataset, 4096 * 8 * spec.tokens * spec.channels
+                                + 8 * spec.parameters)
+        return Work(flops=2 * spec.multiply_adds() * images, gpu=True, ranks=True,
                     memory_mb=BASE_MB + 4096 * 4 * spec.tokens * spec.channels / 1e6
-                    + self.captions_mb(dataset, self.dataset(dataset)[0]))
+                    + loading_mb(spec.parameters) + self.captions_mb(dataset, images))
 
     def encode(self, study: str, corruption: str) -> Work:
         images, (_, channels, resolution) = sum(self.mixture(study, corruption)), self.data(study)
@@ -248,7 +251,8 @@ class Costs:
         _, channels, resolution = self.points(study)
         passes = spec.num_images * spec.num_sigmas * (len(spec.contexts) + 1)
         network = training.network.cost(resolution, channels)
-        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, memory_mb=2 * BASE_MB)
+        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True,
+                    memory_mb=2 * BASE_MB + loading_mb(network.parameters))
 
     def noise_floor(self, floor: str) -> Work:
         """Each level, below and above sigma_min, for clean images and for others, by each run's denoiser."""
@@ -257,7 +261,7 @@ class Costs:
         networks = [self.experiments.first_training(run).network.cost(side, channels) for run in spec.runs]
         passes = 4 * spec.num_sigmas * spec.num_images
         return Work(flops=2.0 * passes * sum(network.multiply_adds for network in networks), gpu=True,
-                    memory_mb=2 * BASE_MB)
+                    memory_mb=2 * BASE_MB + loading_mb(max(network.parameters for network in networks)))
 
     def neighbours(self, near: str) -> Work:
         """Features of both datasets for each group of images, and of the samples; their distances."""
@@ -288,8 +292,8 @@ class Costs:
         _, shown, resolution = self.data(study)
         images, each = spec.images(len(training.snapshots)), shown * resolution**2
         shard = min(min(images, 5000) * each, max(HELD, 250 * each))  # as the stage cuts them on a GPU
-        held = 3 * shard + 4 * parameters
-        return Work(flops=flops * images, gpu=True, ranks=True, memory_mb=BASE_MB + held / 1e6)
+        return Work(flops=flops * images, gpu=True, ranks=True,
+                    memory_mb=BASE_MB + 3 * shard / 1e6 + loading_mb(parameters))
 
     def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:
         """Moments of the features of images, what the detector's kind says that one costs.
@@ -302,7 +306,7 @@ class Costs:
             each += 2.0 * self.experiments.text_encoder(spec.model).image_multiply_adds(resolution, channels)
         return Work(flops=images * each, gpu=True,
                     cpu_minutes=LITTLE.cpu_minutes + images / spec.RATE / 60,
-                    memory_mb=2 * BASE_MB + 5 * spec.dimensions**2 * 8 / 1e6)
+                    memory_mb=2 * BASE_MB + 5 * spec.dimensions**2 * 8 / 1e6 + self.model_mb(spec))
 
     def evaluate(self, run: str) -> Work:
         spec, training = self.experiments.sampling(run), self.experiments.first_training(run)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ambient.cluster.site import Site
 from ambient.cluster.site import path as path_of_site
 from ambient.specs.strict import require
+from ambient.storage.files import HELD
 
 OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
 STARTUP_MINUTES = 10
@@ -65,6 +66,16 @@ class Work:
         """Time to ask for, minutes: grows with the attempt, and never exceeds what the site allows."""
         asked = attempt * (STARTUP_MINUTES + OVERHEAD * self.minutes(site))
         return min(math.ceil(asked), site.max_minutes)
+
+
+def in_memory_mb(size: float) -> float:
+    """Of an array of so many bytes what is in memory at once, MB: the rest is read when it is asked for."""
+    return min(size, HELD) / 1e6
+
+
+def loading_mb(parameters: int) -> float:
+    """Of a network of so many parameters as it is loaded, MB: its weights, beside those of the file."""
+    return 2 * 4 * parameters / 1e6
 
 
 LITTLE = Work(cpu_minutes=0.2)  # of a job that draws or tabulates: it loads libraries, mostly

@@ -111,6 +111,11 @@ class TextEncoderSpec(OfKinds):
         """About how many multiply-adds encoding one caption takes."""
         raise NotImplementedError
 
+    @property
+    def parameters(self) -> int:
+        """About how many weights it has, of both towers where it sees images; 0: few."""
+        return 0
+
     def image_multiply_adds(self, resolution: int, channels: int) -> float:
         """About how many multiply-adds the features of one image take, where it sees images."""
         return 0.0

@@ -31,14 +31,20 @@ class TextCoder(Protocol):
         """Plain data that `build` of its kind needs beside the settings."""
 
 
+def read_spec(path: Path) -> tuple[TextEncoderSpec, dict]:
+    """Specification and description of a stored text encoder. Raises `ValueError` naming another file."""
+    about = read_description(path)
+    with naming(path):
+        return build(TextEncoderSpec, about["spec"], "the text encoder's specification"), about
+
+
 class TextEncoder:
     """A stored text encoder. `coder` is the module of its kind, `about` the description in the file."""
 
     def __init__(self, path: Path, where: torch.device) -> None:
         """Raises `ValueError` naming a file that holds no text encoder."""
-        self.path, self.about = path, read_description(path)
+        self.path, (self.spec, self.about) = path, read_spec(path)
         with naming(path):
-            self.spec = build(TextEncoderSpec, self.about["spec"], "the text encoder's specification")
             self.coder = text_encoders.KINDS[self.spec.kind].build(self.spec, self.about["coder"])
             self.coder.load_state_dict(read_weights(path))
         self.coder.to(where).eval()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors",
            "open_clip_pytorch_model.bin", "open_clip_model.pt")
+WORDS = 49408  # of the vocabulary, as in `ambient/data/bpe.py`
 MERGES = ("merges.txt", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt")
 ADVICE = (f"give a local folder with the checkpoint ({WEIGHTS[0]} or {WEIGHTS[3]}) and the list of merges "
           f"({MERGES[0]} or {MERGES[1]}) as text_encoders.<name>.weights in config/local.yaml")
@@ -46,6 +47,11 @@ class ImageTowerSpec:
     def patches(self) -> int:
         """How many an image has."""
         return (self.side // self.patch) ** 2
+
+    @property
+    def parameters(self) -> int:
+        """Of patches and their positions, and of the blocks."""
+        return (3 * self.patch**2 + self.patches + 12 * self.layers * self.width) * self.width
 
     def multiply_adds(self) -> float:
         """Of the features of an image: the linear layers, and attention."""
@@ -88,6 +94,12 @@ class Spec(TextEncoderSpec):
     @property
     def channels(self) -> int:
         return self.width
+
+    @property
+    def parameters(self) -> int:
+        """Of words and their positions, the blocks, and both projections."""
+        text = (WORDS + self.context + 12 * self.layers * self.width + self.features) * self.width
+        return text + (self.image.parameters + self.image.width * self.features if self.image else 0)
 
     def multiply_adds(self) -> float:
         """Of the linear layers, and of attention."""
