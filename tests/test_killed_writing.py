@@ -6,8 +6,9 @@ import sys
 
 import pytest
 import torch
-from tiny import kept
 
+from ambient.jobs.identity import Identity
+from ambient.jobs.state import State
 from ambient.storage.files import remove_temporaries
 
 # The system kills a process that writes beyond a limit: here in the middle of 8 MiB.
@@ -32,6 +33,11 @@ else:
 """
 
 
+def kept(folder, alone=True):
+    """The state of the job, which holds its lock."""
+    return State(folder, Identity("test", {"a.py": "1"}), alone)
+
+
 def killed(folder, what):
     """Write in a process that is killed meanwhile."""
     ended = subprocess.run([sys.executable, "-c", KILLED, folder, what], check=False, capture_output=True)
@@ -49,6 +55,8 @@ def test_the_next_attempt_knows_all_that_is_left_of_an_output(what, tmp_path):
 def test_the_next_attempt_removes_half_a_checkpoint(tmp_path):
     killed(tmp_path, "state")
     folder, = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert len(list(folder.iterdir())) == 2
+    kept(tmp_path, alone=False)  # as a command that holds no lock: another copy may be at work
     assert len(list(folder.iterdir())) == 2
     assert kept(tmp_path).checkpoints() == []
     assert [path.name for path in folder.iterdir()] == ["identity.json"]

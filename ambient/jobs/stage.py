@@ -169,7 +169,7 @@ class Job:
         """What this job has done so far, on disk."""
         from ambient.jobs.state import State  # loads torch, which a refused command line does without
 
-        return State(self.files["state"], owner)
+        return State(self.files["state"], owner, alone=True)
 
     def given(self) -> list[Path]:
         """The input files, in the order of their roles."""

@@ -36,10 +36,13 @@ class State:
     mixed in, and never thrown away either. Of several ranks the first keeps order in it.
     """
 
-    def __init__(self, folder: Path, owner: Identity) -> None:
+    def __init__(self, folder: Path, owner: Identity, alone: bool = False) -> None:
+        """`alone`: this job holds the lock of the folder, so that what is half written is of nobody."""
         self.root, self.owner, self.folder = Path(folder), owner, Path(folder) / owner.name
         if ranks.first():
             self.settle()
+            if alone:
+                self.sweep()
         ranks.barrier()
 
     def settle(self) -> None:
@@ -48,7 +51,6 @@ class State:
         for other in sorted(path for path in self.root.iterdir() if path.is_dir() and path != self.folder):
             self.meet(other)
         self.folder.mkdir(exist_ok=True)
-        self.sweep()
         about = recorded(self.folder)
         if not about and (path := self.folder / "identity.json").exists():
             records.set_aside(path, "damaged (no sound record)")
