@@ -11,6 +11,7 @@ from ambient.data.readers import Reading
 from ambient.diffusion import randomness
 from ambient.specs import DatasetSpec
 from ambient.specs.strict import SpecError, plain
+from ambient.stages import prepare
 from ambient.storage.files import write_arrays
 from tests.raw_images import PIXELS
 
@@ -97,3 +98,12 @@ def test_a_drawn_source_has_no_parts_and_an_unused_part_is_not_recorded():
         DatasetSpec("procedural", 16, 1, num_images=9, part=(0.0, 0.5))
     assert "part" not in plain(DatasetSpec("mnist", 16, 1))
     assert plain(DatasetSpec("mnist", 16, 1, part=(0, 0.5)))["part"] == [0, 0.5]
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"part": (0.0, 1e-6)}, r"got part \[0.0, 1e-06\], which leave none of 5,000 images, allowed: a larger"),
+    ({"classes": (7,), "part": (0.0, 1e-6)},
+     r"got classes \[7\] and part .* none of 5,000 images, of the classes 0, 1, .* 9, allowed: some of")])
+def test_what_leaves_no_image_is_named(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        prepare.main(DatasetSpec("mnist", 16, 1, **changes), None, raw=None, out=tmp_path / "out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import PIL
 from PIL import features
 
@@ -15,6 +16,8 @@ from ambient.data.readers import Reading
 from ambient.jobs.stopping import say
 from ambient.provenance import schema
 from ambient.specs import DatasetSpec
+
+MOST = 20  # classes that are named
 
 
 def locate(spec: DatasetSpec, raw: Path | None) -> Path:
@@ -38,10 +41,10 @@ def check(spec: DatasetSpec, path: Path, reading: Reading) -> None:
 
 def tell(path: Path, facts: dict) -> None:
     """Print what a dataset has, for whoever reads the log."""
-    names, most = facts["class_names"], 20
+    names = facts["class_names"]
     classes = [f"{names.get(i, i)} {count:,}" for i, count in facts["class_images"].items()]
-    if len(classes) > most:
-        classes = [*classes[:most], f"... ({len(classes):,} classes)"]
+    if len(classes) > MOST:
+        classes = [*classes[:MOST], f"... ({len(classes):,} classes)"]
     say(f"prepare: took {facts['images']:,} of {facts['raw_images']:,} images of {facts['raw_side']}x"
         f"{facts['raw_side']} pixels from {path}")
     say(f"prepare: labels from {facts['labels_from']}" + (f": {', '.join(classes)}" if classes else ""))
@@ -90,9 +93,11 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path |
     check(spec, path, reading)
     rows = preparing.subset(reading.labels, spec.classes, spec.max_images, reading.rows, spec.part)
     if not len(rows):
-        here = "" if spec.part is None else f" in the part {list(spec.part)} of the source"
-        raise ValueError(f"{path}: no image{here} has one of the classes {spec.classes}; there are "
-                         f"{sorted(set(reading.labels.tolist()))}")
+        asked = [f"{key} {list(values)}" for key in ("classes", "part") if (values := getattr(spec, key))]
+        known = ", ".join(map(str, np.unique(reading.labels)[:MOST].tolist()))
+        raise ValueError(f"{path}: got {' and '.join(asked)}, which leave none of {len(reading.labels):,} "
+                         + ("images, allowed: a larger part" if spec.classes is None else f"images, of the "
+                            f"classes {known}, allowed: some of these"))
     data = Dataset(preparing.take(reading, rows, spec), reading.labels[rows], rows,
                    **preparing.chosen_of(reading, rows))
 
