@@ -73,6 +73,8 @@ class Column:
                     self.held = (path, group), file.read_row_group(group, columns=[self.name]).column(0)
             except (OSError, ValueError) as error:
                 raise Unreadable(f"in a damaged group of rows ({error})") from None
+        if row >= len(self.held[1]):
+            raise Unreadable("in a damaged group of rows, which ends before it")
         value = self.held[1][row].as_py()
         found = value.get("bytes") if isinstance(value, dict) else value
         return found if isinstance(found, bytes) else b""
@@ -97,8 +99,11 @@ def rows_of(spec: Spec, title: str, path: Path, column: Column) -> list[Pair]:
             require_kinds(file.schema_arrow, spec)
             captions = file.read(columns=[spec.caption]).column(0).to_pylist()
             counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            if len(captions) != sum(counts):
+                raise ValueError(f"has {len(captions)} captions in groups of {sum(counts)} rows: it is "
+                                 "damaged, fetch it again")
     except (ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{title}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
     found = []
     for group, count in enumerate(counts):
         for row in range(count):
