@@ -303,6 +303,27 @@ def test_rows_of_parquet_files(tmp_path):
         prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
 
 
+@pytest.mark.parametrize(("image", "caption"), [
+    ("binary", "string"), ("large_binary", "large_string"), ("binary_view", "string_view"),
+    ("dictionary", "dictionary"), ("struct", "list"), ("binary", "fixed_size_list")])
+def test_columns_of_parquet_files_in_all_types_of_bytes_and_of_text(tmp_path, image, caption):
+    arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    types = {"dictionary": lambda kind: arrow.dictionary(arrow.int32(), kind),
+             "struct": lambda kind: arrow.struct([("bytes", kind), ("path", arrow.string())]),
+             "list": arrow.list_, "fixed_size_list": lambda kind: arrow.list_(kind, 1)}
+    files, texts = [PHOTOS["a.png"], PHOTOS["b.png"], PHOTOS["a.png"]], ["one", "two", "one"]
+    files = [{"bytes": one, "path": None} for one in files] if image == "struct" else files
+    texts = [[one] for one in texts] if "list" in caption else texts
+    columns = [arrow.array(values, types[name](inner()) if name in types else getattr(arrow, name)())
+               for values, name, inner in ((files, image, arrow.binary), (texts, caption, arrow.string))]
+    (tmp_path / "in").mkdir()
+    parquet.write_table(arrow.table(columns, ["image", "caption"]), tmp_path / "in/0.parquet")
+    data, _ = prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    assert data.captions.of_images() == ["one", "two", "one"]
+    np.testing.assert_array_equal(data.images, IMAGES[[0, 1, 0]])
+
+
 def test_a_parquet_file_whose_groups_have_other_rows_than_its_columns_is_damaged(tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -117,15 +117,17 @@ def require_kinds(schema: pyarrow.Schema, spec: Spec) -> None:
     from pyarrow import types
 
     text, file = schema.field(spec.caption).type, schema.field(spec.image).type
-    if types.is_list(text) or types.is_large_list(text) or types.is_dictionary(text):
-        text = text.value_type
     if types.is_struct(file) and file.get_field_index("bytes") >= 0:
         file = file.field("bytes").type
-    for name, good, allowed in (
-            (spec.caption, types.is_string(text) or types.is_large_string(text), "text, or lists of text"),
-            (spec.image, types.is_binary(file) or types.is_large_binary(file),
-             "the bytes of image files, alone or as `bytes` of a struct")):
-        if not good:
+    # In a dictionary equal values stand once: the type of a value is meant, as that in a list of texts.
+    text = getattr(text, "value_type", text)
+    file = file.value_type if types.is_dictionary(file) else file
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    files = (types.is_binary, types.is_large_binary, types.is_binary_view)
+    for name, kind, good, allowed in (
+            (spec.caption, text, texts, "text, or lists of text"),
+            (spec.image, file, files, "the bytes of image files, alone or as `bytes` of a struct")):
+        if not any(one(kind) for one in good):
             raise ValueError(f"the column {name!r} holds {schema.field(name).type}, allowed: {allowed}")
 
 
