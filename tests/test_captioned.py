@@ -191,7 +191,8 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
     ({"4.PNG": PHOTOS["a.png"]}, "4.png and 4.PNG differ in case alone"),
     ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),
     ({"4.txt": b"\xff"}, "/in/1.tar: 4: its caption is no text"),
-    ({"5.png": PHOTOS["a.png"], "5.json": b'{"caption": 5}'}, "/in/1.tar: 5: its caption is no text")])
+    ({"5.png": PHOTOS["a.png"], "5.json": b'{"caption": 5}'}, "/in/1.tar: 5: its caption is no text"),
+    ({"5.png": PHOTOS["a.png"], "5.json": b'{"text": "\\ud83d"}'}, "/in/1.tar: 5: its caption is no text")])
 def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         prepared(DatasetSpec("webdataset", 8, 3), shards_at(tmp_path / "in", changes), tmp_path)
