@@ -146,7 +146,11 @@ def from_npz(path: Path, wanted: Wanted) -> tuple[np.ndarray, int]:
     """The first images of a .npz, which is a zip of .npy files."""
     with naming(path), zipfile.ZipFile(path) as archive:
         name = named(path, [one.removesuffix(".npy") for one in archive.namelist()])
-        with archive.open(f"{name}.npy") as file:
+        try:
+            opened = archive.open(f"{name}.npy")
+        except OSError as error:  # of a place before the file's begin, by a damaged directory
+            raise ValueError(f"{name}.npy can't be opened, the file is damaged ({error})") from None
+        with opened as file:
             return of_array(path, name, file, wanted)
 
 
