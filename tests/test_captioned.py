@@ -190,8 +190,9 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
     ({"4.jpg": PHOTOS["a.png"]}, "4 has the images 4.jpg and 4.png"),
     ({"4.PNG": PHOTOS["a.png"]}, "4.png and 4.PNG differ in case alone"),
     ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),
-    ({"4.txt": b"\xff"}, "1.tar: 4: its caption is no text"),
-    ({"5.png": PHOTOS["a.png"], "5.json": b'{"caption": 5}'}, "1.tar: 5: its caption is no text")])
+    ({"4.txt": b"\xff"}, "/in/1.tar: 4: its caption is no text"),
+    ({"5.png": PHOTOS["a.png"], "5.json": b'{"caption": 5}'}, "/in/1.tar: 5: its caption is no text"),
+    ({"5.png": PHOTOS["a.png"], "5.json": b'{"text": "\\ud83d"}'}, "/in/1.tar: 5: its caption is no text")])
 def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         prepared(DatasetSpec("webdataset", 8, 3), shards_at(tmp_path / "in", changes), tmp_path)
@@ -227,7 +228,10 @@ def test_shards_of_mds(tmp_path):
         prepared(DatasetSpec("mds", 8, 3, image="image"), folder, tmp_path)
     shard = folder / "3/shard.00000.mds"
     shard.write_bytes(shard.read_bytes()[:-5])
-    with pytest.raises(ValueError, match="3/shard.00000.mds: sample 1 is cut short"):
+    with pytest.raises(ValueError, match=re.escape(f"{shard}: sample 1 is cut short: fetch it")):
+        prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
+    mds_of(folder, [{"caption": b"\xff", "jpg": PHOTOS["a.png"]}])
+    with pytest.raises(ValueError, match=re.escape(f"{shard}, sample 0: its caption is no text in UTF-8: ")):
         prepared(DatasetSpec("mds", 8, 3), folder, tmp_path)
 
 
@@ -296,8 +300,43 @@ def test_rows_of_parquet_files(tmp_path):
     with pytest.raises(ValueError, match="the image of 1.parquet, row 0 is in a damaged group of rows"):
         prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
     (tmp_path / "in/1.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="1.parquet: "):
+    with pytest.raises(ValueError, match="/in/1.parquet: "):
         prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+
+
+@pytest.mark.parametrize(("image", "caption"), [
+    ("binary", "string"), ("large_binary", "large_string"), ("binary_view", "string_view"),
+    ("dictionary", "dictionary"), ("struct", "list"), ("binary", "fixed_size_list")])
+def test_columns_of_parquet_files_in_all_types_of_bytes_and_of_text(tmp_path, image, caption):
+    arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    types = {"dictionary": lambda kind: arrow.dictionary(arrow.int32(), kind),
+             "struct": lambda kind: arrow.struct([("bytes", kind), ("path", arrow.string())]),
+             "list": arrow.list_, "fixed_size_list": lambda kind: arrow.list_(kind, 1)}
+    files, texts = [PHOTOS["a.png"], PHOTOS["b.png"], PHOTOS["a.png"]], ["one", "two", "one"]
+    files = [{"bytes": one, "path": None} for one in files] if image == "struct" else files
+    texts = [[one] for one in texts] if "list" in caption else texts
+    columns = [arrow.array(values, types[name](inner()) if name in types else getattr(arrow, name)())
+               for values, name, inner in ((files, image, arrow.binary), (texts, caption, arrow.string))]
+    (tmp_path / "in").mkdir()
+    parquet.write_table(arrow.table(columns, ["image", "caption"]), tmp_path / "in/0.parquet")
+    data, _ = prepared(DatasetSpec("parquet", 8, 3), tmp_path / "in", tmp_path)
+    assert data.captions.of_images() == ["one", "two", "one"]
+    np.testing.assert_array_equal(data.images, IMAGES[[0, 1, 0]])
+
+
+def test_a_parquet_file_whose_groups_have_other_rows_than_its_columns_is_damaged(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file, rows = tmp_path / "in/0.parquet", 37
+    file.parent.mkdir()
+    parquet.write_table(arrow.table({"image": [PHOTOS["a.png"]] * rows, "caption": ["one"] * rows}), file)
+    content = bytearray(file.read_bytes())
+    content[content.rindex(2 * rows)] += 2  # the rows of the group, as the format writes numbers
+    file.write_bytes(content)
+    assert parquet.ParquetFile(file).metadata.row_group(0).num_rows == rows + 1
+    with pytest.raises(ValueError, match="/in/0.parquet: has 37 captions in groups of 38 rows"):
+        prepared(DatasetSpec("parquet", 8, 3), file.parent, tmp_path)
 
 
 @needs_reference

@@ -192,6 +192,15 @@ def test_what_does_not_fit_is_refused_by_name(name, content, words, tmp_path):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_an_archive_whose_directory_points_before_its_begin_is_refused_by_name(tmp_path):
+    np.savez(tmp_path / "a.npz", np.zeros((40, 1, 8, 8), np.uint8))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[-6] += 7  # the place of the directory, which all others are counted from
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="a.npz: arr_0.npy can't be opened, the file is damaged"):
+        read(tmp_path / "a.npz", GREY)
+
+
 def test_pictures_that_do_not_fit_are_refused_by_name(tmp_path):
     Image.new("L", (16, 16)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="are 16x16 pixels, the protocol's are 8x8: draw them at that size"):

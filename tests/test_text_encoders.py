@@ -78,6 +78,7 @@ def test_a_caption_knows_nothing_of_the_others_in_its_batch_nor_of_what_comes_la
 def test_words_are_parted_as_clip_parts_them():
     assert list(bpe.words("it's 12 cats!?'s x")) == ["it", "'s", "1", "2", "cats", "!?'", "s", "x"]
     assert list(bpe.words("½café<end_of_text>")) == ["½", "café", "<end_of_text>"]
+    assert list(bpe.words("'ſ 'ſt <end_of_text>ſ")) == ["'ſ", "'ſ", "t", "<end_of_text>", "ſ"]
     assert bpe.plain(" A&amp;amp;B\n caf\u00c3\u00a9 ") == "a&b café"
 
 

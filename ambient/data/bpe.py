@@ -24,6 +24,7 @@ import numpy as np
 VOCABULARY = 49408
 SPECIAL = ("<start_of_text>", "<end_of_text>")
 CONTRACTED = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+LONG_S = "ſ"  # lower case already, but an s to CLIP's pattern of words, which ignores case
 END = "</w>"  # what the last symbol of a word has behind it
 MERGES = VOCABULARY - 2 * 256 - len(SPECIAL)
 
@@ -59,9 +60,9 @@ def read_merges(path: Path) -> str:
 
 def words(text: str) -> Iterator[str]:
     """The words of a plain text: special tokens, contractions, letters in a row, each digit, other marks."""
-    place = 0
+    place, folded = 0, text.replace(LONG_S, "s")
     while place < len(text):
-        fixed = next((one for one in (*SPECIAL, *CONTRACTED) if text.startswith(one, place)), None)
+        fixed = next((one for one in (*SPECIAL, *CONTRACTED) if folded.startswith(one, place)), None)
         kind = kind_of(text[place])
         end = place + (len(fixed) if fixed else 1)
         while not fixed and kind in "LM" and end < len(text) and kind_of(text[end]) == kind:

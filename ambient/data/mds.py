@@ -55,7 +55,7 @@ class Shard:
         return len(self.offsets) - 1
 
     def sample(self, number: int) -> dict[str, bytes]:
-        """The bytes of each column of a sample. Raises `ValueError` naming it where they are damaged."""
+        """The bytes of each column of a sample. Raises `ValueError` naming file and sample where damaged."""
         return self.columns_of(number, *self.columns)
 
     def columns_of(self, number: int, *names: str) -> dict[str, bytes]:
@@ -79,7 +79,7 @@ class Shard:
                 starts = itertools.accumulate(lengths[:-1], initial=first + len(head))
                 yield file, dict(zip(self.columns, zip(starts, lengths, strict=True), strict=True))
             except ValueError as error:
-                raise ValueError(f"{self.name}: sample {number} {error}") from None
+                raise ValueError(f"{self.path}: sample {number} {error}: fetch it again") from None
 
 
 def part(file: BinaryIO, first: int, length: int) -> bytes:

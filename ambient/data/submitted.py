@@ -166,6 +166,16 @@ def from_npy(path: Path, wanted: Wanted) -> tuple[Array, int]:
     return arranged_rows(rows, arrange, wanted), shape[0]
 
 
+def array_of(path: Path, archive: zipfile.ZipFile) -> tuple[str, IO[bytes], int]:
+    """Name, open file and bytes of the array of a .npz that holds the images."""
+    name = named(path, [one.removesuffix(".npy") for one in archive.namelist()])
+    member = archive.getinfo(f"{name}.npy")
+    try:
+        return name, archive.open(member), member.file_size
+    except OSError as error:  # of a place before the file's begin, by a damaged directory
+        raise ValueError(f"{name}.npy can't be opened, the file is damaged ({error})") from None
+
+
 def from_npz(path: Path, wanted: Wanted) -> tuple[Array, int]:
     """The first images of a .npz, which is a zip of .npy files.
 
@@ -173,11 +183,9 @@ def from_npz(path: Path, wanted: Wanted) -> tuple[Array, int]:
     """
     with ExitStack() as stack:
         with naming(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            name = named(path, [one.removesuffix(".npy") for one in archive.namelist()])
-            member = archive.getinfo(f"{name}.npy")
-            file = stack.enter_context(archive.open(member))
-        shape, start, arrange = head_of(path, name, file, member.file_size, wanted)
+            name, file, size = array_of(path, stack.enter_context(zipfile.ZipFile(path)))
+        stack.enter_context(file)
+        shape, start, arrange = head_of(path, name, file, size, wanted)
         stack.pop_all()
     each = math.prod(shape[1:])
 

@@ -108,8 +108,9 @@ def without(whole: Moments, some: Moments) -> Moments:
 def frechet_distance(first: Moments, second: Moments) -> float:
     """The squared Frechet distance, the number that the field calls FID for Inception features.
 
-    Raises `ValueError` for moments of different dimensions, `ArithmeticError` where a covariance is not
-    positive semi-definite beyond rounding, or where the distance is not finite.
+    Below 0 by rounding, as of a set to itself, is 0. Raises `ValueError` for moments of different dimensions,
+    `ArithmeticError` where a covariance is not positive semi-definite beyond rounding, or where the distance
+    is not finite.
     """
     if first.mean.shape != second.mean.shape:
         raise ValueError(f"moments of {len(first.mean)} and of {len(second.mean)} features do not compare: "
@@ -119,7 +120,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     distance = gap @ gap + np.trace(first.covariance) + np.trace(second.covariance) - 2 * cross
     if not np.isfinite(distance):
         raise ArithmeticError(f"the distance is {distance}: the moments are too large, or not finite")
-    return float(distance)
+    return max(float(distance), 0.0)
 
 
 def root(covariance: np.ndarray) -> np.ndarray:

@@ -64,7 +64,8 @@ def samples(spec: Spec, shard: Shard) -> list[Pair]:
         try:
             caption = shard.columns_of(number, spec.caption)[spec.caption].decode()
         except UnicodeDecodeError:
-            raise ValueError(f"{name}: its caption is no text in UTF-8") from None
+            raise ValueError(f"{shard.path}, sample {number}: its caption is no text in UTF-8: take the "
+                             "sample out, or repair it") from None
         found.append(Pair(name, caption, partial(image_of, shard, number, spec.image)))
     return found
 

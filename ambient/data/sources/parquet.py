@@ -73,6 +73,8 @@ class Column:
                     self.held = (path, group), file.read_row_group(group, columns=[self.name]).column(0)
             except (OSError, ValueError) as error:
                 raise Unreadable(f"in a damaged group of rows ({error})") from None
+        if row >= len(self.held[1]):
+            raise Unreadable("in a damaged group of rows, which ends before it")
         value = self.held[1][row].as_py()
         found = value.get("bytes") if isinstance(value, dict) else value
         return found if isinstance(found, bytes) else b""
@@ -97,8 +99,11 @@ def rows_of(spec: Spec, title: str, path: Path, column: Column) -> list[Pair]:
             require_kinds(file.schema_arrow, spec)
             captions = file.read(columns=[spec.caption]).column(0).to_pylist()
             counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            if len(captions) != sum(counts):
+                raise ValueError(f"has {len(captions)} captions in groups of {sum(counts)} rows: it is "
+                                 "damaged, fetch it again")
     except (ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{title}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
     found = []
     for group, count in enumerate(counts):
         for row in range(count):
@@ -112,15 +117,17 @@ def require_kinds(schema: pyarrow.Schema, spec: Spec) -> None:
     from pyarrow import types
 
     text, file = schema.field(spec.caption).type, schema.field(spec.image).type
-    if types.is_list(text) or types.is_large_list(text) or types.is_dictionary(text):
-        text = text.value_type
     if types.is_struct(file) and file.get_field_index("bytes") >= 0:
         file = file.field("bytes").type
-    for name, good, allowed in (
-            (spec.caption, types.is_string(text) or types.is_large_string(text), "text, or lists of text"),
-            (spec.image, types.is_binary(file) or types.is_large_binary(file),
-             "the bytes of image files, alone or as `bytes` of a struct")):
-        if not good:
+    # In a dictionary equal values stand once: the type of a value is meant, as that in a list of texts.
+    text = getattr(text, "value_type", text)
+    file = file.value_type if types.is_dictionary(file) else file
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    files = (types.is_binary, types.is_large_binary, types.is_binary_view)
+    for name, kind, good, allowed in (
+            (spec.caption, text, texts, "text, or lists of text"),
+            (spec.image, file, files, "the bytes of image files, alone or as `bytes` of a struct")):
+        if not any(one(kind) for one in good):
             raise ValueError(f"the column {name!r} holds {schema.field(name).type}, allowed: {allowed}")
 
 

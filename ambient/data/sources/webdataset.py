@@ -76,7 +76,7 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
     found = []
     for key, files in parts.items():
         images = [files[suffix] for suffix in IMAGES if suffix in files]
-        caption = caption_of(tar, f"{shard}: {key}", files)
+        caption = caption_of(tar, key, files)
         if len(images) != 1:
             has = f"the images {' and '.join(images)}" if images else f"only {', '.join(sorted(files))}"
             raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}): take "
@@ -86,9 +86,10 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
     return found
 
 
-def caption_of(tar: Tar, name: str, files: dict[str, str]) -> str:
+def caption_of(tar: Tar, key: str, files: dict[str, str]) -> str:
     """The caption of a sample; empty where it has none. Raises `ValueError` naming what is no text."""
     from ambient.data.caption_files import TEXTS
+    from ambient.data.texts import is_whole
 
     try:
         if "txt" in files:
@@ -98,8 +99,9 @@ def caption_of(tar: Tar, name: str, files: dict[str, str]) -> str:
         about = json.loads(tar.read(files["json"]))
         given = [about[key] for key in TEXTS if about.get(key) is not None]
         texts = [one for one in given if isinstance(one, str)]
-        if given and not texts:
+        if given and not (texts and is_whole(texts[0])):
             raise ValueError
         return texts[0] if texts else ""
     except (UnicodeDecodeError, ValueError, AttributeError, RecursionError):
-        raise ValueError(f"{name}: its caption is no text in UTF-8, or no JSON object of one") from None
+        raise ValueError(f"{tar.path}: {key}: its caption is no text in UTF-8, or no JSON object of one: "
+                         "take the sample out, or repair it") from None
