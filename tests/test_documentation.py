@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")
 PAGES = sorted([*map(ROOT.joinpath, BESIDE), *(ROOT / "docs").glob("*.md")])
 TOP = ("ambient", "benchmarks", "config", "docs", "tests", "workflow")  # folders that a path can begin with
-MINE = ("birds", "try", "mine", "xs")  # scales of the reader's own
+MINE = ("birds", "try", "mine", "xs", "rated")  # scales of the reader's own
 OF_A_USER = {"config/local.yaml", "config/site.yaml",  # made, and not committed
              *(f"config/scales/{scale}.yaml" for scale in MINE)}
 WORKFLOW = {"all", "demo_all", "small_all", "paper_all"}  # rules that are asked for by name
@@ -105,6 +105,9 @@ def test_workflow_commands_ask_for_what_there_is(page, named):
             elif word.startswith("results/"):
                 *folder, file = word.removeprefix("results/").split("/")
                 scale = folder[0] if folder else "paper"
+                if scale == "rated":  # a scale of the reader's own, without tables
+                    assert folder[1:] == ["scores", "photos"] and file == "clip-iqa.csv", line
+                    continue
                 assert file.partition(".")[0] in named[scale], line
             elif word.endswith("_all"):
                 assert word in WORKFLOW, line
@@ -129,11 +132,13 @@ def trained(mixture, tmp_path_factory):
 
 
 def test_the_notebook_runs(trained):
-    """Every cell, in a kernel of its own, on small files where the demo leaves its own."""
+    """Each cell, in the notebook's own folder as in Jupyter, by small files where the demo leaves its own."""
+    beside = trained / "docs/notebooks"
+    beside.mkdir(parents=True)
     notebook = nbformat.read(ROOT / "docs/notebooks/method.ipynb", 4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the outputs before committing"
     client = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3",
-                                     resources={"metadata": {"path": str(trained)}})
+                                     resources={"metadata": {"path": str(beside)}})
     client.execute(env=os.environ | {"PYTHONPATH": str(ROOT)})
     pictures = [out for cell in notebook.cells for out in cell.get("outputs", ())
                 if "image/png" in out.get("data", {})]
@@ -157,6 +162,37 @@ def test_examples_run(code, trained):
     done = subprocess.run([sys.executable, "-c", code], cwd=trained, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def laid_over(under: dict, over: dict) -> dict:
+    """Two mappings as one, key by key; where both have a value that is no mapping, that of `over`."""
+    both = under | over
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], dict) and isinstance(over[key], dict):
+            both[key] = laid_over(under[key], over[key])
+    return both
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```yaml" in page.read_text()], ids=name_of)
+def test_settings_in_the_pages_are_read(page, tmp_path):
+    """Each block with what stood before it on its page, as a scale; `extends` begins a new one."""
+    shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
+    known, read = {*scales(ROOT / "config")}, {}
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        one = yaml.safe_load(block)
+        if "rows" in one or "blur-1.2" in one or one.get("extends", "paper") not in known:
+            continue  # a part of a table's file or of data.yaml; a scale that `ambient new` has written
+        read = one if "extends" in one else laid_over(read, one)
+        (tmp_path / "config/scales/mine.yaml").write_text(yaml.safe_dump(read))
+        Experiments(tmp_path / "config", "mine")
+
+
+def test_the_doctor_counts_the_hours_of_a_small_scale():
+    """Less than half an hour is not told as 0: the page of commands says 0.4."""
+    done = subprocess.run([sys.executable, "-m", "ambient", "doctor", "tenth", "results/tenth/table2a.csv"],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert "0.4 GPU-hours at 20 Tflop/s, counted" in (ROOT / "docs/commands.md").read_text()
+    assert "files, 0.4 GPU-hours at 20 Tflop/s" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

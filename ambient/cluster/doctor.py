@@ -250,7 +250,7 @@ def costs(found: Experiments, site: Site, folder: Path, target: str | None = Non
     count, on_gpu, on_cpu = (sum(entry[i] for entry in stages.values()) for i in range(3))
     what = target or f"all of the scale {found.scale}"
     yield NOTE, (f"estimate for {what}: {count:.0f} jobs, {files(found, target):,} files, "
-                 f"{on_gpu:,.0f} GPU-hours at {site.gpu_tflops:g} Tflop/s, "
+                 f"{on_gpu:,.{0 if on_gpu >= 10 else 1}f} GPU-hours at {site.gpu_tflops:g} Tflop/s, "
                  f"{on_cpu:,.0f} CPU-hours")
     if not DRIVER.exists():
         cores = len(os.sched_getaffinity(0))
