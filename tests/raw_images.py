@@ -17,6 +17,11 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
 IMAGES = DatasetSpec("images", 8, 3)
 
 
+def noisy(seed, height=12, width=20):
+    """Pixels (H, W, 3) of noise."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
 def encoded(pixels, kind="PNG", mode=None):
     buffer = io.BytesIO()
     picture = Image.fromarray(pixels)
