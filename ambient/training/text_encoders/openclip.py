@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors",
            "open_clip_pytorch_model.bin", "open_clip_model.pt")
-WORDS = 49408  # of the vocabulary, as in `ambient/data/bpe.py`
 MERGES = ("merges.txt", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt")
 ADVICE = (f"give a local folder with the checkpoint ({WEIGHTS[0]} or {WEIGHTS[3]}) and the list of merges "
           f"({MERGES[0]} or {MERGES[1]}) as text_encoders.<name>.weights in config/local.yaml")
@@ -98,7 +97,9 @@ class Spec(TextEncoderSpec):
     @property
     def parameters(self) -> int:
         """Of words and their positions, the blocks, and both projections."""
-        text = (WORDS + self.context + 12 * self.layers * self.width + self.features) * self.width
+        from ambient.data.bpe import VOCABULARY  # loads ftfy, which reading settings does without
+
+        text = (VOCABULARY + self.context + 12 * self.layers * self.width + self.features) * self.width
         return text + (self.image.parameters + self.image.width * self.features if self.image else 0)
 
     def multiply_adds(self) -> float:
