@@ -39,9 +39,11 @@ def trained(corruption: str, folder: Path) -> tuple[Path, Path]:
     data, mixture, weights = (folder / f"{name}.safetensors" for name in
                               ("data", f"mixture-{corruption}", f"classifier-{corruption}"))
     if not data.exists():
-        prepare.main(found.dataset(study["dataset"]), Record(), out=data, raw=None)
+        prepare.main(found.dataset(study["dataset"]), Record(), raw=None,
+                     state=State(folder / "prepare", Identity("benchmark", {})), out=data)
     corrupt.main(found.mixture("controlled", corruption, found.fraction("controlled")), Record(),
-                 data=data, added=None, out=mixture)
+                 data=data, added=None, state=State(folder / f"state-{corruption}", Identity("mixture", {})),
+                 out=mixture)
     classifier.main(found.classifier("controlled", "balanced"), Record(), data=mixture,
                     state=State(folder / "state", Identity("benchmark", {})), out=weights,
                     calibration=folder / "calibration.json")

@@ -152,7 +152,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raw = None if given.images is None else Path(given.images)
-        prepare.main(replace(source, path=None), Record(), out=folder / "all", raw=raw)
+        prepare.main(replace(source, path=None), Record(), raw=raw,
+                     state=State(folder / "state", Identity("benchmark", {})), out=folder / "all")
         data = read(folder / "all")
         order = randomness.numpy_generator("benchmark").permutation(len(data.images))
         good, other = (order[np.isin(data.labels[order], given.classes) == own] for own in (True, False))

@@ -12,6 +12,7 @@ from ambient.data.datasets import read
 from ambient.jobs.stage import Record
 from ambient.specs import DatasetSpec
 from ambient.stages import prepare
+from tests.tiny import kept
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
 IMAGES = DatasetSpec("images", 8, 3)
@@ -53,7 +54,7 @@ def make_folder(path, files):
 
 def prepared(spec, raw, tmp_path):
     record = Record()
-    prepare.main(spec, record, raw=raw, out=tmp_path / "out.safetensors")
+    prepare.main(spec, record, raw=raw, state=kept(tmp_path / "state"), out=tmp_path / "out.safetensors")
     return read(tmp_path / "out.safetensors"), record
 
 

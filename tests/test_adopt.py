@@ -212,8 +212,8 @@ def test_every_file_from_outside_is_compared_with_what_was_read(tmp_path, monkey
         Image.fromarray(pixels).save(photos / f"{number}.png")
     rule.write_text("0.png\n1.png\n")
     spec = DatasetSpec("photos", 8, 3, crop="centre", select=SelectSpec(by="list"))
-    subprocess.run(commands.stage("prepare", spec, raw=photos, rule=rule, out=out), check=True,
-                   env=commands.environment(ROOT))
+    subprocess.run(commands.stage("prepare", spec, raw=photos, rule=rule, state=tmp_path / "state", out=out),
+                   check=True, env=commands.environment(ROOT))
     job = SimpleNamespace(output=[out], input=[])
 
     def changed():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny import kept
 
 from ambient.commands import annotate
 from ambient.commands import scale as scales
@@ -129,7 +130,7 @@ def test_photographs_are_cropped_and_left_out_as_the_datasets(tmp_path):
         Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(folder / name)
     spec = DatasetSpec("photos", 16, 3, crop="pad")
     record = SimpleNamespace(facts={}, external=lambda *_: None)
-    prepare.main(spec, record, raw=folder, out=tmp_path / "data.safetensors")
+    prepare.main(spec, record, raw=folder, state=kept(tmp_path / "state"), out=tmp_path / "data.safetensors")
     chosen = dataclasses.replace(spec, select=SelectSpec(folders=("good",)))  # of the dataset's own folder
     found = prepared(folder, chosen)
     np.testing.assert_array_equal(found.images, read(tmp_path / "data.safetensors").images)

@@ -11,6 +11,7 @@ import pytest
 from raw_images import PIXELS, encoded, make_folder, prepared
 from t2i_vectors import REFERENCE, needs_reference
 from t2i_vectors import read as vectors
+from tiny import kept
 
 from ambient.annotation.levels import Inputs
 from ambient.annotation.methods import by_source
@@ -123,12 +124,13 @@ def test_photographs_with_a_table(tmp_path):
     portable, record = spec.portable(), Record()
     assert portable.table is None and portable.table_sha256 and spec.captioned
     raw = make_folder(tmp_path / "in", {name: one for name, one in PHOTOS.items() if name.endswith(".png")})
-    prepare.main(portable, record, raw=raw, out=tmp_path / "out", table=table)
+    prepare.main(portable, record, raw=raw, state=kept(tmp_path / "state"), out=tmp_path / "out", table=table)
     assert read(tmp_path / "out").captions.of_images() == ["b"]
     assert [one["name"] for one in record.outside] == ["raw", "table"]
     table.write_text("file,caption\nb.png,c\n")
     with pytest.raises(ValueError, match="changed since the configuration was read"):
-        prepare.main(portable, Record(), raw=raw, out=tmp_path / "out", table=table)
+        prepare.main(portable, Record(), raw=raw, state=kept(tmp_path / "state"), out=tmp_path / "out",
+                     table=table)
 
 
 def tar_of(path, files):

@@ -173,10 +173,11 @@ def test_annotation_is_monotone_in_corruption_strength(tmp_path):
 def test_no_stage_after_corrupt_can_see_a_clean_version(tmp_path):
     """The strict protocol: what classifier, annotation and training read holds no hidden original."""
     dataset = specs.DatasetSpec("mnist", 16, 1, padding=2, max_images=200)
-    prepare.main(dataset, RECORD, raw=None, out=tmp_path / "d.safetensors")
+    prepare.main(dataset, RECORD, raw=None, state=kept(tmp_path / "state"), out=tmp_path / "d.safetensors")
     original = read(tmp_path / "d.safetensors")
     made = specs.MixtureSpec(0.1, 0, "gaussian_blur", {"sigma_px": 0.8})
-    corrupt.main(made, RECORD, data=tmp_path / "d.safetensors", out=tmp_path / "m.safetensors")
+    corrupt.main(made, RECORD, data=tmp_path / "d.safetensors", state=kept(tmp_path / "mixed"),
+                 out=tmp_path / "m.safetensors")
     mixed = read(tmp_path / "m.safetensors")
     hidden = {image.tobytes() for image in original.images[mixed.corrupted == 1]}
     assert not hidden & {image.tobytes() for image in mixed.images}

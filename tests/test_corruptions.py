@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from scipy import ndimage
+from tiny import kept
 
 from ambient.data import corruptions
 from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
@@ -311,7 +312,7 @@ def test_mixture_equals_the_blur_of_the_whole_batch():
 def run(tmp_path, spec, data):
     record = SimpleNamespace(facts={})
     write(tmp_path / "data.safetensors", data)
-    corrupt.main(spec, record, data=tmp_path / "data.safetensors",
+    corrupt.main(spec, record, data=tmp_path / "data.safetensors", state=kept(tmp_path / "state"),
                  out=tmp_path / "mixture.safetensors")
     return read(tmp_path / "mixture.safetensors"), record.facts
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tiny import kept
 from torch.nn import functional
 
 from ambient import settings, specs
@@ -168,10 +169,11 @@ def test_a_distance_says_who_resized(tmp_path, weights):
     write_arrays(tmp_path / "s.safetensors", {"8": images[None, ::-1].copy()})
     made = dataclasses.replace(SPEC, resize="pil")
     reference.main(made, Record(), data=tmp_path / "d.safetensors", detector=weights,
-                   out=tmp_path / "r.safetensors")
+                   state=kept(tmp_path / "r-s"), out=tmp_path / "r.safetensors")
     evaluate.main(specs.EvaluationSpec("fd-dinov2-pil", made, (0,)), Record(), detector=weights,
                   samples=tmp_path / "s.safetensors", reference=tmp_path / "r.safetensors",
-                  out=tmp_path / "m.json", moments_out=tmp_path / "m.safetensors")
+                  state=kept(tmp_path / "m-s"), out=tmp_path / "m.json",
+                  moments_out=tmp_path / "m.safetensors")
     found = json.loads((tmp_path / "m.json").read_text())
     assert found["resize"] == "pil" and found["scores"][0]["value"] == pytest.approx(0, abs=1e-4)
 

@@ -72,7 +72,8 @@ def test_features_that_an_entry_does_not_declare_are_refused(given, said, data, 
     kind = features.detectors.KINDS["classifier"]
     monkeypatch.setattr(kind, "features", lambda spec, path: lambda images: given(len(images)))
     with pytest.raises(ValueError, match=FILE + said):
-        reference.main(DETECTOR, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "r")
+        reference.main(DETECTOR, RECORD, data=data, detector=tmp_path / "net", state=kept(tmp_path / "r-s"),
+                       out=tmp_path / "r")
     asked = NeighboursSpec(("a",), 4, None, DETECTOR, 0)
     with pytest.raises(ValueError, match=FILE):
         neighbours.features_of(asked, tmp_path / "net")(read(data).images[:250])
@@ -92,13 +93,15 @@ def test_a_detector_of_one_class_is_refused(tmp_path):
 
 def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
     detector.main(DETECTOR, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
-    reference.main(DETECTOR, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "ref.safetensors")
+    reference.main(DETECTOR, RECORD, data=data, detector=tmp_path / "net", state=kept(tmp_path / "ref-s"),
+                   out=tmp_path / "ref.safetensors")
     random = np.random.default_rng(1)
     samples = random.integers(0, 256, (2, 50, 1, 16, 16), dtype=np.uint8)
     write_arrays(tmp_path / "samples.safetensors", {"128": samples, "64": samples[::-1].copy()})
     evaluate.main(specs.EvaluationSpec("fd-net", DETECTOR, (4, 7)), RECORD, detector=tmp_path / "net",
                   samples=tmp_path / "samples.safetensors", reference=tmp_path / "ref.safetensors",
-                  out=tmp_path / "m.json", moments_out=tmp_path / "moments.safetensors")
+                  state=kept(tmp_path / "m-s"), out=tmp_path / "m.json",
+                  moments_out=tmp_path / "moments.safetensors")
     found = json.loads((tmp_path / "m.json").read_text())
     assert [(s["nimg"], s["seed"]) for s in found["scores"]] == [(64, 4), (64, 7), (128, 4), (128, 7)]
     assert found["num_samples"] == 50 and found["reference_images"] == 400
@@ -125,10 +128,11 @@ def test_too_few_images_for_a_detectors_features_are_said(data, tmp_path, capsys
         write(tmp_path / "few.safetensors", Dataset(pixels, np.arange(images) % 2, np.arange(images)))
         write_arrays(tmp_path / "samples.safetensors", {"64": pixels[None]})
         capsys.readouterr()
-        reference.main(DETECTOR, RECORD, data=tmp_path / "few.safetensors", out=tmp_path / "ref", **paths)
+        reference.main(DETECTOR, RECORD, data=tmp_path / "few.safetensors",
+                       state=kept(tmp_path / f"ref-{images}"), out=tmp_path / "ref", **paths)
         evaluate.main(specs.EvaluationSpec("fd-net", DETECTOR, (0,)), RECORD, reference=tmp_path / "ref",
-                      samples=tmp_path / "samples.safetensors", out=tmp_path / "m.json",
-                      moments_out=tmp_path / "moments", **paths)
+                      samples=tmp_path / "samples.safetensors", state=kept(tmp_path / f"m-{images}"),
+                      out=tmp_path / "m.json", moments_out=tmp_path / "moments", **paths)
         remarks = [line for line in capsys.readouterr().err.splitlines() if "biased upwards" in line]
         named = [f"{role}: {images} images against 6 features"
                  for role in ("reference: data", "evaluate: samples")]
@@ -137,13 +141,14 @@ def test_too_few_images_for_a_detectors_features_are_said(data, tmp_path, capsys
 
 def test_snapshots_before_the_last_may_have_fewer_sampling_seeds(data, tmp_path):
     detector.main(DETECTOR, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
-    reference.main(DETECTOR, RECORD, data=data, detector=tmp_path / "net", out=tmp_path / "ref.safetensors")
+    reference.main(DETECTOR, RECORD, data=data, detector=tmp_path / "net", state=kept(tmp_path / "ref-s"),
+                   out=tmp_path / "ref.safetensors")
     drawn = np.random.default_rng(1).integers(0, 256, (3, 20, 1, 16, 16), dtype=np.uint8)
     write_arrays(tmp_path / "samples.safetensors", {"128": drawn, "64": drawn[:1], "96": drawn[:1]})
     asked = specs.EvaluationSpec("fd-net", DETECTOR, (4, 7, 9), earlier_seeds=1)
     evaluate.main(asked, RECORD, detector=tmp_path / "net", samples=tmp_path / "samples.safetensors",
-                  reference=tmp_path / "ref.safetensors", out=tmp_path / "m.json",
-                  moments_out=tmp_path / "moments.safetensors")
+                  reference=tmp_path / "ref.safetensors", state=kept(tmp_path / "m-s"),
+                  out=tmp_path / "m.json", moments_out=tmp_path / "moments.safetensors")
     found = [(s["nimg"], s["seed"]) for s in json.loads((tmp_path / "m.json").read_text())["scores"]]
     assert found == [(64, 4), (96, 4), (128, 4), (128, 7), (128, 9)]
 

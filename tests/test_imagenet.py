@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from raw_images import make_folder, make_zip
 from scipy.io import savemat
+from tiny import kept
 
 from ambient.data import datasets
 from ambient.data.raw import Raw
@@ -82,7 +83,7 @@ def nested(images):
 def prepared(tmp_path, path, spec=SPEC):
     record = Record()
     out = tmp_path / "out.safetensors"
-    prepare.main(spec, record, raw=path, out=out)
+    prepare.main(spec, record, raw=path, state=kept(tmp_path / "state"), out=out)
     return datasets.read(out), record
 
 

@@ -94,10 +94,10 @@ def test_a_fid_is_the_distance_of_clean_fids_features(tmp_path, stand_in):
     write_arrays(tmp_path / "samples.safetensors", {"64": samples})
     made = specs.DetectorSpec("inception", resize="legacy")
     reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=stand_in,
-                   out=tmp_path / "ref.safetensors")
+                   state=kept(tmp_path / "ref-s"), out=tmp_path / "ref.safetensors")
     evaluate.main(specs.EvaluationSpec("fid", made, (0,)), RECORD, samples=tmp_path / "samples.safetensors",
-                  detector=stand_in, reference=tmp_path / "ref.safetensors", out=tmp_path / "m.json",
-                  moments_out=tmp_path / "moments.safetensors")
+                  detector=stand_in, reference=tmp_path / "ref.safetensors", state=kept(tmp_path / "m-s"),
+                  out=tmp_path / "m.json", moments_out=tmp_path / "moments.safetensors")
     found = json.loads((tmp_path / "m.json").read_text())
     assert {key: found[key] for key in ("metric", "resize", "weights_sha256", "reference_images")} == {
         "metric": "fid", "reference_images": 40} | inception.PROTOCOLS["fid"]
@@ -180,9 +180,11 @@ def test_no_other_torchscript_is_loaded_at_any_stage(tmp_path, resize, monkeypat
         detector.main(made, RECORD, data=tmp_path, weights=weights,
                       state=kept(tmp_path / "s"), out=tmp_path / "o")
     with pytest.raises(ValueError, match="no other one is run"):
-        reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=weights, out=tmp_path / "o")
+        reference.main(made, RECORD, data=tmp_path / "d.safetensors", detector=weights,
+                       state=kept(tmp_path / "s"), out=tmp_path / "o")
     with pytest.raises(ValueError, match="no other one is run"):
         evaluate.main(specs.EvaluationSpec(inception.METRICS[resize], made, (0,)), RECORD,
                       samples=tmp_path / "samples.safetensors", detector=weights,
-                      reference=tmp_path / "ref.safetensors", out=tmp_path / "o", moments_out=tmp_path / "m")
+                      reference=tmp_path / "ref.safetensors", state=kept(tmp_path / "s"),
+                      out=tmp_path / "o", moments_out=tmp_path / "m")
     assert (tmp_path / "victim").read_text() == "A" * 64

@@ -62,7 +62,7 @@ def run(mixture, clean, annotations, tmp_path, monkeypatch):
                        "out": tmp_path / "d.safetensors", "log": tmp_path / "loss.jsonl"},
              "classifier": {"data": mixture, "state": tmp_path / "state", "out": tmp_path / "c.safetensors",
                             "calibration": tmp_path / "c.json"},
-             "corrupt": {"data": clean, "out": tmp_path / "m.safetensors"}}
+             "corrupt": {"data": clean, "state": tmp_path / "mixing", "out": tmp_path / "m.safetensors"}}
     kinds = {"train": (train, MADE), "corrupt": (corrupt, specs.MixtureSpec(0.5, 0)),
              "classifier": (classifier, CLASSIFIER)}
 

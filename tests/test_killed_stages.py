@@ -1,4 +1,4 @@
-"""Stages that encode and score are killed five times, and end with the bytes of one that is not."""
+"""Stages that encode, score and measure are killed five times, and end with the bytes of one that is not."""
 
 import importlib
 import json
@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from ambient.data.datasets import Dataset, write
+from ambient.evaluation import features
 from ambient.jobs.state import State
-from ambient.specs import EncoderSpec, EncodingSpec, ScorerSpec
-from ambient.stages import encode, encoder, sample_scores, scores
+from ambient.specs import DetectorSpec, EncoderSpec, EncodingSpec, EvaluationSpec, ScorerSpec
+from ambient.stages import detector, encode, encoder, evaluate, reference, sample_scores, scores
 from ambient.storage.files import sha256, write_arrays
 from tests.tiny import RECORD, kept
 
@@ -23,7 +24,8 @@ CODER = EncoderSpec("autoencoder", latent_channels=2, widths=(8,), nimg=16 * 20,
                     precision="float32")
 LEGIBLE = ScorerSpec(kind="legibility", folds=2, features=8, channels=8, nimg=32 * 20, batch=32, lr=0.01)
 CONTRAST = ScorerSpec(kind="measure", measure="contrast", patches=(16,))
-STAGES = ("encoder", "encode", "legibility", "contrast", "sample_scores")
+NET = DetectorSpec("classifier", features=6, channels=8, nimg=64 * 10, batch=64, lr=3e-3)
+STAGES = ("encoder", "encode", "legibility", "contrast", "sample_scores", "reference", "evaluate")
 KILLS = 5
 
 
@@ -41,7 +43,15 @@ def making(stage, inputs, folder):
         "contrast": lambda: scores.main(CONTRAST, RECORD, data=inputs / "data", state=state, out=out,
                                         table_out=folder / "table", **none),
         "sample_scores": lambda: sample_scores.main(CONTRAST, RECORD, samples=inputs / "samples", state=state,
-                                                    out=out, **none)}[stage]
+                                                    out=out, **none),
+        "detector": lambda: detector.main(NET, RECORD, data=inputs / "data", weights=None, state=state,
+                                          out=out),
+        "reference": lambda: reference.main(NET, RECORD, data=inputs / "data", detector=inputs / "net/out",
+                                            state=state, out=out),
+        "evaluate": lambda: evaluate.main(
+            EvaluationSpec("fd-net", NET, (0, 1)), RECORD, samples=inputs / "samples", state=state,
+            detector=inputs / "net/out", reference=inputs / "moments/out", out=folder / "metrics",
+            moments_out=out)}[stage]
 
 
 def of_a_child(work):
@@ -70,8 +80,10 @@ def main(folder):
     """Kill each stage in a folder five times and let it end; and once without. Prints how attempts ended."""
     importlib.import_module("torch._dynamo")  # as every optimiser does: once here, and not in each child
     inputs, found = folder / "inputs", {}
-    encode.SHARD = type(CONTRAST).SHARD = type(LEGIBLE).SHARD = 8
-    of_a_child(lambda: making("encoder", inputs, inputs)())
+    encode.SHARD = type(CONTRAST).SHARD = type(LEGIBLE).SHARD = features.SHARD = 8
+    features.PART = 4
+    for stage, place in (("encoder", "."), ("detector", "net"), ("reference", "moments")):
+        of_a_child(lambda stage=stage, place=place: making(stage, inputs, inputs / place)())
     for stage in STAGES:
         work = making(stage, inputs, folder / "killed" / stage)
         found[stage] = [of_a_child(lambda work=work: killed(work)) for _ in range(KILLS)]

@@ -42,7 +42,7 @@ def test_digits_given_as_a_folder_end_in_the_sigma_min_and_samples_of_the_demo(t
     for good in (True, False):
         spec = DatasetSpec("photos", 16, 1, crop="centre", select=SelectSpec(by="list", good=good))
         out = tmp_path / f"{good}.safetensors"
-        prepare.main(spec, Record(), raw=folder, out=out, rule=rule)
+        prepare.main(spec, Record(), raw=folder, state=kept(tmp_path / "state"), out=out, rule=rule)
         parts.append(datasets.read(out))
     own = mix(MixtureSpec(1.0, 0, "add", {"dataset": "other", "same_source": True}), *parts)
     for name in ("images", "ids", "corrupted"):

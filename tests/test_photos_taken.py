@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from raw_images import encoded, make_folder, noisy
+from tiny import kept
 
 from ambient.data import datasets, photos
 from ambient.data.measures import measure
@@ -195,7 +196,7 @@ def test_the_crop_belongs_to_photographs():
 
 def prepare_photos(spec, raw, out, rule=None):
     record = Record()
-    prepare.main(spec, record, raw=raw, out=out, rule=rule)
+    prepare.main(spec, record, raw=raw, state=kept(out.with_name("state")), out=out, rule=rule)
     return datasets.read(out), record
 
 

@@ -14,6 +14,7 @@ from ambient.specs.strict import SpecError, plain
 from ambient.stages import prepare
 from ambient.storage.files import write_arrays
 from tests.raw_images import PIXELS
+from tests.tiny import kept
 
 
 def test_round_trip(tmp_path):
@@ -106,4 +107,5 @@ def test_a_drawn_source_has_no_parts_and_an_unused_part_is_not_recorded():
      r"got classes \[7\] and part .* none of 5,000 images, of the classes 0, 1, .* 9, allowed: some of")])
 def test_what_leaves_no_image_is_named(changes, words, tmp_path):
     with pytest.raises(ValueError, match=words):
-        prepare.main(DatasetSpec("mnist", 16, 1, **changes), None, raw=None, out=tmp_path / "out")
+        prepare.main(DatasetSpec("mnist", 16, 1, **changes), None, raw=None,
+                     state=kept(tmp_path / "state"), out=tmp_path / "out")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import kept
 
 from ambient import settings, specs
 from ambient.audit.chain import Audit
@@ -49,7 +50,7 @@ def data(tmp_path):
 def made(tmp_path, data, path, spec=PUBLISHED):
     record = Record()
     reference.main(spec, record, data=data, detector=tmp_path / "none", published=path,
-                   out=tmp_path / "r.safetensors")
+                   state=kept(tmp_path / "state"), out=tmp_path / "r.safetensors")
     return read_arrays(tmp_path / "r.safetensors"), record
 
 

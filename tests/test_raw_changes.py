@@ -95,8 +95,10 @@ from pathlib import Path
 from ambient.stages import prepare
 from ambient.specs import DatasetSpec
 from ambient.jobs.stage import Record
+from tests.tiny import kept
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-prepare.main(DatasetSpec("images", 64, 3), Record(), raw=Path(sys.argv[1]), out=Path(sys.argv[2]))
+prepare.main(DatasetSpec("images", 64, 3), Record(), raw=Path(sys.argv[1]), out=Path(sys.argv[2]),
+             state=kept(Path(sys.argv[2]).with_name("state")))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 

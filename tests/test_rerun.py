@@ -76,8 +76,9 @@ def made(tmp_path):
             ["corrupt", {"clean_fraction": 0.5, "seed": 0, "op": "gaussian_blur", "params": {"sigma_px": 1}},
              "--data", data]):
         stage, spec, *inputs = words
-        subprocess.run([sys.executable, "-m", "ambient", "run", stage, "--spec", json.dumps(spec), *inputs,
-                        "--out", mixture if inputs else data], cwd=source_code.ROOT, check=True)
+        files = [*inputs, "--state", tmp_path / stage, "--out", mixture if inputs else data]
+        subprocess.run([sys.executable, "-m", "ambient", "run", stage, "--spec", json.dumps(spec), *files],
+                       cwd=source_code.ROOT, check=True)
     return data, mixture
 
 

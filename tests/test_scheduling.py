@@ -212,8 +212,10 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     samples = 5 * 3 * 50_000 * 3 * 32**2  # snapshots, sampling seeds
     network = settings.Experiments(ROOT / "config", "paper").training("only-clean", 0).network
     weights = 4 * network.cost(32, 3).parameters
+    features = 2 * 5 * 3 * 50_000 * 2048 * 4  # by two detectors, float32
     assert once == twice and more - once == {
-        "snapshots": 5 * weights, "samples": samples, plan.STATES: samples + (5 + 10) * weights}
+        "snapshots": 5 * weights, "samples": samples,
+        plan.STATES: samples + (5 + 10) * weights + features}
 
 
 def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm_commands):

@@ -25,7 +25,8 @@ NET = DetectorSpec("selfnet", features=16, channels=8, nimg=6400, batch=64, lr=6
 def digits(tmp_path_factory):
     """(file of 600 real digits without labels, 300 others)."""
     folder = tmp_path_factory.mktemp("digits")
-    prepare.main(Experiments("config", "demo").dataset("digits"), RECORD, out=folder / "all", raw=None)
+    prepare.main(Experiments("config", "demo").dataset("digits"), RECORD, raw=None,
+                 state=kept(folder / "state"), out=folder / "all")
     images = read(folder / "all").images[::5]
     write(folder / "d", Dataset(images[:600], np.full(600, -1), np.arange(600)))
     return folder / "d", images[600:900]

@@ -43,9 +43,10 @@ def test_a_row_has_the_arguments_of_its_stage(name):
 def test_what_the_table_says_of_stages():
     """The facts that other parts read from the table, in one place: a slip in a row is seen."""
     resumable = {name for name, row in STAGES.items() if row.resumable}
-    assert resumable == {"scores", "encoder", "encode", "classifier", "annotate", "train", "sample",
-                         "sample_scores", "judge", "detector", "text_encoder",
-                         "texts"}
+    assert resumable == {"prepare", "corrupt", "scores", "encoder", "encode", "classifier", "annotate",
+                         "train", "sample", "sample_scores", "judge", "detector", "reference", "evaluate",
+                         "outside", "text_encoder", "texts"}
+    assert resumable - {name for name, row in STAGES.items() if row.shared} == {"prepare", "corrupt"}
     assert {name for name, row in STAGES.items() if row.prunes == "weights"} == {
         "classifier", "train", "reconstruct"}
     assert {name for name, row in STAGES.items() if row.prunes == "arrays"} == {
@@ -58,6 +59,9 @@ def test_what_the_table_says_of_stages():
     place = "runs/a/seed-0/metrics"
     assert STAGES["evaluate"].place("out", {"run": "a", "seed": 0}) == f"{place}.json"
     assert STAGES["evaluate"].place("out", {"run": "a", "seed": 0, "detector": "b"}) == f"{place}-b.json"
+    place = "runs/a/seed-0/evaluate"
+    assert STAGES["evaluate"].resumes_from({"run": "a", "seed": 0}) == place
+    assert STAGES["evaluate"].resumes_from({"run": "a", "seed": 0, "detector": "b"}) == f"{place}-b"
 
 
 REFUSED = """
@@ -81,6 +85,7 @@ def test_a_wrong_command_line_is_refused_before_anything_heavy_is_loaded():
 @pytest.mark.parametrize(("arguments", "said"), [
     (["trian"], "no such stage: 'trian' (did you mean 'train'?)"),
     (["--ranks", "2", "corrupt"], "got --ranks 2, allowed: 1, since corrupt runs on one"),
+    (["--ranks", "2", "prepare"], "got --ranks 2, allowed: 1, since prepare runs on one"),
     (["--ranks", "3", "--nodes", "2", "train"], "--ranks 3 --nodes 2, allowed: ranks a multiple of nodes"),
     (["--shard-weights", "train"], "allowed: of these stages, on two ranks or more: train"),
     (["--ranks", "2", "--shard-weights", "sample"], "allowed: of these stages, on two ranks or more: train"),

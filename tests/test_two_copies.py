@@ -174,7 +174,7 @@ def test_another_run_of_the_command_whose_head_was_killed_waits_for_what_still_w
     holder = re.compile(r"^pid=(\d+)$", re.M)
 
     def holders():
-        return [int(found[1]) for path in folder.glob("results/tiny/data/.*.lock")
+        return [int(found[1]) for path in folder.glob("results/.state/tiny/data/*.lock")
                 if (found := holder.search(path.read_text()))]
 
     wait_for(holders)

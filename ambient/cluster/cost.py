@@ -14,20 +14,16 @@ from dataclasses import replace
 
 from ambient.cluster.work import BASE_MB, LITTLE, Work, in_memory_mb, loading_mb
 from ambient.settings import Experiments
-from ambient.specs import (
-    AnnotationSpec,
-    ClassifierSpec,
-    NetworkCost,
-    SamplingSpec,
-    ScorerSpec,
-    TrainingSpec,
-)
+from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkCost, SamplingSpec, ScorerSpec, TrainingSpec
 from ambient.specs.kinds import OfKinds
 from ambient.specs.stages import JOBS
 from ambient.storage.files import HELD
 
 CAPTION_MB = 1e-3  # of an image: its caption, a copy of it, and where its sample lies in an archive
 ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
+# What a core does in a second: photographs of ImageNet's size, pixels of what they become, images whose
+# pixels are corrupted, labels and captions of a mixture, bytes of its images.
+DECODED, RESIZED, CORRUPTED, ROWS, COPIED = 400, 7e7, 500, 5e4, 3e8
 READ = 1000  # samples of latents and states a second that are read and hashed, 200 kB each
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
 
@@ -81,7 +77,8 @@ class Costs:
         images = spec.num_images or 50_000
         prepared = (spec.max_images or images) * spec.channels * spec.resolution**2 * spec.HAS_IMAGES
         held = 1.1 * prepared / 1e6 if spec.HELD else in_memory_mb(prepared)
-        return Work(cpu_minutes=images / 500 / 60, memory_mb=1000 + held + self.captions_mb(dataset, images))
+        seconds = images * (1 / DECODED + spec.resolution**2 / RESIZED)
+        return Work(cpu_minutes=seconds / 60, memory_mb=1000 + held + self.captions_mb(dataset, images))
 
     def captions_mb(self, dataset: str, images: int) -> float:
         """Of the captions of so many images, where a dataset has them, MB."""
@@ -129,9 +126,13 @@ class Costs:
                     + 3 * in_memory_mb(pairs * channels * resolution**2))
 
     def corrupt(self, study: str, corruption: str) -> Work:
-        images = sum(self.mixture(study, corruption))
+        """Pixels are corrupted image by image, or images copied; labels, ids and captions are always."""
+        images, (_, channels, side) = sum(self.mixture(study, corruption)), self.data(study)
+        made = self.experiments.mixture(study, corruption, self.experiments.fraction(study))
+        copied = channels * side**2 * made.images / COPIED
+        seconds = images * (1 / ROWS + (1 / CORRUPTED if made.of_pixels else copied))
         memory_mb = 1000 + 4 * self.data_mb(study, images) + self.captions_mb(self.study_data(study), images)
-        return Work(cpu_minutes=images / 500 / 60, memory_mb=memory_mb)
+        return Work(cpu_minutes=seconds / 60, memory_mb=memory_mb)
 
     def encoder(self, dataset: str, encoder: str) -> Work:
         """Three passes through both halves for each image of its training; one half for each measured."""

@@ -43,22 +43,45 @@ def files(experiments: Experiments, target: str | None = None) -> int:
 
 def disk_bytes(experiments: Experiments, target: str | None = None) -> Counter[str]:
     """What files are -> bytes of arrays and weights: of `KEPT`, and of `STATES` of all jobs at once."""
-    costs, found = Costs(experiments), Counter()
-    for kind, names in ((job.kind, job.names) for job in wanted(experiments, target)):
-        if kind == "texts":
-            found[KEPT[kind]] += bytes_of_texts(names["dataset"], names["text_encoder"], costs)
-        elif kind in ("prepare", "corrupt", "combine", "encode"):
-            found[KEPT[kind]] += bytes_of_images(kind, names, costs)
-        elif kind in ("train", "sample", "reconstruct"):
-            kept, removed = bytes_of_run(kind, names, costs)
-            found += Counter({KEPT[kind]: kept, STATES: removed})
-    return +found  # without those of which there are none
+    costs, found, removed = Costs(experiments), Counter(), 0
+    for job in wanted(experiments, target):
+        kept, left = bytes_of(job.kind, job.names, costs)
+        found[KEPT.get(job.kind)] += kept
+        removed += left
+    return +(found | Counter({STATES: removed}))  # without those of which there are none
+
+
+def bytes_of(kind: str, names: Mapping[str, str], costs: Costs) -> tuple[int, int]:
+    """(kept, of the state that is removed at the job's end) bytes of a job's arrays and weights."""
+    if kind in ("train", "sample", "reconstruct"):
+        return bytes_of_run(kind, names, costs)
+    if kind in ("prepare", "corrupt", "combine"):  # what grows in the state is the file itself
+        return bytes_of_images(kind, names, costs), 0
+    if kind in ("reference", "evaluate"):
+        return 0, bytes_of_features(kind, names, costs)
+    if kind not in ("encode", "texts"):
+        return 0, 0
+    kept = bytes_of_images(kind, names, costs) if kind == "encode" else (
+        bytes_of_texts(names["dataset"], names["text_encoder"], costs))
+    return kept, kept
 
 
 def bytes_of_texts(dataset: str, text_encoder: str, costs: Costs) -> int:
     """Bytes of the states of a dataset's captions in float16, as if all were distinct."""
     spec = costs.experiments.text_encoder(text_encoder)
     return 2 * costs.dataset(dataset)[0] * spec.tokens * spec.channels
+
+
+def bytes_of_features(kind: str, names: Mapping[str, str], costs: Costs) -> int:
+    """Bytes of the features of a dataset's images, or of all samples of a run, float32."""
+    experiments = costs.experiments
+    if kind == "reference":
+        spec, images = experiments.detector(names["detector"]), costs.dataset(names["dataset"])[0]
+        return 0 if spec.published else 4 * spec.dimensions * images
+    run = names["run"]
+    detector = names.get("detector") or experiments.detectors(experiments.run(run).study)[0]
+    snapshots = len(experiments.first_training(run).snapshots)
+    return 4 * experiments.detector(detector).dimensions * experiments.sampling(run).images(snapshots)
 
 
 def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:

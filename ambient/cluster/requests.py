@@ -28,7 +28,7 @@ def scale_of(wildcards: Any) -> str:
 
 def state_of(kind: str, wildcards: Any) -> str:
     """The folder of a resumable job's state."""
-    return f"results/.state/{scale_of(wildcards)}/{JOBS[kind].state.format(**wildcards)}"
+    return f"results/.state/{scale_of(wildcards)}/{JOBS[kind].resumes_from(wildcards)}"
 
 
 class Requests:

@@ -25,7 +25,7 @@ def run(graph: Graph, job: Node) -> None:
         return
     files = graph.reads(job) | graph.outside(job) | graph.writes(job)
     if row.resumable:
-        files["state"] = str(STATE / graph.scale / row.state.format(**job.names))
+        files["state"] = str(STATE / graph.scale / row.resumes_from(job.names))
     line = ["--replace", "--spec", to_json(graph.asks(job))]
     for role, paths in files.items():
         line += [option(role), *([paths] if isinstance(paths, str) else paths)]

@@ -109,6 +109,11 @@ def read(path: Path) -> Dataset:
 
 def write(path: Path, data: Dataset, check: Callable[[], None] = lambda: None) -> None:
     """Write a dataset, atomically. `check` is called when all is written: what it raises leaves no file."""
+    write_by_rows(path, arrays_of(data), check)
+
+
+def arrays_of(data: Dataset) -> dict[str, Array]:
+    """The arrays of a dataset's file, by name."""
     arrays = {} if data.images is None else {"images": data.images}
     arrays |= {"labels": data.labels.astype(np.int64), "ids": data.ids.astype(np.int64)}
     if data.corrupted is not None:
@@ -117,9 +122,7 @@ def write(path: Path, data: Dataset, check: Callable[[], None] = lambda: None) -
         arrays["names"] = data.names
     if data.scores is not None:
         arrays["scores"] = data.scores.astype(np.float64)
-    if data.captions is not None:
-        arrays |= data.captions.arrays()
-    write_by_rows(path, arrays, check)
+    return arrays if data.captions is None else arrays | data.captions.arrays()
 
 
 def joined(names: Sequence[str]) -> np.ndarray:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,6 +14,7 @@ from ambient.data.image_files import LIST, Archive, Folder
 from ambient.data.image_labels import Labels, from_json
 from ambient.data.pictures import FORMATS, Unreadable, plain
 from ambient.data.raw import Raw
+from ambient.data.side_by_side import side_by_side
 from ambient.data.squares import adm
 from ambient.data.tars import Tar
 from ambient.data.wordnet import Lists, labels
@@ -23,7 +22,6 @@ from ambient.specs import DatasetSpec
 
 LISTS = (".txt", ".csv", ".mat")
 PARTS = {"train", "val", "test", "validation"}  # folders of whom a dataset is one
-AHEAD = 64  # images that are read at once
 
 
 class ImageNetFiles:
@@ -112,11 +110,7 @@ class ImageNetFiles:
         return (pixels[None] if self.spec.channels == 1 else pixels.transpose(2, 0, 1)), done
 
     def read(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """The images of these rows, in order. Files are read one by one and decoded side by side."""
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            for part in np.array_split(rows, range(AHEAD, len(rows), AHEAD)):
-                names: Sequence[str] = [self.names[row] for row in part]
-                contents = [self.files.read(name) for name in names]
-                for pixels, done in pool.map(self.decoded, names, contents):
-                    self.converted.update(done)
-                    yield pixels
+        """The images of these rows, in order."""
+        for pixels, done in side_by_side([self.names[row] for row in rows], self.files.read, self.decoded):
+            self.converted.update(done)
+            yield pixels

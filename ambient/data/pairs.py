@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,10 +16,12 @@ from ambient.data.photos import told
 from ambient.data.pictures import Unreadable, opened, plain
 from ambient.data.raw import Raw
 from ambient.data.readers import Reading
+from ambient.data.side_by_side import side_by_side
 from ambient.data.squares import CROPS
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
 
+Made = TypeVar("Made")
 TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")  # short endings of compressed tars
 
 
@@ -63,8 +67,10 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
     left_out, converted = Counter(+files_left_out), Counter()
     progress, rows = Progress("look", len(pairs)), []
     for row, pair in enumerate(pairs):
-        reason = None if pair.caption.strip() else "images without a caption"
-        if not reason and naming(path, pair, lambda content: min(opened(content).size) < spec.resolution):
+        reason = None
+        if not pair.caption.strip():
+            reason = "images without a caption"
+        elif min(naming(path, pair, lambda pair=pair: opened(pair.content()).size)) < spec.resolution:
             reason = f"smaller than {spec.resolution} pixels"
         if reason is None:
             rows.append(row)
@@ -75,28 +81,31 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
         raise ValueError(f"{path}: none of {len(pairs)} images can be used: {told(left_out)}")
 
     def images(wanted: np.ndarray) -> Iterator[np.ndarray]:
-        for row in wanted.tolist():
-            yield naming(path, pairs[row], lambda content: pixels(content, spec, crop, converted))
+        for made, done in side_by_side([pairs[row] for row in wanted.tolist()],
+                                       lambda pair: naming(path, pair, pair.content),
+                                       partial(pixels, path, spec, crop)):
+            converted.update(done)
+            yield made
 
     return Reading(np.full(len(pairs), -1), {}, "none (captions)", spec.resolution, spec.channels, images,
                    converted, left_out, rows=np.array(rows), files=[pairs[row].name for row in rows],
                    captions=[pairs[row].caption for row in rows], captions_from=read_from)
 
 
-def naming(path: Path, pair: Pair, of: Callable[[bytes], object]):
-    """What `of` makes of an image file. Raises `ValueError` with its name where it is no image."""
+def naming(path: Path, pair: Pair, of: Callable[[], Made]) -> Made:
+    """What `of` makes of the image file of a pair. Raises `ValueError` with its name where it is no image."""
     try:
-        return of(pair.content())
+        return of()
     except Unreadable as error:
         raise ValueError(f"{path}: the image of {pair.name} is {error}: take the sample out, or repair "
                          "it") from None
 
 
-def pixels(content: bytes, spec: DatasetSpec, crop: str, converted: Counter[str]) -> np.ndarray:
-    """An image file as uint8 (C, H, H); what was done is counted."""
-    image, done = plain(content, spec.channels, spec.resolution)
-    converted.update(done)
+def pixels(path: Path, spec: DatasetSpec, crop: str, pair: Pair,
+           content: bytes) -> tuple[np.ndarray, list[str]]:
+    """An image file as uint8 (C, H, H), and what was done to it. Raises as `naming`."""
+    image, done = naming(path, pair, lambda: plain(content, spec.channels, spec.resolution))
     if image.width != image.height:
-        converted[f"{'padded' if crop == 'pad' else 'cropped'} to a square ({crop})"] += 1
+        done.append(f"{'padded' if crop == 'pad' else 'cropped'} to a square ({crop})")
     square = np.asarray(CROPS[crop](image, spec.resolution))
-    return square[None] if spec.channels == 1 else square.transpose(2, 0, 1)
+    return (square[None] if spec.channels == 1 else square.transpose(2, 0, 1)), done

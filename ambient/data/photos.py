@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +23,7 @@ from ambient.data.measures import score_images
 from ambient.data.pictures import FORMATS, UNREAD, Unreadable, opened, plain
 from ambient.data.raw import Raw
 from ambient.data.selection import in_folders, listed, scored
+from ambient.data.side_by_side import side_by_side
 from ambient.data.squares import CROPS
 from ambient.jobs.progress import Progress
 from ambient.jobs.stopping import say
@@ -35,7 +34,6 @@ ELSEWHERE, COPY = "images of other folders", "of the same content as another"
 NO_IMAGES = "files that are no images"
 SHOWN = 20  # damaged files that are named
 Check = Callable[[Sequence[str], Sequence[str]], None]  # of the names of images, and of all other files
-AHEAD = 64  # images that are read at once: a large photograph decoded takes some 100 MB
 
 
 @dataclass(frozen=True)
@@ -141,18 +139,16 @@ def content(files: Folder | Archive, name: str) -> bytes:
 
 def looks(files: Folder | Archive, names: Sequence[str], here: np.ndarray,
           spec: DatasetSpec) -> Iterator[tuple[str, Looked]]:
-    """Each image file after a look, in order. Files are read one by one and decoded side by side.
+    """Each image file after a look, in order.
 
     Those that are not `here` are not decoded: only their digests are known.
     """
     progress = Progress("prepare", len(names))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for first in range(0, len(names), AHEAD):
-            part = names[first:first + AHEAD]
-            contents = [content(files, name) for name in part]
-            yield from zip(part, pool.map(lambda content, wanted: look(content, spec, wanted), contents,
-                                          here[first:first + AHEAD]), strict=True)
-            progress.update(first + len(part))
+    looked = side_by_side(range(len(names)), lambda place: content(files, names[place]),
+                          lambda place, content: look(content, spec, here[place]))
+    for place, seen in enumerate(looked):
+        yield names[place], seen
+        progress.update(place + 1)
 
 
 def readable(raw: Raw, spec: DatasetSpec, check: Check | None = None) -> Photos:

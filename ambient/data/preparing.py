@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 from PIL import Image
 
 from ambient.data import squares
 from ambient.data.datasets import joined
+from ambient.data.raw import Raw
 from ambient.data.readers import Reading
 from ambient.data.texts import Texts
 from ambient.diffusion import randomness
@@ -60,6 +62,8 @@ def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> Computed | No
         reading.converted[f"{how} from {side} to {spec.resolution} pixels"] = len(rows)
 
     def images(index: np.ndarray) -> np.ndarray:
+        if len(index) and index[0] > progress.done:  # those before are there already
+            progress.skip_to(int(index[0]))
         made = np.empty((len(index), spec.channels, spec.resolution, spec.resolution), np.uint8)
         for place, image in enumerate(reading.images(rows[index])):
             made[place] = resized(image, spec)
@@ -67,6 +71,31 @@ def take(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> Computed | No
         return made
 
     return Computed((len(rows), spec.channels, spec.resolution, spec.resolution), np.uint8, images)
+
+
+class Learnt:
+    """What reading images tells beyond their pixels: what was done to them, the digests of their files."""
+
+    def __init__(self, reading: Reading, raw: Raw) -> None:
+        self.reading, self.raw = reading, raw
+        self.mark()
+
+    def mark(self) -> None:
+        """Count from here on."""
+        self.converted, self.files = Counter(self.reading.converted), len(self.raw.sums)
+
+    def since(self) -> dict:
+        """What was learnt since this was called last, for `adopt`."""
+        found = {"converted": dict(self.reading.converted - self.converted),
+                 "sums": dict(islice(self.raw.sums.items(), self.files, None))}
+        self.mark()
+        return found
+
+    def adopt(self, learnt: dict) -> None:
+        """Take over what an earlier attempt learnt of files that are the same still."""
+        self.reading.converted.update(learnt["converted"])
+        self.raw.sums = learnt["sums"] | self.raw.sums
+        self.mark()
 
 
 def report(reading: Reading, rows: np.ndarray, spec: DatasetSpec) -> dict:

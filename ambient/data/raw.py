@@ -41,6 +41,11 @@ class Raw:
             self.sums[name] = sha256(self.files[name])
         return self.files[name]
 
+    @property
+    def mark(self) -> str:
+        """A digest of what the files are called, and of their fingerprints: it costs no reading."""
+        return digest({name: list(seen) for name, seen in self.seen.items()})
+
     def changed(self, name: str) -> str:
         """What is said of a file that is not what it was."""
         return f"{self.path}: {name} changed while it was read: run the job again when nothing writes there"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from torch import Tensor
 from ambient.evaluation import detectors
 from ambient.evaluation.frechet import PART, Moments, moments_of
 from ambient.jobs.progress import Progress
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
 from ambient.specs import DetectorSpec
 from ambient.storage.arrays import Array
 
+SHARD = 2 * PART  # images whose features are saved together, and lost together
 
 def checked_features(spec: DetectorSpec, path: Path) -> Callable[[np.ndarray], Tensor]:
     """The function from uint8 images (N, C, H, W) to features (N, D) of a detector's file.
@@ -77,6 +81,33 @@ def moments_and_some(spec: DetectorSpec, path: Path, images: Array, name: str,
     return moments_of(keeping()), np.concatenate(kept)
 
 
-def moments(spec: DetectorSpec, path: Path, images: Array, name: str) -> Moments:
-    """Moments of the features of images, none of which stays in memory."""
-    return moments_of(parts(spec, path, images, name))
+def moments(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str,
+            state: State) -> dict[str, Moments] | None:
+    """Moments of the features of each of several sets of images; None but on the first rank.
+
+    Features are saved by shards (`ambient.jobs.shards`), of which one is in memory. What is added up at once
+    are PART of them, so that moments depend neither on ranks nor on interruptions.
+    """
+    detector = checked_features(spec, path)
+    shards = [(key, slice(first, min(first + SHARD, len(images)))) for key, images in sets.items()
+              for first in range(0, len(images), SHARD)]
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        key, shard = shards[number]
+        with torch.no_grad():
+            made = [detector(sets[key][first:min(first + PART, shard.stop)]).float().cpu().numpy()
+                    for first in range(shard.start, shard.stop, PART)]
+        return {"features": np.concatenate(made)}
+
+    pieces = [(f"features-{key}-{shard.start}", shard.stop - shard.start) for key, shard in shards]
+    found = collect(name, state, pieces, make)
+    if found is None:
+        return None
+    rows = groupby(zip(shards, found, strict=True), key=lambda pair: pair[0][0])
+    return {key: moments_of(in_parts(saved["features"] for _, saved in group)) for key, group in rows}
+
+
+def in_parts(shards: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Features by PART."""
+    for features in shards:
+        yield from np.split(features, range(PART, len(features), PART))

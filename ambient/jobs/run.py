@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"no such stage: {given.stage!r}{nearest(given.stage, STAGES)}")
     if given.ranks < 1 or given.nodes < 1 or given.ranks % given.nodes:
         parser.error(f"got --ranks {given.ranks} --nodes {given.nodes}, allowed: ranks a multiple of nodes")
-    if given.ranks > 1 and not row.resumable:
+    if given.ranks > 1 and not row.shared:
         parser.error(f"got --ranks {given.ranks}, allowed: 1, since {row.name} runs on one")
     if given.shard_weights and not (row.shardable and given.ranks > 1):
         able = ", ".join(name for name, other in STAGES.items() if other.shardable)

@@ -106,7 +106,7 @@ class Job:
         before = signal.signal(signal.SIGTERM, signal.SIG_DFL if self.resumes else self.end)
         with self.told():
             ranks = launch.size()
-            if ranks > 1 and not self.resumes:
+            if ranks > 1 and not self.stage.shared:
                 raise ValueError(f"{ranks} ranks were started, and this stage runs on one")
         for name in launch.left_over():
             stopping.say(f"{self.name}: {name}={os.environ[name]} in the environment is ignored: no launcher "

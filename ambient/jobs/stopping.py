@@ -30,6 +30,7 @@ SETTINGS = {BUDGET: math.inf, "AMBIENT_CHECKPOINT_SECONDS": 120.0, "AMBIENT_COMP
 
 _began = time.monotonic()
 _asked: list[str] = []
+_nothing_to_save: list[str] = []  # what is being done meanwhile
 
 
 def setting(name: str) -> float:
@@ -45,8 +46,22 @@ def setting(name: str) -> float:
 
 
 def ask(why: str) -> None:
-    """Ask this process to stop at its next safe moment."""
+    """Ask this process to stop at its next safe moment; at once where there is nothing to save."""
     _asked.append(why)
+    if _nothing_to_save and threading.current_thread() is threading.main_thread():
+        leave(f"{_nothing_to_save[0]}: stopped ({why})")
+
+
+@contextmanager
+def nothing_to_save(work: str) -> Iterator[None]:
+    """Around what saves nothing: who asks this process to stop there need not wait."""
+    _nothing_to_save.append(work)
+    try:
+        if why := reason():
+            leave(f"{work}: stopped ({why})")
+        yield
+    finally:
+        _nothing_to_save.pop()
 
 
 def reason() -> str | None:

@@ -177,6 +177,11 @@ class MixtureSpec:
         """The operation on the whole dataset; None where pixels are corrupted, or images are left out."""
         return operation(self.op, self.params, f"op {self.op}")
 
+    @property
+    def of_pixels(self) -> bool:
+        """Whether the pixels of each image that is not clean are corrupted."""
+        return self.op is not None and self.operation is None
+
 
 def operation(op: str | None, params: Mapping[str, Any], where: str) -> OperationSpec | None:
     """The operation of a name with its parameters; None for a name that is none's.

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 PREFIX = "ambient."  # of a stage's name in manifests: `ambient.train`
+WILDCARD = re.compile(r"\{(\w+)\}")
 Names = Mapping[str, str]  # a job's wildcards: {"run": "ambient-blur-0.6", "seed": "0"}
 # (files, names) -> path, paths or None: `files` knows where a scale's files lie (`settings.places.Files`).
 Input = Callable[[Any, Names], "str | list[str] | None"]
@@ -22,8 +23,8 @@ class Stage:
     read none or several.
 
     A place of `outputs` is a path in the scale's folder with wildcards in braces; one without a slash is read
-    by people, and the paper scale's lie at `results/` itself. What stands in brackets is there in the jobs
-    that have its wildcard.
+    by people, and the paper scale's lie at `results/` itself. What stands in brackets, there and in `state`,
+    is there in the jobs that have its wildcard.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stage:
     outside: Mapping[str, Setting] = field(default_factory=dict)  # option -> path of raw data or weights
     cost: tuple[str, ...] | None = None  # wildcards that `Costs.<name>` is asked by; None: it costs little
     state: str = ""  # place of what it resumes from; without one it can't stop, nor run on several ranks
+    one_rank: bool = False  # it resumes, and can't run on several ranks
     # What `ambient prune` may remove of it: weights always, other arrays when asked for, else nothing.
     prunes: Literal["weights", "arrays", ""] = ""
     counts_images: bool = False  # its manifests say how many images it saw or drew, for `ambient efficiency`
@@ -42,8 +44,13 @@ class Stage:
 
     @property
     def resumable(self) -> bool:
-        """Whether it stops when it is told to and goes on later (`--state`), and may run on several ranks."""
+        """Whether it stops when it is told to and goes on later (`--state`)."""
         return bool(self.state)
+
+    @property
+    def shared(self) -> bool:
+        """Whether it may run on several ranks."""
+        return self.resumable and not self.one_rank
 
     @property
     def recorded(self) -> str:
@@ -84,13 +91,23 @@ class Stage:
     @cached_property
     def wildcards_beside(self) -> dict[str, frozenset[str]]:
         """Role -> the wildcards of these places."""
-        return {role: frozenset(re.findall(r"\{(\w+)\}", place))
-                for role, place in self.places_beside.items()}
+        return {role: frozenset(WILDCARD.findall(place)) for role, place in self.places_beside.items()}
+
+    def resumes_from(self, names: Mapping[str, object]) -> str:
+        """The place of the state of the job of these names."""
+        return filled(self.state, names)
 
     def place(self, role: str, names: Mapping[str, object]) -> str:
         """The place of one output in the job of these (or more) names."""
         whole = role in self.places_beside and self.wildcards_beside[role] <= names.keys()
         return (self.places_beside if whole else self.places)[role].format(**names)
+
+
+def filled(place: str, names: Mapping[str, object]) -> str:
+    """A place with its wildcards filled in; what stands in brackets stays where its wildcards are known."""
+    known = set(names.keys())
+    return re.sub(r"\[(.*?)\]", lambda found: found[1] if set(WILDCARD.findall(found[1])) <= known else "",
+                  place).format(**names)
 
 
 def bare(key: str) -> str:

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data import corruptions, operations
-from ambient.data.datasets import Dataset, read, to_float, to_uint8, write
+from ambient.data.datasets import Dataset, arrays_of, read, to_float, to_uint8, write
 from ambient.data.mixtures import clean_images
 from ambient.data.scores import Scores
 from ambient.diffusion import randomness
+from ambient.jobs.growing import Growing
 from ambient.jobs.progress import Progress
+from ambient.jobs.state import State
 from ambient.specs import MixtureSpec
 from ambient.storage.arrays import Computed, held
 
@@ -38,6 +40,8 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | Scores | None = None
 
     def mixed(index: np.ndarray) -> np.ndarray:
         images = data.images[index]
+        if before[index[0]] > progress.done + 1:  # those before are there already
+            progress.skip_to(int(before[index[0]]))
         for place in np.flatnonzero(~clean[index]):
             rng = randomness.numpy_generator("corrupt", spec.seed, int(data.ids[index[place]]))
             image = corruptions.corrupt(to_float(images[place]), rng, spec.op, spec.params)
@@ -50,14 +54,17 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | Scores | None = None
                    captions=data.captions)
 
 
-def main(spec: MixtureSpec, record, *, data: Path, out: Path, added: Path | None = None,
+def main(spec: MixtureSpec, record, *, data: Path, state: State, out: Path, added: Path | None = None,
          scores: Path | None = None) -> None:
     """`out` gets the mixture. `added` is the dataset, `scores` are the scores that an operation reads."""
-    if spec.op is not None and spec.operation is None:
+    if spec.of_pixels:
         corruptions.validate(spec.op, spec.params)
         record.facts |= corruptions.facts(spec.op)
     beside = read(added) if added else Scores.read(scores) if scores else None
     mixture = mix(spec, read(data), beside)
-    write(out, mixture)
+    if mixture.images is None:
+        write(out, mixture)
+    else:
+        Growing(state, "").write("corrupt", out, arrays_of(mixture), "images")
     record.facts |= {"clean": int((mixture.corrupted == 0).sum()),
                      "corrupted": int((mixture.corrupted == 1).sum())}

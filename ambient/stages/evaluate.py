@@ -6,13 +6,14 @@ from pathlib import Path
 
 from ambient.evaluation.features import moments
 from ambient.evaluation.frechet import frechet_distance, stored
-from ambient.jobs.stopping import say
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently, say
 from ambient.specs import EvaluationSpec
-from ambient.storage.arrays import open_arrays, part
+from ambient.storage.arrays import Array, open_arrays, part
 from ambient.storage.files import read_arrays, write_arrays, write_json
 
 
-def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, reference: Path,
+def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, reference: Path, state: State,
          out: Path, moments_out: Path) -> None:
     """`out` gets the raw scores, one for each snapshot and sampling seed, and their protocol (JSON).
 
@@ -23,18 +24,27 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
     constant over the number), so that number is part of the protocol and of every table.
     """
     target = stored(read_arrays(reference), str(reference))
-    scores, kept, shape = [], {}, None
-    snapshots = sorted(open_arrays(samples).items(), key=lambda item: int(item[0]))
-    for nimg, images in snapshots:
-        shape = images.shape
-        seeds = spec.seeds_at(last=nimg == snapshots[-1][0])
-        for seed, drawn in zip(seeds, [part(images, k) for k in range(len(images))], strict=True):
-            found = moments(spec.detector, detector, drawn, f"evaluate {nimg}")
-            kept[f"{nimg}/{seed}/mean"] = found.mean
-            kept[f"{nimg}/{seed}/covariance"] = found.covariance
-            scores.append({"nimg": int(nimg), "seed": seed, "value": frechet_distance(found, target)})
-    if remark := spec.detector.remark(shape[1]):
+    sets = samples_by_seed(spec, samples)
+    found = moments(spec.detector, detector, {f"{nimg}-{seed}": one for (nimg, seed), one in sets.items()},
+                    "evaluate", state)
+    if found is None:
+        return
+    count = len(next(iter(sets.values())))
+    scores, kept = [], {}
+    for (nimg, seed), one in zip(sets, found.values(), strict=True):
+        kept |= {f"{nimg}/{seed}/mean": one.mean, f"{nimg}/{seed}/covariance": one.covariance}
+        scores.append({"nimg": nimg, "seed": seed, "value": frechet_distance(one, target)})
+    if remark := spec.detector.remark(count):
         say(f"evaluate: samples: {remark}")
-    write_arrays(moments_out, kept)
-    write_json(out, {"metric": spec.metric, "scores": scores, "num_samples": shape[1],
-                     "reference_images": target.count} | spec.detector.recorded())
+    patiently(write_arrays, moments_out, kept)
+    patiently(write_json, out, {"metric": spec.metric, "scores": scores, "num_samples": count,
+                                "reference_images": target.count} | spec.detector.recorded())
+
+
+def samples_by_seed(spec: EvaluationSpec, path: Path) -> dict[tuple[int, int], Array]:
+    """(images that a snapshot had seen, sampling seed) -> its samples, in this order."""
+    found, drawn = {}, {int(nimg): images for nimg, images in open_arrays(path).items()}
+    for nimg, images in sorted(drawn.items()):
+        seeds = spec.seeds_at(last=nimg == max(drawn))
+        found |= {(nimg, seed): part(images, k) for k, seed in zip(range(len(images)), seeds, strict=True)}
+    return found

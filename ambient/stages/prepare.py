@@ -10,14 +10,19 @@ import PIL
 from PIL import features
 
 from ambient.data import preparing, sources
-from ambient.data.datasets import Dataset, write
+from ambient.data.datasets import Dataset, arrays_of, write
 from ambient.data.raw import Raw
 from ambient.data.readers import Reading
+from ambient.jobs import stopping
+from ambient.jobs.growing import Growing
+from ambient.jobs.state import State
 from ambient.jobs.stopping import say
 from ambient.provenance import schema
 from ambient.specs import DatasetSpec
+from ambient.storage.files import digest
 
 MOST = 20  # classes that are named
+NOTE = "raw"  # in the state: digests of the files that were read before the images are
 
 
 def locate(spec: DatasetSpec, raw: Path | None) -> Path:
@@ -27,6 +32,30 @@ def locate(spec: DatasetSpec, raw: Path | None) -> Path:
     path = Path(os.path.abspath(raw or sources.KINDS[spec.source].locate(spec)))
     schema.name(path.name, "--raw: the name, which is recorded")
     return path
+
+
+def read(spec: DatasetSpec, raw: Raw, state: State, rule: Path | None, table: Path | None) -> Reading:
+    """What the source gives. Digests of its files that an earlier attempt took are not taken again."""
+    known = state.noted(NOTE)
+    if known.get("mark") == raw.mark:
+        raw.sums |= known["sums"]
+    beside = {} if table is None else {"table": table}
+    reading = sources.KINDS[spec.source].read(spec, raw, rule, **beside)
+    state.note(NOTE, {"mark": raw.mark, "sums": raw.sums})
+    return reading
+
+
+def taken(spec: DatasetSpec, path: Path, reading: Reading) -> np.ndarray:
+    """The ids of the images that the specification means. Raises `ValueError` where there are none."""
+    rows = preparing.subset(reading.labels, spec.classes, spec.max_images, reading.rows, spec.part)
+    if len(rows):
+        return rows
+    asked = [f"{key} {list(values)}" for key in ("classes", "part") if (values := getattr(spec, key))]
+    known = np.unique(reading.labels).tolist()
+    more = f" and {len(known) - MOST:,} more" if len(known) > MOST else ""
+    raise ValueError(f"{path}: got {' and '.join(asked)}, which leave none of {len(reading.labels):,} "
+                     + ("images, allowed: a larger part" if spec.classes is None else "images, of the "
+                        f"classes {', '.join(map(str, known[:MOST]))}{more}, allowed: some of these"))
 
 
 def check(spec: DatasetSpec, path: Path, reading: Reading) -> None:
@@ -72,7 +101,7 @@ def check_rule(spec: DatasetSpec, rule: Path | None, record) -> None:
                          "meanwhile; run the same command again")
 
 
-def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path | None = None,
+def main(spec: DatasetSpec, record, *, raw: Path | None, state: State, out: Path, rule: Path | None = None,
          table: Path | None = None) -> None:
     """`out` gets the prepared dataset. `rule` tells which images are taken, `table` has their captions."""
     if spec.HAD == "drawn":
@@ -84,32 +113,31 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, out: Path, rule: Path |
         return
     if spec.path is not None:  # a specification is recorded, and a local path must not be
         raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the path as --raw")
-    path = locate(spec, raw)
-    source = Raw(path)
-    if not source.is_folder:
-        check_pin(spec, path, source.sums[path.name])
-    beside = {} if table is None else {"table": table}
-    reading = sources.KINDS[spec.source].read(spec, source, rule, **beside)
-    check(spec, path, reading)
-    rows = preparing.subset(reading.labels, spec.classes, spec.max_images, reading.rows, spec.part)
-    if not len(rows):
-        asked = [f"{key} {list(values)}" for key in ("classes", "part") if (values := getattr(spec, key))]
-        known = ", ".join(map(str, np.unique(reading.labels)[:MOST].tolist()))
-        raise ValueError(f"{path}: got {' and '.join(asked)}, which leave none of {len(reading.labels):,} "
-                         + ("images, allowed: a larger part" if spec.classes is None else f"images, of the "
-                            f"classes {known}, allowed: some of these"))
-    data = Dataset(preparing.take(reading, rows, spec), reading.labels[rows], rows,
-                   **preparing.chosen_of(reading, rows))
+    with stopping.nothing_to_save("prepare"):
+        path = locate(spec, raw)
+        source = Raw(path)
+        if not source.is_folder:
+            check_pin(spec, path, source.sums[path.name])
+        reading = read(spec, source, state, rule, table)
+        check(spec, path, reading)
+        rows = taken(spec, path, reading)
+        data = Dataset(preparing.take(reading, rows, spec), reading.labels[rows], rows,
+                       **preparing.chosen_of(reading, rows))
 
     def close() -> None:  # when all was read, before the dataset takes its place
-        seen = source.close()
-        check_pin(spec, path, seen[0])
-        record.external("raw", path, spec.source, seen)
-        check_rule(spec, rule, record)
-        if table is not None:
-            record.external("table", table, "captions")
+        with stopping.nothing_to_save("prepare"):
+            seen = source.close()
+            check_pin(spec, path, seen[0])
+            record.external("raw", path, spec.source, seen)
+            check_rule(spec, rule, record)
+            if table is not None:
+                record.external("table", table, "captions")
 
-    write(out, data, close)
+    if data.images is None:
+        write(out, data, close)
+    else:
+        growing = Growing(state, digest([source.mark, rows.tolist()]))
+        growing.write("prepare", out, arrays_of(data), "images", preparing.Learnt(reading, source), close)
     facts = preparing.report(reading, rows, spec) | preparing.captions_of(reading, data.captions)
     if spec.ENCODED:  # jobs that read more of the folder record the same of it
         facts["files"] = dict(source.sums)

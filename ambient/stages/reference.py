@@ -15,12 +15,14 @@ from ambient.data.scores import Scores
 from ambient.evaluation import published_moments
 from ambient.evaluation.features import moments
 from ambient.evaluation.frechet import Moments
-from ambient.jobs.stopping import say
+from ambient.jobs import ranks
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently, say
 from ambient.specs import DetectorSpec
 from ambient.storage.files import read_arrays, write_arrays
 
 
-def main(spec: DetectorSpec, record, *, data: Path, detector: Path, out: Path,
+def main(spec: DetectorSpec, record, *, data: Path, detector: Path, state: State, out: Path,
          scores: Path | None = None, published: Path | None = None) -> None:
     """`out` gets `mean`, `covariance` (float64) and `count`.
 
@@ -28,26 +30,33 @@ def main(spec: DetectorSpec, record, *, data: Path, detector: Path, out: Path,
     """
     if (scores is None) != (spec.best is None):
         raise ValueError(f"--scores: got {scores}, allowed: a file where the detector has best, else none")
-    stats = measured(spec, data, detector, scores) if spec.published is None else read_published(
+    stats = measured(spec, data, detector, scores, state) if spec.published is None else read_published(
         spec, record, published, len(read_arrays(data, ("ids",))["ids"]))
+    if stats is None:  # on another rank than the first
+        return
     if remark := spec.remark(stats.count):
         say(f"reference: data: {remark}")
-    write_arrays(out, {"mean": stats.mean, "covariance": stats.covariance,
-                       "count": np.array([stats.count])})
+    patiently(write_arrays, out, {"mean": stats.mean, "covariance": stats.covariance,
+                                  "count": np.array([stats.count])})
     record.facts["images"] = stats.count
 
 
-def measured(spec: DetectorSpec, data: Path, detector: Path, scores: Path | None) -> Moments:
-    """Moments of the dataset's images, or of the best ones."""
+def measured(spec: DetectorSpec, data: Path, detector: Path, scores: Path | None,
+             state: State) -> Moments | None:
+    """Moments of the dataset's images, or of the best ones; None but on the first rank."""
     dataset = read(data)
     if spec.best is not None:
         score = Scores.read(scores).of(dataset.ids).score
         dataset = dataset.taken(ranking.places_of_best(score, dataset.labels, spec.best, data))
-    return moments(spec, detector, dataset.images, "reference")
+    found = moments(spec, detector, {"data": dataset.images}, "reference", state)
+    return found and found["data"]
 
 
-def read_published(spec: DetectorSpec, record, path: Path | None, images: int) -> Moments:
-    """Published moments. Raises `ValueError` for another file than is pinned, or one of other images."""
+def read_published(spec: DetectorSpec, record, path: Path | None, images: int) -> Moments | None:
+    """Published moments; None but on the first rank.
+
+    Raises `ValueError` for another file than is pinned, and for moments of other images.
+    """
     if path is None or not path.is_file():
         raise ValueError(f"detectors.<name>.published.path: got {path}, allowed: a file of published "
                          "moments, such as img512.pkl; set it in config/local.yaml")
@@ -59,4 +68,4 @@ def read_published(spec: DetectorSpec, record, path: Path | None, images: int) -
     if stats.count != images:
         raise ValueError(f"{path}: its moments are of {stats.count:,} images, the dataset has {images:,}: "
                          "they are of other images, or the dataset is a part")
-    return stats
+    return stats if ranks.first() else None

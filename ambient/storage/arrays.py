@@ -6,6 +6,7 @@ read of a mapped file counts as memory of the process, and one that is cut short
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -222,10 +223,11 @@ class Writer:
     """A safetensors file in the making, whose size is known and whose space is taken already."""
 
     def __init__(self, path: Path, arrays: Mapping[str, tuple[Sequence[int], np.dtype]],
-                 about: Mapping[str, str] | None = None) -> None:
+                 about: Mapping[str, str] | None = None, keep: bool = False) -> None:
         """`arrays`: shape and type of each by its name. `about`: texts that the file's head has beside them.
 
-        The bytes are those of the library safetensors.
+        The bytes are those of the library safetensors. `keep`: a file of these arrays that is there already,
+        at its full size, stays as it is (`holds`).
         """
         ordered = sorted(arrays, key=lambda name: (list(NAMES).index(np.dtype(arrays[name][1])), name))
         self.left, self.start, head, end = {}, {}, {METADATA: dict(about)} if about else {}, 0
@@ -237,9 +239,12 @@ class Writer:
                           "data_offsets": [self.start[name], end]}
         text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
-        self.begin, self.path = 8 + len(text), path
+        text = struct.pack("<Q", len(text)) + text
+        self.begin, self.path = len(text), path
+        if keep and begins(path, text, len(text) + end):
+            return
         with open(path, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
+            file.write(text)
             if end:
                 os.posix_fallocate(file.fileno(), self.begin, end)
 
@@ -255,10 +260,41 @@ class Writer:
                 count = os.pwrite(file.fileno(), data[:LARGEST_READ], at)
                 data, at, self.left[name] = data[count:], at + count, self.left[name] - count
 
+    def holds(self, name: str, start: int, end: int, sha256: str) -> bool:
+        """Whether these bytes of an array are there already, by their digest: then they count as written."""
+        found, at = hashlib.sha256(), self.begin + self.start[name]
+        with open(self.path, "rb") as file:
+            for place in range(start, end, BLOCK):
+                found.update(os.pread(file.fileno(), min(BLOCK, end - place), at + place))
+        whole = found.hexdigest() == sha256
+        self.left[name] -= whole * (end - start)
+        return whole
+
+    def sync(self) -> None:
+        """Make what was put durable."""
+        with open(self.path, "rb") as file:
+            os.fsync(file.fileno())
+
     def check(self) -> None:
         """Raise `ValueError` where rows are missing, or came twice."""
         if bad := {name: left for name, left in self.left.items() if left}:
             raise ValueError(f"{self.path}: {bad} bytes of its arrays were not written")
+
+
+def begins(path: Path, head: bytes, size: int) -> bool:
+    """Whether a file is there that begins so, and has so many bytes."""
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(head)) == head
+
+
+def in_blocks(array: Array, start: int = 0, most: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, rows) of an array from row `start` on, at most `most` or BLOCK bytes, about, at once."""
+    step = max(BLOCK * len(array) // max(math.prod(array.shape) * array.dtype.itemsize, 1), 1)
+    step = min(step, most or step)
+    for first in range(start, len(array), step):
+        yield first, array[first:first + step]
 
 
 @contextmanager
@@ -284,8 +320,6 @@ def write_by_rows(path: str | Path, arrays: Mapping[str, Array], check: Callable
     shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     with writing(path, shapes, about) as writer:
         for name, array in arrays.items():
-            array = array if array.ndim else array.reshape(1)
-            step = max(BLOCK * len(array) // max(math.prod(array.shape) * array.dtype.itemsize, 1), 1)
-            for first in range(0, len(array), step):
-                writer.put(name, first, array[first:first + step])
+            for first, rows in in_blocks(array if array.ndim else array.reshape(1)):
+                writer.put(name, first, rows)
         check()
