@@ -5,9 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from tiny import kept
+from tiny import NETWORK, RECORD, kept
 
 from ambient.annotation import classifier as trained
 from ambient.annotation import crop_likeness
@@ -17,7 +18,7 @@ from ambient.annotation.classifier import NoiseClassifier
 from ambient.annotation.statistics import statistics
 from ambient.data import preparing, procedural
 from ambient.data.annotations import Annotations
-from ambient.data.datasets import Dataset, to_float
+from ambient.data.datasets import Dataset, to_float, write
 from ambient.data.mixtures import is_clean
 from ambient.data.operations import add
 from ambient.data.patch_maps import PatchMaps
@@ -26,12 +27,14 @@ from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.specs import (
     AugmentSpec,
     ClassifierSpec,
+    LocalitySpec,
     MixtureSpec,
     NetworkSpec,
     NoiseSpec,
     OptimiserSpec,
     PatchMapsSpec,
 )
+from ambient.specs.strict import plain
 from ambient.stages import combine, corrupt, locality
 from ambient.training.build import build_network
 from ambient.training.points import Points
@@ -179,6 +182,39 @@ def test_context_of_a_denoiser_with_a_known_reach():
     losses = [locality.errors(denoiser, x, x0, 0.3, size, 2).mean() for size in (2, 4, 6, 8, 16)]
     assert losses[2] == losses[3] == losses[4]
     assert locality.needed(np.array(losses), [2, 4, 6, 8, 16], 1e-9) == 6
+
+
+def test_locality_measures_no_level_twice(tmp_path, monkeypatch):
+    """A table that is interrupted after two levels of three ends with the bytes of one that is not."""
+    write(tmp_path / "data", images(12))
+    spec = LocalitySpec(None, (4, 8), 2, 1e-3, 0.1, 1.0, 3, 6, 0)
+    about = {"spec": {"network": plain(NETWORK)}}
+    monkeypatch.setattr(locality, "load_denoiser", lambda *_: (lambda x, sigma: x / 2, about))
+    monkeypatch.setattr(locality, "require_network", lambda *_: None)
+    levels, errors = [], locality.errors
+
+    def counted(denoiser, x, x0, sigma, context, patch):
+        levels.append(sigma)
+        if len(set(levels)) > counted.most:
+            raise KeyboardInterrupt
+        return errors(denoiser, x, x0, sigma, context, patch)
+
+    def run(name, most):
+        counted.most = most
+        levels.clear()
+        folder = tmp_path / name
+        locality.main(spec, RECORD, data=tmp_path / "data", denoiser=tmp_path, state=kept(folder / "state"),
+                      out=folder / "out.csv", map_out=folder / "map.json")
+        return [(folder / one).read_bytes() for one in ("out.csv", "map.json")]
+
+    monkeypatch.setattr(locality, "errors", counted)
+    whole = run("whole", 3)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", 2)
+    assert run("cut", 3) == whole and set(levels) == {1.0}
+    table = pd.read_csv(tmp_path / "whole/out.csv")  # such a denoiser needs no context
+    assert table["context_px"].tolist() == [4, 8, 16] * 3 and set(table["crop_px"]) == {4}
+    assert (table.groupby("sigma")["loss"].nunique() == 1).all() and table["loss"].nunique() == 3
 
 
 def test_an_error_that_is_no_number_does_not_count_as_none():

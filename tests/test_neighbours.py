@@ -31,15 +31,36 @@ FIGURE = """figures:
 CPU = torch.device("cpu")
 
 
-def test_distances_are_to_the_nearest_image_of_each_part():
+def test_distances_are_to_the_nearest_image_of_each_part(tmp_path):
     images, samples = RNG.integers(0, 256, (700, 1, 4, 4), np.uint8), RNG.random((9, 16))
     rows = RNG.permutation(700)[:600]
     part = np.r_[np.arange(590) % 3, np.full(10, neighbours.NONE)]
-    found = neighbours.distances(samples, images, rows, part, stage.pixels, CPU, "test")
+    found = neighbours.distances(samples, images, rows, part, stage.pixels, CPU, "test",
+                                 kept(tmp_path))
     points = to_float(images).reshape(700, 16)[rows]
     every = np.sqrt(((samples[:, None] - points[None]) ** 2).sum(axis=2))
     wanted = np.stack([every[:, part == k].min(axis=1) for k in range(3)], axis=1)
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_a_lost_shard_of_distances_is_made_again_and_no_other(tmp_path, monkeypatch):
+    images, samples, seen = RNG.integers(0, 256, (700, 1, 4, 4), np.uint8), RNG.random((9, 16)), []
+
+    def pixels(some):
+        seen.append(len(some))
+        return stage.pixels(some)
+
+    def found(folder, shard):
+        monkeypatch.setattr(neighbours, "SHARD", shard)
+        return neighbours.distances(samples, images, np.arange(700), np.arange(700) % 3, pixels, CPU, "test",
+                                    kept(tmp_path / folder))
+
+    whole = found("whole", 1000)
+    np.testing.assert_array_equal(found("parts", 100), whole)
+    next((tmp_path / "parts").glob("*/test-3.safetensors")).unlink()
+    seen.clear()
+    np.testing.assert_array_equal(found("parts", 100), whole)
+    assert seen == [100]
 
 
 def test_parts_have_the_same_number_of_images_whatever_others_there_are():
@@ -77,7 +98,8 @@ def files(tmp_path):
         Scores(np.arange(count), np.arange(count, dtype=float)).write(made[role])
     grey = np.full((1, 2, 1, 4, 4), 19, np.uint8)
     write_arrays(tmp_path / "samples", {"64": grey, "128": np.concatenate([grey, grey + 1])})
-    return made | {"samples": [tmp_path / "samples"], "out": tmp_path / "out.csv"}
+    return made | {"samples": [tmp_path / "samples"], "state": kept(tmp_path / "state"),
+                   "out": tmp_path / "out.csv"}
 
 
 def test_samples_are_compared_with_all_images_and_with_the_good_ones(files):
@@ -103,7 +125,7 @@ def test_distances_may_be_of_the_features_of_a_detector(tmp_path):
                        out=tmp_path / "net")
     stage.main(NeighboursSpec(("a",), 5, None, spec, 0), RECORD, samples=[tmp_path / "samples"],
                data=tmp_path / "data", unseen=tmp_path / "unseen", detector=tmp_path / "net",
-               out=tmp_path / "out.csv")
+               state=kept(tmp_path / "state"), out=tmp_path / "out.csv")
     (row,) = pd.read_csv(tmp_path / "out.csv").to_dict("records")
     assert row["samples"] == 5 and row["train"] < row["test"]  # the samples are training images
 

@@ -8,15 +8,18 @@ that memorises nothing has samples as near to the one set as to the other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import torch
 
 from ambient.diffusion import randomness
-from ambient.jobs.progress import Progress
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
 from ambient.storage.arrays import Array
 
 BATCH = 250
+SHARD = 4 * BATCH  # images that are compared, and saved, together
 NONE = -1  # the part of an image that is in none
 
 Features = Callable[[np.ndarray], np.ndarray]  # uint8 images (N, C, H, W) -> numbers (N, D)
@@ -32,25 +35,36 @@ def parts_of(ids: np.ndarray, size: int, seed: int, stream: str) -> np.ndarray:
 
 
 def distances(samples: np.ndarray, images: Array, rows: np.ndarray, part: np.ndarray, features: Features,
-              where: torch.device, name: str) -> np.ndarray:
+              where: torch.device, name: str, state: State) -> np.ndarray | None:
     """The Euclidean distance (S, P) of each sample (S, D) to the nearest image of each part.
 
-    `rows` are places of images in `images`, of which `part` (as many) says the part. Computed in float64:
-    |a - b|^2 = |a|^2 - 2 a.b + |b|^2 of near copies is a small difference of large numbers.
+    `rows` are places of images in `images`, of which `part` (as many) says the part. They are compared in
+    shards (`ambient.jobs.shards`), whose pieces begin with `name`; None but on the first rank.
     """
-    count = int(part.max(initial=NONE)) + 1
+    kept, count = np.flatnonzero(part != NONE), int(part.max(initial=NONE)) + 1
     a = torch.from_numpy(samples).to(where, torch.float64)
-    least = torch.full((len(a), count), torch.inf, dtype=torch.float64, device=where)
-    kept = np.flatnonzero(part != NONE)
-    progress = Progress(name, len(kept))
-    for first in range(0, len(kept), BATCH):
-        chosen = kept[first:first + BATCH]
-        b = torch.from_numpy(features(images[rows[chosen]])).to(where, torch.float64)
-        squared = (a**2).sum(dim=1, keepdim=True) - 2 * a @ b.T + (b**2).sum(dim=1)
-        index = torch.from_numpy(part[chosen]).to(where).expand(len(a), -1)
-        least = least.scatter_reduce(1, index, squared.clamp(min=0), "amin")
-        progress.update(first + len(chosen))
-    return least.sqrt().cpu().numpy()
+    shards = [kept[first:first + SHARD] for first in range(0, len(kept), SHARD)]
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        least = torch.full((len(a), count), torch.inf, dtype=torch.float64, device=where)
+        for first in range(0, len(shards[number]), BATCH):
+            chosen = shards[number][first:first + BATCH]
+            b = torch.from_numpy(features(images[rows[chosen]])).to(where, torch.float64)
+            index = torch.from_numpy(part[chosen]).to(where).expand(len(a), -1)
+            least = least.scatter_reduce(1, index, squared_distances(a, b), "amin")
+        return {"least": least.cpu().numpy()}
+
+    pieces = [(f"{name}-{number}", len(shard)) for number, shard in enumerate(shards)]
+    found = collect(f"neighbours: {name}", state, pieces, make)
+    return None if found is None else np.sqrt(reduce(np.minimum, (piece["least"] for piece in found)))
+
+
+def squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """|a - b|^2 = |a|^2 - 2 a.b + |b|^2 of each row of a (S, D) to each of b (B, D), float64, (S, B).
+
+    Of near copies it is a small difference of large numbers, which float32 would lose.
+    """
+    return ((a**2).sum(dim=1, keepdim=True) - 2 * a @ b.T + (b**2).sum(dim=1)).clamp(min=0)
 
 
 def compared(train: np.ndarray, test: np.ndarray) -> dict[str, float]:

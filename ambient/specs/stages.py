@@ -127,7 +127,7 @@ _STAGES = (
           inputs={"data": lambda files, w: files.locality_data(w["study"]),
                   "latents*": lambda files, w: files.locality_latents(w["study"]),
                   "denoiser": lambda files, w: files.locality_denoiser(w["study"])},
-          cost=("study",)),
+          cost=("study",), state="locality/{study}"),
     Stage("annotate", AnnotationSpec,
           {"out": "annotations/{study}/{corruption}/{annotation}.safetensors",
            "summary": "annotations/{study}/{corruption}/{annotation}.json"},
@@ -283,7 +283,7 @@ _STAGES = (
           lambda settings, w: settings.neighbours(w["near"]),
           inputs={key: of_neighbours(bare(key))
                   for key in ("samples*", "data", "unseen", "scores?", "unseen_scores?", "detector?")},
-          cost=("near",)),
+          cost=("near",), state="neighbours/{near}"),
     Stage("crops_figures", FigureSpec,
           picture("{figure}"),
           lambda settings, w: settings.figure(w["figure"]),

@@ -18,10 +18,12 @@ import torch
 from ambient.data.datasets import read
 from ambient.diffusion import randomness
 from ambient.diffusion.denoiser import Denoiser
-from ambient.jobs.progress import Progress
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently
 from ambient.specs import LocalitySpec, NetworkSpec
 from ambient.specs.strict import build
-from ambient.storage.files import atomic, write_json
+from ambient.storage.files import write_json, write_text
 from ambient.training.hardware import device
 from ambient.training.loading import load_denoiser, require_network
 from ambient.training.points import Points
@@ -70,7 +72,7 @@ def needed(losses: np.ndarray, contexts: list[int], tolerance: float,
     return contexts[int(apart[-1]) + 1 if len(apart) else 0]
 
 
-def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, map_out: Path,
+def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, state: State, out: Path, map_out: Path,
          latents: Sequence[Path] = ()) -> None:
     """`out` gets the loss of each level and context (CSV), `map_out` crop(sigma) (JSON)."""
     where, dataset = device(), read(data)
@@ -88,25 +90,29 @@ def main(spec: LocalitySpec, record, *, data: Path, denoiser: Path, out: Path, m
     contexts = [*(size for size in spec.contexts if size < side), side]
     check(contexts, side, spec.patch, build(NetworkSpec, about["spec"]["network"], str(denoiser)).step)
     sigmas = np.geomspace(spec.sigma_low, spec.sigma_high, spec.num_sigmas)
-    progress, found, crop = Progress("locality", len(sigmas) * len(contexts)), [], []
     x0 = points.fixed(np.searchsorted(shown, rows), spec.seed).to(where)
-    for k, sigma in enumerate(sigmas):
+
+    def make(k: int) -> dict[str, np.ndarray]:
         z = randomness.normal(f"locality-{k}", spec.seed, dataset.ids[rows], x0.shape[1:])
-        x = x0 + float(sigma) * torch.from_numpy(z).to(where)
-        losses = []
-        for size in contexts:
-            each = np.concatenate([errors(network, a, b, float(sigma), size, spec.patch)
-                                   for a, b in zip(x.split(BATCH), x0.split(BATCH), strict=True)])
-            losses.append(each.mean())
-            found.append({"sigma": sigma, "context_px": size, "loss": each.mean(),
-                          "loss_stderr": each.std(ddof=1) / np.sqrt(len(each))})
-            progress.update(len(found))
-        crop.append(needed(np.array(losses), contexts, spec.tolerance, spec.relative_tolerance))
-    table = pd.DataFrame(found)
+        x, sigma = x0 + float(sigmas[k]) * torch.from_numpy(z).to(where), float(sigmas[k])
+        each = [np.concatenate([errors(network, a, b, sigma, size, spec.patch)
+                                for a, b in zip(x.split(BATCH), x0.split(BATCH), strict=True)])
+                for size in contexts]
+        return {"loss": np.array([one.mean() for one in each]),
+                "stderr": np.array([one.std(ddof=1) / np.sqrt(len(one)) for one in each])}
+
+    levels = collect("locality", state, [(f"level-{k}", len(rows)) for k in range(len(sigmas))], make)
+    if levels is None:
+        return
+    losses, stderrs = (np.array(both) for both in zip(*((one["loss"], one["stderr"]) for one in levels),
+                                                      strict=True))
+    crop = [needed(one, contexts, spec.tolerance, spec.relative_tolerance) for one in losses]
+    table = pd.DataFrame({"sigma": np.repeat(sigmas, len(contexts)),
+                          "context_px": np.tile(contexts, len(sigmas)), "loss": losses.ravel(),
+                          "loss_stderr": stderrs.ravel()})
     table["crop_px"] = np.repeat(crop, len(contexts))
     tolerances = {"tolerance": spec.tolerance, "relative_tolerance": spec.relative_tolerance}
     table = table.assign(**tolerances)
-    with atomic(out) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-    write_json(map_out, {"sigmas": sigmas.tolist(), "crop_px": crop} | tolerances)
+    patiently(write_text, out, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    patiently(write_json, map_out, {"sigmas": sigmas.tolist(), "crop_px": crop} | tolerances)
     record.facts |= {"images": len(rows)}

@@ -13,6 +13,9 @@ from ambient.data.ranking import places_of_best
 from ambient.data.scores import Scores
 from ambient.evaluation.features import checked_features
 from ambient.evaluation.neighbours import Features, compared, distances, parts_of
+from ambient.jobs import ranks
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently
 from ambient.specs import NeighboursSpec
 from ambient.storage.arrays import latest, part
 from ambient.storage.files import write_text
@@ -51,8 +54,9 @@ def groups(spec: NeighboursSpec, path: Path, data: Dataset, scores: Path | None)
     return every | {"good": places_of_best(found, data.labels, spec.best, path)}
 
 
-def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unseen: Path, out: Path,
-         scores: Path | None = None, unseen_scores: Path | None = None, detector: Path | None = None) -> None:
+def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unseen: Path, state: State,
+         out: Path, scores: Path | None = None, unseen_scores: Path | None = None,
+         detector: Path | None = None) -> None:
     """`out` gets a row for each run and group of images (CSV)."""
     where, features = device(), features_of(spec, detector)
     train, test = read(data), read(unseen)
@@ -66,14 +70,18 @@ def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unsee
     for name, seen in ours.items():
         other = its[name]
         size = min(len(seen), len(other))
-        found = [np.split(distances(every, images, rows, parts_of(ids, size, spec.seed, stream), features,
-                                    where, f"{stream} images, {name}"), ends)
+        found = [distances(every, images, rows, parts_of(ids, size, spec.seed, stream), features,
+                                    where, f"{stream}-{name}", state)
                  for stream, images, rows, ids in (("training", train.images, seen, train.ids[seen]),
                                                    ("unseen", test.images, other, test.ids[other]))]
+        if not ranks.first():
+            continue
+        found = [np.split(one, ends) for one in found]
         for run, one, to_train, to_test in zip(spec.runs, drawn, *found, strict=True):
             table.append({"run": run, "images": name, "samples": len(one), "of": size}
                          | compared(to_train, to_test))
-    write_text(out, pd.DataFrame(table).sort_values("run", key=lambda runs: runs.map(spec.runs.index),
-                                                    kind="stable").to_csv(
-        index=False, lineterminator="\n", float_format="%.6g"))
+    if not ranks.first():
+        return
+    rows = pd.DataFrame(table).sort_values("run", key=lambda runs: runs.map(spec.runs.index), kind="stable")
+    patiently(write_text, out, rows.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     record.facts |= {"samples": len(every), "training_images": len(train.ids), "unseen_images": len(test.ids)}
