@@ -75,6 +75,17 @@ def train_short_at(name, *given):
     tiny.run_training(*given)
 
 
+def measure(spec, data, detector, folder):
+    """The moments of a dataset's features, shared out in shards of 8 images and summed by 4."""
+    from ambient.evaluation import features
+    from ambient.stages import reference
+    from tests import tiny
+
+    features.PART, features.SHARD = 4, 8
+    reference.main(spec, tiny.RECORD, data=data, detector=detector, state=tiny.kept(folder / "state"),
+                   out=folder / "moments")
+
+
 def edm2():
     """A training of a network with all that EDM2's have: averages, weights that are normalised, numbers."""
     from ambient.training.networks.mp_unet import Spec

@@ -7,16 +7,19 @@ from forks import (
     Ranks,
     edm2,
     losses_with_an_unused_weight,
+    measure,
     save_on_a_full_disk,
     train,
     train_edm2,
     train_short_at,
 )
 from safetensors.torch import load_file
-from tiny import kept, run_training
+from tiny import DETECTOR, RECORD, kept, run_training
 from torch.testing import assert_close
 
+from ambient.data.datasets import read
 from ambient.jobs import records
+from ambient.stages import detector
 from ambient.storage.files import sha256
 from ambient.training.weights import read_weights
 
@@ -101,6 +104,17 @@ def test_weights_that_no_loss_uses_stay_as_they_are(tmp_path):
     assert (two["unused.weight"] == 0.5).all() and (two["used.weight"] != 0.5).all()
     for name, tensor in one.items():
         assert_close(two[name], tensor)
+
+
+def test_ranks_that_share_a_datasets_features_sum_what_one_does(mixture, tmp_path):
+    detector.main(DETECTOR, RECORD, data=mixture, weights=None, state=kept(tmp_path / "s"),
+                  out=tmp_path / "net")
+    for size in (1, 3):
+        folder = tmp_path / str(size)
+        Ranks(size, folder, measure, DETECTOR, mixture, tmp_path / "net", folder).done()
+    assert sha256(tmp_path / "1/moments") == sha256(tmp_path / "3/moments")
+    shards = len(list((tmp_path / "3/state").glob("*/features-*.safetensors")))
+    assert shards == -(-len(read(mixture).ids) // 8) > 3
 
 
 # --- weights that ranks share ---------------------------------------------------------------------------
