@@ -29,9 +29,8 @@ def test_one_numbers_story_reaches_the_raw_data(original, capsys):
         assert words in out
     assert "only-clean" not in out.split("\n\n")[1]
     for row, words in (("9", "fits 0 rows"), ("x", "1 only-clean, 2 all-data, 3 ambient")):
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises(ValueError, match=words):
             cli.main(["--why", str(original / "t.csv"), "--row", row])
-        assert stop.value.code == 2 and words in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -109,10 +108,8 @@ def test_a_story_of_what_is_not_audited_is_refused_in_a_sentence(original, tmp_p
             (["--why", str(data)], f"--why {data}: this is a folder: name a file in it"),
             ([str(original), "--why", "a.csv"], "--why a.csv: this file has no manifest, so nobody"),
             ([str(data), "--why", str(table)], f"--why {table}: it is not below what is audited: name")):
-        with pytest.raises(SystemExit, match="2"):
+        with pytest.raises(ValueError, match=f"^{said}.*; allowed: a file that is audited$"):
             cli.main(words)
-        err = capsys.readouterr().err
-        assert said in err and err.endswith("; allowed: a file that is audited\n")
     assert cli.main([str(original), "--why", str(manifest.path_for(table))]) == 0  # stands for its artefact
     assert capsys.readouterr().out.startswith(f"{table}  [tables, level 3, ")
 
@@ -213,9 +210,8 @@ def test_a_signature_holds_for_this_tree_and_key_only(tree, tmp_path, capsys):
     write_json(tree / "root.dsse.json", envelope | {"payload": envelope["payload"][:-8] + "AAAAAAA="})
     assert cli.main([str(tree), "--verify", str(public)]) == 1
     for wrong in (tree / "t.csv", public):
-        with pytest.raises(SystemExit):
+        with pytest.raises(ValueError, match="openssl"):
             cli.main([str(tree), "--sign", str(wrong)])
-        assert "openssl" in capsys.readouterr().err
 
 
 def test_the_page_says_what_was_verified_and_without_that_it_is_unsigned(tree, tmp_path):

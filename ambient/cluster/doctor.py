@@ -32,7 +32,7 @@ from ambient.jobs.progress import spoken
 from ambient.provenance.manifest import DRIVER
 from ambient.provenance.source_code import ROOT
 from ambient.settings import Experiments, home, scales
-from ambient.specs.strict import SpecError, require
+from ambient.specs.strict import require
 
 COMMANDS = ("sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
 LOCAL_FILE_SYSTEMS = {"tmpfs", "overlay", "ext4", "ext3", "xfs", "btrfs", "zfs", "ramfs"}
@@ -315,14 +315,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--submit", action="store_true", help="also run a short job that looks from a node")
     given = parser.parse_args(arguments)
     missing, known = 0, scales(given.config)
-    try:
-        require(bool(known), "--config", str(given.config), "a folder with scales/*.yaml in it")
-        require(given.scale in known, "scale", given.scale, ", ".join(known))
-        for kind, line in findings(given.scale, given.config, given.submit, given.target):
-            missing += kind == MISSING
-            print(f"{kind:8}{line}", flush=True)
-    except SpecError as error:
-        print(f"ambient doctor: error: {error}", file=sys.stderr)
-        return 2
+    require(bool(known), "--config", str(given.config), "a folder with scales/*.yaml in it")
+    require(given.scale in known, "scale", given.scale, ", ".join(known))
+    for kind, line in findings(given.scale, given.config, given.submit, given.target):
+        missing += kind == MISSING
+        print(f"{kind:8}{line}", flush=True)
     print(f"{missing} missing" if missing else "nothing is missing")
     return int(missing > 0)
