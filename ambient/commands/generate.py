@@ -22,6 +22,8 @@ from ambient.data.caption_files import prompts_of
 from ambient.data.submitted import ABOUT, SHEET
 from ambient.data.texts import is_whole
 from ambient.jobs.progress import Progress
+from ambient.settings.experiments import Experiments
+from ambient.settings.places import Files
 from ambient.specs import GuideSpec, SamplingSpec
 from ambient.specs.strict import require
 from ambient.storage.files import digest, sha256, write_json
@@ -29,6 +31,8 @@ from ambient.storage.text import printable
 
 if TYPE_CHECKING:
     from ambient.data.text_states import Told
+
+RULE = "the one that is told captions; where there are several, one has to be named"
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,36 @@ class Generated(sample.Wanted):
         return super().settings | {"text_encoder_sha256": sha256(self.text_encoder)}
 
 
+def told_runs(experiments: Experiments) -> list[str]:
+    """The runs that are told captions, one of each training: those with weights, or all where none has."""
+    files, runs = Files(experiments), {}
+    for run in experiments.tree["runs"]:
+        if experiments.first_training(run).told_captions:
+            seeds = experiments.study(experiments.run(run).study).training_seeds
+            runs.setdefault(tuple(files.denoiser(run, seed) for seed in seeds), run)
+    made = [run for weights, run in runs.items() if any(Path(path).is_file() for path in weights)]
+    return made or list(runs.values())
+
+
+def told_run(experiments: Experiments) -> str:
+    """The run that is taken where none is named, by `RULE`. Raises `ValueError` where it isn't one."""
+    fitting = told_runs(experiments)
+    learnt = [run for run in scales.learnt_runs(experiments) if run in fitting]
+    for runs in (learnt, fitting):
+        if len(runs) == 1:
+            return runs[0]
+    raise ValueError(f"--run: not given, and the scale {experiments.scale} has {len(fitting)} runs that are "
+                     f"told captions{': name one (' + ', '.join(fitting) + ')' if fitting else ''}")
+
+
 def wanted_of(given: argparse.Namespace) -> Generated:
     """What the command line asks for. Raises `ValueError` before anything heavy is loaded."""
-    plain = sample.wanted_of(given)
-    training = plain.run.experiments.training(plain.run.run, plain.run.seed)
-    require(training.told_captions, "--run", plain.run.run, "a run whose denoiser is told captions")
+    run = scales.chosen(given, told_run)
+    training = run.experiments.training(run.run, run.seed)
+    if not training.told_captions:
+        fitting = ", ".join(told_runs(run.experiments)) or f"the scale {given.scale} has none"
+        raise ValueError(f"--run: got {run.run!r}, allowed: a run that is told captions ({fitting})")
+    plain = sample.wanted_of(given, run)
     require(given.captions, "captions", given.captions, "one or more, or --file")
     empty = [text for text in given.captions if not text.strip()]
     require(not empty, "captions", empty, "texts that say something")
@@ -96,7 +125,7 @@ def main(arguments: list[str]) -> int:
     """Draw, and say where the images are."""
     parser = argparse.ArgumentParser(prog="python -m ambient generate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    scales.add_options(parser)
+    scales.add_options(parser, RULE)
     scales.add_training_seed(parser)
     parser.add_argument("captions", nargs="*", metavar="CAPTION", help="what the images shall show")
     parser.add_argument("--file", type=Path, help="further captions: one a line, or a table (.csv, .tsv, "

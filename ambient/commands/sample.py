@@ -149,11 +149,10 @@ def draw(wanted: Wanted, drawer: Draw, path_of: Callable[[int], Path], key: Call
         progress.update(before + ids.stop)
 
 
-def wanted_of(given: argparse.Namespace) -> Wanted:
+def wanted_of(given: argparse.Namespace, run: Chosen) -> Wanted:
     """What the command line asks for. Raises `ValueError` before anything heavy is loaded."""
     require(given.count > 0, "--count", given.count, ">= 1")
     require(given.seed >= 0, "--seed", given.seed, ">= 0")
-    run = scales.chosen(given)
     snapshot = run.experiments.training(run.run, run.seed).snapshots[-1]
     return Wanted(run, origin(run.denoiser), snapshot, given.seed, given.count)
 
@@ -171,7 +170,7 @@ def main(arguments: list[str]) -> int:
                         help="folder for the images (default: samples/SCALE/RUN); it is empty, or holds such "
                         "images")
     given = parser.parse_args(arguments)
-    wanted = wanted_of(given)
+    wanted = wanted_of(given, scales.chosen(given))
     out = given.out or Path("samples", given.scale, wanted.run.run)
     check_folder(out, wanted)
     write_json(out / ABOUT, wanted.about())
