@@ -48,5 +48,5 @@ def test_of_runs_with_weights_the_only_one_is_taken(place, capsys):
         assert run in generate.told_runs(demo)
         if run == "text-ambient":
             assert generate.told_run(demo) == "text-ambient"
-    with pytest.raises(ValueError, match="2 runs that are told captions: name one \\(text-ambient, text-clean\\)"):
+    with pytest.raises(ValueError, match="2 runs that are told captions: name one .text-ambient, text-clean"):
         generate.told_run(demo)

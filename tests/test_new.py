@@ -18,7 +18,7 @@ from raw_images import encoded, make_folder
 from ambient import __main__ as front_door
 from ambient.commands import new as new_command
 from ambient.commands import new_look, new_parts, new_speed
-from ambient.commands.new_sizes import levels, sizes
+from ambient.commands.new_sizes import fewer_levels, levels, near, sizes
 from ambient.settings import Experiments
 from ambient.settings.compatible_data import check_network
 from ambient.settings.graph import Graph
@@ -258,7 +258,8 @@ def test_grey_images_are_learnt_as_grey(tmp_path, config):
     (["--images", "{fifo}"], "--images: no such folder or zip: "),
     (["--good", "{fifo}"], "--good: no such folder or file: "),
     (["--resolution", "8"], "--resolution: got 8, allowed: 16 to 256"),
-    (["--resolution", "250"], "a number that can be halved to 64 or less"),
+    (["--resolution", "250"], "an even number that can be halved to 64 or less, such as 248 or 256"),
+    (["--resolution", "33"], "an even number that can be halved to 64 or less, such as 32 or 36"),
     (["--bad", "x"], "--bad: got 'x', allowed: KIND=FOLDER"),
     (["--share", "2"], "--share: got 2.0, allowed: between 0 and 1"),
     (["--measure", "qualty"], "--measure: got 'qualty', allowed: "),
@@ -317,6 +318,26 @@ def test_every_resolution_has_a_network(side):
     spec = NetworkSpec(chosen.channels, chosen.levels, 1, (), 0.0)
     check_network("studies.birds.training", spec, side)
     assert side >> (len(levels(side)) - 1) >= 7
+
+
+def test_a_side_that_can_hardly_be_halved_is_refused_or_told():
+    """Of two levels or more in any case; of as many as the sides beside it, or it is said."""
+    refused, told = [], {}
+    for side in range(16, 257):
+        try:
+            chosen = sizes(side)
+        except ValueError:
+            refused.append(side)
+            chosen = sizes(near(side)[0])
+        told[side] = " ".join(fewer_levels(side))
+        assert len(chosen.levels) >= 2
+        most = max(k for k in range(1, 5) if side >> (k - 1) >= 7)
+        assert bool(told[side]) == (len(levels(side)) < most)
+        assert len(sizes(near(side)[0]).levels) == most
+    assert {*range(17, 257, 2)} < {*refused} and 16 not in refused
+    assert [side for side in refused if side % 2 == 0] == [*range(130, 257, 4)]
+    assert told[34] == ("34 pixels can be halved to 17 alone, so the network has 2 levels: with --resolution "
+                        "32 or 36 it has 3")
 
 
 SHORT = {  # what a training needs to be one of seconds

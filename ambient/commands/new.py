@@ -29,7 +29,7 @@ from ambient.cluster.work import Work
 from ambient.commands import new_captions, new_look
 from ambient.commands.new_parts import SHARE, Rule, Seen, apart, located, parts_of, rule_of, seen
 from ambient.commands.new_scale import scale
-from ambient.commands.new_sizes import sizes
+from ambient.commands.new_sizes import fewer_levels, sizes
 from ambient.data import caption_files
 from ambient.data.photos import check_rule
 from ambient.data.quality import KINDS
@@ -249,7 +249,7 @@ def main(written: list[str]) -> int:
     reasons = list(new_look.against(parts))
     if reasons:
         raise ValueError("; ".join(reasons))
-    for line in new_look.warnings(all_photos, parts, given.resolution):
+    for line in (*new_look.warnings(all_photos, parts, given.resolution), *fewer_levels(given.resolution)):
         print(f"  note: {line}")
     common = {"resolution": given.resolution, "channels": spec.channels, "crop": given.crop}
     text = scale(given.name, parts, common, chosen_sizes, given.seeds)
