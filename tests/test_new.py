@@ -306,6 +306,39 @@ def test_one_folder_is_not_good_and_bad(tmp_path, config, capsys):
     assert "--bad: got dull twice, allowed: one folder of each kind" in capsys.readouterr().err
 
 
+def test_a_folder_that_holds_one_of_another_option_is_refused(tmp_path, config, capsys):
+    """Before an image is read: the folders are empty."""
+    place = tmp_path / "p"
+    for name in ("photos/best/dull", "photos/rest", "q/good", "q/bad"):
+        (place / name).mkdir(parents=True)
+    images, best, apart = place / "photos", place / "photos/best", place / "q"
+    (place / "good.txt").write_text("a.png")
+    beside = ("; allowed: a folder inside of that one, or one beside it. Give the folder of all images to "
+              "--images")
+    one = ": an image is of one kind. Move one of the folders out of the other"
+    for told, said in (
+            ([images, "--good", place],
+             f"--good: got {place}, which holds that of --images, {images}{beside}"),
+            ([images, "--good", images], f"--good: got {images}, which is the folder of --images{beside}"),
+            ([images, "--bad", f"dull={place}"],
+             f"--bad dull: got {place}, which holds that of --images, {images}{beside}"),
+            ([images, "--good", best, "--bad", f"dull={images}"],
+             f"--bad dull: got {images}, which is the folder of --images{beside}"),
+            ([images, "--good", apart / "good", "--bad", f"dull={apart}"],
+             f"--bad dull: got {apart}, which holds that of --good, {apart / 'good'}{one}"),
+            ([images, "--good", apart, "--bad", f"dull={apart / 'bad'}"],
+             f"--good: got {apart}, which holds that of --bad dull, {apart / 'bad'}{one}"),
+            ([images, "--good", best, "--bad", f"dull={best / 'dull'}"],
+             f"--good: got {best}, which holds that of --bad dull, {best / 'dull'}{one}")):
+        assert new(config, "--images", *told) == 2
+        assert f"error: {said}\n" in capsys.readouterr().err
+    # What a folder of --images takes first is not in the one around it. A list is no folder.
+    for told in (["--good", best / "dull", "--bad", f"rest={best}"],
+                 ["--good", place / "good.txt", "--bad", f"dull={apart}"]):
+        assert new(config, "--images", images, *told) == 2
+        assert "no images" in capsys.readouterr().err
+
+
 def test_a_scale_that_exists_is_kept(tmp_path, config, capsys):
     (config / "scales/birds.yaml").write_text("extends: small\n")
     assert new(config, "--images", tmp_path) == 2

@@ -27,7 +27,17 @@ from ambient.cluster.plan import wanted
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
 from ambient.commands import new_captions, new_look
-from ambient.commands.new_parts import SHARE, Rule, Seen, apart, located, parts_of, rule_of, seen
+from ambient.commands.new_parts import (
+    SHARE,
+    Rule,
+    Seen,
+    apart,
+    check_nested,
+    located,
+    parts_of,
+    rule_of,
+    seen,
+)
 from ambient.commands.new_scale import scale
 from ambient.commands.new_sizes import fewer_levels, sizes
 from ambient.data import caption_files
@@ -233,6 +243,7 @@ def main(written: list[str]) -> int:
     chosen_sizes, bad = sizes(given.resolution), bad_of(given.bad, good, given.images)
     given.images = given.images.resolve()
     check_paths([("--images", given.images), ("--good", good), *(("--bad", path) for _, path in bad)])
+    check_nested(given.images, good, bad)
     rule = rule_of(given.images, good, given.column, given.measure)
     looked, spec, reading = look(given, rule, bad)
     parts = parts_of(given.images, looked, rule, bad, at_least=given.at_least, share=given.share)

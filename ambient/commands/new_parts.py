@@ -66,6 +66,27 @@ def inside(folder: Path, of: Path) -> str | None:
     return folder.relative_to(of).as_posix() if folder.is_relative_to(of) and folder != of else None
 
 
+def check_nested(images: Path, good: Path | None, bad: Sequence[tuple[str, Path]]) -> None:
+    """Raise `ValueError` for a folder that holds one of another option, so that images are in both.
+
+    Inside of `images` a folder may hold those that are named before it: their images are taken first. All
+    are as `located` gives them.
+    """
+    told = [(f"--bad {kind}", folder) for kind, folder in bad]
+    if good is not None and good.is_dir():
+        told.insert(0, ("--good", good))
+    for place, (option, outer) in enumerate(told):
+        if images.is_relative_to(outer):
+            held = "is the folder of --images" if outer == images else f"holds that of --images, {images}"
+            raise ValueError(f"{option}: got {outer}, which {held}; allowed: a folder inside of that one, or "
+                             "one beside it. Give the folder of all images to --images")
+        for other, inner in told[:place] + told[place + 1:]:
+            taken_before = (other, inner) in told[:place] and inside(outer, images)
+            if inner.is_relative_to(outer) and not taken_before:
+                raise ValueError(f"{option}: got {outer}, which holds that of {other}, {inner}: an image is "
+                                 "of one kind. Move one of the folders out of the other")
+
+
 def column_of(rule: Path, asked: str | None) -> str:
     """The column of scores of a table: the one asked for, or the only one beside the names."""
     titles = table_of(rule).fieldnames or []
