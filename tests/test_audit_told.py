@@ -236,6 +236,22 @@ def test_the_page_says_what_was_verified_and_without_that_it_is_unsigned(tree, t
     assert "Unsigned and uncommitted, it does not prove" in page.read_text()
 
 
+def test_a_page_that_is_signed_says_so_and_none_is_written_for_a_bad_key(tree, tmp_path, capsys):
+    private, public = keys(tmp_path)
+    page = tree / "audit.html"
+    with pytest.raises(ValueError, match="openssl"):
+        cli.main([str(tree), "--sign", str(public), "--html", str(page)])
+    assert not page.exists() and not (tree / "root.dsse.json").exists()
+    assert cli.main([str(tree), "--sign", str(private), "--html", str(page)]) == 0
+    said = page.read_text()
+    assert "It was signed as root.dsse.json right after this page was written: <code>python -m" in said
+    assert "Unsigned" not in said
+    assert cli.main([str(tree), "--verify", str(public)]) == 0  # the page is among what was signed
+    page.write_text(said.replace("audit", "audits", 1))
+    assert cli.main([str(tree), "--verify", str(public)]) == 1
+    assert "audit.html: unsigned: edited since the tree was signed" in capsys.readouterr().out
+
+
 def test_a_signature_covers_every_file_and_names_what_it_can_not_cover(tree, tmp_path, capsys):
     private, public = keys(tmp_path)
     names = ("report.html", "README.md", "logs/a.log", ".hidden", "runs/ambient/seed-0/t-audit.html")
@@ -251,7 +267,7 @@ def test_a_signature_covers_every_file_and_names_what_it_can_not_cover(tree, tmp
         return sign.differences(statement, found.root(tree), content, lambda name, digest: False), content
 
     content = sign.content(tree, found.digest)
-    written = sign.sign(tree, private, sign.statement(found.root(tree), content, {}, 0))
+    written = sign.sign(tree, sign.signer(tree, private), sign.statement(found.root(tree), content, {}, 0))
     statement = sign.signed(tree, public)
     assert changed()[0] == [] and set(names) <= content.files.keys() and written.name not in content.files
     assert {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file() and
@@ -280,7 +296,7 @@ def test_a_signature_replaces_a_signature_only(tree, tmp_path):
     private, _ = keys(tmp_path)
     (tree / sign.SIGNATURE).write_text('{"mine": 1}')
     with pytest.raises(ValueError, match="no signature, so not written over"):
-        sign.sign(tree, private, {})
+        sign.signer(tree, private)
     assert (tree / sign.SIGNATURE).read_text() == '{"mine": 1}'
 
 

@@ -186,6 +186,7 @@ def main(arguments: list[str]) -> int:
 
 def report(audits: list[Audit], given: argparse.Namespace) -> int:
     """Do what was asked with the audited trees, print, and return the exit status."""
+    signer = sign.signer(given.paths[0], given.sign) if given.sign else None  # first: a bad key ends all
     reruns: list[str] = []
     asked: list[Result] = []  # of which a job was named
     if given.again or given.drawn:
@@ -207,13 +208,13 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
     if given.html:  # before signing, which covers the page too
         from ambient.audit.html import Checked, page
 
-        shown = page(audits[0], roots, Checked(reruns, signature, unsigned))
+        shown = page(audits[0], roots, Checked(reruns, signature, unsigned, signs=signer is not None))
         with atomic(given.html) as temporary:
             temporary.write_text(shown, encoding="utf-8")
-    if given.sign:
+    if signer:
         ((folder, root),) = roots.items()
         content = sign.content(folder, audits[0].digest)
-        written = sign.sign(folder, given.sign, sign.statement(root, content, levels, len(problems)))
+        written = sign.sign(folder, signer, sign.statement(root, content, levels, len(problems)))
         signature = [f"signed: {written}, {len(content.files)} files", *uncovered(content)]
     status = 1 if problems else 2 * any(not result.repeated for result in asked)
     if given.json:
