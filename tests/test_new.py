@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from ambient.commands.new_sizes import fewer_levels, levels, near, sizes
 from ambient.settings import Experiments
 from ambient.settings.compatible_data import check_network
 from ambient.settings.graph import Graph
-from ambient.specs import NetworkSpec
+from ambient.specs import NetworkSpec, SelectSpec
 
 ROOT = Path(__file__).parents[1]
 GOOD, OTHER = 60, 180
@@ -173,6 +174,16 @@ def test_a_share_that_equal_scores_make_larger_is_told_as_it_is(tmp_path, config
     assert new(config, "--images", images, "--good", table) == 0
     assert "by the column stars of scores.csv, which 50%, 120 images with this very score among them, reach" \
         in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("share", "reached"), [(0.9, 91), (0.2, 21), (0.5, 51), (0.95, 96), (0.1, 11)])
+def test_a_share_of_different_scores_takes_as_many(share, reached):
+    """1 - 0.9 is 0.09999999999999998, and 100 of it 9.999999999999998: one image more was taken."""
+    photos = SimpleNamespace(scores=np.random.default_rng(0).permutation(np.arange(1.0, 102.0)))
+    rule = SelectSpec(by="quality", measure="quality", at_least=0.0)
+    select, words = new_parts.with_threshold(rule, "a", photos, None, share)
+    assert (photos.scores >= select.at_least).sum() == reached
+    assert words == f"a score of at least {select.at_least} by a, which the best {share:.0%} reach"
 
 
 @pytest.mark.parametrize("name", ["line\nbreak", "broken\udcff", "line\u2028separator"])

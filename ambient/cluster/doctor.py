@@ -28,6 +28,7 @@ from ambient.cluster.limits import largest, too_long
 from ambient.cluster.outside import MISSING, NOTE, OK, Finding, licences, raw_data
 from ambient.cluster.plan import disk_bytes, files, jobs, wanted
 from ambient.cluster.site import Site
+from ambient.diffusion.wholes import floor_of
 from ambient.jobs.progress import spoken
 from ambient.provenance.manifest import DRIVER
 from ambient.provenance.source_code import ROOT
@@ -229,7 +230,7 @@ def few_images(found: Experiments, target: str | None) -> Iterator[Finding]:
             limits = [number for number in (spec.max_images, spec.num_images) if number is not None]
             if limits:  # of images of one's own nothing is known before they are read
                 best = found.detector(detector).best
-                asked[f"datasets.{name}", detector] = int(min(limits) * (best.share if best else 1))
+                asked[f"datasets.{name}", detector] = floor_of(min(limits), best.share if best else 1)
     for (key, detector), images in asked.items():
         if remark := found.detector(detector).remark(images):
             yield NOTE, f"detector {detector}: {key}: {remark}"

@@ -12,6 +12,7 @@ import numpy as np
 from ambient.data.photos import Check, Photos, chosen, readable, scores_by
 from ambient.data.raw import Raw
 from ambient.data.selection import key_of, table_of
+from ambient.diffusion.wholes import floor_of
 from ambient.specs import DatasetSpec, SelectSpec
 
 SHARE = 0.2  # of the images that count as good where a score ranks them and no threshold is given
@@ -140,7 +141,7 @@ def shortest(at_least: float, scores: np.ndarray) -> float:
 def reaching(scores: np.ndarray, at_least: float, share: float) -> str:
     """Which images reach the threshold of a share, in words: more than the share where scores are equal."""
     reached, total = int((scores >= at_least).sum()), len(scores)
-    if reached <= total - int((total - 1) * (1 - share)):  # as many as without equal scores
+    if reached <= total - floor_of(total - 1, 1 - share):  # as many as without equal scores
         return f"the best {share:.0%}"
     equal = int((scores == scores[scores >= at_least].min()).sum())
     return f"{reached / total:.0%}, {equal:,} images with this very score among them,"
@@ -156,7 +157,8 @@ def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: flo
         return select, words
     reached = ""
     if at_least is None:
-        at_least = shortest(float(np.quantile(photos.scores, 1 - share, method="lower")), photos.scores)
+        least = np.sort(photos.scores)[floor_of(len(photos.scores) - 1, 1 - share)]
+        at_least = shortest(float(least), photos.scores)
         reached = f", which {reaching(photos.scores, at_least, share)} reach"
     elif at_least > (best := float(photos.scores.max())):
         raise ValueError(f"--at-least: got {at_least}, allowed: at most {best:.6g}, the largest score by "
