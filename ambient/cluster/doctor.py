@@ -33,6 +33,7 @@ from ambient.jobs.progress import spoken
 from ambient.provenance.manifest import DRIVER
 from ambient.provenance.source_code import ROOT
 from ambient.settings import Experiments, home, scales
+from ambient.settings.unreached import check_entries
 from ambient.specs.strict import require
 
 COMMANDS = ("sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
@@ -285,6 +286,7 @@ def slurm(found: Experiments, site: Site, submit: bool, folder: Path,
 def findings(scale: str, folder: Path, submit: bool, target: str | None = None) -> Iterator[Finding]:
     """Everything, in the order in which it would go wrong."""
     found, site = Experiments(folder, scale), sites.read(folder)
+    check_entries(found)
     wanted(found, target)  # a target that the scale doesn't have is refused first
     file = sites.path(folder)
     yield OK, f"configuration: scale {scale}, {file if file.exists() else 'no site file: defaults'}"
