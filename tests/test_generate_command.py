@@ -39,6 +39,11 @@ def test_without_a_run_those_that_are_told_captions_are_listed(place, capsys):
         assert said(capsys, "demo", "a cat", "--run", run).startswith(missing)
 
 
+def test_a_file_of_captions_that_is_none_is_named_by_its_option(place, capsys):
+    for path in ("nowhere.txt", "config"):
+        assert said(capsys, "demo", "a cat", "--file", path) == f"--file: no such file: {path}"
+
+
 def test_of_runs_with_weights_the_only_one_is_taken(place, capsys):
     demo = scale.experiments_of("demo")
     for run in ("text-ambient", "text-clean"):

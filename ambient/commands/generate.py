@@ -19,19 +19,20 @@ from ambient.commands import sample
 from ambient.commands import scale as scales
 from ambient.commands.pictures import contact_sheet, pixels_of
 from ambient.data.caption_files import prompts_of
-from ambient.data.submitted import ABOUT, SHEET
+from ambient.data.submitted import SHEET
 from ambient.data.texts import is_whole
 from ambient.jobs.progress import Progress
 from ambient.settings.experiments import Experiments
 from ambient.settings.places import Files
 from ambient.specs import GuideSpec, SamplingSpec
 from ambient.specs.strict import require
-from ambient.storage.files import digest, sha256, write_json
+from ambient.storage.files import digest, sha256
 from ambient.storage.text import printable
 
 if TYPE_CHECKING:
     from ambient.data.text_states import Told
 
+STRONGEST = 1000  # of guidance: what it multiplies has to stay a number
 RULE = "the one that is told captions; where there are several, one has to be named"
 
 
@@ -107,6 +108,7 @@ def wanted_of(given: argparse.Namespace) -> Generated:
     broken = [ascii(text) for text in given.captions if not is_whole(text)]
     require(not broken, "captions", broken, "texts in UTF-8")
     own = plain.sampling.guidance if given.guidance is None else given.guidance
+    require(1 <= own <= STRONGEST, "--guidance", own, f"1 to {STRONGEST}; published ones are below 10")
     require(own == 1 or training.caption_dropout > 0 or plain.sampling.guided_by_another, "--guidance", own,
             "1: the denoiser does not know the null caption (caption_dropout)")
     return Generated(plain.run, plain.weights, plain.snapshot, plain.seed, plain.count, guidance=own)
@@ -139,13 +141,15 @@ def main(arguments: list[str]) -> int:
                         "such images")
     given = parser.parse_intermixed_args(arguments)  # captions may follow options, and there may be none
     if given.file is not None:
+        if not given.file.is_file():
+            raise ValueError(f"--file: no such file: {given.file}")
         given.captions += [one.text for one in prompts_of(given.file)]
     wanted = wanted_of(given)
     captions = list(dict.fromkeys(" ".join(text.split()) for text in given.captions))
     out = given.out or Path("generated", given.scale, wanted.run.run)
     sample.check_folder(out, wanted)
     every = told_of(wanted, captions)  # first, for a caption that the encoder does not know
-    write_json(out / ABOUT, wanted.about() | {"captions": captions})
+    sample.write_about(out, wanted.about() | {"captions": captions})
     progress, shown = Progress("generate", len(captions) * wanted.count), []
     drawer = sample.drawer_of(wanted, every[0], each=1)
     for number, (caption, told) in enumerate(zip(captions, every, strict=True)):

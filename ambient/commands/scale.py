@@ -126,9 +126,13 @@ def intact(path: Path) -> Mapping:
     """The manifest of an artefact. Raises `ValueError` where there is none, or it is of another file."""
     record = manifest.path_for(path)
     if not record.is_file():
-        raise ValueError(f"{path}: has no manifest, so nobody can say how it was made: make it again with "
-                         "the workflow")
-    found = manifest.read(record)
+        raise ValueError(f"{path}: has no manifest, so nobody can say how it was made: make it again with: "
+                         f"snakemake --cores 2 {path}")
+    try:
+        found = manifest.read(record)
+    except ValueError as error:
+        raise ValueError(f"{error}: take it away, and make {path} again with: snakemake --cores 2 {path}"
+                         ) from None
     if found["sha256"] != sha256(path):
         raise ValueError(f"{path}: not what its manifest says; see: python -m ambient audit {path}")
     return found
