@@ -4,6 +4,7 @@ import dataclasses
 import io
 import shutil
 import zipfile
+from collections import Counter
 from types import SimpleNamespace
 
 import finished
@@ -78,7 +79,7 @@ def test_probabilities_are_cut_to_their_range(away, tmp_path, monkeypatch):
     np.testing.assert_allclose(found, [[1, 0], [0.7, 0.6]])
 
 
-def test_an_image_is_annotated_alike_among_others(away, tmp_path):
+def test_an_image_is_annotated_alike_among_others(away, tmp_path, monkeypatch):
     images, ids, sigma_min = expected()
     new = np.random.default_rng(1).integers(0, 256, (3, 1, 8, 8), np.uint8)
     write(tmp_path / "few", [*images[5:9], *new], [f"{k}.png" for k in range(7)])
@@ -87,6 +88,10 @@ def test_an_image_is_annotated_alike_among_others(away, tmp_path):
     np.testing.assert_allclose(few["sigma_min"][:4], sigma_min[5:9], rtol=1e-5)
     assert list(few["training_id"][:4]) == list(ids[5:9]) and few["training_id"][4:].isna().all()
     np.testing.assert_allclose(few.loc["5.png"].astype(float), one.loc["x.png"].astype(float), rtol=1e-5)
+    hashed, content = Counter(), annotate.content
+    monkeypatch.setattr(annotate, "content", lambda image: hashed.update([image.tobytes()]) or content(image))
+    asked(tmp_path / "few")
+    assert [hashed[image.tobytes()] for image in new] == [1, 1, 1]  # once each
     assert few["p_good_at_0.1"].nunique() == 7
 
 

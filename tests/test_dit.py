@@ -192,6 +192,12 @@ def test_experts_are_a_loop_over_images_and_experts(experts, capacity, tokens):
         torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-11)
 
 
+def test_an_expert_takes_as_many_tokens_as_its_capacity_says():
+    """0.29 of 100 are 28.999999999999996 in floats."""
+    layer = Experts(6, 7, 1, 0.29, seeded(), std=1, std_out=1)
+    assert layer.chosen(torch.randn(1, 100, 6, generator=seeded(1)))[0].shape == (1, 1, 29)
+
+
 def test_a_token_that_nobody_takes_gets_nothing_and_each_image_is_routed_alone():
     layer = Experts(6, 7, 4, 1.0, seeded(), std=1, std_out=1)
     x = torch.randn(5, 8, 6, generator=seeded(1))

@@ -20,12 +20,14 @@ from ambient.diffusion.networks.dit import Convolution
 from ambient.diffusion.networks.experts import Experts
 from ambient.diffusion.networks.layers import Linear
 from ambient.diffusion.networks.widths import BlockWidths, attention_width, spread
+from ambient.diffusion.patches import kept_patches
 from ambient.settings import Experiments
 from ambient.specs.strict import SpecError, build, plain
 from ambient.stages import train
 from ambient.training import batches
 from ambient.training.build import build_network
 from ambient.training.loop import ema_beta
+from ambient.training.networks.dit import Counter
 
 ROOT = Path(__file__).parents[1]
 XL = {"kind": "dit", "model_channels": 1024, "depth": 28, "mixer_channels": 768, "mixer_depth": 6,
@@ -61,6 +63,18 @@ def test_widths_are_those_of_the_public_networks():
     assert not any(block.experts for block in small(experts_every=0).blocks)
     assert [block.experts for block in small(depth=7, experts_every=3).blocks] == [
         False, False, True, False, False, True, False]
+
+
+def test_what_a_mask_leaves_is_counted_as_it_is_drawn():
+    """Of 100 patches 10 stay at a mask of 0.9, where floats give 9.999999999999998: one for each expert."""
+    spec = small(experts_every=1, num_experts=10, capacity=1.0, patch=1)
+    spec.check_patches(100, 0.9)
+    assert kept_patches(torch.rand(1, 100), 0.9).shape[1] == 10
+    with pytest.raises(SpecError, match="num_experts: got 10, allowed: at most 9, so that each takes one"):
+        spec.check_patches(99, 0.9)
+    count = Counter(100, 1)
+    count.experts(4, 4, 5, 2.3)  # 46 of 100 tokens each, in floats 45.99999999999999
+    assert count.features == 100 * 5 + 5 * 46 * (4 + 4)  # the gate of every token, and both layers
 
 
 @pytest.mark.parametrize("changes, mask", [

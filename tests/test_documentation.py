@@ -24,7 +24,9 @@ from ambient import __main__ as front_door
 from ambient import specs
 from ambient.cluster import plan
 from ambient.cluster.site import Site
+from ambient.commands import new_scale
 from ambient.data.annotations import Annotations
+from ambient.data.squares import CROPS
 from ambient.settings import Experiments, entry_types, scales
 from ambient.stages import classifier, train
 
@@ -263,3 +265,13 @@ def test_the_changelog_has_its_sections():
     sections = re.findall(r"^### (.*)", text, re.MULTILINE)
     assert versions[0] == "[Unreleased]"
     assert sections and set(sections) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_every_crop_is_where_crops_are_told():
+    assert {"centre", "bicubic"} < {*CROPS}
+    (row,) = [line for line in (ROOT / "docs/own-images.md").read_text().splitlines()
+              if line.startswith("| another shape than a square |")]
+    written = re.sub(r"\n *#", "", re.search(r"\n  # crop:(.*?\n)(?!  #)", new_scale.TEXT, re.DOTALL)[1])
+    for name in CROPS:
+        assert re.search(rf"[` ]{name}`", row), name
+        assert f" {name} (" in written, name

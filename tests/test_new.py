@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,11 @@ from raw_images import encoded, make_folder
 from ambient import __main__ as front_door
 from ambient.commands import new as new_command
 from ambient.commands import new_look, new_parts, new_speed
-from ambient.commands.new_sizes import levels, sizes
+from ambient.commands.new_sizes import fewer_levels, levels, near, sizes
 from ambient.settings import Experiments
 from ambient.settings.compatible_data import check_network
 from ambient.settings.graph import Graph
-from ambient.specs import NetworkSpec
+from ambient.specs import NetworkSpec, SelectSpec
 
 ROOT = Path(__file__).parents[1]
 GOOD, OTHER = 60, 180
@@ -175,6 +176,16 @@ def test_a_share_that_equal_scores_make_larger_is_told_as_it_is(tmp_path, config
         in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("share", "reached"), [(0.9, 91), (0.2, 21), (0.5, 51), (0.95, 96), (0.1, 11)])
+def test_a_share_of_different_scores_takes_as_many(share, reached):
+    """1 - 0.9 is 0.09999999999999998, and 100 of it 9.999999999999998: one image more was taken."""
+    photos = SimpleNamespace(scores=np.random.default_rng(0).permutation(np.arange(1.0, 102.0)))
+    rule = SelectSpec(by="quality", measure="quality", at_least=0.0)
+    select, words = new_parts.with_threshold(rule, "a", photos, None, share)
+    assert (photos.scores >= select.at_least).sum() == reached
+    assert words == f"a score of at least {select.at_least} by a, which the best {share:.0%} reach"
+
+
 @pytest.mark.parametrize("name", ["line\nbreak", "broken\udcff", "line\u2028separator"])
 def test_a_path_that_no_line_can_hold_is_refused_before_images_are_read(tmp_path, config, capsys, name):
     (tmp_path / name).mkdir()
@@ -258,7 +269,8 @@ def test_grey_images_are_learnt_as_grey(tmp_path, config):
     (["--images", "{fifo}"], "--images: no such folder or zip: "),
     (["--good", "{fifo}"], "--good: no such folder or file: "),
     (["--resolution", "8"], "--resolution: got 8, allowed: 16 to 256"),
-    (["--resolution", "250"], "a number that can be halved to 64 or less"),
+    (["--resolution", "250"], "an even number that can be halved to 64 or less, such as 248 or 256"),
+    (["--resolution", "33"], "an even number that can be halved to 64 or less, such as 32 or 36"),
     (["--bad", "x"], "--bad: got 'x', allowed: KIND=FOLDER"),
     (["--share", "2"], "--share: got 2.0, allowed: between 0 and 1"),
     (["--measure", "qualty"], "--measure: got 'qualty', allowed: "),
@@ -305,6 +317,39 @@ def test_one_folder_is_not_good_and_bad(tmp_path, config, capsys):
     assert "--bad: got dull twice, allowed: one folder of each kind" in capsys.readouterr().err
 
 
+def test_a_folder_that_holds_one_of_another_option_is_refused(tmp_path, config, capsys):
+    """Before an image is read: the folders are empty."""
+    place = tmp_path / "p"
+    for name in ("photos/best/dull", "photos/rest", "q/good", "q/bad"):
+        (place / name).mkdir(parents=True)
+    images, best, apart = place / "photos", place / "photos/best", place / "q"
+    (place / "good.txt").write_text("a.png")
+    beside = ("; allowed: a folder inside of that one, or one beside it. Give the folder of all images to "
+              "--images")
+    one = ": an image is of one kind. Move one of the folders out of the other"
+    for told, said in (
+            ([images, "--good", place],
+             f"--good: got {place}, which holds that of --images, {images}{beside}"),
+            ([images, "--good", images], f"--good: got {images}, which is the folder of --images{beside}"),
+            ([images, "--bad", f"dull={place}"],
+             f"--bad dull: got {place}, which holds that of --images, {images}{beside}"),
+            ([images, "--good", best, "--bad", f"dull={images}"],
+             f"--bad dull: got {images}, which is the folder of --images{beside}"),
+            ([images, "--good", apart / "good", "--bad", f"dull={apart}"],
+             f"--bad dull: got {apart}, which holds that of --good, {apart / 'good'}{one}"),
+            ([images, "--good", apart, "--bad", f"dull={apart / 'bad'}"],
+             f"--good: got {apart}, which holds that of --bad dull, {apart / 'bad'}{one}"),
+            ([images, "--good", best, "--bad", f"dull={best / 'dull'}"],
+             f"--good: got {best}, which holds that of --bad dull, {best / 'dull'}{one}")):
+        assert new(config, "--images", *told) == 2
+        assert f"error: {said}\n" in capsys.readouterr().err
+    # What a folder of --images takes first is not in the one around it. A list is no folder.
+    for told in (["--good", best / "dull", "--bad", f"rest={best}"],
+                 ["--good", place / "good.txt", "--bad", f"dull={apart}"]):
+        assert new(config, "--images", images, *told) == 2
+        assert "no images" in capsys.readouterr().err
+
+
 def test_a_scale_that_exists_is_kept(tmp_path, config, capsys):
     (config / "scales/birds.yaml").write_text("extends: small\n")
     assert new(config, "--images", tmp_path) == 2
@@ -317,6 +362,26 @@ def test_every_resolution_has_a_network(side):
     spec = NetworkSpec(chosen.channels, chosen.levels, 1, (), 0.0)
     check_network("studies.birds.training", spec, side)
     assert side >> (len(levels(side)) - 1) >= 7
+
+
+def test_a_side_that_can_hardly_be_halved_is_refused_or_told():
+    """Of two levels or more in any case; of as many as the sides beside it, or it is said."""
+    refused, told = [], {}
+    for side in range(16, 257):
+        try:
+            chosen = sizes(side)
+        except ValueError:
+            refused.append(side)
+            chosen = sizes(near(side)[0])
+        told[side] = " ".join(fewer_levels(side))
+        assert len(chosen.levels) >= 2
+        most = max(k for k in range(1, 5) if side >> (k - 1) >= 7)
+        assert bool(told[side]) == (len(levels(side)) < most)
+        assert len(sizes(near(side)[0]).levels) == most
+    assert {*range(17, 257, 2)} < {*refused} and 16 not in refused
+    assert [side for side in refused if side % 2 == 0] == [*range(130, 257, 4)]
+    assert told[34] == ("34 pixels can be halved to 17 alone, so the network has 2 levels: with --resolution "
+                        "32 or 36 it has 3")
 
 
 SHORT = {  # what a training needs to be one of seconds

@@ -131,6 +131,9 @@ def test_the_patches_with_the_smallest_scores_stay():
     scores = torch.tensor([[0.9, 0.1, 0.5, 0.3], [0.2, 0.8, 0.4, 0.6]])
     assert kept_patches(scores, 0.5).tolist() == [[1, 3], [0, 2]]
     assert kept_patches(scores, 0.74).tolist() == [[1], [0]] and kept_patches(scores, 0.0).shape == (2, 4)
+    # 1 - 0.9 is 0.09999999999999998: nine of a hundred patches stayed, and none of ten.
+    stay = {tokens: kept_patches(torch.rand(1, tokens), 0.9).shape[1] for tokens in (100, 10, 99, 256)}
+    assert stay == {100: 10, 10: 1, 99: 9, 256: 25}
     for removed in (0.76, 1.0, -0.3):
         with pytest.raises(ValueError, match=f"removed: got {removed}, allowed: from 0 to what leaves"):
             kept_patches(scores, removed)

@@ -231,6 +231,11 @@ def test_the_released_map_is_that_of_imagenet_and_a_measured_one_is_in_latents(t
         16: 0.1, 32: 0.2, 64: 0.4}
     with pytest.raises(SpecError, match="pixel_factor: got 8, allowed: >= 1, a divisor"):
         replace(measured, patch_px=(4,))
+    for map_of in ({"crop_map": "released"},
+                   {"crop_map": "given", "patch_px": (16,), "patch_sigma_max": (0.1,)}):
+        assert spec(**map_of).pixel_factor == 1
+        with pytest.raises(SpecError, match="pixel_factor: got 8, allowed: 1: crop_map [gr]"):
+            spec(**map_of, pixel_factor=8)
 
 
 def test_a_scorer_without_patches_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from ambient.data.datasets import Dataset
 from ambient.data.scores import Scores, cut, means
 from ambient.diffusion import randomness
 from ambient.diffusion.eligible import Admission, EligibleSampler
+from ambient.diffusion.wholes import floor_of
 from ambient.specs import BestSpec, MixtureSpec
 from ambient.specs.strict import SpecError
 from ambient.stages.corrupt import mix
@@ -84,9 +85,21 @@ def test_patches_are_those_of_the_vectors(vectors):
 
 @pytest.mark.parametrize(("total", "share", "expected"), [
     (1_281_167, 0.1, 128_116), (10, 0.1, 1), (100, 0.1, 10), (90, 0.1, 9), (30, 0.7, 21), (7, 1.0, 7),
-    (3, 0.3, 0), (1000, 0.29, 290), (100, 0.58, 58)])
+    (3, 0.3, 0), (1000, 0.29, 290), (100, 0.58, 58), (100, 1 - 0.9, 10), (10, 1 - 0.9, 1), (90, 1 - 0.9, 9),
+    (1_281_167, 1 - 0.9, 128_116), (99, 1 - 0.9, 9), (10**9, 1 - 0.9, 10**8), (10**9, 0.099999, 99_999_000)])
 def test_the_number_of_good_images_is_exact(total, share, expected):
     assert ranking.count(total, share) == expected
+
+
+def test_a_share_of_decimals_is_the_floor_of_the_exact_product():
+    """However the share was computed: as it is written, or as what another leaves of 1."""
+    rng = np.random.default_rng(0)
+    for digits in range(1, 7):
+        parts, totals = rng.integers(0, 10**digits + 1, 2000).tolist(), rng.integers(1, 10**7, 2000).tolist()
+        for part, total in zip(parts, totals, strict=True):
+            share, rest = (float(f"{k / 10**digits:.{digits}f}") for k in (part, 10**digits - part))
+            exact = total * part // 10**digits
+            assert floor_of(total, share) == floor_of(total, 1 - rest) == exact, (total, share)
 
 
 def test_ranks_are_the_inverse_of_the_sorting_permutation_in_each_group():

@@ -349,20 +349,44 @@ def test_show_of_what_is_no_table_is_one_line(tmp_path, capsys, name, content, s
 
 
 @pytest.mark.parametrize("arguments", [
-    ("show", "."), ("audit", "none"), ("audit", "--why", "bad.csv"), ("compare", "none", "none"),
+    ("show", "."), ("audit", "none"), ("audit", "empty"), ("compare", "none", "none"),
+    ("audit", "bad.csv", "--rerun", "none"), ("audit", "bad.csv", "--html", "bad.csv"),
+    ("compare", "empty", "empty"), ("crate", ".", "--out", "bad.csv"), ("crate", ".", "--out", "none/x.zip"),
+    ("efficiency", "empty"), ("efficiency", ".", "--config", "none"),
     ("prune", "none"), ("crate", "none"), ("efficiency", "none"), ("spec", "none"),
     ("spec", "only-clean", "none"),
     ("doctor", "none"), ("doctor", "demo", "none"), ("doctor", "demo", "results/small/table2a.csv")])
-def test_no_command_ends_in_a_traceback(tmp_path, arguments, capsys, monkeypatch):
+def test_what_no_command_can_use_is_one_line_without_usage(tmp_path, arguments, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.csv").write_bytes(b"\xff\x00")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "config").symlink_to(ROOT / "config")
-    try:
-        status = command.main(list(arguments))
-    except SystemExit as end:
-        status = end.code
-    assert status in (1, 2)
-    assert "Traceback" not in capsys.readouterr().err
+    assert command.main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ambient {arguments[0]}: error: ") and error.count("\n") == 1
+    monkeypatch.setenv("AMBIENT_TRACEBACK", "1")
+    with pytest.raises((ValueError, OSError)):
+        command.main(list(arguments))
+
+
+def test_a_file_without_a_manifest_is_a_finding_of_the_audit(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.csv").write_bytes(b"\xff\x00")
+    assert command.main(["audit", "--why", "bad.csv"]) == 1
+    assert "bad.csv: unrecorded: no bad.csv.manifest.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [
+    ("audit", "--row", "1"), ("audit", "--rerun", "-1"), ("compare", "one"),
+    ("prune", ".", "--stages", "none"), ("crate",), ("efficiency",), ("spec",), ("show",),
+    ("doctor", "--none")])
+def test_a_call_that_is_wrong_by_itself_ends_below_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(list(arguments))
+    error = capsys.readouterr().err
+    assert error.startswith(f"usage: python -m ambient {arguments[0]} ")
+    assert f"\npython -m ambient {arguments[0]}: error: " in error
+    assert ("--rerun -1: at least 0" in error) == ("-1" in arguments)
 
 
 def test_an_error_that_nobody_foresaw_is_one_line_too(monkeypatch, capsys):

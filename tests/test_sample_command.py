@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ambient.commands import sample
 from ambient.commands import scale as scales
 from ambient.commands.pictures import LEAST
 from ambient.evaluation.draw import Draw
+from ambient.provenance import manifest
 from ambient.storage.files import read_arrays, sha256
 
 RUN = "ambient-blur-0.6"
@@ -121,3 +123,29 @@ def test_from_the_command_line_help_and_one_line_errors(away):
     assert "learnt" in text and all(word in text for word in options)
     refused = run("away", "--run", "nothing")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("folder", "why"), [
+    ("file/inside", "Not a directory"), ("/proc/inside", "No such file")])
+def test_a_folder_that_can_not_be_written_is_named_by_its_option(away, tmp_path, folder, why):
+    (tmp_path / "file").write_text("x")
+    out = tmp_path / folder
+    with pytest.raises(ValueError, match=f"^--out {out}: can't be written .{why}.*: give another folder$"):
+        sample.main(["away", "--count", "1", "--out", str(out)])
+
+
+def test_a_damaged_description_and_a_seed_out_of_range_are_refused(away, tmp_path):
+    (tmp_path / "samples.json").write_text('{"a":')
+    with pytest.raises(ValueError, match=f"^--out {tmp_path}: .*samples.json: not valid JSON.*: give"):
+        sample.main(["away", "--count", "1", "--out", str(tmp_path)])
+    for seed in (-1, 2**63):
+        with pytest.raises(ValueError, match=f"^--seed: got {seed}, allowed: 0 to 2.63 - 1$"):
+            sample.main(["away", "--seed", str(seed)])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", None])
+def test_weights_whose_manifest_is_damaged_are_to_be_made_again(copy, content):
+    record = manifest.path_for(Path(WEIGHTS))
+    record.unlink() if content is None else record.write_text(content)
+    with pytest.raises(ValueError, match=f"{WEIGHTS}.*again with: snakemake --cores 2 {WEIGHTS}$"):
+        sample.main(["away", "--count", "1"])

@@ -154,6 +154,14 @@ def test_draws_of_generators_are_edm2s():
         replace(DRAWN[0], draws="generators", S_churn=1.0)
 
 
+@pytest.mark.parametrize(("key", "value", "default"), [
+    ("S_min", 0.05, "0.0"), ("S_max", 50.0, "inf"), ("S_noise", 1.003, "1.0")])
+def test_settings_of_churn_are_refused_without_churn(key, value, default):
+    assert getattr(replace(SAMPLING.sampler, S_churn=1.0, **{key: value}), key) == value
+    with pytest.raises(SpecError, match=f"^{key}: got {value}, allowed: {default}: the sampler without"):
+        replace(SAMPLING.sampler, S_churn=0.0, **{key: value})
+
+
 @needs_reference
 def test_draws_of_generators_are_those_of_the_reference():
     vectors, about = vectors_of("seeds")

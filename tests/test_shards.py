@@ -49,6 +49,11 @@ def test_a_flipped_bit_in_a_shard_is_found_and_the_shard_made_again(state, capsy
                                            "piece-3.json.aside-1", "piece-3.safetensors.aside-1"]
 
 
+def test_work_without_pieces_is_refused(state):
+    with pytest.raises(ValueError, match="^scores: got no images, allowed: one or more$"):
+        shards.collect("scores", state, [], None)
+
+
 def test_what_earlier_attempts_made_is_not_in_the_rate_and_the_end_is_told(state, monkeypatch, capsys):
     """A piece takes a minute; of five the first three are there. Afterwards all are."""
     now = [0.0]

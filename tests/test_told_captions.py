@@ -279,6 +279,9 @@ def test_own_captions_give_images_of_their_own(here, tmp_path, monkeypatch):
     for more, said in (([], "captions: got \\[\\]"), (["\udcff"], "captions: got .*udcff.*, allowed: texts")):
         with pytest.raises(SpecError, match=said):
             generate.main([*alone, *more])
+    for guidance in ("0.5", "1e300", "nan", "-3"):
+        with pytest.raises(SpecError, match="^--guidance: got .*, allowed: 1 to 1000; published ones"):
+            generate.main([*alone, "a red cat", "--guidance", guidance])
     monkeypatch.chdir(shutil.copytree(here, tmp_path / "copy"))
     path = Path("results/away/text-encoders/tower.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"x")

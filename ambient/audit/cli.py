@@ -39,8 +39,8 @@ def filled_path(word: str) -> Path:
     return Path(filled(word))
 
 
-def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """The command line."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line. argparse ends the process where it is wrong by itself, whatever the files are."""
     parser = argparse.ArgumentParser(prog="python -m ambient audit", description=ambient.audit.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=filled_path, help="files or folders (default: results)")
@@ -75,7 +75,7 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
         parser.error("--sign and --verify: allowed: one of them; verify first, and sign in a second call")
     if (given.sign or given.verify) and not (len(given.paths) == 1 and given.paths[0].is_dir()):
         parser.error("--sign and --verify are for one folder")
-    return parser, given
+    return given
 
 
 def to_run_again(parser: argparse.ArgumentParser, words: list[str]) -> tuple[list[Path], int]:
@@ -93,12 +93,12 @@ def to_run_again(parser: argparse.ArgumentParser, words: list[str]) -> tuple[lis
     return files, count
 
 
-def keys(parser: argparse.ArgumentParser, option: str, files: list[Path], audits: list[Audit]) -> list[Path]:
-    """The names by which audits know the files of an option. What they don't know is refused."""
+def keys(option: str, files: list[Path], audits: list[Audit]) -> list[Path]:
+    """The names by which audits know the files of an option. Raises `ValueError` for what they don't know."""
     found = [(one, key_of(one, audits)) for one in files]
     for one, key in found:
         if key is None:
-            parser.error(printable(f"{option} {one}: {unknown(one)}; allowed: {ALLOWED[option]}"))
+            raise ValueError(f"{option} {one}: {unknown(one)}; allowed: {ALLOWED[option]}")
     return [key for _, key in found if key]
 
 
@@ -122,23 +122,20 @@ def unknown(file: Path) -> str:
         "this file has no manifest, so nobody can say how it was made"
 
 
-def audited(parser: argparse.ArgumentParser, given: argparse.Namespace) -> list[Audit]:
-    """One audit for each results tree that the paths lie in. What can't be done is refused before."""
+def audited(given: argparse.Namespace) -> list[Audit]:
+    """One audit for each results tree that the paths lie in. Raises `ValueError` for what can't be done."""
     audits: dict[Path, Audit] = {}
     waiting: list[tuple[Audit, list[Path]]] = []
     for path in given.paths:
         if not os.path.lexists(path) and not os.path.lexists(manifest.path_for(path)):
-            parser.error(printable(f"{path}: no such file or folder"))
+            raise ValueError(f"{path}: no such file or folder")
         audit = Audit(path, given.allow_other_code)
         asked = artefacts_in(path) if path.is_dir() else [path]
         if not asked:
-            parser.error(printable(f"no artefacts in {path}"))
+            raise ValueError(f"no artefacts in {path}")
         waiting.append((audits.setdefault(audit.tree.top, audit), asked))
     if given.html:
-        try:
-            check_page(given.html, list(audits))
-        except (ValueError, OSError) as error:
-            parser.error(printable(error))
+        check_page(given.html, list(audits))
     with collecting_rarely():
         for audit, asked in waiting:
             asked.reverse()
@@ -180,18 +177,16 @@ def main(arguments: list[str]) -> int:
 
     2 is for misuse, and where the job of a file that `--rerun` names could not be run or compared.
     """
-    parser, given = parse(arguments)
-    audits = audited(parser, given)
-    given.again, given.whys = (keys(parser, option, files, audits)
+    given = parse(arguments)
+    audits = audited(given)
+    given.again, given.whys = (keys(option, files, audits)
                                for option, files in (("--rerun", given.again), ("--why", given.whys)))
-    try:
-        return report(audits, given)
-    except (ValueError, OSError) as error:
-        parser.error(printable(error))
+    return report(audits, given)
 
 
 def report(audits: list[Audit], given: argparse.Namespace) -> int:
     """Do what was asked with the audited trees, print, and return the exit status."""
+    signer = sign.signer(given.paths[0], given.sign) if given.sign else None  # first: a bad key ends all
     reruns: list[str] = []
     asked: list[Result] = []  # of which a job was named
     if given.again or given.drawn:
@@ -213,13 +208,13 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
     if given.html:  # before signing, which covers the page too
         from ambient.audit.html import Checked, page
 
-        shown = page(audits[0], roots, Checked(reruns, signature, unsigned))
+        shown = page(audits[0], roots, Checked(reruns, signature, unsigned, signs=signer is not None))
         with atomic(given.html) as temporary:
             temporary.write_text(shown, encoding="utf-8")
-    if given.sign:
+    if signer:
         ((folder, root),) = roots.items()
         content = sign.content(folder, audits[0].digest)
-        written = sign.sign(folder, given.sign, sign.statement(root, content, levels, len(problems)))
+        written = sign.sign(folder, signer, sign.statement(root, content, levels, len(problems)))
         signature = [f"signed: {written}, {len(content.files)} files", *uncovered(content)]
     status = 1 if problems else 2 * any(not result.repeated for result in asked)
     if given.json:

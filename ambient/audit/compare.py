@@ -230,11 +230,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     for folder in (given.first, given.second):
         if not folder.is_dir():
-            parser.error(f"{folder}: no such folder")
-    try:
-        found = compare(given.first, given.second)
-    except ValueError as error:
-        parser.error(str(error))
+            raise ValueError(f"{folder}: no such folder")
+    found = compare(given.first, given.second)
     different = [entry for entry in found if entry["differences"]]
     if given.json:
         print(json.dumps(found, indent=1, sort_keys=True))

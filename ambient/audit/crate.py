@@ -20,7 +20,7 @@ from ambient.specs import DatasetSpec
 from ambient.specs.stages import STAGES
 from ambient.storage import regular
 from ambient.storage.files import canonical_json, digest
-from ambient.storage.text import printable, skipped
+from ambient.storage.text import skipped
 
 PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/workflow/0.5",
             "https://w3id.org/ro/wfrun/provenance/0.5", "https://w3id.org/workflowhub/workflow-ro-crate/1.0")
@@ -228,14 +228,11 @@ def main(arguments: list[str]) -> int:
                         help="new folder, or .zip (default: NAME-crate.zip beside the results tree)")
     given = parser.parse_args(arguments)
     if not given.folder.is_dir():
-        parser.error(f"{given.folder}: no such folder")
+        raise ValueError(f"{given.folder}: no such folder")
     top = Tree(given.folder).top
     out = given.out or top.parent / f"{Path(os.path.abspath(given.folder)).name}-crate.zip"
-    try:
-        check_out(out, top)
-        count = export(given.folder, out)
-    except (ValueError, OSError) as error:
-        parser.error(printable(error))
+    check_out(out, top)
+    count = export(given.folder, out)
     print(f"{out}: {count} files; python -m ambient audit checks, this describes")
     if (given.folder / SIGNATURE).exists():
         print(f"left out: {SIGNATURE}, which signs the tree with its logs; a crate has no logs")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ambient.audit import why
+from ambient.audit.sign import SIGNATURE
 from ambient.audit.words import Problem, Result, level_word
 from ambient.provenance import source_code
 from ambient.storage.text import first_line, printable
@@ -50,11 +51,13 @@ class Checked:
 
     reruns: lines about jobs that were run again. signature: lines about a signature that was verified.
     unsigned: each file that is not as it was signed, or why no signature could be verified.
+    signs: whether the folder is signed as soon as the page is written.
     """
 
     reruns: Sequence[str] = ()
     signature: Sequence[str] = ()
     unsigned: Sequence[Problem] = ()
+    signs: bool = False
 
 
 def page(audit: Audit, roots: Mapping[Path, Mapping], checked: Checked = Checked()) -> str:
@@ -88,11 +91,14 @@ def page(audit: Audit, roots: Mapping[Path, Mapping], checked: Checked = Checked
 
 
 def vouched(checked: Checked) -> str:
-    """What a signature says of a root, where one was verified."""
+    """What a signature says of a root, where one was verified; where it is about to be made, how to do so."""
     if checked.signature:
         return f"The {clean('; '.join(checked.signature))}."
     if checked.unsigned:
         return "Its signature could not be verified: see the problem above."
+    if checked.signs:
+        return (f"It was signed as {SIGNATURE} right after this page was written: <code>python -m ambient "
+                "audit FOLDER --verify PUBLIC_KEY</code> checks that.")
     return ("Unsigned and uncommitted, it does not prove that nobody rewrote artefacts and manifests "
             "together.")
 

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     given = parser.parse_args(arguments)
     if not given.folder.is_dir():
-        parser.error(f"{given.folder}: no such folder")
+        raise ValueError(f"{given.folder}: no such folder")
     stages, total, count, kept = {STAGES[name].recorded for name in given.stages}, 0, 0, 0
     for artefact, found in manifest.read_below(given.folder, skipped):
         if not (found["stage"] in stages and prunable(artefact.name, found["stage"])

@@ -13,9 +13,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ambient.storage import regular
 from ambient.storage.files import canonical_json, write_json
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
 
 SIGNATURE = "root.dsse.json"  # lies at the top of the folder that it signs; the one file that it can't cover
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -57,10 +61,10 @@ def statement(root: Mapping, found: Content, levels: Mapping[str, int], problems
                           "links": dict(found.links), "not_covered": dict(found.others)}}
 
 
-def sign(folder: Path, key: Path, content: Mapping) -> Path:
-    """Sign with an Ed25519 private key (PEM, PKCS8, not encrypted). Raises `ValueError` for another.
+def signer(folder: Path, key: Path) -> Signer:
+    """What signs a folder with an Ed25519 private key (PEM, PKCS8, not encrypted). Nothing is written yet.
 
-    Raises `ValueError`, too, where the signature's place holds anything but a signature.
+    Raises `ValueError` for another key, and where the signature's place holds anything but a signature.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -81,8 +85,16 @@ def sign(folder: Path, key: Path, content: Mapping) -> Path:
     if not isinstance(private, Ed25519PrivateKey):
         raise ValueError(f"{key}: not an Ed25519 key; make one with: openssl genpkey -algorithm ed25519 "
                          "-out key.pem")
+    return CryptoSigner(private)
+
+
+def sign(folder: Path, by: Signer, content: Mapping) -> Path:
+    """Write the signature of a folder; returns where it lies."""
+    from securesystemslib.dsse import Envelope
+
+    path = folder / SIGNATURE
     envelope = Envelope(canonical_json(content).encode(), PAYLOAD, {})
-    envelope.sign(CryptoSigner(private))
+    envelope.sign(by)
     write_json(path, envelope.to_dict())
     return path
 

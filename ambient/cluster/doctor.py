@@ -28,11 +28,13 @@ from ambient.cluster.limits import largest, too_long
 from ambient.cluster.outside import MISSING, NOTE, OK, Finding, licences, raw_data
 from ambient.cluster.plan import disk_bytes, files, jobs, wanted
 from ambient.cluster.site import Site
+from ambient.diffusion.wholes import floor_of
 from ambient.jobs.progress import spoken
 from ambient.provenance.manifest import DRIVER
 from ambient.provenance.source_code import ROOT
 from ambient.settings import Experiments, home, scales
-from ambient.specs.strict import SpecError, require
+from ambient.settings.unreached import check_entries
+from ambient.specs.strict import require
 
 COMMANDS = ("sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
 LOCAL_FILE_SYSTEMS = {"tmpfs", "overlay", "ext4", "ext3", "xfs", "btrfs", "zfs", "ramfs"}
@@ -229,7 +231,7 @@ def few_images(found: Experiments, target: str | None) -> Iterator[Finding]:
             limits = [number for number in (spec.max_images, spec.num_images) if number is not None]
             if limits:  # of images of one's own nothing is known before they are read
                 best = found.detector(detector).best
-                asked[f"datasets.{name}", detector] = int(min(limits) * (best.share if best else 1))
+                asked[f"datasets.{name}", detector] = floor_of(min(limits), best.share if best else 1)
     for (key, detector), images in asked.items():
         if remark := found.detector(detector).remark(images):
             yield NOTE, f"detector {detector}: {key}: {remark}"
@@ -284,6 +286,7 @@ def slurm(found: Experiments, site: Site, submit: bool, folder: Path,
 def findings(scale: str, folder: Path, submit: bool, target: str | None = None) -> Iterator[Finding]:
     """Everything, in the order in which it would go wrong."""
     found, site = Experiments(folder, scale), sites.read(folder)
+    check_entries(found)
     wanted(found, target)  # a target that the scale doesn't have is refused first
     file = sites.path(folder)
     yield OK, f"configuration: scale {scale}, {file if file.exists() else 'no site file: defaults'}"
@@ -315,14 +318,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--submit", action="store_true", help="also run a short job that looks from a node")
     given = parser.parse_args(arguments)
     missing, known = 0, scales(given.config)
-    try:
-        require(bool(known), "--config", str(given.config), "a folder with scales/*.yaml in it")
-        require(given.scale in known, "scale", given.scale, ", ".join(known))
-        for kind, line in findings(given.scale, given.config, given.submit, given.target):
-            missing += kind == MISSING
-            print(f"{kind:8}{line}", flush=True)
-    except SpecError as error:
-        print(f"ambient doctor: error: {error}", file=sys.stderr)
-        return 2
+    require(bool(known), "--config", str(given.config), "a folder with scales/*.yaml in it")
+    require(given.scale in known, "scale", given.scale, ", ".join(known))
+    for kind, line in findings(given.scale, given.config, given.submit, given.target):
+        missing += kind == MISSING
+        print(f"{kind:8}{line}", flush=True)
     print(f"{missing} missing" if missing else "nothing is missing")
     return int(missing > 0)

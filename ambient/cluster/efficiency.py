@@ -8,7 +8,6 @@ job. Images seen again after a loss are counted apart.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from ambient.settings import home
 from ambient.specs import TrainingSpec
 from ambient.specs.stage import PREFIX
 from ambient.specs.stages import STAGES
-from ambient.specs.strict import SpecError, build
+from ambient.specs.strict import build
 from ambient.storage import regular
 from ambient.storage.text import first_line, skipped
 
@@ -90,18 +89,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--config", type=Path, default=home(), help="folder of the YAML files (%(default)s)")
     given = parser.parse_args(arguments)
     if regular.kind(given.folder) != regular.FOLDER:
-        parser.error(f"{given.folder}: no such folder")
+        raise ValueError(f"{given.folder}: no such folder")
     if not given.config.is_dir():
-        parser.error(f"--config {given.config}: no such folder")
-    try:
-        found = list(jobs(given.folder, sites.read(given.config)))
-    except (SpecError, ValueError, OSError) as error:
-        print(f"ambient efficiency: error: {error}", file=sys.stderr)
-        return 2
+        raise ValueError(f"--config {given.config}: no such folder")
+    found = list(jobs(given.folder, sites.read(given.config)))
     if not found:
-        print(f"ambient efficiency: error: no finished training or samples below {given.folder}",
-              file=sys.stderr)
-        return 2
+        raise ValueError(f"{given.folder}: no finished training and no samples below it")
     print(HEADER, *found, sep="\n")
     gpu = sum(one.device_hours for one in found if "GPU" in one.devices)
     cpu = sum(one.device_hours for one in found if "GPU" not in one.devices)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ambient.settings import Experiments
 from ambient.settings.graph import Graph, scale_of
+from ambient.settings.unreached import check_entries
 
 
 class Graphs(dict[str, Graph]):
@@ -21,7 +22,9 @@ class Graphs(dict[str, Graph]):
         self.folder = folder
 
     def __missing__(self, scale: str) -> Graph:
-        self[scale] = made = Graph(Experiments(self.folder, scale))
+        found = Experiments(self.folder, scale)
+        check_entries(found)
+        self[scale] = made = Graph(found)
         return made
 
 

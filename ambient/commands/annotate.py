@@ -95,17 +95,16 @@ def known_of(mixture: Dataset) -> dict[str, int]:
     return {content(mixture.images[row]): int(mixture.ids[row]) for row in rows}
 
 
-def ids_of(images: np.ndarray, known: dict[str, int]) -> np.ndarray:
+def ids_of(digests: list[str], known: dict[str, int]) -> np.ndarray:
     """Places in the random streams, int64 (N,): of a training image its own, of another its content's."""
-    digests = [content(image) for image in images]
     return np.array([known.get(one, int(one[:15], 16)) for one in digests], np.int64)
 
 
 def curves_of(asked: Asked, images: np.ndarray, mixture: Dataset,
-              known: dict[str, int]) -> tuple[Dense, np.ndarray]:
+              ids: np.ndarray) -> tuple[Dense, np.ndarray]:
     """The protocol of the annotation, and its P(corrupted) of prepared images, (N, num_sigmas).
 
-    `known`: the ids of the training images by their content.
+    `ids`: the places of the images in the random streams.
     """
     from ambient.annotation.classifier import Classifier
     from ambient.annotation.trajectories import PROTOCOLS
@@ -114,7 +113,7 @@ def curves_of(asked: Asked, images: np.ndarray, mixture: Dataset,
     where = device()
     protocol = PROTOCOLS[asked.spec.protocol](asked.spec, Classifier(asked.classifier, where), where)
     of_all = of_training(asked, protocol, mixture)
-    ids, progress, parts = ids_of(images, known), Progress("annotate", len(images)), []
+    progress, parts = Progress("annotate", len(images)), []
     for first in range(0, len(images), TOGETHER):
         part = slice(first, first + TOGETHER)
         parts.append(protocol.of(images[part], ids[part]))
@@ -166,11 +165,11 @@ def table_of(asked: Asked, pictures: Prepared) -> pd.DataFrame:
     from ambient.data.datasets import read
 
     mixture = read(asked.data)
-    known = known_of(mixture)
-    protocol, curves = curves_of(asked, pictures.images, mixture, known)
-    ids = [known.get(content(image)) for image in pictures.images]
+    known, digests = known_of(mixture), [content(image) for image in pictures.images]
+    protocol, curves = curves_of(asked, pictures.images, mixture, ids_of(digests, known))
+    training_ids = pd.array([known.get(one) for one in digests], "Int64")
     columns = (pictures.names, protocol.crossing(curves),
-               (curves < 0.5 + asked.spec.epsilon).any(axis=1), pd.array(ids, "Int64"))
+               (curves < 0.5 + asked.spec.epsilon).any(axis=1), training_ids)
     table = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
     shown = np.unique(np.linspace(0, len(protocol.sigmas) - 1, LEVELS).round().astype(int))
     # By shared noise a curve is the sum of two estimates, and may leave the range of probabilities a little.

@@ -19,16 +19,21 @@ from ambient.commands import sample
 from ambient.commands import scale as scales
 from ambient.commands.pictures import contact_sheet, pixels_of
 from ambient.data.caption_files import prompts_of
-from ambient.data.submitted import ABOUT, SHEET
+from ambient.data.submitted import SHEET
 from ambient.data.texts import is_whole
 from ambient.jobs.progress import Progress
+from ambient.settings.experiments import Experiments
+from ambient.settings.places import Files
 from ambient.specs import GuideSpec, SamplingSpec
 from ambient.specs.strict import require
-from ambient.storage.files import digest, sha256, write_json
+from ambient.storage.files import digest, sha256
 from ambient.storage.text import printable
 
 if TYPE_CHECKING:
     from ambient.data.text_states import Told
+
+STRONGEST = 1000  # of guidance: what it multiplies has to stay a number
+RULE = "the one that is told captions; where there are several, one has to be named"
 
 
 @dataclass(frozen=True)
@@ -67,17 +72,43 @@ class Generated(sample.Wanted):
         return super().settings | {"text_encoder_sha256": sha256(self.text_encoder)}
 
 
+def told_runs(experiments: Experiments) -> list[str]:
+    """The runs that are told captions, one of each training: those with weights, or all where none has."""
+    files, runs = Files(experiments), {}
+    for run in experiments.tree["runs"]:
+        if experiments.first_training(run).told_captions:
+            seeds = experiments.study(experiments.run(run).study).training_seeds
+            runs.setdefault(tuple(files.denoiser(run, seed) for seed in seeds), run)
+    made = [run for weights, run in runs.items() if any(Path(path).is_file() for path in weights)]
+    return made or list(runs.values())
+
+
+def told_run(experiments: Experiments) -> str:
+    """The run that is taken where none is named, by `RULE`. Raises `ValueError` where it isn't one."""
+    fitting = told_runs(experiments)
+    learnt = [run for run in scales.learnt_runs(experiments) if run in fitting]
+    for runs in (learnt, fitting):
+        if len(runs) == 1:
+            return runs[0]
+    raise ValueError(f"--run: not given, and the scale {experiments.scale} has {len(fitting)} runs that are "
+                     f"told captions{': name one (' + ', '.join(fitting) + ')' if fitting else ''}")
+
+
 def wanted_of(given: argparse.Namespace) -> Generated:
     """What the command line asks for. Raises `ValueError` before anything heavy is loaded."""
-    plain = sample.wanted_of(given)
-    training = plain.run.experiments.training(plain.run.run, plain.run.seed)
-    require(training.told_captions, "--run", plain.run.run, "a run whose denoiser is told captions")
+    run = scales.chosen(given, told_run)
+    training = run.experiments.training(run.run, run.seed)
+    if not training.told_captions:
+        fitting = ", ".join(told_runs(run.experiments)) or f"the scale {given.scale} has none"
+        raise ValueError(f"--run: got {run.run!r}, allowed: a run that is told captions ({fitting})")
+    plain = sample.wanted_of(given, run)
     require(given.captions, "captions", given.captions, "one or more, or --file")
     empty = [text for text in given.captions if not text.strip()]
     require(not empty, "captions", empty, "texts that say something")
     broken = [ascii(text) for text in given.captions if not is_whole(text)]
     require(not broken, "captions", broken, "texts in UTF-8")
     own = plain.sampling.guidance if given.guidance is None else given.guidance
+    require(1 <= own <= STRONGEST, "--guidance", own, f"1 to {STRONGEST}; published ones are below 10")
     require(own == 1 or training.caption_dropout > 0 or plain.sampling.guided_by_another, "--guidance", own,
             "1: the denoiser does not know the null caption (caption_dropout)")
     return Generated(plain.run, plain.weights, plain.snapshot, plain.seed, plain.count, guidance=own)
@@ -96,7 +127,7 @@ def main(arguments: list[str]) -> int:
     """Draw, and say where the images are."""
     parser = argparse.ArgumentParser(prog="python -m ambient generate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    scales.add_options(parser)
+    scales.add_options(parser, RULE)
     scales.add_training_seed(parser)
     parser.add_argument("captions", nargs="*", metavar="CAPTION", help="what the images shall show")
     parser.add_argument("--file", type=Path, help="further captions: one a line, or a table (.csv, .tsv, "
@@ -110,13 +141,15 @@ def main(arguments: list[str]) -> int:
                         "such images")
     given = parser.parse_intermixed_args(arguments)  # captions may follow options, and there may be none
     if given.file is not None:
+        if not given.file.is_file():
+            raise ValueError(f"--file: no such file: {given.file}")
         given.captions += [one.text for one in prompts_of(given.file)]
     wanted = wanted_of(given)
     captions = list(dict.fromkeys(" ".join(text.split()) for text in given.captions))
     out = given.out or Path("generated", given.scale, wanted.run.run)
     sample.check_folder(out, wanted)
     every = told_of(wanted, captions)  # first, for a caption that the encoder does not know
-    write_json(out / ABOUT, wanted.about() | {"captions": captions})
+    sample.write_about(out, wanted.about() | {"captions": captions})
     progress, shown = Progress("generate", len(captions) * wanted.count), []
     drawer = sample.drawer_of(wanted, every[0], each=1)
     for number, (caption, told) in enumerate(zip(captions, every, strict=True)):

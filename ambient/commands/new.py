@@ -27,9 +27,19 @@ from ambient.cluster.plan import wanted
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
 from ambient.commands import new_captions, new_look
-from ambient.commands.new_parts import SHARE, Rule, Seen, apart, located, parts_of, rule_of, seen
+from ambient.commands.new_parts import (
+    SHARE,
+    Rule,
+    Seen,
+    apart,
+    check_nested,
+    located,
+    parts_of,
+    rule_of,
+    seen,
+)
 from ambient.commands.new_scale import scale
-from ambient.commands.new_sizes import sizes
+from ambient.commands.new_sizes import fewer_levels, sizes
 from ambient.data import caption_files
 from ambient.data.photos import check_rule
 from ambient.data.quality import KINDS
@@ -233,6 +243,7 @@ def main(written: list[str]) -> int:
     chosen_sizes, bad = sizes(given.resolution), bad_of(given.bad, good, given.images)
     given.images = given.images.resolve()
     check_paths([("--images", given.images), ("--good", good), *(("--bad", path) for _, path in bad)])
+    check_nested(given.images, good, bad)
     rule = rule_of(given.images, good, given.column, given.measure)
     looked, spec, reading = look(given, rule, bad)
     parts = parts_of(given.images, looked, rule, bad, at_least=given.at_least, share=given.share)
@@ -249,7 +260,7 @@ def main(written: list[str]) -> int:
     reasons = list(new_look.against(parts))
     if reasons:
         raise ValueError("; ".join(reasons))
-    for line in new_look.warnings(all_photos, parts, given.resolution):
+    for line in (*new_look.warnings(all_photos, parts, given.resolution), *fewer_levels(given.resolution)):
         print(f"  note: {line}")
     common = {"resolution": given.resolution, "channels": spec.channels, "crop": given.crop}
     text = scale(given.name, parts, common, chosen_sizes, given.seeds)

@@ -12,6 +12,7 @@ import numpy as np
 from ambient.data.photos import Check, Photos, chosen, readable, scores_by
 from ambient.data.raw import Raw
 from ambient.data.selection import key_of, table_of
+from ambient.diffusion.wholes import floor_of
 from ambient.specs import DatasetSpec, SelectSpec
 
 SHARE = 0.2  # of the images that count as good where a score ranks them and no threshold is given
@@ -64,6 +65,27 @@ def located(folder: Path, images: Path) -> Path:
 def inside(folder: Path, of: Path) -> str | None:
     """A folder's name from another on, where it lies in it. Both are as `located` gives them."""
     return folder.relative_to(of).as_posix() if folder.is_relative_to(of) and folder != of else None
+
+
+def check_nested(images: Path, good: Path | None, bad: Sequence[tuple[str, Path]]) -> None:
+    """Raise `ValueError` for a folder that holds one of another option, so that images are in both.
+
+    Inside of `images` a folder may hold those that are named before it: their images are taken first. All
+    are as `located` gives them.
+    """
+    told = [(f"--bad {kind}", folder) for kind, folder in bad]
+    if good is not None and good.is_dir():
+        told.insert(0, ("--good", good))
+    for place, (option, outer) in enumerate(told):
+        if images.is_relative_to(outer):
+            held = "is the folder of --images" if outer == images else f"holds that of --images, {images}"
+            raise ValueError(f"{option}: got {outer}, which {held}; allowed: a folder inside of that one, or "
+                             "one beside it. Give the folder of all images to --images")
+        for other, inner in told[:place] + told[place + 1:]:
+            taken_before = (other, inner) in told[:place] and inside(outer, images)
+            if inner.is_relative_to(outer) and not taken_before:
+                raise ValueError(f"{option}: got {outer}, which holds that of {other}, {inner}: an image is "
+                                 "of one kind. Move one of the folders out of the other")
 
 
 def column_of(rule: Path, asked: str | None) -> str:
@@ -119,7 +141,7 @@ def shortest(at_least: float, scores: np.ndarray) -> float:
 def reaching(scores: np.ndarray, at_least: float, share: float) -> str:
     """Which images reach the threshold of a share, in words: more than the share where scores are equal."""
     reached, total = int((scores >= at_least).sum()), len(scores)
-    if reached <= total - int((total - 1) * (1 - share)):  # as many as without equal scores
+    if reached <= total - floor_of(total - 1, 1 - share):  # as many as without equal scores
         return f"the best {share:.0%}"
     equal = int((scores == scores[scores >= at_least].min()).sum())
     return f"{reached / total:.0%}, {equal:,} images with this very score among them,"
@@ -135,7 +157,8 @@ def with_threshold(select: SelectSpec, words: str, photos: Photos, at_least: flo
         return select, words
     reached = ""
     if at_least is None:
-        at_least = shortest(float(np.quantile(photos.scores, 1 - share, method="lower")), photos.scores)
+        least = np.sort(photos.scores)[floor_of(len(photos.scores) - 1, 1 - share)]
+        at_least = shortest(float(least), photos.scores)
         reached = f", which {reaching(photos.scores, at_least, share)} reach"
     elif at_least > (best := float(photos.scores.max())):
         raise ValueError(f"--at-least: got {at_least}, allowed: at most {best:.6g}, the largest score by "

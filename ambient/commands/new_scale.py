@@ -25,7 +25,8 @@ TEXT = """\
 
 datasets:
   # sha256: of the whole folder. When you add, change or remove images there, take it out, or run `new` again.
-  # crop: centre (the middle square), pad (the whole image, on black), or adm (as for ImageNet)
+  # crop: centre (the middle square), pad (the whole image, on black), adm (as for ImageNet), or bicubic
+  # (the middle square in one step, as for MicroDiT)
 {good}
 {others}
 corruptions:  # op add: the images of another dataset are added to the good ones

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 SMALLEST, LARGEST = 16, 256  # pixels: of the images that `new` makes a scale for
-BOTTOM = 7  # pixels: a network halves its images to no less
+BOTTOM, WIDEST = 7, 64  # pixels: a network halves its images to no less, and to no more
+MOST = 4  # levels of a network
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Sizes:
 
 
 def levels(side: int) -> tuple[int, ...]:
-    """Factors of the width: as many levels as the side can be halved to `BOTTOM` or more, four at most."""
+    """Factors of the width: as many levels as the side can be halved to `BOTTOM` or more, `MOST` at most."""
     factors = [1]
-    while side % 2 == 0 and side // 2 >= BOTTOM and len(factors) < 4:
+    while side % 2 == 0 and side // 2 >= BOTTOM and len(factors) < MOST:
         side //= 2
         factors.append(min(2 * factors[-1], 4))
     return tuple(factors)
@@ -35,8 +37,27 @@ def levels(side: int) -> tuple[int, ...]:
 def sizes(side: int) -> Sizes:
     """The sizes for images of a side. Raises `ValueError` for one that no network here fits."""
     factors = levels(side)
-    if not SMALLEST <= side <= LARGEST or side // 2 ** (len(factors) - 1) > 64:
-        raise ValueError(f"--resolution: got {side}, allowed: {SMALLEST} to {LARGEST} pixels, a number that "
-                         "can be halved to 64 or less, such as 32, 48, 64, 96 or 128")
+    inside = SMALLEST <= side <= LARGEST
+    if not inside or len(factors) == 1 or side // 2 ** (len(factors) - 1) > WIDEST:
+        fitting = " or ".join(map(str, near(side))) if inside else "32, 48, 64, 96 or 128"
+        raise ValueError(f"--resolution: got {side}, allowed: {SMALLEST} to {LARGEST} pixels, an even number "
+                         f"that can be halved to {WIDEST} or less, such as {fitting}")
     channels = 32 if side <= 16 else 16
     return Sizes(factors, channels, nimg=64_000, classifier_nimg=32_000, batch=32)
+
+
+def near(side: int) -> tuple[int, int]:
+    """The sides around one that can be halved as often as its size allows, to `BOTTOM` or more."""
+    step = 1
+    while side // (2 * step) >= BOTTOM and 2 * step < 2**MOST:
+        step *= 2
+    below = side - side % step
+    return below, below + step
+
+
+def fewer_levels(side: int) -> Iterator[str]:
+    """A line for a side that allows fewer levels than its neighbours do."""
+    have, (below, above) = len(levels(side)), near(side)
+    if side != below:
+        yield (f"{side} pixels can be halved to {side >> have - 1} alone, so the network has {have} levels: "
+               f"with --resolution {below} or {above} it has {len(levels(below))}")

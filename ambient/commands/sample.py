@@ -22,7 +22,7 @@ from ambient.commands.scale import Chosen, Origin, origin
 from ambient.data.submitted import ABOUT, SHEET
 from ambient.jobs.progress import Progress
 from ambient.specs import SamplingSpec
-from ambient.specs.strict import plain, require
+from ambient.specs.strict import SEEDS, plain, require
 from ambient.storage.files import digest, read_json, sha256, write_json
 from ambient.storage.text import printable
 
@@ -113,12 +113,23 @@ def check_folder(out: Path, wanted: Wanted) -> None:
         if any(out.iterdir()):
             raise ValueError(f"--out {out}: holds files that this command did not write: give another folder")
         return
-    found, now = read_json(about), wanted.settings
+    try:
+        found, now = read_json(about), wanted.settings
+    except ValueError as error:
+        raise ValueError(f"--out {out}: {error}: give another folder") from None
     for key, value in now.items():
         present = found.get(key) if isinstance(found, Mapping) else None
         if present != value:
             raise ValueError(f"--out {out}: holds samples of {key} {present}, these would be of {value}: "
                              "give another folder")
+
+
+def write_about(out: Path, about: Mapping) -> None:
+    """Make the folder, and write what lies beside the images. Raises `ValueError` where that can't be."""
+    try:
+        write_json(out / ABOUT, about)
+    except OSError as error:
+        raise ValueError(f"--out {out}: can't be written ({error.strerror}): give another folder") from None
 
 
 def drawer_of(wanted: Wanted, told: Told | None, each: int) -> Draw:
@@ -149,11 +160,10 @@ def draw(wanted: Wanted, drawer: Draw, path_of: Callable[[int], Path], key: Call
         progress.update(before + ids.stop)
 
 
-def wanted_of(given: argparse.Namespace) -> Wanted:
+def wanted_of(given: argparse.Namespace, run: Chosen) -> Wanted:
     """What the command line asks for. Raises `ValueError` before anything heavy is loaded."""
     require(given.count > 0, "--count", given.count, ">= 1")
-    require(given.seed >= 0, "--seed", given.seed, ">= 0")
-    run = scales.chosen(given)
+    require(0 <= given.seed < SEEDS, "--seed", given.seed, "0 to 2^63 - 1")
     snapshot = run.experiments.training(run.run, run.seed).snapshots[-1]
     return Wanted(run, origin(run.denoiser), snapshot, given.seed, given.count)
 
@@ -171,10 +181,10 @@ def main(arguments: list[str]) -> int:
                         help="folder for the images (default: samples/SCALE/RUN); it is empty, or holds such "
                         "images")
     given = parser.parse_args(arguments)
-    wanted = wanted_of(given)
+    wanted = wanted_of(given, scales.chosen(given))
     out = given.out or Path("samples", given.scale, wanted.run.run)
     check_folder(out, wanted)
-    write_json(out / ABOUT, wanted.about())
+    write_about(out, wanted.about())
     from ambient.stages.sample import told_of
 
     told = told_of(wanted.sampling, wanted.captions, wanted.texts)

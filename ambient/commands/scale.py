@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +27,19 @@ def experiments_of(scale: str) -> Experiments:
     return Experiments(folder, scale)
 
 
+def learnt_runs(experiments: Experiments) -> list[str]:
+    """Every row of the scale's main tables whose annotation is learnt."""
+    rows = [row for name in experiments.main for row in experiments.tables[name].rows]
+    return list(dict.fromkeys(row.run for row in rows if row.annotated))
+
+
 def learnt_run(experiments: Experiments) -> str:
     """The run that a command takes where none is named, by `RULE`. Raises `ValueError` where it isn't one."""
-    rows = [row for name in experiments.main for row in experiments.tables[name].rows]
-    runs = list(dict.fromkeys(row.run for row in rows if row.annotated))
+    runs = learnt_runs(experiments)
     if len(runs) != 1:
         which = f"{len(runs)} rows of its main tables" if runs else "no row of its main tables"
-        allowed = ", ".join(runs or dict.fromkeys(row.run for row in rows))
+        rows = [row.run for name in experiments.main for row in experiments.tables[name].rows]
+        allowed = ", ".join(runs or dict.fromkeys(rows))
         raise ValueError(f"--run: the scale {experiments.scale} has {which} with a learnt annotation: name a "
                          f"run ({allowed})")
     return runs[0]
@@ -58,10 +64,10 @@ class Chosen:
         return existing(self.files.denoiser(self.run, self.seed))
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options by which a run is chosen, without those of `add_training_seed`."""
+def add_options(parser: argparse.ArgumentParser, rule: str = RULE) -> None:
+    """The options by which a run is chosen, without those of `add_training_seed`. `rule`: where none is."""
     parser.add_argument("scale", metavar="SCALE", help="a scale of config/scales, such as demo")
-    parser.add_argument("--run", help=f"the run, by its name (default: {RULE})")
+    parser.add_argument("--run", help=f"the run, by its name (default: {rule})")
 
 
 def add_training_seed(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +76,13 @@ def add_training_seed(parser: argparse.ArgumentParser) -> None:
                         help="which of the run's trainings (default: the first training seed of its study)")
 
 
-def chosen(given: argparse.Namespace) -> Chosen:
-    """The run that the options mean. Raises `ValueError` for what the scale does not have."""
+def chosen(given: argparse.Namespace, default: Callable[[Experiments], str] = learnt_run) -> Chosen:
+    """The run that the options mean, or the scale's `default` one.
+
+    Raises `ValueError` for what the scale does not have.
+    """
     experiments = experiments_of(given.scale)
-    run = given.run or learnt_run(experiments)
+    run = given.run or default(experiments)
     known = experiments.tree["runs"]
     if run not in known:
         raise ValueError(f"--run: the scale {given.scale} has no run {run!r}{nearest(run, known)}")
@@ -117,9 +126,13 @@ def intact(path: Path) -> Mapping:
     """The manifest of an artefact. Raises `ValueError` where there is none, or it is of another file."""
     record = manifest.path_for(path)
     if not record.is_file():
-        raise ValueError(f"{path}: has no manifest, so nobody can say how it was made: make it again with "
-                         "the workflow")
-    found = manifest.read(record)
+        raise ValueError(f"{path}: has no manifest, so nobody can say how it was made: make it again with: "
+                         f"snakemake --cores 2 {path}")
+    try:
+        found = manifest.read(record)
+    except ValueError as error:
+        raise ValueError(f"{error}: take it away, and make {path} again with: snakemake --cores 2 {path}"
+                         ) from None
     if found["sha256"] != sha256(path):
         raise ValueError(f"{path}: not what its manifest says; see: python -m ambient audit {path}")
     return found

@@ -6,13 +6,12 @@ dataset is the one with the lower id. No torch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from ambient.diffusion.wholes import floor_of
 from ambient.specs.scores import BestSpec
 
 # Released map: side of a patch, pixels of a 512-pixel image -> sigma_max. The level is found on latents, of
@@ -21,13 +20,13 @@ RELEASED = {32: 0.1, 64: 0.175, 128: 0.2, 256: 1.0, 512: 200.0}
 
 
 def count(total: int, share: float) -> int:
-    """floor(total share), where the share is the decimal that it is written as: 9 of 90 are 0.1, exactly.
+    """floor(total share), but for the rounding of the share: 0.1 of 90 are 9, and 1 - 0.9 of 90, too.
 
     Raises `ValueError` for a share that is not in [0, 1].
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share: got {share}, allowed: [0, 1]")
-    return math.floor(total * Fraction(repr(float(share))))
+    return floor_of(total, share)
 
 
 def groups_of(labels: np.ndarray, within: str) -> np.ndarray:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ambient.diffusion.wholes import floor_of
+
 
 def to_patches(images: Tensor, patch: int) -> Tensor:
     """(B, C, S, S) -> (B, T, p p C); within a patch by row, then column, then channel.
@@ -42,9 +44,9 @@ def to_images(tokens: Tensor, patch: int) -> Tensor:
 def kept_patches(scores: Tensor, removed: float) -> Tensor:
     """Places of the patches that stay, (B, K) int64, rising; for scores (B, T), uniform in [0, 1).
 
-    The K = int(T (1 - `removed`)) patches with the smallest scores stay. Raises `ValueError` where none does.
+    The K = floor(T (1 - `removed`)) with the smallest scores stay. Raises `ValueError` where none does.
     """
-    count = int(scores.shape[1] * (1 - removed))
+    count = floor_of(scores.shape[1], 1 - removed)
     if removed < 0 or count < 1:
         raise ValueError(f"removed: got {removed}, allowed: from 0 to what leaves at least one of "
                          f"{scores.shape[1]} patches")

@@ -34,8 +34,11 @@ def collect(name: str, keep: State, pieces: Sequence[tuple[str, int]],
 
     `pieces`: (name, images) of each; `make(k)` gives the arrays of piece k. Each round every rank takes one
     piece, and makes it unless a sound one is on disk. Told to stop, all leave after the same round, with
-    status `stopping.RESUME`, so that none waits where another has left.
+    status `stopping.RESUME`, so that none waits where another has left. Raises `ValueError` without pieces:
+    each stage refuses what has no images by a message of its own.
     """
+    if not pieces:
+        raise ValueError(f"{name}: got no images, allowed: one or more")
     ends = np.cumsum([count for _, count in pieces])
     progress = Progress(name, int(ends[-1]))
     for first in range(0, len(pieces), ranks.size()):

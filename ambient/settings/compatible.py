@@ -115,7 +115,7 @@ def check_crops(found: Experiments, study: str, annotation: str) -> None:
 def check_mask(where: str, training: TrainingSpec, side: int) -> None:
     """Enough patches stay for each expert to take one."""
     try:
-        training.network.check_patches(int((side // training.network.patch) ** 2 * (1 - training.mask)))
+        training.network.check_patches((side // training.network.patch) ** 2, training.mask)
     except SpecError as error:
         raise SpecError(f"{where}.mask: got {training.mask}, {error}") from None
 

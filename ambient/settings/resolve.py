@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ambient.settings.entries import Entries
+from ambient.settings.entries import Entries, reaches
 from ambient.settings.entry_types import Published, RunEntry, StudyEntry
 from ambient.settings.layers import overlay
 from ambient.specs import (
@@ -56,6 +57,14 @@ def mapping(value: Any, where: str) -> dict:
     """Keys and values; none where nothing stands. Raises `SpecError` for anything else."""
     require(value is None or isinstance(value, Mapping), where, value, "keys and values")
     return dict(value or {})
+
+
+def said_by(values: Mapping, rest: str) -> bool:
+    """Whether settings have the very key of an error, of which `rest` is what stands behind their place."""
+    unknown = re.match(r"[^:]*: unknown key '([^']*)'", rest)
+    path = re.sub(r"\[\d+\]", "", rest.partition(":")[0]).split(".") + ([unknown[1]] if unknown else [])
+    keys = [key for key in path if key]
+    return bool(keys) and reaches(values, keys)
 
 
 def evaluating(spec: T, where: str, kinds: Collection[str]) -> T:
@@ -267,9 +276,9 @@ class Stages:
         try:
             return build(cls, self.section(study, section, preset), study_key)
         except SpecError as error:
-            rest = str(error).removeprefix(study_key).lstrip(".")
-            blamed = any(rest.startswith((f"{key}.", f"{key}:")) for key in preset)
-            raise SpecError(f"{where}.{rest}" if blamed else str(error)) from None
+            rest = str(error).removeprefix(study_key)
+            blamed = said_by(preset, rest) or any(rest.startswith((f".{key}.", f".{key}:")) for key in preset)
+            raise SpecError(f"{where}{rest}" if blamed else str(error)) from None
 
     def classifier_of(self, annotation: str) -> str | None:
         """The classifier that an annotation preset asks, or None."""

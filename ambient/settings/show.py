@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from ambient.settings import home
 from ambient.settings.experiments import Experiments
 from ambient.settings.layers import lines
 from ambient.settings.resolve import Run
-from ambient.specs.strict import SpecError, plain
+from ambient.specs.strict import plain
 
 
 def main(arguments: list[str]) -> int:
@@ -22,13 +21,9 @@ def main(arguments: list[str]) -> int:
                         help="a scale, which is a file of config/scales (default: %(default)s)")
     parser.add_argument("--config", type=Path, default=home(), help="folder of the YAML files (%(default)s)")
     given = parser.parse_args(arguments)
-    try:
-        found = Experiments(given.config, given.scale)
-        run = found.run(given.run)
-        found.validate(given.run)
-    except SpecError as error:
-        print(f"ambient spec: error: {error}", file=sys.stderr)
-        return 2
+    found = Experiments(given.config, given.scale)
+    run = found.run(given.run)
+    found.validate(given.run)
     for stage, (spec, keys) in stages(found, run).items():
         for key, value in lines(plain(spec)):
             written = next(filter(None, (found.entries.setter(f"{prefix}.{key}") for prefix in keys)), None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ambient.settings.encodings import Encodings
-from ambient.settings.resolve import mapping, once
+from ambient.settings.resolve import mapping, once, said_by
 from ambient.specs import CombineSpec, StartSpec, TrainingSpec
-from ambient.specs.strict import build, plain, require
+from ambient.specs.strict import SpecError, build, plain, require
 
 
 class Trainings(Encodings):
@@ -28,7 +28,13 @@ class Trainings(Encodings):
         values = self.section(found.study, "training", found.overrides["training"], {"seed": seed})
         if values.get("start") is not None:
             values["start"] = plain(self.start(run, seed, mapping(values["start"], f"{key}.start")))
-        return build(TrainingSpec, values, f"studies.{found.study}.training")
+        study_key = f"studies.{found.study}.training"
+        try:
+            return build(TrainingSpec, values, study_key)
+        except SpecError as error:
+            rest = str(error).removeprefix(study_key)
+            blamed = said_by(found.overrides["training"], rest)
+            raise SpecError(f"runs.{run}.training{rest}" if blamed else str(error)) from None
 
     def first_seed(self, run: str) -> int:
         """The first seed that a run is trained with."""

@@ -48,6 +48,8 @@ class SamplerSpec:
         require(self.S_churn >= 0, "S_churn", self.S_churn, ">= 0; 0 is the deterministic sampler")
         require(self.S_noise >= 0, "S_noise", self.S_noise, ">= 0")
         require(0 <= self.S_min <= self.S_max, "S_min", self.S_min, f"between 0 and S_max = {self.S_max}")
+        if self.S_churn == 0:
+            require_unread(self, ("S_min", "S_max", "S_noise"), "the sampler without churn (S_churn: 0)")
         require(self.draws == "keys" or self.S_churn == 0, "draws", self.draws, "keys if S_churn is above 0")
 
 

@@ -70,9 +70,9 @@ def require_unread(spec: Any, keys: Collection[str], who: str) -> None:
     """Raise `SpecError` for a setting that is not at its default, of those that `who` does not read."""
     for field in dataclasses.fields(spec):
         if field.name in keys:
-            value = getattr(spec, field.name)
-            require(value == field.default, field.name, value,
-                    f"{json.dumps(field.default)}: {who} does not read it")
+            value, default = getattr(spec, field.name), field.default
+            written = "inf" if default == math.inf else json.dumps(default)
+            require(value == default, field.name, value, f"{written}: {who} does not read it")
 
 
 def later(default: Any, kw_only: bool = False) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from ambient.annotation.levels import Inputs, Levels
 from ambient.specs import AnnotationSpec
 from ambient.specs.scores import Within
-from ambient.specs.strict import require, require_distinct
+from ambient.specs.strict import require, require_distinct, require_unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,8 @@ class Spec(AnnotationSpec):
                 f"{wanted} levels if patch_px is {list(self.patch_px)} and crop_map {self.crop_map}")
         require(all(level >= 0 for level in self.patch_sigma_max), "patch_sigma_max", self.patch_sigma_max,
                 "levels >= 0")
+        if not self.reads_locality():
+            require_unread(self, ("pixel_factor",), f"crop_map {self.crop_map}")
         require(self.pixel_factor > 0 and not any(side % self.pixel_factor for side in self.patch_px),
                 "pixel_factor", self.pixel_factor, ">= 1, a divisor of each of patch_px")
 

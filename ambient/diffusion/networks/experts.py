@@ -1,6 +1,6 @@
 r"""A mixture of experts in which experts choose tokens, each the same number of them in every image.
 
-p = softmax over the E experts of gate(x), for each token. Expert e takes the k = int(capacity T / E) of an
+p = softmax over the E experts of gate(x), for each token. Expert e takes the k = floor(capacity T / E) of an
 image's T tokens with the largest p[., e], none where that is 0, and
 
     y[t] = sum over the experts e that took token t of p[t, e] W2_e gelu(W1_e x[t]),
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ambient.diffusion.network import Routing
 from ambient.diffusion.networks.layers import Linear
+from ambient.diffusion.wholes import floor_of
 
 
 class Experts(Routing):
@@ -45,7 +46,7 @@ class Experts(Routing):
         Where two tokens tie at rank k, which of them is taken is not defined.
         """
         shares = self.gate(x).softmax(2).transpose(1, 2)
-        gates, places = shares.topk(int(self.capacity * x.shape[1] / shares.shape[1]), dim=2)
+        gates, places = shares.topk(floor_of(x.shape[1], self.capacity / self.num_experts), dim=2)
         return places, gates
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ambient.diffusion.networks.widths import BlockWidths, block_widths, dense_width, spread
+from ambient.diffusion.wholes import floor_of
 from ambient.specs import NetworkCost, NetworkSpec
 from ambient.specs.strict import require
 
@@ -75,12 +76,14 @@ class Spec(NetworkSpec):
                 f"a divisor of the side of images, {resolution}")
         self.check_patches((resolution // self.patch) ** 2)
 
-    def check_patches(self, count: int) -> None:
-        """Raise `SpecError` where so many patches are too few for the experts."""
+    def check_patches(self, count: int, mask: float = 0.0) -> None:
+        """Raise `SpecError` where what a `mask` leaves of so many patches is too few for the experts."""
+        count = floor_of(count, 1 - mask)
         require(count > 0, "patches", count, ">= 1")
-        require(self.experts_every == 0 or self.capacity * count >= self.num_experts, "num_experts",
-                self.num_experts, f"at most {int(self.capacity * count)}, so that each takes one of the "
-                f"{count} patches of an image, or experts_every: 0")
+        each = floor_of(count, self.capacity / self.num_experts)
+        require(self.experts_every == 0 or each > 0, "num_experts", self.num_experts,
+                f"at most {int(self.capacity * count)}, so that each takes one of the {count} patches of an "
+                "image, or experts_every: 0")
 
     @property
     def blocks(self) -> list[BlockWidths]:
@@ -122,7 +125,7 @@ class Spec(NetworkSpec):
             count.layer(width, narrow, count.caption)
         for inside in self.mixer:
             count.block(narrow, width, inside, self.num_experts, self.capacity)
-        count.tokens = int(count.tokens * (1 - mask))
+        count.tokens = floor_of(count.tokens, 1 - mask)
         if narrow != width:
             count.layer(narrow, width, count.tokens)
         for inside in self.blocks:
@@ -169,7 +172,7 @@ class Counter:
 
     def experts(self, width: int, inside: int, number: int, capacity: float) -> None:
         self.layer(width, number, self.tokens)
-        each = int(capacity * self.tokens / number)
+        each = floor_of(self.tokens, capacity / number)
         self.parameters += 2 * number * width * inside
         self.multiply_adds += 2 * number * each * width * inside
         self.features += number * each * (inside + width)
