@@ -1,5 +1,6 @@
 """The figure of a table's rows by two distances."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -33,6 +34,22 @@ def test_each_row_is_a_point_and_the_line_joins_those_that_are_named(tmp_path):
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert labels == ["All data (0)", "Ambient-o (1.2)", "Only Good"]
     assert axis.get_xlabel() == "fd-all of 500 samples (lower is better)"
+    plt.close(figure)
+
+
+def test_bars_are_of_training_seeds_and_of_sampling_seeds_as_the_caption_says(tmp_path):
+    several = ROWS.assign(num_training_seeds=3, training_std=[0.4, 0.5, 0.6],
+                          **{"fd-good_training_std": [1.0, 2.0, float("nan")]})
+    several.to_csv(tmp_path / "t.csv", index=False)
+    figure = trade_off.draw(trade_off.Spec("trade_off", **GIVEN), tmp_path / "t.csv")
+    bars = [one for one in figure.axes[0].collections if len(one.get_segments())]
+    drawn = [(one.get_linewidth()[0], one.get_segments()[0].tolist()) for one in bars[:4]]
+    assert [width for width, _ in drawn] == [3.5, 3.5, 1.0, 1.0]  # of the first row, along x and along y
+    assert [line for _, line in drawn] == [
+        pytest.approx(np.array(line)) for line in ([[1.6, 20], [2.4, 20]], [[2, 19], [2, 21]],
+                                                   [[1.9, 20], [2.1, 20]], [[2, 19.5], [2, 20.5]])]
+    caption = figure.texts[-1].get_text().replace("\n", " ")
+    assert "thick bar: standard deviation over them; thin bar" in caption
     plt.close(figure)
 
 

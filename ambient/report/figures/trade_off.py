@@ -54,10 +54,11 @@ def reads(files, name: str, entry) -> dict:
 
 
 def draw(spec: Spec, table: Path) -> Figure:
-    """The rows as points, with bars of one standard deviation over sampling seeds."""
+    """The rows as points, with bars of standard deviations: over training seeds and over sampling seeds."""
     import pandas as pd
 
     from ambient.report.captions import metric_axis, title_of, uncertainty
+    from ambient.report.distance_panels import bar
     from ambient.report.drawing import heading, line_of, plain_numbers, plt
 
     rows = pd.read_csv(table)
@@ -67,9 +68,10 @@ def draw(spec: Spec, table: Path) -> Figure:
     axis.plot(rows["value"][places], rows[spec.against][places], color="0.6", lw=1, zorder=0)
     for place, row in rows.iterrows():
         look = line_of(methods[place], methods)
-        axis.errorbar(row["value"], row[spec.against], xerr=row["value_std"], yerr=row[f"{spec.against}_std"],
-                      ls="none", marker=look["marker"], color=look["color"], capsize=2, elinewidth=0.8,
-                      label=label(row))
+        at = row["value"], row[spec.against]
+        axis.plot(*at, ls="none", marker=look["marker"], color=look["color"], label=label(row))
+        for xerr, yerr, width in spreads(row, spec.against):
+            axis.errorbar(*at, xerr=xerr, yerr=yerr, color=look["color"], **bar(width))
     axis.set(xscale="log", yscale="log", xlabel=metric_axis(rows["metric"][0], rows["num_samples"].unique()),
              ylabel=f"{spec.against} (lower is better)")
     plain_numbers(axis.xaxis)
@@ -78,6 +80,13 @@ def draw(spec: Spec, table: Path) -> Figure:
     seeds = uncertainty(int(rows["num_training_seeds"].max()), int(rows["num_seeds"].max()))
     heading(figure, title_of(spec), f"Lower is better along both axes. {seeds[0].upper()}{seeds[1:]}.")
     return figure
+
+
+def spreads(row: pd.Series, against: str) -> list[tuple[float, float, float]]:
+    """(deviation of the table's distance, of the other one, width of both bars), where the row has them."""
+    kinds = (("training_std", f"{against}_training_std", 3.5), ("value_std", f"{against}_std", 1.0))
+    found = [(row.get(first), row.get(second), width) for first, second, width in kinds]
+    return [one for one in found if one[0] is not None and one[0] >= 0]  # NaN is not
 
 
 def label(row: pd.Series) -> str:
