@@ -18,6 +18,7 @@ from ambient.data.scores import Scores
 from ambient.evaluation import small_nets
 from ambient.evaluation.features import extract
 from ambient.evaluation.frechet import moments
+from ambient.report.captions import label_of
 from ambient.report.page import table_of
 from ambient.report.preferences import preference
 from ambient.settings import Experiments
@@ -244,3 +245,12 @@ def test_a_scorer_without_patches_is_refused(tmp_path):
                    np.array([1, 1, 0, 0], np.uint8))
     with pytest.raises(ValueError, match="no scores of patches of 32 pixels, allowed: none, the scorer has"):
         by_quality.annotate(spec(crop_map="released"), data, Inputs(scores=tmp_path / "s.safetensors"), None)
+
+
+def test_a_row_of_ranked_images_is_not_named_by_the_good_ones():
+    """All data by quality is no row of the best tenth. Where methods repeat, the label tells rows apart."""
+    rows = Experiments("config", "demo").table("table1").rows
+    names = [label_of(row, rows) for row in rows]
+    assert names == [row.method for row in rows] and "EDM2" in names
+    twice = [replace(row, method="EDM2") for row in rows]
+    assert label_of(twice[0], twice) == "EDM2, the most legible tenth"

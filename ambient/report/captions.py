@@ -38,10 +38,15 @@ def targets(rows: Sequence[RowSpec]) -> str:
 
 
 def label_of(row: RowSpec, rows: Sequence[RowSpec]) -> str:
-    """A row's name in a figure of `rows`: what tells it from the others, and its method always."""
+    """A row's name in a figure of `rows`: what tells it from the others, and its method always.
+
+    Of ranked images the corruption says which of them are good, not which the row has learnt from. So it is
+    left out where the methods tell the rows apart.
+    """
     parts = [row.target or row.dataset] if len(distinct(r.dataset for r in rows)) > 1 else []
     parts.append(row.method)
-    if len(distinct(r.corruption_label for r in rows)) > 1:
+    told = row.corruption == "rank" and len({r.method for r in rows}) == len(rows)
+    if len(distinct(r.corruption_label for r in rows)) > 1 and not told:
         parts.append(row.corruption_label)
     return ", ".join(part for part in parts if part)
 
