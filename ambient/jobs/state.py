@@ -26,6 +26,7 @@ JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICE
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
 GO_ON = "AMBIENT_GO_ON_FROM"  # names the folder of a state of the same job by other code, to go on from it
 SUFFIXES = (".json", ".safetensors", "")  # of a piece's record, file or folder; the record goes first
+NAME = "note"  # in a note, its own name
 CHECKPOINT = re.compile(r"checkpoint-(\d+)\.json")
 
 
@@ -139,14 +140,17 @@ class State:
         return records.read(self.folder / f"{name}.json")["facts"]
 
     def note(self, name: str, facts: Mapping) -> None:
-        """Leave something for the next attempt, as JSON."""
-        records.write(self.folder / f"{name}.json", facts)
+        """Leave something for the next attempt, as JSON. Its name is told: two files may change places."""
+        records.write(self.folder / f"{name}.json", {**facts, NAME: name})
 
     def noted(self, name: str) -> dict:
         """What an attempt left; {} where none did, or nothing sound."""
         path = self.folder / f"{name}.json"
         try:
-            return records.read(path)
+            found = records.read(path)
+            if (other := found.pop(NAME, name)) != name:  # code before this one told no name
+                raise ValueError(f"it is the record of {other}")
+            return found
         except (OSError, ValueError) as error:
             if path.exists():
                 records.set_aside(path, f"damaged ({error})")
