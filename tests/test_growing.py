@@ -299,6 +299,13 @@ def test_five_kills_and_a_stop_end_with_the_same_bytes(folder, tmp_path):
     assert sha256(out) == sha256(whole) and not state.exists()
 
 
+def test_what_needs_no_tensors_does_not_load_torch(folder, tmp_path):
+    line = commands.stage("prepare", SPEC, raw=folder, state=tmp_path / "state", out=tmp_path / "out")
+    program = ("import sys; from ambient.jobs import run; run.main(sys.argv[1:]); "
+               "sys.exit('torch' in sys.modules)")
+    subprocess.run([sys.executable, "-c", program, *line[line.index("prepare"):]], check=True, timeout=120)
+
+
 def test_before_there_is_anything_to_save_a_stop_is_at_once(folder, tmp_path, monkeypatch, capsys):
     class Told(Folder):
         def __init__(self, raw):

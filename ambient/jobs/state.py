@@ -12,15 +12,17 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ambient.jobs import parted, ranks, records
+from ambient.jobs import ranks, records
 from ambient.jobs.identity import Identity
 from ambient.jobs.records import ASIDE
 from ambient.jobs.stopping import patiently, say
 from ambient.storage.arrays import write_by_rows
 from ambient.storage.files import remove_all_temporaries, sha256
+
+if TYPE_CHECKING:  # a job without tensors does without torch, which takes seconds to load
+    import torch
 
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
@@ -101,6 +103,8 @@ class State:
         The others wait for the first rank at the end. Were its record to raise for a full disk, the whole
         would be tried again by this rank alone.
         """
+        from ambient.jobs import parted
+
         digests = parted.write(self.folder / name, tensors)
         if ranks.first():
             patiently(self.record, name, digests, facts)
@@ -183,6 +187,8 @@ class State:
         """
         from safetensors import safe_open
 
+        from ambient.jobs import parted
+
         if (self.folder / name).is_dir():
             parted.read(self.folder / name, tensors)
             return
@@ -202,6 +208,8 @@ class State:
 
         All ranks call it. The first writes, but where they share tensors: there each writes its own rows.
         """
+        from ambient.jobs import parted
+
         if any(parted.is_shared(tensor) for tensor in tensors.values()):
             self.put_parts(f"checkpoint-{position}", tensors, facts)
         elif ranks.first():
