@@ -8,16 +8,21 @@ import sys
 from pathlib import Path
 
 import commands
+import numpy as np
 import pytest
 from raw_images import encoded, make_folder, noisy
 from tiny import kept
 
+from ambient.data import corruptions
 from ambient.data import raw as raw_data
+from ambient.data.datasets import Dataset, write
 from ambient.data.image_files import Folder
+from ambient.data.sources import photos
 from ambient.jobs import growing, stopping
 from ambient.jobs.stage import Record
-from ambient.specs import DatasetSpec
-from ambient.stages import prepare
+from ambient.specs import DatasetSpec, MixtureSpec
+from ambient.stages import corrupt, prepare
+from ambient.storage import files
 from ambient.storage.files import sha256, sha256_of_raw
 
 COUNT, SIDE = 20, 8
@@ -57,7 +62,7 @@ def run(folder, tmp_path, name, spec=SPEC):
 
 
 def stopped(folder, tmp_path, monkeypatch, name, looks):
-    """An attempt that is told to stop after so many looks for a reason: 2 of them before the first save."""
+    """An attempt that is told to stop after so many looks for a reason: there is one before each save."""
     with monkeypatch.context() as patch:
         Asked(patch, looks)
         with pytest.raises(SystemExit) as left:
@@ -74,7 +79,7 @@ def counted(monkeypatch):
 
 def test_a_stopped_job_reads_only_what_it_has_not(folder, tmp_path, monkeypatch, four_at_once, capsys):
     whole, one = run(folder, tmp_path, "whole")
-    stopped(folder, tmp_path, monkeypatch, "cut", 3)
+    stopped(folder, tmp_path, monkeypatch, "cut", 2)
     assert "prepare: stopped after 12 images (told), saved; the same command" in capsys.readouterr().err
     assert not (tmp_path / "cut.safetensors").exists()
     names, hashed, hash_file = counted(monkeypatch), [], raw_data.sha256
@@ -100,10 +105,11 @@ def test_what_is_finished_is_no_second_copy_and_is_not_made_again(folder, tmp_pa
     assert not os.path.samefile(copied, grown) and copied.read_bytes() == grown.read_bytes()
 
 
-@pytest.mark.parametrize("change", ["flipped", "cut short", "gone", "a record is damaged"])
+@pytest.mark.parametrize("change", ["flipped", "cut short", "gone", "a record is damaged",
+                                    "records exchanged", "another record"])
 def test_damage_is_found_and_made_again(folder, tmp_path, monkeypatch, four_at_once, capsys, change):
     whole, one = run(folder, tmp_path, "whole")
-    stopped(folder, tmp_path, monkeypatch, "cut", 4)
+    stopped(folder, tmp_path, monkeypatch, "cut", 3)
     grown = next((tmp_path / "state-cut").glob("*/growing"))
     content = bytearray(grown.read_bytes())
     if change == "flipped":  # within the second save of four images
@@ -114,26 +120,38 @@ def test_damage_is_found_and_made_again(folder, tmp_path, monkeypatch, four_at_o
     elif change == "gone":
         grown.unlink()
     else:
-        record = grown.with_name(f"growing-{4 * 3 * SIDE**2}.json")
-        record.write_text(record.read_text().replace('"start"', '"begin"'))
+        record, first = (grown.with_name(f"growing-{end}.json") for end in (4 * 3 * SIDE**2, 0))
+        texts = record.read_text(), first.read_text()
+        if change == "records exchanged":
+            first.write_text(texts[0])
+        record.write_text({"a record is damaged": texts[0].replace('"start"', '"begin"'),
+                           "records exchanged": texts[1],
+                           "another record": grown.with_name("growing.json").read_text()}[change])
     names = counted(monkeypatch)
     out, other = run(folder, tmp_path, "cut")
     assert out.read_bytes() == whole.read_bytes() and other.facts == one.facts
-    assert len(names) == (COUNT if change in ("cut short", "gone") else COUNT - 4)
-    assert ("differ from their digest" in capsys.readouterr().err) == (change != "a record is damaged")
+    assert len(names) == (COUNT if change in ("cut short", "gone", "records exchanged") else COUNT - 4)
+    said = capsys.readouterr().err
+    assert ("differ from their digest" in said) == ("record" not in change)
+    assert ("it is the record of growing" in said) == (change in ("records exchanged", "another record"))
 
 
-@pytest.mark.parametrize("change", ["an image", "a name", "the selection"])
-def test_nothing_is_used_of_other_data(folder, tmp_path, monkeypatch, four_at_once, change):
-    stopped(folder, tmp_path, monkeypatch, "cut", 4)
+@pytest.mark.parametrize("change", ["an image", "a name", "the selection", "the decoder"])
+def test_nothing_is_used_of_other_data(folder, tmp_path, monkeypatch, four_at_once, change, capsys):
+    stopped(folder, tmp_path, monkeypatch, "cut", 3)
     spec, first = SPEC, next(folder.glob("n00*/*"))
     if change == "an image":
         first.write_bytes(encoded(noisy(99)))
     elif change == "a name":
         first.rename(first.with_name("99.png"))
-    else:
+    elif change == "the selection":
         spec = DatasetSpec("imagenet", SIDE, 3, classes=(1,))
+    else:
+        monkeypatch.setattr(prepare, "DECODERS", prepare.DECODERS | {"pillow": "0.1"})
+    names = counted(monkeypatch)
     out, record = run(folder, tmp_path, "cut", spec)
+    assert len(names) == (COUNT // 2 if change == "the selection" else COUNT)
+    assert "what an earlier attempt made is of other data or choices; it" in capsys.readouterr().err
     expected, one = run(folder, tmp_path, "fresh", spec)
     assert out.read_bytes() == expected.read_bytes()
     assert record.facts == one.facts and record.outside == one.outside
@@ -148,11 +166,102 @@ def test_digests_that_are_taken_before_the_images_are_taken_once(tmp_path, monke
             path = tmp_path / f"{i}.png"
             path.write_bytes(encoded(noisy(i)))
             archive.add(path, f"n00000000/{i:02}.png")
-    stopped(tmp_path / "raw", tmp_path, monkeypatch, "cut", 3)
+    stopped(tmp_path / "raw", tmp_path, monkeypatch, "cut", 2)
     hashed, hash_file = [], raw_data.sha256
     monkeypatch.setattr(raw_data, "sha256", lambda path: (hashed.append(path), hash_file(path))[1])
     _, record = run(tmp_path / "raw", tmp_path, "cut")
     assert not hashed and record.outside[0]["sha256"] == sha256_of_raw(tmp_path / "raw")[0]
+
+
+def test_a_result_that_is_there_is_not_written_into(tmp_path):
+    raw = make_folder(tmp_path / "raw", {f"{i:02}.png": encoded(noisy(i)) for i in range(COUNT)})
+    spec, table = photos.Spec("photos", SIDE, 3, crop="centre", captions="table"), tmp_path / "table.csv"
+    out, names = tmp_path / "out", [f"{i:02}.png" for i in range(COUNT)]
+
+    def attempt(text):
+        table.write_text("file,caption\n" + "".join(f"{name},{text}\n" for name in names))
+        prepare.main(spec, Record(), raw=raw, state=kept(tmp_path / "state"), out=out, table=table)
+
+    attempt("red")
+    opened = open(out, "rb")  # noqa: SIM115 (the file itself, whatever takes its name)
+    before = out.read_bytes()
+    attempt("two")  # as where a kill left the state of a job whose manifests are written
+    assert out.read_bytes() != before and opened.read() == before
+
+
+def test_what_was_moved_to_another_disk_by_a_link_becomes_a_file(folder, tmp_path, monkeypatch, four_at_once):
+    whole, _ = run(folder, tmp_path, "whole")
+    stopped(folder, tmp_path, monkeypatch, "cut", 3)
+    grown = next((tmp_path / "state-cut").glob("*/growing"))
+    grown.rename(tmp_path / "elsewhere")
+    grown.symlink_to(tmp_path / "elsewhere")
+    out, _ = run(folder, tmp_path, "cut")
+    assert out.is_file() and not out.is_symlink() and out.read_bytes() == whole.read_bytes()
+
+
+def test_reading_may_take_longer_than_the_minutes_that_are_given(folder, tmp_path, monkeypatch, four_at_once):
+    whole, _ = run(folder, tmp_path, "whole")
+    monkeypatch.setenv(stopping.BUDGET, "0")
+    for attempt in range(COUNT // 4 + 1):  # one save each, and then the end
+        try:
+            out, _ = run(folder, tmp_path, "cut")
+        except SystemExit as left:
+            assert left.code == stopping.RESUME and attempt < COUNT // 4
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_disk_that_gets_full_meanwhile_is_waited_for(folder, tmp_path, monkeypatch, four_at_once, capsys):
+    whole, _ = run(folder, tmp_path, "whole")
+    monkeypatch.setattr(stopping, "DISK_POLL", 0.01)
+    write, calls = os.pwrite, []
+
+    def full(number, data, at):
+        calls.append(at)
+        if len(calls) == 3:
+            return write(number, data[:100], at)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+        return write(number, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    out, _ = run(folder, tmp_path, "cut")
+    assert out.read_bytes() == whole.read_bytes()
+    assert "nothing is lost while this waits" in capsys.readouterr().err
+
+
+def test_a_limit_of_file_sizes_is_told_with_the_file(folder, tmp_path, monkeypatch):
+    def limited(*_):
+        raise OSError(27, "File too large")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", limited)
+        with pytest.raises(OSError, match="File too large, to write a.safetensors"):
+            run(folder, tmp_path, "a")
+    monkeypatch.setattr(files.os, "fsync", limited)
+    with pytest.raises(OSError, match="File too large, to write x.json"):
+        files.write_json(tmp_path / "x.json", {})
+
+
+def test_a_small_mixture_is_resumed_too(tmp_path, monkeypatch, four_at_once, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, 3, SIDE, SIDE), np.uint8)
+    write(tmp_path / "data", Dataset(images, np.arange(COUNT) % 2, np.arange(COUNT)))
+    spec, made = MixtureSpec(0.5, 0, "gaussian_blur", {"sigma_px": 0.7}), []
+    blur = corruptions.corrupt
+    monkeypatch.setattr(corruptions, "corrupt", lambda *given: (made.append(1), blur(*given))[1])
+
+    def attempt(name):
+        corrupt.main(spec, Record(), data=tmp_path / "data", state=kept(tmp_path / f"state-{name}"),
+                     out=tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    whole, once = attempt("whole"), len(made)
+    with monkeypatch.context() as patch:
+        Asked(patch, 1)
+        with pytest.raises(SystemExit):
+            attempt("cut")
+    assert "corrupt: stopped after 8 images (told), saved" in capsys.readouterr().err
+    assert attempt("cut") == whole and len(made) == 2 * once + 2  # parameters are tried twice
+    assert f"corrupt: goes on after 8 of {COUNT} images" in capsys.readouterr().err
 
 
 SLOW = """
@@ -188,6 +297,13 @@ def test_five_kills_and_a_stop_end_with_the_same_bytes(folder, tmp_path):
     assert re.search(r"stopped after \d+ images \(SIGTERM\), saved", said)
     subprocess.run(line, check=True, timeout=120)
     assert sha256(out) == sha256(whole) and not state.exists()
+
+
+def test_what_needs_no_tensors_does_not_load_torch(folder, tmp_path):
+    line = commands.stage("prepare", SPEC, raw=folder, state=tmp_path / "state", out=tmp_path / "out")
+    program = ("import sys; from ambient.jobs import run; run.main(sys.argv[1:]); "
+               "sys.exit('torch' in sys.modules)")
+    subprocess.run([sys.executable, "-c", program, *line[line.index("prepare"):]], check=True, timeout=120)
 
 
 def test_before_there_is_anything_to_save_a_stop_is_at_once(folder, tmp_path, monkeypatch, capsys):

@@ -293,7 +293,11 @@ def test_commit_survives_odd_bytes_and_symlinks(tmp_path, monkeypatch):
 def test_interrupted_attempts_are_kept(tmp_path, monkeypatch):
     state, code = tmp_path / "state/train", {"commit": "c" * 40}
     monkeypatch.setenv("SLURM_JOB_ID", "17")
+    killed = state.with_name(".train.attempts.jsonl.0123abcd.jsonl")  # while it noted an attempt
+    killed.parent.mkdir()
+    killed.touch()
     Journal(state, ["a"]).begin(manifest.Clock(), code)
+    assert not killed.exists()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     other, journal = Journal(state, ["other"]), Journal(state, ["a"])
     other.begin(manifest.Clock(), code, [Path("x.bin")])

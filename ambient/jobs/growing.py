@@ -22,7 +22,7 @@ from ambient.jobs import stopping
 from ambient.jobs.records import ASIDE
 from ambient.jobs.state import State
 from ambient.storage.arrays import Array, Writer, in_blocks
-from ambient.storage.files import atomic, is_full
+from ambient.storage.files import atomic, digest, is_full
 
 FILE = "growing"  # in the folder of the state; the names of its records begin with it
 TOGETHER = 256  # rows, at most, that are made at once: a job that is told to stop makes these first
@@ -40,19 +40,29 @@ class Learnt(Protocol):
 
 
 class Growing:
-    """What a job's state has of a large file. `mark`: what it is made of, beyond what makes the state.
+    """What a job's state has of a large file. `made_of`: what makes it, beyond what makes the state, as JSON.
 
-    What was made of anything else is not used.
     Each save is a record: which bytes of the array are there, their SHA-256, and facts of the caller's.
     """
 
-    def __init__(self, state: State, mark: str) -> None:
-        self.state, self.path = state, state.folder / FILE
-        if state.noted(FILE).get("mark") != mark:
-            for old in state.folder.glob(f"{FILE}*"):
-                if ASIDE not in old.name:
-                    old.unlink()
-            state.note(FILE, {"mark": mark})
+    def __init__(self, state: State, made_of: object) -> None:
+        self.state, self.path, self.made_of = state, state.folder / FILE, made_of
+
+    def forget_others(self, job: str, arrays: Mapping[str, Array], name: str) -> None:
+        """Remove what an earlier attempt made of anything else, or beside other arrays.
+
+        It may be an earlier result by a second name, so that nothing else may be written into it.
+        """
+        beside = {key: sha256_of(array) for key, array in arrays.items() if key != name}
+        mark = digest([self.made_of, list(arrays[name].shape), beside])
+        if self.state.noted(FILE).get("mark") == mark:
+            return
+        if self.path.exists():
+            stopping.say(f"{job}: what an earlier attempt made is of other data or choices; it is made anew")
+        for old in self.state.folder.glob(f"{FILE}*"):
+            if ASIDE not in old.name:
+                old.unlink()
+        self.state.note(FILE, {"mark": mark})
 
     def found(self, writer: Writer, name: str) -> list[dict]:
         """The records of saves that follow each other from the array's begin, and whose bytes are there."""
@@ -71,36 +81,40 @@ class Growing:
 
         `check` as of `write_by_rows`. Told to stop, the job saves and leaves (`stopping.leave`).
         """
+        self.forget_others(job, arrays, name)
         writer = self.opened(arrays, out)
         records = self.found(writer, name)
         for record in records if learnt else ():
             learnt.adopt(record["learnt"])
-        self.grow(job, writer, arrays[name], name, learnt, records[-1]["end"] if records else 0)
+        each, end = bytes_of_row(arrays[name]), records[-1]["end"] if records else 0
+        if end:
+            stopping.say(f"{job}: goes on after {end // each:,} of {len(arrays[name]):,} images")
+        self.grow(job, writer, arrays[name], name, learnt, end)
         for key, array in arrays.items():
-            if key != name:
-                writer.put(key, 0, array)
+            for first, rows in in_blocks(array) if key != name else ():
+                stopping.patiently(writer.put, key, first, rows)
         writer.check()
         check()
         put_in_place(self.path, out)
 
     def opened(self, arrays: Mapping[str, Array], out: Path) -> Writer:
-        """The file, as an earlier attempt left it or new. Raises `OSError` where the disk is full."""
+        """The file, as an earlier attempt left it or new. Raises `OSError` naming what was to be written."""
         try:
             return Writer(self.path, {key: (array.shape, array.dtype) for key, array in arrays.items()},
                           keep=True)
         except OSError as error:
-            if not is_full(error):
-                raise
-            self.path.unlink()
-            raise OSError(errno.ENOSPC, f"no space left for {out.name}", str(self.path.parent)) from None
+            if is_full(error):
+                self.path.unlink()
+                raise OSError(errno.ENOSPC, f"no space left for {out.name}", str(self.path.parent)) from None
+            raise OSError(error.errno, f"{error.strerror}, to write {out.name}", str(self.path)) from None
 
     def grow(self, job: str, writer: Writer, array: Array, name: str, learnt: Learnt | None,
              start: int) -> None:
         """Put in the rows from byte `start` of the array on, with a save now and then."""
-        each, every = math.prod(array.shape[1:]) * array.dtype.itemsize, stopping.setting(EVERY)
+        each, every = bytes_of_row(array), stopping.setting(EVERY)
         sha, saved = hashlib.sha256(), time.monotonic()
         for first, rows in in_blocks(array, start // each, TOGETHER):
-            writer.put(name, first, rows)
+            stopping.patiently(writer.put, name, first, rows)  # not all file systems keep the space
             sha.update(memoryview(np.ascontiguousarray(rows)).cast("B"))
             done, why = first + len(rows), stopping.reason()
             if why or done == len(array) or time.monotonic() - saved > every:
@@ -113,11 +127,24 @@ class Growing:
                 stopping.leave(f"{job}: stopped after {done:,} images ({why}), saved")
 
 
+def bytes_of_row(array: Array) -> int:
+    """Bytes of a row of an array."""
+    return math.prod(array.shape[1:]) * array.dtype.itemsize
+
+
+def sha256_of(array: Array) -> str:
+    """SHA-256 of the bytes of an array."""
+    sha = hashlib.sha256()
+    for _, rows in in_blocks(array):
+        sha.update(memoryview(np.ascontiguousarray(rows)).cast("B") if rows.size else b"")
+    return sha.hexdigest()
+
+
 def put_in_place(path: Path, out: Path) -> None:
     """Give a finished file its place, atomically, by a second name; by a copy where a disk allows none."""
     with atomic(out) as temporary:
         temporary.unlink()
         try:
-            os.link(path, temporary)
+            os.link(path.resolve(), temporary)  # of a link its target, not the link
         except OSError:
             shutil.copyfile(path, temporary)

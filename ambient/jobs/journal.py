@@ -14,7 +14,7 @@ from typing import Any
 
 from ambient.jobs import records, stopping
 from ambient.provenance import manifest
-from ambient.storage.files import digest
+from ambient.storage.files import digest, remove_temporaries
 
 SAVED = "saved"  # of an attempt's line: it saved its state and left
 
@@ -64,6 +64,7 @@ class Journal:
                    "environment": manifest.environment()}
         attempt |= {"scheduler": where} if (where := manifest.scheduler()) else {}
         attempt |= {"commit": made_by["commit"]} if "commit" in made_by else {}
+        remove_temporaries(self.path)  # this attempt holds the job's lock
         line = {"job": self.owner, "attempt": attempt, "outputs": [path.name for path in outputs]}
         records.write_lines(self.path, [*self.lines(), line])
 

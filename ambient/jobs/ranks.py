@@ -1,22 +1,29 @@
 """The ranks of one job: how many there are, which this one is, and what they agree on.
 
-Without a process group (`ambient.jobs.launch` makes one) there is one rank.
+Without a process group (`ambient.jobs.launch` makes one) there is one rank, and torch is not loaded: that
+takes longer than many a small job.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import distributed
+import sys
+from types import ModuleType
+
+
+def group() -> ModuleType | None:
+    """`torch.distributed` where there is a process group."""
+    loaded = sys.modules.get("torch.distributed")
+    return loaded if loaded and loaded.is_initialized() else None
 
 
 def size() -> int:
     """The number of ranks."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return found.get_world_size() if (found := group()) else 1
 
 
 def rank() -> int:
     """This rank's number, from 0."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return found.get_rank() if (found := group()) else 0
 
 
 def first() -> bool:
@@ -40,12 +47,13 @@ def any_of(*flags: bool) -> list[bool]:
     """Whether some rank has each of the flags."""
     if size() == 1:
         return list(flags)
+    import torch
+
     count = torch.tensor(flags, dtype=torch.float32)
-    distributed.all_reduce(count)
+    group().all_reduce(count)
     return (count > 0).tolist()
 
 
 def barrier() -> None:
     """Wait for every rank (over gloo: a rank may be busy for minutes)."""
-    if size() > 1:
-        distributed.all_reduce(torch.zeros(1))
+    any_of(False)

@@ -167,7 +167,7 @@ class Job:
 
     def state(self, owner: Identity) -> Any:
         """What this job has done so far, on disk."""
-        from ambient.jobs.state import State  # loads torch, which a refused command line does without
+        from ambient.jobs.state import State  # loads numpy, which a refused command line does without
 
         return State(self.files["state"], owner, alone=True)
 

@@ -12,20 +12,23 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from ambient.jobs import parted, ranks, records
+from ambient.jobs import ranks, records
 from ambient.jobs.identity import Identity
 from ambient.jobs.records import ASIDE
 from ambient.jobs.stopping import patiently, say
 from ambient.storage.arrays import write_by_rows
 from ambient.storage.files import remove_all_temporaries, sha256
 
+if TYPE_CHECKING:  # a job without tensors does without torch, which takes seconds to load
+    import torch
+
 JOB = {"SLURM_JOB_ID": "job_id", "SLURMD_NODENAME": "node", "CUDA_VISIBLE_DEVICES": "gpus"}
 GENERATIONS = 2  # complete checkpoints kept, so that a damaged newest one costs one interval only
 GO_ON = "AMBIENT_GO_ON_FROM"  # names the folder of a state of the same job by other code, to go on from it
 SUFFIXES = (".json", ".safetensors", "")  # of a piece's record, file or folder; the record goes first
+NAME = "note"  # in a note, its own name
 CHECKPOINT = re.compile(r"checkpoint-(\d+)\.json")
 
 
@@ -100,6 +103,8 @@ class State:
         The others wait for the first rank at the end. Were its record to raise for a full disk, the whole
         would be tried again by this rank alone.
         """
+        from ambient.jobs import parted
+
         digests = parted.write(self.folder / name, tensors)
         if ranks.first():
             patiently(self.record, name, digests, facts)
@@ -139,14 +144,17 @@ class State:
         return records.read(self.folder / f"{name}.json")["facts"]
 
     def note(self, name: str, facts: Mapping) -> None:
-        """Leave something for the next attempt, as JSON."""
-        records.write(self.folder / f"{name}.json", facts)
+        """Leave something for the next attempt, as JSON. Its name is told: two files may change places."""
+        records.write(self.folder / f"{name}.json", {**facts, NAME: name})
 
     def noted(self, name: str) -> dict:
         """What an attempt left; {} where none did, or nothing sound."""
         path = self.folder / f"{name}.json"
         try:
-            return records.read(path)
+            found = records.read(path)
+            if (other := found.pop(NAME, name)) != name:  # code before this one told no name
+                raise ValueError(f"it is the record of {other}")
+            return found
         except (OSError, ValueError) as error:
             if path.exists():
                 records.set_aside(path, f"damaged ({error})")
@@ -179,6 +187,8 @@ class State:
         """
         from safetensors import safe_open
 
+        from ambient.jobs import parted
+
         if (self.folder / name).is_dir():
             parted.read(self.folder / name, tensors)
             return
@@ -198,6 +208,8 @@ class State:
 
         All ranks call it. The first writes, but where they share tensors: there each writes its own rows.
         """
+        from ambient.jobs import parted
+
         if any(parted.is_shared(tensor) for tensor in tensors.values()):
             self.put_parts(f"checkpoint-{position}", tensors, facts)
         elif ranks.first():

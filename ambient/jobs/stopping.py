@@ -54,11 +54,14 @@ def ask(why: str) -> None:
 
 @contextmanager
 def nothing_to_save(work: str) -> Iterator[None]:
-    """Around what saves nothing: who asks this process to stop there need not wait."""
+    """Around what saves nothing: who asks this process to stop there need not wait.
+
+    A time budget is no such request: what takes longer than it would never be done.
+    """
     _nothing_to_save.append(work)
     try:
-        if why := reason():
-            leave(f"{work}: stopped ({why})")
+        if _asked:
+            leave(f"{work}: stopped ({_asked[0]})")
         yield
     finally:
         _nothing_to_save.pop()

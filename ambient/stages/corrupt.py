@@ -21,7 +21,7 @@ from ambient.jobs.growing import Growing
 from ambient.jobs.progress import Progress
 from ambient.jobs.state import State
 from ambient.specs import MixtureSpec
-from ambient.storage.arrays import Computed, held
+from ambient.storage.arrays import Computed
 
 
 def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | Scores | None = None) -> Dataset:
@@ -50,7 +50,7 @@ def mix(spec: MixtureSpec, data: Dataset, beside: Dataset | Scores | None = None
         return images
 
     images = Computed(data.images.shape, np.uint8, mixed)
-    return Dataset(held(images), data.labels, data.ids, (~clean).astype(np.uint8), data.names,
+    return Dataset(images, data.labels, data.ids, (~clean).astype(np.uint8), data.names,
                    captions=data.captions)
 
 
@@ -65,6 +65,6 @@ def main(spec: MixtureSpec, record, *, data: Path, state: State, out: Path, adde
     if mixture.images is None:
         write(out, mixture)
     else:
-        Growing(state, "").write("corrupt", out, arrays_of(mixture), "images")
+        Growing(state, record.facts).write("corrupt", out, arrays_of(mixture), "images")
     record.facts |= {"clean": int((mixture.corrupted == 0).sum()),
                      "corrupted": int((mixture.corrupted == 1).sum())}

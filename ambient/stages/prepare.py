@@ -19,9 +19,9 @@ from ambient.jobs.state import State
 from ambient.jobs.stopping import say
 from ambient.provenance import schema
 from ambient.specs import DatasetSpec
-from ambient.storage.files import digest
 
 MOST = 20  # classes that are named
+DECODERS = {"pillow": PIL.__version__, "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}
 NOTE = "raw"  # in the state: digests of the files that were read before the images are
 
 
@@ -136,12 +136,11 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, state: State, out: Path
     if data.images is None:
         write(out, data, close)
     else:
-        growing = Growing(state, digest([source.mark, rows.tolist()]))
+        growing = Growing(state, [source.mark, rows.tolist(), DECODERS])
         growing.write("prepare", out, arrays_of(data), "images", preparing.Learnt(reading, source), close)
     facts = preparing.report(reading, rows, spec) | preparing.captions_of(reading, data.captions)
     if spec.ENCODED:  # jobs that read more of the folder record the same of it
         facts["files"] = dict(source.sums)
     tell(path, facts)
     record.facts |= facts | {"raw_checksum_verified": reading.verified or bool(spec.sha256),
-                             "pillow": PIL.__version__,
-                             "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}
+                             **DECODERS}

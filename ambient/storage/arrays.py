@@ -254,11 +254,13 @@ class Writer:
         An array (N, M, ...) may be given by rows (B, ...), of which it has N M.
         """
         data = memoryview(np.ascontiguousarray(rows)).cast("B") if rows.size else memoryview(b"")
+        size = len(data)
         at = self.begin + self.start[name] + first * (len(data) // max(len(rows), 1))
         with open(self.path, "r+b", buffering=0) as file:
             while len(data):
                 count = os.pwrite(file.fileno(), data[:LARGEST_READ], at)
-                data, at, self.left[name] = data[count:], at + count, self.left[name] - count
+                data, at = data[count:], at + count
+        self.left[name] -= size
 
     def holds(self, name: str, start: int, end: int, sha256: str) -> bool:
         """Whether these bytes of an array are there already, by their digest: then they count as written."""

@@ -73,6 +73,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         if is_full(error):
             temporary.unlink(missing_ok=True)
             raise OSError(errno.ENOSPC, f"no space left for {path.name}", str(path.parent)) from None
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # a limit of file sizes
+            raise OSError(error.errno, f"{error.strerror}, to write {path.name}", str(path.parent)) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
