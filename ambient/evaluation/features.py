@@ -48,12 +48,17 @@ def require_features(spec: DetectorSpec, rows: object, count: int) -> None:
                          "numbers")
 
 
-@torch.no_grad()
+def features_of(detector: Callable[[np.ndarray], Tensor], images: Array, first: int, last: int) -> np.ndarray:
+    """Features (n, D) float32 of the images from `first` up to `last`, at once."""
+    with torch.no_grad():
+        return detector(images[first:last]).float().cpu().numpy()
+
+
 def parts(spec: DetectorSpec, path: Path, images: Array, name: str) -> Iterator[np.ndarray]:
     """Features (n, D) float32 of uint8 images (N, C, H, W), part by part."""
     detector, progress = checked_features(spec, path), Progress(name, len(images))
     for first in range(0, len(images), PART):
-        yield detector(images[first:first + PART]).float().cpu().numpy()
+        yield features_of(detector, images, first, first + PART)
         progress.update(min(first + PART, len(images)))
 
 
@@ -94,10 +99,9 @@ def moments(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str
 
     def make(number: int) -> dict[str, np.ndarray]:
         key, shard = shards[number]
-        with torch.no_grad():
-            made = [detector(sets[key][first:min(first + PART, shard.stop)]).float().cpu().numpy()
-                    for first in range(shard.start, shard.stop, PART)]
-        return {"features": np.concatenate(made)}
+        return {"features": np.concatenate([
+            features_of(detector, sets[key], first, min(first + PART, shard.stop))
+            for first in range(shard.start, shard.stop, PART)])}
 
     pieces = [(f"features-{key}-{shard.start}", shard.stop - shard.start) for key, shard in shards]
     found = collect(name, state, pieces, make)

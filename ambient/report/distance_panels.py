@@ -21,6 +21,8 @@ from ambient.report.captions import (
 from ambient.report.drawing import heading, line_of, log_scale, plt
 from ambient.specs import TableSpec
 
+WIDTHS = 3.5, 1.0  # of bars over training seeds, and over sampling seeds
+
 
 def level_key(spec: TableSpec) -> str | None:
     """The one numeric parameter along which a table's rows are levels; None where there is no such."""
@@ -41,7 +43,7 @@ def spreads(table: pd.DataFrame, value: str) -> list[tuple[np.ndarray, float]]:
     seeds, and a score's standard error."""
     scorer = value.removesuffix("_overall").removesuffix("_mean")
     names = ("training_std", "value_std") if value == "value" else (f"{scorer}_training_std", f"{value}_se")
-    found = [(table[name].to_numpy(float), width) for name, width in zip(names, (3.5, 1.0), strict=True)
+    found = [(table[name].to_numpy(float), width) for name, width in zip(names, WIDTHS, strict=True)
              if name in table]
     return [(values, width) for values, width in found if np.isfinite(values).any()]
 

@@ -87,7 +87,8 @@ def check_corruption(found: Experiments, name: str) -> None:
     if "op" not in entry:
         raise SpecError(f"corruptions.{name}: missing key 'op'")
     if found.operation(name) is not None:
-        found.added_dataset(name), found.scorer_of(name)
+        found.added_dataset(name)
+        found.scorer_of(name)
         return
     op, params = entry["op"], {key: value for key, value in entry.items() if key not in ("op", "label")}
     try:

@@ -136,7 +136,7 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, state: State, out: Path
     if data.images is None:
         write(out, data, close)
     else:
-        growing = Growing(state, [source.mark, rows.tolist(), DECODERS])
+        growing = Growing(state, [source.mark, DECODERS])
         growing.write("prepare", out, arrays_of(data), "images", preparing.Learnt(reading, source), close)
     facts = preparing.report(reading, rows, spec) | preparing.captions_of(reading, data.captions)
     if spec.ENCODED:  # jobs that read more of the folder record the same of it

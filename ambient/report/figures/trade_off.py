@@ -84,8 +84,10 @@ def draw(spec: Spec, table: Path) -> Figure:
 
 def spreads(row: pd.Series, against: str) -> list[tuple[float, float, float]]:
     """(deviation of the table's distance, of the other one, width of both bars), where the row has them."""
-    kinds = (("training_std", f"{against}_training_std", 3.5), ("value_std", f"{against}_std", 1.0))
-    found = [(row.get(first), row.get(second), width) for first, second, width in kinds]
+    from ambient.report.distance_panels import WIDTHS
+
+    kinds = (("training_std", f"{against}_training_std"), ("value_std", f"{against}_std"))
+    found = [(row.get(one), row.get(other), width) for (one, other), width in zip(kinds, WIDTHS, strict=True)]
     return [one for one in found if one[0] is not None and one[0] >= 0]  # NaN is not
 
 
