@@ -16,6 +16,7 @@ from ambient.cluster import cost, limits, plan, requests, site
 from ambient.cluster.scales import Graphs
 from ambient.diffusion.networks.unet import Conv, Linear
 from ambient.jobs import journal, launch, records
+from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError
 from ambient.training.build import build_network
 from tests.clones import clone, configuration
@@ -112,6 +113,14 @@ def test_an_attempt_that_saved_its_state_costs_the_next_no_further_memory(tmp_pa
     assert sorted(path.name for path in state.parent.iterdir()) == ["train.attempts.jsonl"]
     tabulates = Names(scale="demo", table="table2a")
     assert found.memory("tables", tabulates, 3) == 2 * found.memory("tables", tabulates, 1)
+
+
+@pytest.mark.parametrize("target", ["table1", "memorisation", "table9a", "table9b", "vendi", "figure16"])
+def test_a_job_that_ranks_can_share_gets_all_gpus_of_the_site(target):
+    """Features, scores of samples and maps of context are shared out as trainings are."""
+    found = plan.jobs(settings.Experiments(ROOT / "config", "paper"), target)
+    kinds = {kind: work.ranks for kind, work in found if work.gpu}
+    assert kinds == {kind: JOBS[kind].shared for kind in kinds} and kinds["train"]
 
 
 def test_memory_of_ranks_is_of_what_each_holds():

@@ -102,7 +102,7 @@ class Costs:
         work = self.scoring(spec, images, *shape[1:])
         asked = self.asking(spec.model, *shape[1:]) if spec.MODEL else 0.0
         seen = self.experiments.detector(spec.detector).flops(*shape[1:]) if spec.ASKS else 0.0
-        return replace(work, flops=work.flops + images * (asked + seen),
+        return replace(work, ranks=True, flops=work.flops + images * (asked + seen),
                        memory_mb=work.memory_mb + self.model_mb(spec))
 
     def model_mb(self, spec: OfKinds) -> float:
@@ -252,7 +252,7 @@ class Costs:
         _, channels, resolution = self.points(study)
         passes = spec.num_images * spec.num_sigmas * (len(spec.contexts) + 1)
         network = training.network.cost(resolution, channels)
-        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True,
+        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,
                     memory_mb=2 * BASE_MB + loading_mb(network.parameters))
 
     def noise_floor(self, floor: str) -> Work:
@@ -274,7 +274,7 @@ class Costs:
         wide = spec.detector.dimensions if spec.detector else channels * resolution**2
         flops = 2.0 * wide * samples * compared
         if figure.detector is None:
-            return Work(flops=flops, gpu=True, memory_mb=2 * BASE_MB)
+            return Work(flops=flops, gpu=True, ranks=True, memory_mb=2 * BASE_MB)
         work = self.features(figure.detector, round(compared + samples), channels, resolution)
         return replace(work, flops=work.flops + flops, memory_mb=2 * BASE_MB + samples * wide * 8 / 1e6)
 
@@ -305,7 +305,7 @@ class Costs:
         each = spec.flops(channels, resolution)
         if spec.MODEL:
             each += 2.0 * self.experiments.text_encoder(spec.model).image_multiply_adds(resolution, channels)
-        return Work(flops=images * each, gpu=True,
+        return Work(flops=images * each, gpu=True, ranks=True,
                     cpu_minutes=LITTLE.cpu_minutes + images / spec.RATE / 60,
                     memory_mb=2 * BASE_MB + 5 * spec.dimensions**2 * 8 / 1e6 + self.model_mb(spec))
 

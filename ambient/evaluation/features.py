@@ -67,9 +67,8 @@ def extract(spec: DetectorSpec, path: Path, images: Array, name: str) -> np.ndar
     return np.concatenate(list(parts(spec, path, images, name)))
 
 
-def moments_and_some(spec: DetectorSpec, path: Path, images: Array, name: str,
-                     rows: np.ndarray) -> tuple[Moments, np.ndarray]:
-    """Moments of the features of images, and the features (n, D) float32 of `rows` of them, in rising order.
+def moments_and_some(features: Iterable[np.ndarray], rows: np.ndarray) -> tuple[Moments, np.ndarray]:
+    """Moments of features that come in parts, and those (n, D) float32 of `rows` of them, in rising order.
 
     The others' do not stay in memory.
     """
@@ -77,7 +76,7 @@ def moments_and_some(spec: DetectorSpec, path: Path, images: Array, name: str,
 
     def keeping() -> Iterator[np.ndarray]:
         done = 0
-        for part in parts(spec, path, images, name):
+        for part in features:
             first, last = np.searchsorted(rows, (done, done + len(part)))
             kept.append(part[rows[first:last] - done])
             done += len(part)
@@ -90,8 +89,18 @@ def moments(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str
             state: State) -> dict[str, Moments] | None:
     """Moments of the features of each of several sets of images; None but on the first rank.
 
-    Features are saved by shards (`ambient.jobs.shards`), of which one is in memory. What is added up at once
-    are PART of them, so that moments depend neither on ranks nor on interruptions.
+    They depend neither on ranks nor on interruptions.
+    """
+    found = sharded(spec, path, sets, name, state)
+    return None if found is None else {key: moments_of(features) for key, features in found}
+
+
+def sharded(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str,
+            state: State) -> Iterator[tuple[str, Iterator[np.ndarray]]] | None:
+    """(key, features by PART) of each of several sets of images, in order; None but on the first rank.
+
+    Features are saved by shards (`ambient.jobs.shards`), of which one is in memory: ranks share them out, and
+    a kill costs the one at work. Those of a set have to be taken before the next set is asked for.
     """
     detector = checked_features(spec, path)
     shards = [(key, slice(first, min(first + SHARD, len(images)))) for key, images in sets.items()
@@ -108,7 +117,7 @@ def moments(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str
     if found is None:
         return None
     rows = groupby(zip(shards, found, strict=True), key=lambda pair: pair[0][0])
-    return {key: moments_of(in_parts(saved["features"] for _, saved in group)) for key, group in rows}
+    return ((key, in_parts(saved["features"] for _, saved in group)) for key, group in rows)
 
 
 def in_parts(shards: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
