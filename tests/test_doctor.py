@@ -70,8 +70,9 @@ def test_doctor_names_jobs_that_are_too_long_for_the_time_limit_or_the_attempts(
     (kind, line), = limits.too_long(found, site.Site(), "table1", tmp_path)
     assert kind == doctor.NOTE and line.startswith("time: train: 10 jobs are longer than 1440 minutes")
     assert "-xxl, seed 0) takes about 1,784 of them, and Snakemake gives a job 10: add --retries 2677" in line
-    (short,) = [line for kind, line in limits.too_long(found, site.Site(max_minutes=5), "table1", tmp_path)
-                if kind == doctor.MISSING]
+    few = limits.too_long(found, site.Site(max_minutes=5), "table1", tmp_path)
+    short, drawn = [line for kind, line in few if kind == doctor.MISSING]
+    assert drawn.startswith("time: figures (table table1) takes about 86 minutes and begins anew")
     assert short.startswith("time: reconstruct (") and "about 8 minutes and begins anew after a" in short
     assert f"; max_minutes is 5 (set it in {tmp_path}/site.yaml)" in short
 

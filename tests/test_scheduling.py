@@ -123,6 +123,14 @@ def test_a_job_that_ranks_can_share_gets_all_gpus_of_the_site(target):
     assert kinds == {kind: JOBS[kind].shared for kind in kinds} and kinds["train"]
 
 
+def test_pictures_of_samples_get_the_time_that_their_nearest_images_take():
+    """Of ImageNet 23 ms an image on one core, of as many as are searched; of CIFAR-10 little."""
+    found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))
+    rows = len(found.experiments.table("table1").rows)
+    assert found.figures("table1").cpu_minutes == pytest.approx(rows * 21_845 * 0.0262 / 60, rel=0.01)
+    assert found.figures("table1").limit(site.Site(), 1) > 60 and found.figures("table2a").cpu_minutes < 2
+
+
 def test_memory_of_ranks_is_of_what_each_holds():
     """Five copies of the weights, twice over: on CPUs in each of eight ranks, of GPUs in the first alone."""
     found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))
