@@ -150,7 +150,7 @@ def test_doctor_names_the_licences_of_what_a_target_reads():
         f"licence of {what}" for what in (
             f"dataset imagenet-512: {imagenet}", f"dataset imagenet-512-val: {imagenet}",
             "detector dinov2: Apache-2.0 (DINOv2)", "detector inception: NVIDIA's terms (Inception-v3)",
-            "encoder sd-vae: MIT (sd-vae-ft-mse); of another one see its model card",
+            "encoder sd-vae: MIT (sd-vae-ft-mse), OpenRAIL++-M (SDXL's)",
             "scorer clip-iqa: MIT (CLIP)")]
     (_, faces), *_ = doctor.licences(found, "results/table4.csv")
     assert faces.startswith("licence of dataset ffhq: ") and "CC BY-NC-SA 4.0" in faces

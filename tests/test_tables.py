@@ -76,9 +76,9 @@ def test_a_table_names_what_its_scorers_ask_and_has_the_papers_number_of_each_co
         "0.500", "0.500", "eyes", "clip"]
     found = published.scored("t", spec, table)
     assert [(one["quantity"], one["ours"], one["paper"]) for one in found] == [("clip_mean", 0.5, 0.5)]
-    pd.DataFrame([{"training_id": row.training_id, "metric": "fd-x", "value": value, "value_std": 0.25,
-                   "ema_std": 0.1, "guidance": 1.0} for row, value in zip(spec.rows, (3.5, 2.5), strict=True)]).to_csv(
-        tmp_path / "sweep.csv", index=False)
+    points = [{"training_id": row.training_id, "metric": "fd-x", "value": value, "value_std": 0.25,
+               "ema_std": 0.1, "guidance": 1.0} for row, value in zip(spec.rows, (3.5, 2.5), strict=True)]
+    pd.DataFrame(points).to_csv(tmp_path / "sweep.csv", index=False)
     swept = tables.frame(dataclasses.replace(spec, sweeps=("grid",)), metrics, annotations, scored=scored,
                          sweeps=[tmp_path / "sweep.csv"])
     assert swept["fd-x_unguided"].tolist() == [3.5, 2.5]
