@@ -131,6 +131,12 @@ def test_pictures_of_samples_get_the_time_that_their_nearest_images_take():
     assert found.figures("table1").limit(site.Site(), 1) > 60 and found.figures("table2a").cpu_minutes < 2
 
 
+def test_data_of_a_run_that_are_put_together_get_time_by_their_number():
+    """38 million captions take more than the few seconds of a small job."""
+    paper, demo = (cost.Costs(settings.Experiments(ROOT / "config", scale)) for scale in ("paper", "demo"))
+    assert 12 < paper.combine("text-all-1").cpu_minutes < 14 and demo.combine("donut").cpu_minutes < 0.3
+
+
 def test_memory_of_ranks_is_of_what_each_holds():
     """Five copies of the weights, twice over: on CPUs in each of eight ranks, of GPUs in the first alone."""
     found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))

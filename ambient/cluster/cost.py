@@ -240,8 +240,8 @@ class Costs:
 
     def combine(self, run: str) -> Work:
         study, images = self.experiments.run(run).study, self.learnt(run)
-        return replace(LITTLE, memory_mb=1000 + 8 * self.data_mb(study, images)
-                       + 2 * self.captions_mb(self.study_data(study), images))
+        held = 8 * self.data_mb(study, images) + 2 * self.captions_mb(self.study_data(study), images)
+        return Work(cpu_minutes=LITTLE.cpu_minutes + images / ROWS / 60, memory_mb=1000 + held)
 
     def locality(self, study: str) -> Work:
         spec = self.experiments.locality(study)
