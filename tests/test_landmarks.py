@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_report import Page
-from tiny import RECORD
+from tiny import RECORD, kept
 
 from ambient.data.datasets import Dataset, read, write
 from ambient.diffusion import randomness
@@ -76,9 +76,10 @@ def test_the_stage_writes_what_good_and_bad_images_of_a_mixture_score(mixture, t
     small_nets.save(tmp_path / "net", small_nets.build(spec.detector, 1, 2))  # any features will do
     mixed = read(mixture)
     write(tmp_path / "clean", Dataset(mixed.images[:20], mixed.labels[:20], mixed.ids[:20]))
-    files = {"mixture": mixture, "detector": tmp_path / "net", "out": tmp_path / "l.csv"}
+    files = {"mixture": mixture, "detector": tmp_path / "net", "state": kept(tmp_path / "state"),
+             "out": tmp_path / "l.csv"}
     stage.main(spec, RECORD, data=tmp_path / "clean", **files)
-    features = extract(spec.detector, tmp_path / "net", mixed.images, "test")
+    features = extract(spec.detector, tmp_path / "net", mixed.images)
     expected = rows(spec, features[:20], features[20:], 40 / 60)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "l.csv"), expected, rtol=1e-5)
     assert list(expected["num_images"]) == [10, 10, 10] and RECORD.facts["bad_images"] == 40

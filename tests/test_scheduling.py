@@ -218,6 +218,18 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
         plan.STATES: samples + (5 + 10) * weights + features}
 
 
+def test_features_of_known_images_count_as_states(tmp_path):
+    configuration(tmp_path / "config")
+    for name, asked in (("with", "true"), ("without", "false")):
+        (tmp_path / f"config/scales/{name}.yaml").write_text(
+            f"tables: {{table2a: {{landmarks: {asked}, rows: [all-data-blur-0.8]}}}}\n")
+    found = [settings.Experiments(tmp_path / "config", name) for name in ("with", "without")]
+    asked, other = (plan.disk_bytes(one, "report") for one in found)
+    clean, bad = cost.Costs(found[0]).mixture("controlled", "blur-0.8")
+    assert clean + bad == 50_000 and bad > 40_000
+    assert asked - other == {plan.STATES: (50_000 + bad) * 2048 * 4}
+
+
 def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm_commands):
     folder = clone(tmp_path / "clone", "tiny")
     (folder / "config/site.yaml").write_text("gpu_partition: gpu\nqos: long\nconstraint: ib&big\n")

@@ -189,7 +189,7 @@ _STAGES = (
           inputs={"data": lambda files, w: files.images(w["study"]),
                   "mixture": lambda files, w: files.mixture(w["study"], w["corruption"]),
                   "detector": lambda files, w: files.weights_of_study(w["study"], w["detector"])},
-          cost=("study", "corruption", "detector")),
+          cost=("study", "corruption", "detector"), state="landmarks/{study}/{corruption}/{detector}"),
     Stage("evaluate", EvaluationSpec,
           {"out": "runs/{run}/seed-{seed}/metrics[-{detector}].json",
            "moments_out": "runs/{run}/seed-{seed}/moments[-{detector}].safetensors"},
@@ -277,7 +277,7 @@ _STAGES = (
           lambda settings, w: settings.noise_floor(w["floor"]),
           inputs={key: of_noise_floor(bare(key))
                   for key in ("data", "latents*", "annotations", "denoisers*")},
-          cost=("floor",)),
+          cost=("floor",), state="noise-floors/{floor}"),
     Stage("neighbours", NeighboursSpec,
           {"out": "neighbours/{near}.csv"},
           lambda settings, w: settings.neighbours(w["near"]),
