@@ -218,7 +218,7 @@ class Costs:
         weights_mb = spec.network.cost(resolution, channels).parameters * 4 / 1e6
         until = sum(spec.snapshots.index(nimg) + 1 for nimg in wanted)
         read = weights_mb * len(spec.optimiser.ema_stds) * until
-        return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000 + weights_mb * (len(wanted) + 1))
+        return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000)
 
     def annotate(self, study: str, corruption: str, annotation: str) -> Work:
         """Its classifiers are asked about every image that is not clean, and for the mean of all."""
