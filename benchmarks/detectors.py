@@ -64,7 +64,7 @@ class Measured:
 
     def of(self, spec: DetectorSpec, weights: Path, images: np.ndarray) -> np.ndarray:
         """(N, members, features), each as it is where the member is alone."""
-        found = extract(spec, weights, images, "features").reshape(len(images), spec.members, -1)
+        found = extract(spec, weights, images).reshape(len(images), spec.members, -1)
         return found * spec.members**0.5
 
     def ratios(self, some: slice) -> np.ndarray:

@@ -78,7 +78,7 @@ def route(count: int, repeats: int) -> Pair:
 
         def by_arrays() -> float:
             with known:
-                found = features.extract(spec, weights, images, "benchmark")
+                found = features.extract(spec, weights, images)
             made.append(found)
             return frechet_distance(moments(found), target)
 

@@ -11,11 +11,13 @@ import pytest
 
 from ambient.audit import drawn
 from ambient.cluster.cost import Costs
+from ambient.data.prompt_forms import TASKS
 from ambient.settings import Experiments
 from ambient.settings.captioned import check_judge
 from ambient.settings.compatible import check_measured
 from ambient.settings.compatible_data import check_model
 from ambient.settings.graph import Graph
+from ambient.specs.evaluation import AgainstSpec
 from ambient.specs.strict import SpecError
 from tests.clones import configuration
 
@@ -335,3 +337,19 @@ def test_a_mixture_without_corruption_has_all_images_of_its_dataset(op, fraction
         path="m", key=Path("t/m"), manifest={"spec": spec, "inputs": {"data": [{"path": "d"}]}}
     )
     assert drawn.is_of({Path("t/d"): dataset if own else other}, mixture, dataset) == whole
+
+
+def test_good_scenes_of_four_forms_lack_what_poor_ones_show_and_prompts_ask_for():
+    found = Experiments(ROOT / "config", "four-forms")
+    graph = Graph(found)
+    jobs = graph.behind(["results/four-forms/table9b.csv"])
+    assert {job.names["dataset"] for job in jobs if job.kind == "prepare"} == {
+        "scenes-four", "scenes-poor", "scenes-seen", "scenes-held", "scene-prompts", "shapes"}
+    forms = {name: set(found.dataset(name).forms)
+             for name in ("scenes-four", "scenes-poor", "scenes-held", "scene-prompts")}
+    assert set(TASKS) - forms.pop("scenes-four") == {"counting", "position"}
+    assert all(few == set(TASKS) for few in forms.values())
+    assert found.dataset("scenes-four").num_images == found.dataset("scenes").num_images
+    assert found.study("text").training_seeds == (0, 1, 2)
+    assert [found.detector(name).against for name in found.detectors("text")] == [
+        None, AgainstSpec("scenes-held", "scenes-four")]

@@ -156,7 +156,7 @@ def test_features_are_those_of_the_original(tmp_path, weights):
     assert (tmp_path / "net.weights").read_bytes() == weights.read_bytes()
     double = {name: tensor.double() for name, tensor in public_weights().items()}
     for mode in ("torch", "pil"):
-        found = extract(dataclasses.replace(SPEC, resize=mode), tmp_path / "net.weights", images, "t")
+        found = extract(dataclasses.replace(SPEC, resize=mode), tmp_path / "net.weights", images)
         expected = class_token(double, dinov2.prepared(images, mode, "cpu").double()).numpy()
         assert found.shape == (3, WIDTH) and found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=2e-5)

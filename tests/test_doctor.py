@@ -54,7 +54,7 @@ def test_doctor_asks_slurm_for_what_the_largest_jobs_will(slurm_commands):
     asked = limits.largest(found, eight, "table1")
     costs = cost.Costs(found)
     assert asked == {True: round(costs.train("edm2-xxl").memory(eight)),
-                     False: round(costs.reconstruct("edm2-xxl", "0.015").memory(eight))}
+                     False: round(costs.detector("imagenet-512", "dinov2").memory(eight))}
     slurm_commands(sbatch=f'case "$*" in *"--mem={asked[True]} --nodes=1 --gpus=8 --cpus-per-task=32 "*) '
                           'echo "Requested node configuration is not available" >&2; exit 1;; esac')
     kinds = [list(doctor.accepted(eight, gpu, asked[gpu]))[0] for gpu in (False, True)]

@@ -22,8 +22,9 @@ from ambient.diffusion.noise import added_variance, ambient_weight, edm_weight
 from ambient.diffusion.objective import ambient_loss, edm_loss, uncertain
 from ambient.specs.strict import SpecError, plain
 from ambient.stages import reconstruct, sample, train
+from ambient.storage import arrays
 from ambient.training import loading
-from ambient.training.averaging import reconstructed
+from ambient.training.averaging import Reconstruction
 from ambient.training.loop import Fit, learning_rate
 from ambient.training.weights import read_description, read_weights, save_weights, snapshot
 
@@ -317,7 +318,7 @@ def test_float16_snapshots_cost_narrow_widths_their_digits(tmp_path):
         assert read_weights(path, "1000/")["w"].dtype == getattr(torch, precision)
         assert read_weights(path, "1000/")["b"].dtype == torch.float32  # buffers stay as they are
         for std in (0.015, 0.07):
-            made, _ = reconstructed(path, read_description(path), 64_000, std)
+            made = dict(Reconstruction(path, read_description(path), 64_000, std))
             off = made["64000/w"].double() - exact(std)
             errors[precision, std] = float(off.norm() / exact(std).norm())
             assert made["64000/w"].dtype == torch.float32 and torch.equal(made["64000/b"], torch.ones(3))
@@ -325,6 +326,36 @@ def test_float16_snapshots_cost_narrow_widths_their_digits(tmp_path):
     assert 4e-3 < errors["float16", 0.015] < 8e-3  # 500 times as much, of a rounding of 2^-11 = 5e-4
     assert 1e-4 < errors["float16", 0.07] < 3e-4
     assert path.stat().st_size < 0.6 * path.with_stem("float32").stat().st_size
+
+
+def many(path, value=1.0):
+    """Four snapshots of 20 tensors of 100 kB, two averages each; the last tensor of the file has `value`."""
+    spec = {"snapshots": [8, 16, 24, 32], "optimiser": {"ema_stds": [0.05, 0.1]}}
+    tensors = {f"{snapshot(nimg, std)}w{k:02}": torch.full((100, 250), 1.0)
+               for nimg in spec["snapshots"] for std in (None, 0.1) for k in range(20)}
+    tensors["32/w19"][-1, -1] = value
+    save_weights(path, tensors, {"num_classes": 0, "spec": spec})
+    return path
+
+
+def test_a_reconstruction_has_one_tensor_in_memory_and_says_how_far_it_is(tmp_path, capsys, monkeypatch):
+    """Of each it reads the last average and all until then, from the file and no map of it, and writes it."""
+    path, out, deeds = many(tmp_path / "many.safetensors"), tmp_path / "out", []
+    rows, put = arrays.Stored.rows, arrays.Writer.put
+    monkeypatch.setattr(arrays.Stored, "rows", lambda *given: deeds.append("rows") or rows(*given))
+    monkeypatch.setattr(arrays.Writer, "put", lambda *given: deeds.append("put") or put(*given))
+    reconstruct.main(specs.ReconstructionSpec(0.07, (16, 32)), copy.deepcopy(RECORD), denoiser=path, out=out)
+    assert deeds == 20 * [*5 * ["rows"], "put"] + 20 * [*9 * ["rows"], "put"]
+    assert "reconstruct: 1,000,000/1,000,000 weights" in capsys.readouterr().err
+    assert {name: tensor.mean() for name, tensor in read_weights(out).items()} == {
+        f"{nimg}/w{k:02}": 1.0 for nimg in (16, 32) for k in range(20)}
+
+
+def test_a_reconstruction_of_damaged_weights_is_refused_and_leaves_no_file(tmp_path):
+    path, out = many(tmp_path / "many.safetensors", math.nan), tmp_path / "out.safetensors"
+    with pytest.raises(ValueError, match=f"{path}: 32/w19 is not finite: damaged, or of a training"):
+        reconstruct.main(specs.ReconstructionSpec(0.07, (32,)), RECORD, denoiser=path, out=out)
+    assert not any(tmp_path.glob("*out*"))
 
 
 def test_a_weight_beyond_float16_is_refused():

@@ -42,7 +42,7 @@ def test_members_of_a_detector_are_networks_side_by_side(data, tmp_path):
     made = dataclasses.replace(DETECTOR, members=3)
     detector.main(made, RECORD, data=data, weights=None, state=kept(tmp_path / "s"), out=tmp_path / "net")
     images = read(data).images[:30]
-    found = features.extract(made, tmp_path / "net", images, "t").reshape(30, 3, DETECTOR.features)
+    found = features.extract(made, tmp_path / "net", images).reshape(30, 3, DETECTOR.features)
     weights = read_weights(tmp_path / "net")
     for number in range(3):
         alone = small_nets.SmallNet(1, DETECTOR.channels, DETECTOR.features, 2)
@@ -105,8 +105,8 @@ def test_evaluation_equals_the_distance_of_the_features(data, tmp_path):
     found = json.loads((tmp_path / "m.json").read_text())
     assert [(s["nimg"], s["seed"]) for s in found["scores"]] == [(64, 4), (64, 7), (128, 4), (128, 7)]
     assert found["num_samples"] == 50 and found["reference_images"] == 400
-    target = moments(features.extract(DETECTOR, tmp_path / "net", read(data).images, "t"))
-    own = frechet_distance(moments(features.extract(DETECTOR, tmp_path / "net", samples[0], "t")), target)
+    target = moments(features.extract(DETECTOR, tmp_path / "net", read(data).images))
+    own = frechet_distance(moments(features.extract(DETECTOR, tmp_path / "net", samples[0])), target)
     assert found["scores"][2]["value"] == pytest.approx(own)
     assert found["scores"][1]["value"] == pytest.approx(own)
     stored = read_arrays(tmp_path / "moments.safetensors")

@@ -185,7 +185,7 @@ def test_distances_to_other_images_are_to_their_moments(tree):
     images = read_arrays(tree / "results/away/data/unseen.safetensors")["images"]
     drawn = read_arrays(tree / RUNS / "guided/seed-0/samples.safetensors")["192"][0]
     spec = Experiments(tree / "config", finished.SCALE).detector("other")
-    one, other = (moments(extract(spec, weights, of, "test")) for of in (images, drawn))
+    one, other = (moments(extract(spec, weights, of)) for of in (images, drawn))
     table = pd.read_csv(tree / "results/away/table2a.csv")
     assert table["fd-other"][2] == pytest.approx(frechet_distance(other, one), rel=1e-5)
     assert set(table["fd-other_against"]) == {"unseen"} and set(table["fd-other_reference_images"]) == {60}

@@ -66,9 +66,9 @@ def test_each_resizing_has_the_features_of_clean_fids_mode(tmp_path, stand_in, r
     detector.main(made, RECORD, data=tmp_path, weights=stand_in, state=kept(tmp_path / "s"),
                   out=tmp_path / "net.weights")
     images = np.random.default_rng(0).integers(0, 256, (3, 3, side, side), dtype=np.uint8)
-    found = features.extract(made, tmp_path / "net.weights", images, "t")
+    found = features.extract(made, tmp_path / "net.weights", images)
     np.testing.assert_allclose(found, clean_fids(mode, images), atol=2e-6)
-    grey = features.extract(made, tmp_path / "net.weights", images[:, :1], "t")
+    grey = features.extract(made, tmp_path / "net.weights", images[:, :1])
     assert grey.shape == (3, 2048) and np.ptp(grey[:, :3], axis=1).max() < 1e-5
 
 

@@ -11,7 +11,7 @@ from tiny import RECORD, kept
 
 from ambient.data.datasets import Dataset, read, write
 from ambient.diffusion import randomness
-from ambient.evaluation import features, landmarks, small_nets
+from ambient.evaluation import landmarks, small_nets
 from ambient.evaluation.features import extract
 from ambient.evaluation.frechet import moments
 from ambient.provenance.manifest import path_for
@@ -76,11 +76,11 @@ def test_the_stage_writes_what_good_and_bad_images_of_a_mixture_score(mixture, t
     small_nets.save(tmp_path / "net", small_nets.build(spec.detector, 1, 2))  # any features will do
     mixed = read(mixture)
     write(tmp_path / "clean", Dataset(mixed.images[:20], mixed.labels[:20], mixed.ids[:20]))
-    files = {"mixture": mixture, "detector": tmp_path / "net", "out": tmp_path / "l.csv",
-             "state": kept(tmp_path / "state")}
+    files = {"mixture": mixture, "detector": tmp_path / "net", "state": kept(tmp_path / "state"),
+             "out": tmp_path / "l.csv"}
     stage.main(spec, RECORD, data=tmp_path / "clean", **files)
-    every = extract(spec.detector, tmp_path / "net", mixed.images, "test")
-    expected = rows(spec, every[:20], every[20:], 40 / 60)
+    features = extract(spec.detector, tmp_path / "net", mixed.images)
+    expected = rows(spec, features[:20], features[20:], 40 / 60)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "l.csv"), expected, rtol=1e-5)
     assert list(expected["num_images"]) == [10, 10, 10] and RECORD.facts["bad_images"] == 40
     write(tmp_path / "few", Dataset(mixed.images[:3], mixed.labels[:3], mixed.ids[:3]))
@@ -88,26 +88,6 @@ def test_the_stage_writes_what_good_and_bad_images_of_a_mixture_score(mixture, t
         stage.main(spec, RECORD, data=tmp_path / "few", **files)
     with pytest.raises(ValueError, match="fewer than 2 corrupted images"):
         stage.main(spec, RECORD, data=tmp_path / "clean", **files | {"mixture": tmp_path / "clean"})
-
-
-def test_features_of_known_images_are_kept_by_shards(mixture, tmp_path, monkeypatch):
-    """A lost shard is made again and no other, to equal bytes."""
-    seen, taken = [], features.features_of
-    monkeypatch.setattr(features, "SHARD", 10)
-    monkeypatch.setattr(features, "PART", 10)
-    monkeypatch.setattr(features, "features_of", lambda net, images, first, last: (
-        seen.append(last - first), taken(net, images, first, last))[1])
-    spec = LandmarksSpec("fd-net", dataclasses.replace(NET, features=4), 30, 3)
-    small_nets.save(tmp_path / "net", small_nets.build(spec.detector, 1, 2))
-    mixed = read(mixture)
-    write(tmp_path / "clean", Dataset(mixed.images[:20], mixed.labels[:20], mixed.ids[:20]))
-    found = []
-    for _ in range(2):
-        stage.main(spec, RECORD, data=tmp_path / "clean", mixture=mixture, detector=tmp_path / "net",
-                   state=kept(tmp_path / "state"), out=tmp_path / "l.csv")
-        found.append((tmp_path / "l.csv").read_bytes())
-        next((tmp_path / "state").glob("*/features-bad-10.safetensors")).unlink()
-    assert seen == [10, 10, 10, 10, 2, 10] and found[0] == found[1]
 
 
 @pytest.mark.parametrize("wrong", [{"num_samples": 1}, {"draws": 1}])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny import RECORD, TRAINING, kept
 
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset
@@ -18,9 +19,11 @@ from ambient.diffusion.objective import ambient_loss, edm_loss
 from ambient.report.drawing import plt
 from ambient.report.figures import noise_floor as figure_kind
 from ambient.settings import Experiments
+from ambient.settings.graph import Graph
 from ambient.specs import NoiseFloorSpec
-from ambient.specs.strict import SpecError
+from ambient.specs.strict import SpecError, plain
 from ambient.stages import noise_floor as stage
+from ambient.training.weights import save_weights
 
 OVERLAY = """extends: tiny
 studies:
@@ -128,6 +131,48 @@ def test_a_denoiser_measured_has_the_floor_of_the_closed_form(made):
     assert with_buffer["clean_share"].tolist() == [1] * 4 + [1, 1, 0.4, 0.4]
     assert without["clean_share"].tolist() == [1] * 4 + [0.4] * 4
     assert (with_buffer["u"].to_numpy() != without["u"].to_numpy()).any()
+
+
+def test_no_level_is_measured_twice_and_no_denoiser_loaded_in_vain(made, settings, tmp_path, monkeypatch):
+    """Interrupted at the third level of the second run. The first run's denoiser is not loaded again."""
+    graph, measured, load = Graph(settings), stage.measured, stage.load_denoiser
+    job = graph.maker("results/away/noise-floors/floor.csv")
+    files = {role: [made / path for path in paths] for role, paths in graph.reads(job).items()}
+    files |= {role: files[role][0] for role in ("data", "annotations")}
+    levels, loaded = [], []
+
+    def counted(*given):
+        if len(levels) == 10:
+            raise KeyboardInterrupt
+        levels.append(given[-1])
+        return measured(*given)
+
+    def loading(path, *given):
+        loaded.append(path.parts[-3])
+        return load(path, *given)
+
+    def run():
+        stage.main(graph.asks(job), RECORD, **files, state=kept(tmp_path / "state"), out=tmp_path / "out")
+
+    monkeypatch.setattr(stage, "measured", counted)
+    monkeypatch.setattr(stage, "load_denoiser", loading)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert levels == [*range(8), 0, 1] and loaded == ["with-buffer", "without"]
+    levels, loaded = [], []
+    run()
+    assert levels == [*range(2, 8)] and loaded == ["without"]
+    assert (tmp_path / "out").read_bytes() == (made / "results/away/noise-floors/floor.csv").read_bytes()
+
+
+def test_a_denoiser_without_uncertainty_is_refused_before_any_is_measured(tmp_path):
+    about = {"num_classes": 0, "spec": plain(TRAINING)}
+    save_weights(tmp_path / "d", {"80/w": torch.zeros(1)}, about)
+    spec = NoiseFloorSpec(("a",), 0.2, 0.05, 2.0, 3, 10, 0)
+    with pytest.raises(ValueError, match=r"d: has no uncertainty u\(sigma\), allowed: loss.uncertainty true"):
+        stage.trained(spec, tmp_path / "d")
+    with pytest.raises(ValueError, match="its network is of kind unet, the specification's network is dit"):
+        stage.trained(dataclasses.replace(spec, network="dit"), tmp_path / "d")
 
 
 def test_images_without_labels_are_measured_too():

@@ -106,7 +106,7 @@ def test_the_judge_has_seen_none_of_the_images_and_measures_to_the_good_ones_too
     experiments = Experiments(made.parents[1] / "config", "away")
     weights = made / "detectors/judged/judge.weights"
     for name, images in (("judge", data.images), ("judge-good", data.images[good_of(data, made)])):
-        expected = moments(extract(experiments.detector(name), weights, images, "test"))
+        expected = moments(extract(experiments.detector(name), weights, images))
         stored = read_arrays(made / f"detectors/digits/{name}-reference.safetensors")
         np.testing.assert_allclose(stored["mean"], expected.mean, rtol=1e-6)
         assert stored["count"][0] == len(images)

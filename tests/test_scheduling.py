@@ -115,7 +115,7 @@ def test_an_attempt_that_saved_its_state_costs_the_next_no_further_memory(tmp_pa
     assert found.memory("tables", tabulates, 3) == 2 * found.memory("tables", tabulates, 1)
 
 
-@pytest.mark.parametrize("target", ["table1", "memorisation", "table9a", "table9b", "vendi", "figure16"])
+@pytest.mark.parametrize("target", ["table1", "memorisation", "table9a", "table9b", "vendi", "noise-floor"])
 def test_a_job_that_ranks_can_share_gets_all_gpus_of_the_site(target):
     """Features, scores of samples and maps of context are shared out as trainings are."""
     found = plan.jobs(settings.Experiments(ROOT / "config", "paper"), target)
@@ -239,6 +239,18 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     assert once == twice and more - once == {
         "snapshots": 5 * weights, "samples": samples,
         plan.STATES: samples + (5 + 10) * weights + features}
+
+
+def test_features_of_known_images_count_as_states(tmp_path):
+    configuration(tmp_path / "config")
+    for name, asked in (("with", "true"), ("without", "false")):
+        (tmp_path / f"config/scales/{name}.yaml").write_text(
+            f"tables: {{table2a: {{landmarks: {asked}, rows: [all-data-blur-0.8]}}}}\n")
+    found = [settings.Experiments(tmp_path / "config", name) for name in ("with", "without")]
+    asked, other = (plan.disk_bytes(one, "report") for one in found)
+    clean, bad = cost.Costs(found[0]).mixture("controlled", "blur-0.8")
+    assert clean + bad == 50_000 and bad > 40_000
+    assert asked - other == {plan.STATES: (50_000 + bad) * 2048 * 4}
 
 
 def test_default_resources_hold_where_the_site_file_says_nothing(tmp_path, slurm_commands):

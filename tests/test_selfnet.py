@@ -102,7 +102,7 @@ def test_it_matches_views_of_images_that_have_no_classes(trained):
 def of_digits(trained, digits):
     """Distance of some images to the 600 digits."""
     def known(images):
-        return moments(features.extract(NET, trained[0], images, "test"))
+        return moments(features.extract(NET, trained[0], images))
     target = known(read(digits[0]).images)
     return lambda images: frechet_distance(known(images), target)
 

@@ -45,7 +45,8 @@ def test_what_the_table_says_of_stages():
     resumable = {name for name, row in STAGES.items() if row.resumable}
     assert resumable == {"prepare", "corrupt", "scores", "encoder", "encode", "classifier", "annotate",
                          "train", "sample", "sample_scores", "judge", "detector", "reference", "evaluate",
-                         "outside", "text_encoder", "texts", "locality", "neighbours", "landmarks"}
+                         "outside", "text_encoder", "texts", "locality", "neighbours", "landmarks",
+                         "noise_floor"}
     assert resumable - {name for name, row in STAGES.items() if row.shared} == {"prepare", "corrupt"}
     assert {name for name, row in STAGES.items() if row.prunes == "weights"} == {
         "classifier", "train", "reconstruct"}

@@ -216,7 +216,7 @@ class Costs:
         weights_mb = spec.network.cost(resolution, channels).parameters * 4 / 1e6
         until = sum(spec.snapshots.index(nimg) + 1 for nimg in wanted)
         read = weights_mb * len(spec.optimiser.ema_stds) * until
-        return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000 + weights_mb * (len(wanted) + 1))
+        return Work(cpu_minutes=1 + read / 200 / 60, memory_mb=2000)
 
     def annotate(self, study: str, corruption: str, annotation: str) -> Work:
         """Its classifiers are asked about every image that is not clean, and for the mean of all."""
@@ -257,8 +257,8 @@ class Costs:
         spec = self.experiments.noise_floor(floor)
         _, channels, side = self.points(self.experiments.run(spec.runs[0]).study)
         networks = [self.experiments.first_training(run).network.cost(side, channels) for run in spec.runs]
-        passes = 4 * spec.num_sigmas * spec.num_images
-        return Work(flops=2.0 * passes * sum(network.multiply_adds for network in networks), gpu=True,
+        passes, each = 4 * spec.num_sigmas * spec.num_images, sum(one.multiply_adds for one in networks)
+        return Work(flops=2.0 * passes * each, gpu=True, ranks=True,
                     memory_mb=2 * BASE_MB + loading_mb(max(network.parameters for network in networks)))
 
     def neighbours(self, near: str) -> Work:

@@ -57,7 +57,7 @@ def bytes_of(kind: str, names: Mapping[str, str], costs: Costs) -> tuple[int, in
         return bytes_of_run(kind, names, costs)
     if kind in ("prepare", "corrupt", "combine"):  # what grows in the state is the file itself
         return bytes_of_images(kind, names, costs), 0
-    if kind in ("reference", "evaluate"):
+    if kind in ("reference", "evaluate", "landmarks"):
         return 0, bytes_of_features(kind, names, costs)
     if kind not in ("encode", "texts"):
         return 0, 0
@@ -73,8 +73,14 @@ def bytes_of_texts(dataset: str, text_encoder: str, costs: Costs) -> int:
 
 
 def bytes_of_features(kind: str, names: Mapping[str, str], costs: Costs) -> int:
-    """Bytes of the features of a dataset's images, or of all samples of a run, float32."""
+    """Bytes of the features of a dataset's images, or of all samples of a run, float32.
+
+    For landmarks those of a study's dataset, and of a mixture's other images, as if draws took them all.
+    """
     experiments = costs.experiments
+    if kind == "landmarks":
+        images = costs.data(names["study"])[0] + costs.mixture(names["study"], names["corruption"])[1]
+        return 4 * experiments.detector(names["detector"]).dimensions * images
     if kind == "reference":
         spec, images = experiments.detector(names["detector"]), costs.dataset(names["dataset"])[0]
         return 0 if spec.published else 4 * spec.dimensions * images

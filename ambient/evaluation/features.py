@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ambient.evaluation import detectors
 from ambient.evaluation.frechet import PART, Moments, moments_of
-from ambient.jobs.progress import Progress
-from ambient.jobs.shards import collect
+from ambient.jobs.shards import Shards, collect
 from ambient.jobs.state import State
 from ambient.specs import DetectorSpec
 from ambient.storage.arrays import Array
 
 SHARD = 2 * PART  # images whose features are saved together, and lost together
+
 
 def checked_features(spec: DetectorSpec, path: Path) -> Callable[[np.ndarray], Tensor]:
     """The function from uint8 images (N, C, H, W) to features (N, D) of a detector's file.
@@ -48,35 +48,57 @@ def require_features(spec: DetectorSpec, rows: object, count: int) -> None:
                          "numbers")
 
 
-def features_of(detector: Callable[[np.ndarray], Tensor], images: Array, first: int, last: int) -> np.ndarray:
-    """Features (n, D) float32 of the images from `first` up to `last`, at once."""
+def features_of(detector: Callable[[np.ndarray], Tensor], images: Array, rows: slice) -> np.ndarray:
+    """Features (n, D) float32 of `rows` of uint8 images (N, C, H, W), of which PART are asked for at once."""
     with torch.no_grad():
-        return detector(images[first:last]).float().cpu().numpy()
+        return np.concatenate([detector(images[first:min(first + PART, rows.stop)]).float().cpu().numpy()
+                               for first in range(rows.start, rows.stop, PART)])
 
 
-def parts(spec: DetectorSpec, path: Path, images: Array, name: str) -> Iterator[np.ndarray]:
-    """Features (n, D) float32 of uint8 images (N, C, H, W), part by part."""
-    detector, progress = checked_features(spec, path), Progress(name, len(images))
-    for first in range(0, len(images), PART):
-        yield features_of(detector, images, first, first + PART)
-        progress.update(min(first + PART, len(images)))
-
-
-def extract(spec: DetectorSpec, path: Path, images: Array, name: str) -> np.ndarray:
+def extract(spec: DetectorSpec, path: Path, images: Array) -> np.ndarray:
     """Features (N, D) float32 of uint8 images (N, C, H, W), all of them in memory."""
-    return np.concatenate(list(parts(spec, path, images, name)))
+    return features_of(checked_features(spec, path), images, slice(0, len(images)))
 
 
-def moments_and_some(features: Iterable[np.ndarray], rows: np.ndarray) -> tuple[Moments, np.ndarray]:
+def collected(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str,
+              state: State) -> dict[str, Iterator[np.ndarray]] | None:
+    """Features (n, D) float32 of each of several sets of images, by PART; None but on the first rank.
+
+    They are saved by shards (`ambient.jobs.shards`), of which one is in memory. What is added up at once are
+    PART of them, so that moments depend neither on ranks nor on interruptions.
+    """
+    detector = checked_features(spec, path)
+    shards = [(key, slice(first, min(first + SHARD, len(images)))) for key, images in sets.items()
+              for first in range(0, len(images), SHARD)]
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        key, rows = shards[number]
+        return {"features": features_of(detector, sets[key], rows)}
+
+    pieces = [(f"features-{key}-{rows.start}", rows.stop - rows.start) for key, rows in shards]
+    if collect(name, state, pieces, make) is None:
+        return None
+    groups = groupby(zip(shards, pieces, strict=True), key=lambda pair: pair[0][0])
+    return {key: in_parts(Shards(state, [piece for _, piece in group])) for key, group in groups}
+
+
+def moments(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str,
+            state: State) -> dict[str, Moments] | None:
+    """Moments of the features of each of several sets of images; None but on the first rank."""
+    found = collected(spec, path, sets, name, state)
+    return found and {key: moments_of(features) for key, features in found.items()}
+
+
+def moments_and_some(parts: Iterable[np.ndarray], rows: np.ndarray) -> tuple[Moments, np.ndarray]:
     """Moments of features that come in parts, and those (n, D) float32 of `rows` of them, in rising order.
 
-    The others' do not stay in memory.
+    The others do not stay in memory.
     """
     kept: list[np.ndarray] = []
 
     def keeping() -> Iterator[np.ndarray]:
         done = 0
-        for part in features:
+        for part in parts:
             first, last = np.searchsorted(rows, (done, done + len(part)))
             kept.append(part[rows[first:last] - done])
             done += len(part)
@@ -85,42 +107,7 @@ def moments_and_some(features: Iterable[np.ndarray], rows: np.ndarray) -> tuple[
     return moments_of(keeping()), np.concatenate(kept)
 
 
-def moments(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str,
-            state: State) -> dict[str, Moments] | None:
-    """Moments of the features of each of several sets of images; None but on the first rank.
-
-    They depend neither on ranks nor on interruptions.
-    """
-    found = sharded(spec, path, sets, name, state)
-    return None if found is None else {key: moments_of(features) for key, features in found}
-
-
-def sharded(spec: DetectorSpec, path: Path, sets: Mapping[str, Array], name: str,
-            state: State) -> Iterator[tuple[str, Iterator[np.ndarray]]] | None:
-    """(key, features by PART) of each of several sets of images, in order; None but on the first rank.
-
-    Features are saved by shards (`ambient.jobs.shards`), of which one is in memory: ranks share them out, and
-    a kill costs the one at work. Those of a set have to be taken before the next set is asked for.
-    """
-    detector = checked_features(spec, path)
-    shards = [(key, slice(first, min(first + SHARD, len(images)))) for key, images in sets.items()
-              for first in range(0, len(images), SHARD)]
-
-    def make(number: int) -> dict[str, np.ndarray]:
-        key, shard = shards[number]
-        return {"features": np.concatenate([
-            features_of(detector, sets[key], first, min(first + PART, shard.stop))
-            for first in range(shard.start, shard.stop, PART)])}
-
-    pieces = [(f"features-{key}-{shard.start}", shard.stop - shard.start) for key, shard in shards]
-    found = collect(name, state, pieces, make)
-    if found is None:
-        return None
-    rows = groupby(zip(shards, found, strict=True), key=lambda pair: pair[0][0])
-    return ((key, in_parts(saved["features"] for _, saved in group)) for key, group in rows)
-
-
-def in_parts(shards: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def in_parts(shards: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
     """Features by PART."""
-    for features in shards:
-        yield from np.split(features, range(PART, len(features), PART))
+    for saved in shards:
+        yield from np.split(saved["features"], range(PART, len(saved["features"]), PART))

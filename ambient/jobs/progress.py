@@ -58,15 +58,16 @@ def named(stage: str) -> str:
 class Progress:
     """Images done, images/s, time left and facts: a line a minute and one at the end.
 
-    Plain lines, not a redrawn bar: under a workflow they go to the rule's log, for `tail -f`.
+    Plain lines, not a redrawn bar: under a workflow they go to the rule's log, for `tail -f`. `of`: what is
+    counted, where it is not images.
     """
 
-    def __init__(self, stage: str, total: int, start: int = 0) -> None:
-        self.name, self.total, self.start, self.done = named(stage), total, start, start
+    def __init__(self, stage: str, total: int, start: int = 0, of: str = "images") -> None:
+        self.name, self.total, self.start, self.done, self.of = named(stage), total, start, start, of
         self.began = self.said = self.shown = time.monotonic()
 
     def update(self, done: int, **facts: float) -> None:
-        """Report that `done` of `total` images are finished."""
+        """Report that `done` of `total` are finished."""
         self.done, now, ended = done, time.monotonic(), done >= self.total
         rate = (done - self.start) / max(now - self.began, 1e-9)
         if now - self.shown >= GLANCE or ended:
@@ -77,7 +78,7 @@ class Progress:
             left = (self.total - done) / rate if rate else float("inf")
             extra = "".join(f"  {key} {value:.4g}" for key, value in facts.items())
             eta = spoken(0.0 if ended else left)
-            say(f"{self.name}: {done:,}/{self.total:,} images  {rate:,.0f}/s  ETA {eta}{extra}")
+            say(f"{self.name}: {done:,}/{self.total:,} {self.of}  {rate:,.0f}/s  ETA {eta}{extra}")
 
     def skip_to(self, done: int) -> None:
         """Report that the images up to `done` are there from an earlier attempt: the rate is without them."""

@@ -278,7 +278,7 @@ _STAGES = (
           lambda settings, w: settings.noise_floor(w["floor"]),
           inputs={key: of_noise_floor(bare(key))
                   for key in ("data", "latents*", "annotations", "denoisers*")},
-          cost=("floor",)),
+          cost=("floor",), state="noise-floors/{floor}"),
     Stage("neighbours", NeighboursSpec,
           {"out": "neighbours/{near}.csv"},
           lambda settings, w: settings.neighbours(w["near"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ambient.data.datasets import read
-from ambient.evaluation.features import moments_and_some, sharded
+from ambient.evaluation.features import collected, moments_and_some
 from ambient.evaluation.landmarks import drawn, rows
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
@@ -36,11 +36,11 @@ def main(spec: LandmarksSpec, record, *, data: Path, mixture: Path, detector: Pa
     draws = drawn(spec, len(clean), len(others))
     good, bad = (np.unique(np.concatenate(some)) for some in zip(*draws, strict=True))
     sets = {"good": clean, "bad": selected(others, bad)}
-    found = sharded(spec.detector, detector, sets, "landmarks", state)
+    found = collected(spec.detector, detector, sets, "landmarks", state)
     if found is None:
         return
-    whole, of_good = moments_and_some(next(found)[1], good)
-    of_bad = np.concatenate(list(next(found)[1]))
+    whole, of_good = moments_and_some(found["good"], good)
+    of_bad = np.concatenate(list(found["bad"]))
     table = rows(spec, whole, ((of_good[np.searchsorted(good, held)], of_bad[np.searchsorted(bad, worse)])
                                for held, worse in draws), float(mixed.corrupted.mean()))
     patiently(write_text, out, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))

@@ -7,7 +7,8 @@ so takes weight from the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,21 @@ from ambient.diffusion.eligible import Admission, EligibleSampler
 from ambient.diffusion.floor import noise_floor
 from ambient.diffusion.noise import added_variance
 from ambient.diffusion.objective import ambient_loss, edm_loss
-from ambient.jobs.progress import Progress
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
+from ambient.jobs.stopping import patiently
 from ambient.specs import NoiseFloorSpec, TrainingSpec
 from ambient.specs.strict import build
 from ambient.storage.files import write_text
 from ambient.training.hardware import device
 from ambient.training.loading import load_denoiser, require_network
 from ambient.training.points import Points
+from ambient.training.weights import read_description
 
 BATCH = 250
+# What is measured of a denoiser at a level, of which the last three are of levels above sigma_min.
+COLUMNS = ("sigma", "clean_loss", "clean_loss_stderr", "other_loss", "u",
+           "ambient_loss", "ambient_loss_stderr", "noise_floor")
 
 
 def levels(spec: NoiseFloorSpec) -> np.ndarray:
@@ -93,23 +100,23 @@ class Images:
         return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
-def measured(spec: NoiseFloorSpec, denoiser: Denoiser, conditional: bool, clean: Images,
-             other: Images) -> Iterator[dict[str, float]]:
-    """What one denoiser says at each level. Below sigma_min there is no ambient loss."""
-    for place, sigma in enumerate(levels(spec)):
-        above = sigma > spec.sigma_min
-        sigma_tn = spec.sigma_min if above else 0.0
-        level = torch.tensor([sigma], dtype=torch.float64)
-        of_clean, _ = clean.losses(denoiser, place, float(sigma), 0.0, conditional)
-        plain, ambient = other.losses(denoiser, place, float(sigma), sigma_tn, conditional)
-        row = {"sigma": sigma, "clean_loss": of_clean.mean(), "clean_loss_stderr": stderr(of_clean),
-               "other_loss": plain.mean()}
-        if above:
-            floor = noise_floor(level, torch.tensor([sigma_tn], dtype=torch.float64), denoiser.sigma_data)
-            row |= {"ambient_loss": ambient.mean(), "ambient_loss_stderr": stderr(ambient),
-                    "noise_floor": float(floor)}
-        with torch.no_grad():
-            yield row | {"u": float(denoiser.log_variance(level.to(clean.where)))}
+def measured(spec: NoiseFloorSpec, denoiser: Denoiser, conditional: bool, clean: Images, other: Images,
+             place: int) -> dict[str, float]:
+    """What a denoiser says at one of the levels. Below sigma_min there is no ambient loss."""
+    sigma = float(levels(spec)[place])
+    above = sigma > spec.sigma_min
+    sigma_tn = spec.sigma_min if above else 0.0
+    level = torch.tensor([sigma], dtype=torch.float64)
+    of_clean, _ = clean.losses(denoiser, place, sigma, 0.0, conditional)
+    plain, ambient = other.losses(denoiser, place, sigma, sigma_tn, conditional)
+    row = {"sigma": sigma, "clean_loss": of_clean.mean(), "clean_loss_stderr": stderr(of_clean),
+           "other_loss": plain.mean()}
+    if above:
+        floor = noise_floor(level, torch.tensor([sigma_tn], dtype=torch.float64), denoiser.sigma_data)
+        row |= {"ambient_loss": ambient.mean(), "ambient_loss_stderr": stderr(ambient),
+                "noise_floor": float(floor)}
+    with torch.no_grad():
+        return row | {"u": float(denoiser.log_variance(level.to(clean.where)))}
 
 
 def stderr(values: np.ndarray) -> float:
@@ -123,31 +130,49 @@ def clean_share(annotated: Annotations, clean: int, admission: Admission, sigma:
     return clean / (above + below)
 
 
-def main(spec: NoiseFloorSpec, record, *, data: Path, annotations: Path, denoisers: list[Path], out: Path,
-         latents: Sequence[Path] = ()) -> None:
+def described(spec: NoiseFloorSpec, run: str, training: TrainingSpec, made: pd.DataFrame,
+              annotated: Annotations, clean: int) -> pd.DataFrame:
+    """What was measured of a run's denoiser, with what its training says of each level."""
+    admission = Admission(training.loss.buffer, training.loss.margin)
+    table = made.assign(run=run, buffer=training.loss.buffer, threshold=admission.threshold(spec.sigma_min))
+    return table.assign(clean_share=clean_share(annotated, clean, admission, table["sigma"].to_numpy()))
+
+
+def trained(spec: NoiseFloorSpec, path: Path) -> TrainingSpec:
+    """How a denoiser was trained. Raises `ValueError` for one of another kind, or without an uncertainty."""
+    about = read_description(path, "a denoiser")
+    require_network(path, about, spec.network)
+    training = build(TrainingSpec, about["spec"], str(path))
+    if not training.loss.uncertainty:
+        raise ValueError(f"{path}: has no uncertainty u(sigma), allowed: loss.uncertainty true")
+    return training
+
+
+def main(spec: NoiseFloorSpec, record, *, data: Path, annotations: Path, denoisers: list[Path], state: State,
+         out: Path, latents: Sequence[Path] = ()) -> None:
     """`out` gets a row for each run and level (CSV); losses are of one number of an image or latent."""
     where, dataset = device(), read(data)
     annotated = Annotations.read(annotations).of(dataset.ids)
-    rows = kinds(spec, dataset, annotated)
-    points, tables = Points(dataset, latents), []
+    rows, points = kinds(spec, dataset, annotated), Points(dataset, latents)
+    trainings = [trained(spec, path) for path in denoisers]
     clean, other = (Images(name, spec, points, dataset, drawn(spec, dataset.ids, one), where)
                     for name, one in zip(("clean", "other"), rows, strict=True))
-    progress = Progress("noise_floor", 2 * spec.num_sigmas * len(denoisers))
-    for run, path in zip(spec.runs, denoisers, strict=True):
-        denoiser, about = load_denoiser(path, None, where)
-        require_network(path, about, spec.network)
-        training = build(TrainingSpec, about["spec"], str(path))
-        if not denoiser.uncertain:
-            raise ValueError(f"{path}: has no uncertainty u(sigma), allowed: loss.uncertainty true")
-        made = []
-        for row in measured(spec, denoiser, training.network.conditional, clean, other):
-            made.append(row)
-            progress.update(len(tables) * 2 * spec.num_sigmas + len(made))
-        admission = Admission(training.loss.buffer, training.loss.margin)
-        table = pd.DataFrame(made).assign(run=run, buffer=training.loss.buffer,
-                                          threshold=admission.threshold(spec.sigma_min))
-        table["clean_share"] = clean_share(annotated, len(rows[0]), admission, table["sigma"].to_numpy())
-        tables.append(table)
-    write_text(out, pd.concat(tables, ignore_index=True).to_csv(
+    count, images = len(levels(spec)), len(clean.ids) + len(other.ids)
+    loaded = lru_cache(maxsize=1)(lambda run: load_denoiser(denoisers[run], None, where)[0])
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        run, place = divmod(number, count)
+        row = measured(spec, loaded(run), trainings[run].network.conditional, clean, other, place)
+        return {name: np.array([value]) for name, value in row.items()}
+
+    pieces = [(f"run-{run}-level-{place}", images) for run in range(len(denoisers)) for place in range(count)]
+    found = collect("noise_floor", state, pieces, make)
+    if found is None:
+        return
+    made = pd.DataFrame([{name: value.item() for name, value in row.items()} for row in found],
+                        columns=COLUMNS)
+    tables = [described(spec, run, training, made[k * count:(k + 1) * count], annotated, len(rows[0]))
+              for k, (run, training) in enumerate(zip(spec.runs, trainings, strict=True))]
+    patiently(write_text, out, pd.concat(tables, ignore_index=True).to_csv(
         index=False, lineterminator="\n", float_format="%.6g"))
-    record.facts |= {"images": len(clean.ids) + len(other.ids)}
+    record.facts |= {"images": images}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ambient.diffusion.averages import coefficients
 from ambient.specs import ReconstructionSpec
-from ambient.storage.files import naming
-from ambient.training.weights import not_finite, snapshot
+from ambient.storage.arrays import open_arrays
+from ambient.training.weights import snapshot
 
 
 def described(path: Path, about: Mapping, spec: ReconstructionSpec) -> dict:
@@ -31,33 +31,42 @@ def described(path: Path, about: Mapping, spec: ReconstructionSpec) -> dict:
     return dict(about) | {"spec": training | {"optimiser": optimiser, "snapshots": list(spec.snapshots)}}
 
 
-def reconstructed(path: Path, about: Mapping, nimg: int, std: float) -> tuple[dict[str, Tensor], float]:
-    """(the tensors of one snapshot, averaged with width `std`, and the error of their profile).
+class Reconstruction:
+    """One snapshot of a denoiser, averaged with width `std`: its tensors, float32, are made one at a time.
 
-    Each tensor is last + sum of coefficient (stored - last), in float32, where `last` is the first average of
-    the snapshot itself: the coefficients add up to 1, and what never changed, as buffers, stays as it is to
-    the bit. Snapshots after it are not read. One tensor is in memory at a time, with its result.
+    Each is last + sum of coefficient (stored - last), where `last` is the first average of the snapshot
+    itself: the coefficients add up to 1, and what never changed, as buffers, stays as it is to the bit.
+    Snapshots after it are not read. `error` is that of the profile.
     """
-    stds = about["spec"]["optimiser"]["ema_stds"]
-    stored = [(time, width, place) for time in about["spec"]["snapshots"] if time <= nimg
-              for place, width in enumerate(stds)]
-    times, widths, _ = zip(*stored, strict=True)
-    factors, error = coefficients(times, widths, nimg, std)
-    prefixes = [snapshot(time, width if place else None) for time, width, place in stored]
-    with naming(path), safe_open(path, framework="pt") as file:
-        own = snapshot(nimg)
-        tensors = {name: weighed(file, name.removeprefix(own), own, prefixes, factors.tolist())
-                   for name in file.keys() if name.startswith(own)}
-    if bad := not_finite(tensors):
-        raise ValueError(f"{path}: {bad}: damaged, or of a training that went astray; train it again (with a "
-                         "lower lr, if it was the training)")
-    return tensors, error
 
+    def __init__(self, path: Path, about: Mapping, nimg: int, std: float) -> None:
+        stds = about["spec"]["optimiser"]["ema_stds"]
+        stored = [(time, width, place) for time in about["spec"]["snapshots"] if time <= nimg
+                  for place, width in enumerate(stds)]
+        times, widths, _ = zip(*stored, strict=True)
+        self.factors, self.error = coefficients(times, widths, nimg, std)
+        self.prefixes = [snapshot(time, width if place else None) for time, width, place in stored]
+        self.path, self.own = path, snapshot(nimg)
+        self.stored = open_arrays(path, most=0)  # a mapped file would count as memory
+        self.shapes = {name: array.shape for name, array in self.stored.items() if name.startswith(self.own)}
 
-def weighed(file: safe_open, name: str, own: str, prefixes: list[str], factors: list[float]) -> Tensor:
-    """One tensor of a reconstruction."""
-    last = file.get_tensor(own + name).float()
-    total = torch.zeros_like(last)
-    for prefix, factor in zip(prefixes, factors, strict=True):
-        total.add_(file.get_tensor(prefix + name).float() - last, alpha=factor)
-    return last + total
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of each. Raises `ValueError` naming the file and a tensor that is not finite."""
+        for name in self.shapes:
+            tensor = self.weighed(name.removeprefix(self.own))
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{self.path}: {name} is not finite: damaged, or of a training that went "
+                                 "astray; train it again (with a lower lr, if it was the training)")
+            yield name, tensor
+
+    def weighed(self, name: str) -> Tensor:
+        """One tensor."""
+        last = self.read(self.own + name)
+        total = torch.zeros_like(last)
+        for prefix, factor in zip(self.prefixes, self.factors.tolist(), strict=True):
+            total.add_(self.read(prefix + name) - last, alpha=factor)
+        return last + total
+
+    def read(self, name: str) -> Tensor:
+        """A tensor of the file, float32."""
+        return torch.from_numpy(np.asarray(self.stored[name])).float()
