@@ -5,6 +5,7 @@ import re
 import struct
 import tarfile
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from ambient.data.captions import clean_caption
 from ambient.data.datasets import Dataset, read, write
 from ambient.data.texts import Texts
 from ambient.jobs.stage import Record
+from ambient.settings import Experiments
 from ambient.specs import DatasetSpec, MixtureSpec
 from ambient.specs.strict import SpecError, plain
 from ambient.stages import prepare
@@ -98,6 +100,7 @@ class AnnotationOf:
 
 # --- sources --------------------------------------------------------------------------------------------
 
+ROOT = Path(__file__).parents[1]
 PHOTOS = {"a.png": encoded(PIXELS[0]), "a.txt": b"a red  kite\n", "b.png": encoded(PIXELS[1]),
           "c.png": encoded(PIXELS[2]), "c.txt": "naïve".encode()}
 
@@ -170,6 +173,22 @@ def test_tars_of_a_webdataset(tmp_path):
         make_folder(folder, {name: b""})
         with pytest.raises(ValueError, match=f"{name} is compressed"):
             prepared(spec, folder, tmp_path)
+
+
+@pytest.mark.parametrize("enlarge", [False, True])
+def test_images_of_coco_are_taken_though_their_shorter_side_is_480(tmp_path, enlarge):
+    """At 512 pixels, here 8. The reference of Table 9a would have been of the few that are larger."""
+    files = {f"{k}.png": encoded(PIXELS[k, :6]) for k in range(4)}
+    files |= {f"{k}.txt": b"a" for k in range(4)}
+    spec = DatasetSpec("webdataset", 8, 3, enlarge=enlarge)
+    folder = tar_of(tmp_path / "in/0.tar", files | {"4.png": encoded(PIXELS[4]), "4.txt": b"b"}).parent
+    data, record = prepared(spec, folder, tmp_path)
+    assert len(data.images) == (5 if enlarge else 1)
+    assert record.facts["left_out"] == ({} if enlarge else {"smaller than 8 pixels": 4})
+    done = record.facts["converted"].get("enlarged, and blurred by that, to 8 pixels")
+    assert done == (4 if enlarge else None)
+    paper = Experiments(ROOT / "config", "paper")
+    assert paper.dataset("coco").enlarge and not paper.dataset("sa-1b").enlarge
 
 
 def test_captions_are_cleaned_where_that_is_asked(tmp_path):

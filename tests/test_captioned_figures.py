@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ambient.data.scores import Scores
 from ambient.data.texts import Texts
 from ambient.report import figures
 from ambient.report.drawing import plt
+from ambient.settings import Experiments
 from ambient.specs import FigureSpec
 from ambient.specs.strict import SpecError, build, plain
 from ambient.stages import crops_figures
@@ -22,6 +24,7 @@ from ambient.storage.files import write_arrays, write_json
 
 NOTHING = ("data", "added", "annotations", "patches", "locality_table")  # of files, for a figure of answers
 
+ROOT = Path(__file__).parents[1]
 COMMON = {
     "names": (),
     "corruptions": (),
@@ -167,6 +170,16 @@ def test_preferences_on_several_lists_stand_below_each_other(tmp_path):
     with pytest.raises(SpecError, match=re.escape("paper.Text: got 101.0, allowed: [0, 100]")):
         build(FigureSpec, plain(values | {"paper": {"Text": 101}}), "f")
     plt.close("all")
+
+
+def test_a_figure_of_a_part_of_a_source_names_the_part_and_its_seed():
+    """Figures 26 to 29 are of 50,000 images each; the demo's are of whole sources."""
+    paper, demo = (Experiments(ROOT / "config", scale) for scale in ("paper", "demo"))
+    assert [paper.figure(f"figure{number}").labels for number in (26, 27, 28, 29)] == [
+        (f"{name} (50,000 images of {count}, drawn by seed 0)",) for name, count in (
+            ("CC12M", "12,000,000"), ("SA-1B", "11,100,000"), ("DiffusionDB", "10,700,000"),
+            ("JourneyDB", "4,200,000"))]
+    assert demo.figure("figure26").labels == ("scenes", "poor scenes")
 
 
 def test_sources_are_ranked_each_by_itself(tmp_path):

@@ -159,6 +159,14 @@ def paper():
     return Experiments(ROOT / "config", "paper")
 
 
+def test_table_9a_has_a_spread_at_the_papers_scale(paper, demo):
+    """Of three sets of COCO's samples; the prompts of other tables and figures are drawn once."""
+    for found, seeds in ((paper, (0, 1, 2)), (demo, (0,))):
+        rows = [row.run for row in found.tables["table9a"].rows]
+        assert {found.sampling(run).seeds for run in rows} == {seeds}
+        assert found.evaluation(rows[0]).seeds == seeds and found.sampling("geneval-all").seeds == (0,)
+
+
 def test_jobs_of_the_papers_scores_of_captions(paper):
     """GenEval asks a detector and a CLIP, CLIP-FD the image tower of one, and a table names all of them."""
     run = "results/paper/runs/geneval-ambient/seed-0"

@@ -70,8 +70,9 @@ def test_doctor_names_jobs_that_are_too_long_for_the_time_limit_or_the_attempts(
     (kind, line), = limits.too_long(found, site.Site(), "table1", tmp_path)
     assert kind == doctor.NOTE and line.startswith("time: train: 10 jobs are longer than 1440 minutes")
     assert "-xxl, seed 0) takes about 1,784 of them, and Snakemake gives a job 10: add --retries 2677" in line
-    (short,) = [line for kind, line in limits.too_long(found, site.Site(max_minutes=5), "table1", tmp_path)
-                if kind == doctor.MISSING]
+    few = limits.too_long(found, site.Site(max_minutes=5), "table1", tmp_path)
+    short, drawn = [line for kind, line in few if kind == doctor.MISSING]
+    assert drawn.startswith("time: figures (table table1) takes about 86 minutes and begins anew")
     assert short.startswith("time: reconstruct (") and "about 8 minutes and begins anew after a" in short
     assert f"; max_minutes is 5 (set it in {tmp_path}/site.yaml)" in short
 
@@ -149,7 +150,7 @@ def test_doctor_names_the_licences_of_what_a_target_reads():
         f"licence of {what}" for what in (
             f"dataset imagenet-512: {imagenet}", f"dataset imagenet-512-val: {imagenet}",
             "detector dinov2: Apache-2.0 (DINOv2)", "detector inception: NVIDIA's terms (Inception-v3)",
-            "encoder sd-vae: MIT (sd-vae-ft-mse); of another one see its model card",
+            "encoder sd-vae: MIT (sd-vae-ft-mse), OpenRAIL++-M (SDXL's)",
             "scorer clip-iqa: MIT (CLIP)")]
     (_, faces), *_ = doctor.licences(found, "results/table4.csv")
     assert faces.startswith("licence of dataset ffhq: ") and "CC BY-NC-SA 4.0" in faces

@@ -275,3 +275,15 @@ def test_every_crop_is_where_crops_are_told():
     for name in CROPS:
         assert re.search(rf"[` ]{name}`", row), name
         assert f" {name} (" in written, name
+
+
+def test_the_page_of_licences_names_every_encoder_and_source_from_outside():
+    page = (ROOT / "docs/licences.md").read_text()
+    paper = Experiments(ROOT / "config", "paper")
+    outside = [*(name for name, one in paper.tree["encoders"].items() if one["kind"] == "sd_vae"),
+               *(name for name, one in paper.tree["text_encoders"].items() if one["kind"] == "openclip")]
+    shown = {"clip-b-32": "ViT-B/32", "clip-l-14": "ViT-L/14"}
+    assert all(shown.get(name, f"`{name}`") in page for name in outside) and len(outside) == 5
+    sources = {paper.label("datasets", name) for name in paper.tree["datasets"]
+               if paper.dataset(name).source == "webdataset"}
+    assert {label.split(",")[0] for label in sources} - set(re.findall(r"[\w-]+", page)) == set()

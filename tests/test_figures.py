@@ -242,6 +242,19 @@ def test_the_grid_shows_real_corrupted_and_nearest_images(paper, tmp_path):
     assert np.array_equal(pictures[4], pictures[5]) and not np.array_equal(pictures[2], pictures[3])
 
 
+def test_of_very_many_training_images_some_are_searched_and_the_grid_says_so(paper, tmp_path, monkeypatch):
+    """All of ImageNet's would be read, 1 TB, for each row of a picture."""
+    images = np.arange(30 * 16).reshape(30, 1, 4, 4).astype(np.uint8)
+    write(tmp_path / "m", Dataset(images, np.zeros(30, int), np.arange(30), np.zeros(30, np.uint8)))
+    write_arrays(tmp_path / "s", {"64": images[None, :12]})
+    Annotations(np.arange(30), np.zeros(30), np.zeros(30)).write(tmp_path / "clean")
+    spec = dataclasses.replace(paper.tables["table2a"], rows=paper.tables["table2a"].rows[:1])
+    monkeypatch.setattr(sample_grid, "SEARCHED", 10 * 16 + 15)
+    titles = [axis.get_title(loc="left").strip() for axis in sample_grid.grid(
+        spec, [tmp_path / "s"], [tmp_path / "m"], [tmp_path / "clean"]).figure.axes]
+    assert titles[-1] == "nearest of 10 of its 30 training images, by pixel distance"
+
+
 def test_corrupted_images_of_several_mixtures_are_not_called_by_the_first_ones_name(paper):
     row = next(row for row in paper.tables["table2a"].rows if row.parameters.get("sigma_px") == 0.6)
     images = np.zeros((5, 1, 4, 4), np.uint8)

@@ -181,6 +181,17 @@ def test_an_input_whose_time_changes_is_hashed_again(run, mixture, whole, tmp_pa
     assert not manifest.path_for(out).exists() and list((tmp_path / "state").iterdir())
 
 
+def test_of_several_ranks_the_first_alone_hashes_what_all_read(mixture, annotations, tmp_path, monkeypatch):
+    """The latents of ImageNet are 168 GB: 32 ranks would read 5 TB before a training begins."""
+    line = commands.stage("train", MADE, data=mixture, annotations=annotations, state=tmp_path / "state",
+                          out=tmp_path / "d.safetensors", log=tmp_path / "loss.jsonl")
+    job, seen = stage.begin(STAGES["train"], line[line.index("--spec"):]), []
+    monkeypatch.setattr(stage.manifest, "identify", lambda path: seen.append(path) or (path, "0" * 64, None))
+    assert set(job.identified()) >= {"data", "annotations"} and seen == [mixture, annotations]
+    monkeypatch.setattr(stage.launch, "first", lambda: False)
+    assert job.identified() is None and len(seen) == 2
+
+
 def test_an_input_that_differs_from_its_own_manifest_is_refused(run, mixture, tmp_path):
     data = Path(shutil.copy(mixture, tmp_path / "data.safetensors"))
     made = manifest.build(data, "ambient.corrupt", {}, {}, [], {}, manifest.Clock())

@@ -180,16 +180,21 @@ def test_a_latent_that_is_not_finite_names_its_image():
         encoded(mean=mean)
 
 
-def test_spread_is_that_of_drawn_latents():
-    """However the images come in parts: of 1,024, 1,024 and 452 here."""
-    known, draw = encoded(2500), np.random.default_rng(1)
+def test_spread_is_that_of_drawn_latents(tmp_path):
+    """However the images come in parts: of 1,024, 1,024 and 452 here. A lost part alone is seen again."""
+    known, draw, seen = encoded(2500), np.random.default_rng(1), []
     z = known.mean + known.std * draw.normal(size=known.mean.shape)
 
     class Known:  # image k is its own number
         def encode(self, numbers):
+            seen.append(len(numbers))
             return torch.from_numpy(known.mean[numbers]), torch.from_numpy(known.std[numbers])
 
-    shift, scale = spread(Known(), np.arange(2500))
+    shift, scale = spread(Known(), np.arange(2500), tiny.kept(tmp_path))
+    next(tmp_path.glob("*/spread-2048.safetensors")).unlink()
+    seen.clear()
+    again = spread(Known(), np.arange(2500), tiny.kept(tmp_path))
+    assert sum(seen) == 452 and (np.stack(again) == np.stack((shift, scale))).all()
     variance = known.mean.var(axis=(0, 2, 3), dtype=float) + np.square(known.std, dtype=float).mean((0, 2, 3))
     np.testing.assert_allclose(shift, known.mean.mean(axis=(0, 2, 3), dtype=float), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(scale, np.sqrt(variance), rtol=1e-6)

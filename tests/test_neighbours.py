@@ -19,6 +19,8 @@ from ambient.specs import BestSpec, DetectorSpec, NeighboursSpec
 from ambient.specs.strict import SpecError
 from ambient.stages import detector as make_detector
 from ambient.stages import neighbours as stage
+from ambient.storage import arrays
+from ambient.storage.arrays import latest, part, selected
 from ambient.storage.files import write_arrays
 from tests.tiny import RECORD, kept
 
@@ -112,6 +114,30 @@ def test_samples_are_compared_with_all_images_and_with_the_good_ones(files):
     assert rows["test"][0] == pytest.approx(81 * grey, rel=1e-5)
     assert rows["nearer_to_train"].tolist() == [1, 1]
     assert rows["samples"].tolist() == [2, 2] and rows["train_stderr"].tolist() == [0, 0]
+
+
+def test_samples_are_read_and_kept_by_shards(files, monkeypatch):
+    """10,000 samples of 512 x 512 pixels are 8 GB. A lost shard is read again, and no other."""
+    spec, taken, read = NeighboursSpec(("a", "b"), 5, None, None, 0), arrays.Stored.rows, []
+
+    def rows(array, index):
+        read.append(len(index))
+        return taken(array, index)
+
+    write_arrays(files["samples"][0], {"64": np.arange(7 * 16, dtype=np.uint8).reshape(1, 7, 1, 4, 4)})
+    monkeypatch.setattr(arrays, "HELD", 0)
+    monkeypatch.setattr(stage, "BATCH", 2)
+    monkeypatch.setattr(arrays.Stored, "rows", rows)
+    found = []
+    for counts in ([2, 2, 1] * 2, [1]):
+        drawn = [selected(part(latest(path), 0), np.arange(5)) for path in files["samples"] * 2]
+        found.append(stage.of_samples(drawn, stage.pixels, files["state"]))
+        assert read == counts
+        read.clear()
+        next(files["state"].folder.glob("*samples-2.safetensors")).unlink()
+    np.testing.assert_array_equal(*found)
+    stage.main(spec, RECORD, **files | {"samples": files["samples"] * 2})
+    assert pd.read_csv(files["out"])["samples"].tolist() == [5, 5]
 
 
 def test_distances_may_be_of_the_features_of_a_detector(tmp_path):

@@ -16,6 +16,7 @@ from ambient.cluster import cost, limits, plan, requests, site
 from ambient.cluster.scales import Graphs
 from ambient.diffusion.networks.unet import Conv, Linear
 from ambient.jobs import journal, launch, records
+from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError
 from ambient.training.build import build_network
 from tests.clones import clone, configuration
@@ -112,6 +113,28 @@ def test_an_attempt_that_saved_its_state_costs_the_next_no_further_memory(tmp_pa
     assert sorted(path.name for path in state.parent.iterdir()) == ["train.attempts.jsonl"]
     tabulates = Names(scale="demo", table="table2a")
     assert found.memory("tables", tabulates, 3) == 2 * found.memory("tables", tabulates, 1)
+
+
+@pytest.mark.parametrize("target", ["table1", "memorisation", "table9a", "table9b", "vendi", "noise-floor"])
+def test_a_job_that_ranks_can_share_gets_all_gpus_of_the_site(target):
+    """Features, scores of samples and maps of context are shared out as trainings are."""
+    found = plan.jobs(settings.Experiments(ROOT / "config", "paper"), target)
+    kinds = {kind: work.ranks for kind, work in found if work.gpu}
+    assert kinds == {kind: JOBS[kind].shared for kind in kinds} and kinds["train"]
+
+
+def test_pictures_of_samples_get_the_time_that_their_nearest_images_take():
+    """Of ImageNet 23 ms an image on one core, of as many as are searched; of CIFAR-10 little."""
+    found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))
+    rows = len(found.experiments.table("table1").rows)
+    assert found.figures("table1").cpu_minutes == pytest.approx(rows * 21_845 * 0.0262 / 60, rel=0.01)
+    assert found.figures("table1").limit(site.Site(), 1) > 60 and found.figures("table2a").cpu_minutes < 2
+
+
+def test_data_of_a_run_that_are_put_together_get_time_by_their_number():
+    """38 million captions take more than the few seconds of a small job."""
+    paper, demo = (cost.Costs(settings.Experiments(ROOT / "config", scale)) for scale in ("paper", "demo"))
+    assert 12 < paper.combine("text-all-1").cpu_minutes < 14 and demo.combine("donut").cpu_minutes < 0.3
 
 
 def test_memory_of_ranks_is_of_what_each_holds():

@@ -18,6 +18,7 @@ from ambient.specs import DatasetSpec, ScorerSpec
 from ambient.specs.strict import SpecError, plain
 from ambient.stages import sample_scores
 from ambient.stages import scores as stage
+from ambient.storage import arrays
 from ambient.storage.files import sha256, write_arrays
 from ambient.training import shares
 
@@ -57,6 +58,19 @@ def test_a_file_of_scores_round_trips_and_is_read_by_id(tmp_path):
     write(tmp_path / "d.safetensors", DATA)
     with pytest.raises(ValueError, match="d.safetensors: not a file of scores"):
         Scores.read(tmp_path / "d.safetensors")
+
+
+def test_scores_of_very_many_patches_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
+    """Of ImageNet they are 1.7 GB, which most readers of scores have no use for."""
+    monkeypatch.setattr(arrays, "HELD", 100)
+    patches, read, taken = {16: RNG.random((30, 2, 2), np.float32)}, [], arrays.Stored.rows
+    Scores(DATA.ids, RNG.random(30), {16: RNG.random(30)}, patches).write(tmp_path / "s")
+    monkeypatch.setattr(arrays.Stored, "rows", lambda self, index: (
+        read.append((self.shape, len(index))), taken(self, index))[1])
+    found = Scores.read(tmp_path / "s").of(DATA.ids[[3, 1]])
+    assert not [one for one in read if one[0] == (30, 2, 2)]
+    np.testing.assert_array_equal(np.asarray(found.patches[16]), patches[16][[3, 1]])
+    assert read[-1] == ((30, 2, 2), 2)
 
 
 def test_patches_do_not_overlap_and_cover_the_image():

@@ -76,12 +76,13 @@ def test_a_table_names_what_its_scorers_ask_and_has_the_papers_number_of_each_co
         "0.500", "0.500", "eyes", "clip"]
     found = published.scored("t", spec, table)
     assert [(one["quantity"], one["ours"], one["paper"]) for one in found] == [("clip_mean", 0.5, 0.5)]
-    pd.DataFrame([{"training_id": row.training_id, "metric": "fd-x", "value": value, "ema_std": 0.1,
-                   "guidance": 1.0} for row, value in zip(spec.rows, (3.5, 2.5), strict=True)]).to_csv(
-        tmp_path / "sweep.csv", index=False)
+    points = [{"training_id": row.training_id, "metric": "fd-x", "value": value, "value_std": 0.25,
+               "ema_std": 0.1, "guidance": 1.0} for row, value in zip(spec.rows, (3.5, 2.5), strict=True)]
+    pd.DataFrame(points).to_csv(tmp_path / "sweep.csv", index=False)
     swept = tables.frame(dataclasses.replace(spec, sweeps=("grid",)), metrics, annotations, scored=scored,
                          sweeps=[tmp_path / "sweep.csv"])
     assert swept["fd-x_unguided"].tolist() == [3.5, 2.5]
+    assert swept["fd-x_unguided_std"].tolist() == [0.25, 0.25] and "fd-x_guided_std" not in swept
     assert swept["paper_clip_mean"][0] == 0.5 and np.isnan(swept["paper_clip_mean"][1])
     assert published.scored("t", spec, swept)[0]["paper"] == 0.5
     with pytest.raises(strict.SpecError, match="asked: got .*, allowed: one for each of scorers, or none"):
@@ -131,8 +132,8 @@ def test_protocol_columns_stand_in_the_table(tmp_path):
         legacy, clean = (specs.DetectorSpec("inception", resize=r).protocol() for r in ("legacy", "clean"))
         path.write_text(json.dumps(score | {"metric": "fid"} | legacy))
         others.append(path.with_name(f"{path.stem}-clean.json"))
-        others[-1].write_text(json.dumps(score | {"metric": "fid-clean", "scores": scores({10: [value]})}
-                                         | clean))
+        two = scores({10: [value - 1, value + 1]})
+        others[-1].write_text(json.dumps(score | {"metric": "fid-clean", "scores": two} | clean))
     about = {"reference": "cifar10", "protocol": "strict balanced",
              "paper_protocol": "leaky uniform (clean fraction 0.5)"}
     rows = tuple(dataclasses.replace(row, **about) for row in made.rows)
@@ -143,6 +144,7 @@ def test_protocol_columns_stand_in_the_table(tmp_path):
     known = inception.INCEPTION_SHA256
     assert table["metric"].eq("fid").all() and list(table["value"]) == [2.0, 1.0]
     assert table["resize"].eq("legacy").all() and list(table["fid-clean"]) == [3.0, 1.5]
+    assert list(table["fid-clean_min"]) == [2.0, 0.5]  # the least of its sets of samples, as NVIDIA reports
     assert table["fid-clean_resize"].eq("clean").all() and table["fid-clean_num_samples"].eq(9).all()
     assert table["weights_sha256"].eq(known).all() and table["fid-clean_weights_sha256"].eq(known).all()
     assert table["reference_dataset"].eq("cifar10").all() and table["reference_images"].eq(5).all()

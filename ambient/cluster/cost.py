@@ -16,14 +16,15 @@ from ambient.cluster.work import BASE_MB, LITTLE, Work, in_memory_mb, loading_mb
 from ambient.settings import Experiments
 from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkCost, SamplingSpec, ScorerSpec, TrainingSpec
 from ambient.specs.kinds import OfKinds
+from ambient.specs.report import SEARCHED
 from ambient.specs.stages import JOBS
 from ambient.storage.files import HELD
 
 CAPTION_MB = 1e-3  # of an image: its caption, a copy of it, and where its sample lies in an archive
 ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
 # What a core does in a second: photographs of ImageNet's size, pixels of what they become, images whose
-# pixels are corrupted, labels and captions of a mixture, bytes of its images.
-DECODED, RESIZED, CORRUPTED, ROWS, COPIED = 400, 7e7, 500, 5e4, 3e8
+# pixels are corrupted, labels and captions of a mixture, bytes of its images, numbers searched.
+DECODED, RESIZED, CORRUPTED, ROWS, COPIED, COMPARED = 400, 7e7, 500, 5e4, 3e8, 3e7
 READ = 1000  # samples of latents and states a second that are read and hashed, 200 kB each
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
 
@@ -102,7 +103,7 @@ class Costs:
         work = self.scoring(spec, images, *shape[1:])
         asked = self.asking(spec.model, *shape[1:]) if spec.MODEL else 0.0
         seen = self.experiments.detector(spec.detector).flops(*shape[1:]) if spec.ASKS else 0.0
-        return replace(work, flops=work.flops + images * (asked + seen),
+        return replace(work, ranks=True, flops=work.flops + images * (asked + seen),
                        memory_mb=work.memory_mb + self.model_mb(spec))
 
     def model_mb(self, spec: OfKinds) -> float:
@@ -182,10 +183,7 @@ class Costs:
 
     def fitting(self, spec: TrainingSpec | ClassifierSpec, study: str, images: int, network: NetworkCost,
                 asked: int = 0) -> Work:
-        """Training: three forward passes an image.
-
-        images: of the mixture. asked: further forward passes, of evaluations.
-        """
+        """Training: three forward passes an image of the mixture; `asked`: further ones, of evaluations."""
         return Work(flops=2.0 * network.multiply_adds * (3 * spec.optimiser.nimg + asked), gpu=True,
                     ranks=True, batch=spec.optimiser.batch,
                     memory_mb=BASE_MB + 4 * self.data_mb(study, images) + images * ROW_MB,
@@ -241,10 +239,9 @@ class Costs:
         return Work(flops=flops, gpu=True, ranks=True, memory_mb=BASE_MB + 3 * data_mb + curves)
 
     def combine(self, run: str) -> Work:
-        study = self.experiments.run(run).study
-        images = self.learnt(run)
-        return replace(LITTLE, memory_mb=1000 + 8 * self.data_mb(study, images)
-                       + 2 * self.captions_mb(self.study_data(study), images))
+        study, images = self.experiments.run(run).study, self.learnt(run)
+        held = 8 * self.data_mb(study, images) + 2 * self.captions_mb(self.study_data(study), images)
+        return Work(cpu_minutes=LITTLE.cpu_minutes + images / ROWS / 60, memory_mb=1000 + held)
 
     def locality(self, study: str) -> Work:
         spec = self.experiments.locality(study)
@@ -252,7 +249,7 @@ class Costs:
         _, channels, resolution = self.points(study)
         passes = spec.num_images * spec.num_sigmas * (len(spec.contexts) + 1)
         network = training.network.cost(resolution, channels)
-        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True,
+        return Work(flops=2.0 * network.multiply_adds * passes, gpu=True, ranks=True,
                     memory_mb=2 * BASE_MB + loading_mb(network.parameters))
 
     def noise_floor(self, floor: str) -> Work:
@@ -260,21 +257,20 @@ class Costs:
         spec = self.experiments.noise_floor(floor)
         _, channels, side = self.points(self.experiments.run(spec.runs[0]).study)
         networks = [self.experiments.first_training(run).network.cost(side, channels) for run in spec.runs]
-        passes = 4 * spec.num_sigmas * spec.num_images
-        return Work(flops=2.0 * passes * sum(network.multiply_adds for network in networks), gpu=True,
+        passes, each = 4 * spec.num_sigmas * spec.num_images, sum(one.multiply_adds for one in networks)
+        return Work(flops=2.0 * passes * each, gpu=True, ranks=True,
                     memory_mb=2 * BASE_MB + loading_mb(max(network.parameters for network in networks)))
 
     def neighbours(self, near: str) -> Work:
         """Features of both datasets for each group of images, and of the samples; their distances."""
         figure, spec = self.experiments.figure(near), self.experiments.neighbours(near)
-        study = self.experiments.figure_entry(near).study
-        images, channels, resolution = self.data(study)
+        images, channels, resolution = self.data(self.experiments.figure_entry(near).study)
         compared = (1 + (spec.best.share if spec.best else 0)) * (images + self.dataset(figure.unseen)[0])
         samples = spec.num_samples * len(spec.runs)
         wide = spec.detector.dimensions if spec.detector else channels * resolution**2
         flops = 2.0 * wide * samples * compared
         if figure.detector is None:
-            return Work(flops=flops, gpu=True, memory_mb=2 * BASE_MB)
+            return Work(flops=flops, gpu=True, ranks=True, memory_mb=2 * BASE_MB)
         work = self.features(figure.detector, round(compared + samples), channels, resolution)
         return replace(work, flops=work.flops + flops, memory_mb=2 * BASE_MB + samples * wide * 8 / 1e6)
 
@@ -297,15 +293,12 @@ class Costs:
                     memory_mb=BASE_MB + 3 * shard / 1e6 + loading_mb(parameters))
 
     def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:
-        """Moments of the features of images, what the detector's kind says that one costs.
-
-        Five matrices of D x D numbers are in memory at once, and no more features than of a batch.
-        """
+        """Moments of features, whose cost its kind knows: five matrices of D x D numbers, and a batch."""
         spec = self.experiments.detector(detector)
         each = spec.flops(channels, resolution)
         if spec.MODEL:
             each += 2.0 * self.experiments.text_encoder(spec.model).image_multiply_adds(resolution, channels)
-        return Work(flops=images * each, gpu=True,
+        return Work(flops=images * each, gpu=True, ranks=True,
                     cpu_minutes=LITTLE.cpu_minutes + images / spec.RATE / 60,
                     memory_mb=2 * BASE_MB + 5 * spec.dimensions**2 * 8 / 1e6 + self.model_mb(spec))
 
@@ -338,6 +331,13 @@ class Costs:
         study = self.experiments.run(run).study
         return self.features(self.experiments.detectors(study)[0],
                              self.experiments.sampling(run).num_samples, *self.data(study)[1:])
+
+    def figures(self, table: str) -> Work:
+        numbers = 0  # of the training images that samples are held against, in each row
+        for row in self.experiments.table(table).rows:
+            _, channels, side = self.data(self.experiments.run(row.run).study)
+            numbers += min(SEARCHED, self.learnt(row.run) * channels * side**2)
+        return replace(LITTLE, cpu_minutes=LITTLE.cpu_minutes + numbers / COMPARED / 60)
 
     def detector(self, dataset: str, detector: str) -> Work:
         spec, (_, channels, resolution) = self.experiments.detector(detector), self.dataset(dataset)

@@ -54,9 +54,9 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
             files_left_out: Counter[str]) -> Reading:
     """Those pairs that can be used, as a source gives them: an id is the place among all pairs.
 
-    An image whose shorter side is below the resolution, or whose caption is empty, is left out and counted,
-    beside the files that the source left out. Raises `ValueError` naming an image that can't be decoded: when
-    its head is read, or its pixels.
+    An image whose caption is empty is left out and counted, beside the files that the source left out. So is
+    one whose shorter side is below the resolution, unless `enlarge` says that it is taken. Raises
+    `ValueError` naming an image that can't be decoded: when its head is read, or its pixels.
     """
     if not pairs:
         raise ValueError(f"{path}: no image with a caption in it")
@@ -70,7 +70,7 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
         reason = None
         if not pair.caption.strip():
             reason = "images without a caption"
-        elif min(naming(path, pair, lambda pair=pair: opened(pair.content()).size)) < spec.resolution:
+        elif smaller(spec, naming(path, pair, lambda pair=pair: opened(pair.content()).size)):
             reason = f"smaller than {spec.resolution} pixels"
         if reason is None:
             rows.append(row)
@@ -92,6 +92,11 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
                    captions=[pairs[row].caption for row in rows], captions_from=read_from)
 
 
+def smaller(spec: DatasetSpec, size: tuple[int, int]) -> bool:
+    """Whether an image is left out for its size."""
+    return min(size) < spec.resolution and not spec.enlarge
+
+
 def naming(path: Path, pair: Pair, of: Callable[[], Made]) -> Made:
     """What `of` makes of the image file of a pair. Raises `ValueError` with its name where it is no image."""
     try:
@@ -105,6 +110,8 @@ def pixels(path: Path, spec: DatasetSpec, crop: str, pair: Pair,
            content: bytes) -> tuple[np.ndarray, list[str]]:
     """An image file as uint8 (C, H, H), and what was done to it. Raises as `naming`."""
     image, done = naming(path, pair, lambda: plain(content, spec.channels, spec.resolution))
+    if min(image.size) < spec.resolution:
+        done.append(f"enlarged, and blurred by that, to {spec.resolution} pixels")
     if image.width != image.height:
         done.append(f"{'padded' if crop == 'pad' else 'cropped'} to a square ({crop})")
     square = np.asarray(CROPS[crop](image, spec.resolution))

@@ -16,6 +16,7 @@ from ambient.data.texts import Texts
 from ambient.diffusion import randomness
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
+from ambient.specs.data import SUBSET_SEED
 from ambient.storage.arrays import Computed
 
 
@@ -40,7 +41,7 @@ def subset(labels: np.ndarray, classes: tuple[int, ...] | None, most: int | None
     ids = ids if classes is None else ids[np.isin(np.asarray(labels)[ids], classes)]
     if most is None or most >= len(ids):
         return ids
-    return np.sort(ids[np.argsort(randomness.uniform("subset", 0, ids), kind="stable")[:most]])
+    return np.sort(ids[np.argsort(randomness.uniform("subset", SUBSET_SEED, ids), kind="stable")[:most]])
 
 
 def in_part(ids: np.ndarray, part: tuple[float, ...]) -> np.ndarray:

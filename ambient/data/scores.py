@@ -12,7 +12,8 @@ import numpy as np
 
 from ambient.data.aligned import rows_of
 from ambient.data.datasets import Dataset
-from ambient.storage.files import read_arrays, write_arrays
+from ambient.storage.arrays import Array, RowArray, open_arrays, selected
+from ambient.storage.files import write_arrays
 
 MEAN, EACH = "patch_mean/", "patches/"  # before a patch's side, in the names of the arrays
 
@@ -23,13 +24,14 @@ class Scores:
 
     ids: int64 (N,). score: float64 (N,), of the whole image. patch_means: side of a patch in pixels ->
     float64 (N,), the mean score of the image's non-overlapping patches. patches: side -> float32
-    (N, rows, columns), the score of each of them, where the scorer knows it.
+    (N, rows, columns), the score of each of them, where the scorer knows it. Of many, some are read when they
+    are asked for.
     """
 
     ids: np.ndarray
     score: np.ndarray
     patch_means: Mapping[int, np.ndarray] = field(default_factory=dict)
-    patches: Mapping[int, np.ndarray] = field(default_factory=dict)
+    patches: Mapping[int, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(np.unique(self.ids)) < len(self.ids):
@@ -39,6 +41,8 @@ class Scores:
         for name, values in named.items():
             if len(values) != len(self.ids):
                 raise ValueError(f"scores: {name} has {len(values)} rows for {len(self.ids)} images")
+            if isinstance(values, RowArray):  # they were looked at when they were written
+                continue
             finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
             if not finite.all():
                 raise ValueError(f"scores: {name} of image {self.ids[~finite][0]} is no finite number "
@@ -48,8 +52,10 @@ class Scores:
     def read(cls, path: Path) -> Scores:
         """Read a file of scores. Raises `ValueError` naming it if it is not one."""
         try:
-            arrays = read_arrays(path)
-            return cls(arrays["ids"], arrays["score"], by_side(arrays, MEAN), by_side(arrays, EACH))
+            arrays = open_arrays(path)
+            one_each = {name: array[:] if isinstance(array, RowArray) else array
+                        for name, array in arrays.items() if not name.startswith(EACH)}
+            return cls(one_each["ids"], one_each["score"], by_side(one_each, MEAN), by_side(arrays, EACH))
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: not a file of scores ({error})") from None
 
@@ -63,7 +69,7 @@ class Scores:
         """The rows of the given images, in their order. Raises `ValueError` naming a missing one."""
         rows = rows_of(self.ids, ids, "score")
         return Scores(ids, self.score[rows], {side: one[rows] for side, one in self.patch_means.items()},
-                      {side: one[rows] for side, one in self.patches.items()})
+                      {side: selected(one, rows) for side, one in self.patches.items()})
 
     def text(self, data: Dataset) -> str:
         """The table as CSV, for people and for other programs: id, name and class, score, means of patches.
@@ -81,7 +87,7 @@ class Scores:
         return out.getvalue()
 
 
-def by_side(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[int, np.ndarray]:
+def by_side(arrays: Mapping[str, Array], prefix: str) -> dict[int, Array]:
     """Side of a patch -> array, of those whose names begin with a prefix; sides rise."""
     found = {int(name.removeprefix(prefix)): one for name, one in arrays.items() if name.startswith(prefix)}
     return dict(sorted(found.items()))

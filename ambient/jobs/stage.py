@@ -132,8 +132,7 @@ class Job:
         manifests are on disk it is all that a killed job can go on from.
         """
         before = {path: guard.fingerprint(path) for path in self.read() if path != self.files.get("state")}
-        recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
-        guard.sound(recorded)
+        recorded = launch.agreed(self.identified())
         # Of now, not of the end: a long job runs the code that was there when it began.
         made_by = manifest.code(self.name, plain(self.spec))
         writer = launch.first()  # of several ranks one records
@@ -164,6 +163,17 @@ class Job:
             facts = record.facts | (state.remarks() if state else {})
             self.record(facts, record.outside, targets, recorded, made_by, interrupted)
         self.forget(owner, journal)
+
+    def identified(self) -> dict | None:
+        """The inputs with their digests, held against their manifests, by the first rank; None on another.
+
+        Stores may be of terabytes: each rank would read all of them.
+        """
+        if not launch.first():
+            return None
+        recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
+        guard.sound(recorded)
+        return recorded
 
     def state(self, owner: Identity) -> Any:
         """What this job has done so far, on disk."""

@@ -16,7 +16,7 @@ from ambient.specs import RowSpec
 
 RULE = "least of the points, on the metric itself: optimistic"
 KINDS = ("unguided", "guided")  # points with guidance 1, with more
-ENDS = ("", "_ema_std", "_guidance", "_points")  # of the names of columns of one kind
+ENDS = ("", "_std", "_ema_std", "_guidance", "_points")  # of the names of columns of one kind
 
 
 def column_of(points: pd.DataFrame, metric: str) -> str:
@@ -37,8 +37,9 @@ def least(points: pd.DataFrame, metric: str) -> pd.Series | None:
 def columns(row: RowSpec, metrics: Sequence[str], points: pd.DataFrame) -> dict:
     """The columns of a table's row from the points of all sweeps.
 
-    Of each metric, without and with guidance: the least distance, the width and guidance that it is at, how
-    many points it is the least of, and the published number. Beside them the grid, and the rule.
+    Of each metric, without and with guidance: the least distance, its standard deviation where points have
+    several sampling seeds, the width and guidance that it is at, how many points it is the least of, and the
+    published number. Beside them the grid, and the rule.
     """
     own, found = points[points["training_id"] == row.training_id], {}
     for metric in metrics:
@@ -46,7 +47,9 @@ def columns(row: RowSpec, metrics: Sequence[str], points: pd.DataFrame) -> dict:
             chosen, name = least(of_kind(own, kind), metric), f"{metric}_{kind}"
             paper = row.paper.get(metric if kind == "unguided" else name)
             one: Mapping = {} if chosen is None else chosen
-            found |= {name: one.get(column_of(points, metric)), f"{name}_ema_std": one.get("ema_std"),
+            value = column_of(points, metric)
+            found |= {name: one.get(value), f"{name}_std": one.get(f"{value}_std"),
+                      f"{name}_ema_std": one.get("ema_std"),
                       f"{name}_guidance": one.get("guidance"),
                       f"{name}_points": len(of_kind(own, kind)) or None, f"paper_{name}": paper}
     return found | {"sweep_rule": None if own.empty else RULE, "sweep_grid": grid(own)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ambient.data.datasets import Dataset, read, to_float
 from ambient.report.captions import distinct, label_of
 from ambient.report.drawing import plt, strips
 from ambient.specs import RowSpec, TableSpec
-from ambient.storage.arrays import Array, latest, part, selected
+from ambient.specs.report import SEARCHED
+from ambient.storage.arrays import Array, latest, part, selected, some
 
 CHUNK, NUMBERS = 4096, 2**26  # training images compared at once, and their pixels
 
@@ -87,8 +89,10 @@ def grid(spec: TableSpec, samples: Sequence[Path], mixtures: Sequence[Path], ann
         trained = selected(data.images, usable(data, table))
         lines.append((f"samples: {label_of(row, spec.rows)}", drawn))
         which = "training images" + " that are there as pixels" * row.encoded
-        lines.append((f"    nearest of its {len(trained):,} {which}, by pixel distance",
-                      trained[nearest(drawn, trained)]))
+        searched = some(trained, max(SEARCHED // math.prod(trained.shape[1:]), 1))
+        of = f"its {len(trained):,}" if len(searched) == len(trained) else (
+            f"{len(searched):,} of its {len(trained):,}")
+        lines.append((f"    nearest of {of} {which}, by pixel distance", searched[nearest(drawn, searched)]))
     return strips([*references.items(), *lines], columns, f"Samples. {spec.title or spec.name}",
                   "The first samples of the last snapshot, none left out: first training seed, first "
                   "sampling seed, the same latents for all methods.")

@@ -88,7 +88,8 @@ def other_metric(spec: RowSpec, metric: str, metrics: Sequence[dict]) -> dict:
     numbers = summarise([m["scores"] for m in metrics])
     several = {f"{metric}_training_std": numbers["training_std"]} if len(metrics) > 1 else {}
     return {metric: numbers["value"], f"{metric}_std": numbers["value_std"], **several,
-            f"{metric}_best": numbers["value_best"]} | {f"{metric}_{k}": v for k, v in found.items()}
+            f"{metric}_min": numbers["value_min"], f"{metric}_best": numbers["value_best"],
+            **{f"{metric}_{k}": v for k, v in found.items()}}
 
 
 def used(spec: RowSpec, annotation: dict, usable: Path | None) -> dict:

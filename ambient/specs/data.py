@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import build, later, require, require_distinct, require_finite, require_unread
 
+SUBSET_SEED = 0  # by which `max_images` of a source are drawn
 OF_FILES = ("path", "sha256", "labels", "clean_captions")  # settings of raw files: drawn images have none
 
 

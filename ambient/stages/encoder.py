@@ -22,12 +22,12 @@ def main(spec: EncoderSpec, record, *, data: Path, weights: Path | None, state: 
     """
     dataset = read(data)
     coder = encoders.KINDS[spec.kind].make(spec, record, data=dataset, weights=weights, state=state)
+    measured = None if spec.shift else spread(coder, dataset.images, state)
     if not ranks.first():
         return
-    shift, scale = spec.shift, spec.scale
-    if not shift:
-        shift, scale = (values.tolist() for values in spread(coder, dataset.images))
+    shift, scale = (list(spec.shift), list(spec.scale)) if measured is None else (
+        values.tolist() for values in measured)
     patiently(save_weights, out, coder.state_dict(), {
-        "spec": plain(spec), "channels": dataset.images.shape[1], "shift": list(shift), "scale": list(scale)})
-    record.facts |= {"shift": list(shift), "scale": list(scale),
+        "spec": plain(spec), "channels": dataset.images.shape[1], "shift": shift, "scale": scale})
+    record.facts |= {"shift": shift, "scale": scale,
                      "parameters": sum(p.numel() for p in coder.parameters())} | state.history()

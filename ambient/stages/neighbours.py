@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from ambient.data.datasets import Dataset, read, to_float
 from ambient.data.ranking import places_of_best
 from ambient.data.scores import Scores
 from ambient.evaluation.features import checked_features
-from ambient.evaluation.neighbours import Features, compared, distances, parts_of
+from ambient.evaluation.neighbours import BATCH, Features, compared, distances, parts_of
 from ambient.jobs import ranks
+from ambient.jobs.shards import Shards, collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import NeighboursSpec
-from ambient.storage.arrays import latest, part
+from ambient.storage.arrays import Array, latest, part, selected
 from ambient.storage.files import write_text
 from ambient.training.hardware import device
 
@@ -54,6 +56,23 @@ def groups(spec: NeighboursSpec, path: Path, data: Dataset, scores: Path | None)
     return every | {"good": places_of_best(found, data.labels, spec.best, path)}
 
 
+def of_samples(drawn: Sequence[Array], features: Features, state: State) -> np.ndarray:
+    """The numbers (S, D) of the samples of all runs, one run after the other; every rank gets all of them.
+
+    They are saved by shards, and images of one are in memory.
+    """
+    parts = [(images, slice(first, min(first + BATCH, len(images)))) for images in drawn
+             for first in range(0, len(images), BATCH)]
+    pieces = [(f"samples-{number}", rows.stop - rows.start) for number, (_, rows) in enumerate(parts)]
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        images, rows = parts[number]
+        return {"features": features(images[rows])}
+
+    collect("neighbours: samples", state, pieces, make)
+    return np.concatenate([one["features"] for one in Shards(state, pieces)])
+
+
 def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unseen: Path, state: State,
          out: Path, scores: Path | None = None, unseen_scores: Path | None = None,
          detector: Path | None = None) -> None:
@@ -61,11 +80,9 @@ def main(spec: NeighboursSpec, record, *, samples: list[Path], data: Path, unsee
     where, features = device(), features_of(spec, detector)
     train, test = read(data), read(unseen)
     ours, its = groups(spec, data, train, scores), groups(spec, unseen, test, unseen_scores)
-    drawn = []
-    for path in samples:
-        images = part(latest(path), 0)[:spec.num_samples]
-        drawn.append(np.concatenate([features(images[k:k + 250]) for k in range(0, len(images), 250)]))
-    every, table = np.concatenate(drawn), []
+    first = [part(latest(path), 0) for path in samples]
+    drawn = [selected(images, np.arange(min(spec.num_samples, len(images)))) for images in first]
+    every, table = of_samples(drawn, features, state), []
     ends = np.cumsum([len(one) for one in drawn])[:-1]
     for name, seen in ours.items():
         other = its[name]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ambient.data.datasets import to_uint8
+from ambient.jobs.shards import collect
+from ambient.jobs.state import State
 from ambient.specs import EncoderSpec
 from ambient.specs.strict import build
 from ambient.storage.arrays import Array
@@ -20,7 +22,7 @@ from ambient.training.points import affine
 from ambient.training.weights import read_description, read_weights
 
 TOGETHER = 64  # images encoded or decoded at once
-SPREAD = 16 * TOGETHER  # images whose latents are in memory at once where their spread is measured
+SPREAD = 16 * TOGETHER  # images of a shard where the spread of latents is measured
 
 
 class Coder(Protocol):
@@ -41,19 +43,30 @@ def posterior(coder: Coder, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return mean, std
 
 
-def spread(coder: Coder, images: Array) -> tuple[np.ndarray, np.ndarray]:
+def spread(coder: Coder, images: Array, state: State) -> tuple[np.ndarray, np.ndarray] | None:
     """Mean and standard deviation of z = mean + std n of images in each channel, float64 (C,).
 
-    Var z = Var mean + E std^2, over all images and places. Parts of the images are joined by the rule of Chan
-    et al. 1979 for counts, means and squared deviations.
+    Var z = Var mean + E std^2, over all images and places. Shards of the images (`ambient.jobs.shards`) are
+    joined by the rule of Chan et al. 1979 for counts, means and squared deviations. None but on the first
+    rank.
     """
-    count, mean, deviations = 0, 0.0, 0.0
-    for first in range(0, len(images), SPREAD):
+    starts = range(0, len(images), SPREAD)
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        first = starts[number]
         means, stds = posterior(coder, images[first:first + SPREAD])
         own = means.mean(axis=(0, 2, 3), dtype=np.float64)
         squares = np.square(means - own[:, None, None], dtype=np.float64) + np.square(stds, dtype=np.float64)
-        number = means[:, 0].size
-        deviations = (deviations + squares.sum(axis=(0, 2, 3))
+        return {"mean": own, "squares": squares.sum(axis=(0, 2, 3)), "number": np.array([means[:, 0].size])}
+
+    pieces = [(f"spread-{first}", min(SPREAD, len(images) - first)) for first in starts]
+    shards = collect("encoder: spread of latents", state, pieces, make)
+    if shards is None:
+        return None
+    count, mean, deviations = 0, 0.0, 0.0
+    for shard in shards:
+        own, number = shard["mean"], int(shard["number"][0])
+        deviations = (deviations + shard["squares"]
                       + (own - mean) ** 2 * count * number / (count + number))
         mean = mean + (own - mean) * number / (count + number)
         count += number

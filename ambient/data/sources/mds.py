@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ambient.data.sources import images
 from ambient.specs import DatasetSpec
+from ambient.specs.strict import later
 
 if TYPE_CHECKING:
     from ambient.data.mds import Shard
@@ -29,6 +30,8 @@ class Spec(DatasetSpec):
     UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
 
     crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+    #: images whose shorter side is below the resolution: enlarged and taken, or left out and counted
+    enlarge: bool = later(False)
     image: str = "jpg"  #: name of the column of image files
     caption: str = "caption"  #: name of the column of captions
 

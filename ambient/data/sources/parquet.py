@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ambient.data.sources import images
 from ambient.specs import DatasetSpec
+from ambient.specs.strict import later
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,6 +33,8 @@ class Spec(DatasetSpec):
     UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
 
     crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+    #: images whose shorter side is below the resolution: enlarged and taken, or left out and counted
+    enlarge: bool = later(False)
     image: str = "image"  #: name of the column of image files: their bytes, or a structure with `bytes`
     caption: str = "caption"  #: name of the column of captions; of a list of them the first is meant
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ambient.data.sources import images
 from ambient.specs import DatasetSpec
+from ambient.specs.strict import later
 
 if TYPE_CHECKING:
     from ambient.data.pairs import Pair
@@ -38,6 +39,8 @@ class Spec(DatasetSpec):
     UNREAD: ClassVar[tuple[str, ...]] = ("labels",)
 
     crop: Literal["centre", "pad", "adm", "bicubic"] = "adm"  #: how squares are cut (`ambient.data.squares`)
+    #: images whose shorter side is below the resolution: enlarged and taken, or left out and counted
+    enlarge: bool = later(False)
 
     def portable(self) -> Spec:
         """Without local paths and `num_images`, which say nothing of the prepared images."""

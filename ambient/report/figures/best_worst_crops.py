@@ -51,7 +51,7 @@ def draw(spec: Spec, data: Path, scores: Path) -> Figure:
     if spec.patch_px not in found.patches:
         raise ValueError(f"{scores}: has no score of each patch of {spec.patch_px} pixels, allowed: "
                          + (", ".join(map(str, found.patches)) or "none, its scorer knows means alone"))
-    each = found.patches[spec.patch_px]
+    each = np.asarray(found.patches[spec.patch_px])
     flat = each.reshape(len(each), -1)
     alike = np.zeros(len(flat), np.int64)  # patches of all images are compared
     best, _ = scored.extremes(flat.max(axis=1), alike, spec.images)

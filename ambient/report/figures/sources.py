@@ -5,6 +5,7 @@ Figures 26 to 29 of the paper, which are its reason for using one source's image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ambient.specs import FigureSpec
+from ambient.specs import DatasetSpec, FigureSpec
+from ambient.specs.data import SUBSET_SEED
 from ambient.specs.strict import require_distinct
 
 if TYPE_CHECKING:
@@ -48,8 +50,17 @@ class Spec(FigureSpec):
         names = cls.listed(settings, where, own, "datasets")
         for name in names:
             settings.check_scorer(name, own.get("scorer"), f"{where}.scorer")
-        return {"labels": [settings.label("datasets", name) for name in names],
-                "levels": [settings.dataset(name).sigma_min for name in names]}
+        entries = {name: settings.dataset(name) for name in names}
+        return {"labels": [settings.label("datasets", name) + subset(one) for name, one in entries.items()],
+                "levels": [one.sigma_min for one in entries.values()]}
+
+
+def subset(spec: DatasetSpec) -> str:
+    """Words on the images of a source where a dataset has some of them alone."""
+    if spec.max_images is None or spec.max_images >= (spec.num_images or math.inf):
+        return ""
+    of = f" of {spec.num_images:,}" if spec.num_images else ""
+    return f" ({spec.max_images:,} images{of}, drawn by seed {SUBSET_SEED})"
 
 
 def reads(files, name: str, entry) -> dict:
@@ -81,8 +92,8 @@ def draw(spec: Spec, sources: Sequence[Path], scored: Sequence[Path]) -> Figure:
             chosen = np.stack([images[row] for row in rows])
             show(figure.add_subplot(places[2 * k + j]), sheet(chosen, spec.images), title)
     histograms(figure.add_subplot(places[-1]), {label: score for label, _, _, score in found}, spec.scorer)
-    heading(figure, title_of(spec), "All images of each source are ranked. From the best on, and from the "
-            "worst on; a higher score is better.")
+    heading(figure, title_of(spec), "All images of each source, or of the part that is named, are "
+            "ranked. From the best on, and from the worst on; a higher score is better.")
     return figure
 
 

@@ -29,7 +29,7 @@ class Spec(EncoderSpec):
 
     PACKAGES: ClassVar[tuple[str, ...]] = ("diffusers",)
     ADVICE: ClassVar[str] = ADVICE
-    LICENCE: ClassVar[str] = "MIT (sd-vae-ft-mse); of another one see its model card"
+    LICENCE: ClassVar[str] = "MIT (sd-vae-ft-mse), OpenRAIL++-M (SDXL's)"
 
     latent_channels: int = 4  #: channels of a latent
     #: channels of the network at each level; each level but the first halves the side
