@@ -93,7 +93,7 @@ def test_named_modules_and_commands_exist(page):
 @pytest.fixture(scope="module")
 def named():
     """What each scale makes by name: tables, figures, and what all have."""
-    shown = ("demo", "demo3", "windows", "small", "tenth", "captioned", "paper", "paper-day")
+    shown = ("demo", "demo3", "windows", "four-forms", "small", "tenth", "captioned", "paper", "paper-day")
     made = {scale: Experiments(ROOT / "config", scale) for scale in shown}
     return {scale: {*one.tables, *one.figures, *EVERYWHERE} for scale, one in made.items()}
 
