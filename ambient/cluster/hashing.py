@@ -27,10 +27,11 @@ class Works:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.costs = graph, Costs(graph.experiments)
         self.known: dict[tuple, Work] = {}
+        self.sizes: dict[tuple, int] = {}
 
     def of(self, job: Node) -> Work:
         """The work of a job."""
-        key = job.kind, tuple(pair for pair in job.wildcards if pair[0] != "seed")
+        key = seedless(job)
         if key not in self.known:
             self.known[key] = self.counted(job)
         return self.known[key]
@@ -57,7 +58,15 @@ class Works:
 
     def written(self, job: Node) -> int:
         """Bytes of what a job writes: its first output has them."""
-        return bytes_of(job.kind, job.names, self.costs)[0]
+        key = seedless(job)
+        if key not in self.sizes:
+            self.sizes[key] = bytes_of(job.kind, job.names, self.costs)[0]
+        return self.sizes[key]
+
+
+def seedless(job: Node) -> tuple:
+    """A job but for its seed, on which neither its work nor its files' sizes depend."""
+    return job.kind, *(pair for pair in job.wildcards if pair[0] != "seed")
 
 
 def minutes(size: float) -> float:
