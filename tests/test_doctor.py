@@ -69,12 +69,14 @@ def test_doctor_names_jobs_that_are_too_long_for_the_time_limit_or_the_attempts(
     assert list(limits.too_long(found, site.Site(), "table2a", tmp_path)) == []  # three limits at most
     (kind, line), = limits.too_long(found, site.Site(), "table1", tmp_path)
     assert kind == doctor.NOTE and line.startswith("time: train: 10 jobs are longer than 1440 minutes")
-    assert "-xxl, seed 0) takes about 1,784 of them, and Snakemake gives a job 10: add --retries 2677" in line
+    assert "-xxl, seed 0) takes about 1,796 of them, and Snakemake gives a job 10: add --retries 2694" in line
     few = limits.too_long(found, site.Site(max_minutes=5), "table1", tmp_path)
-    short, drawn = [line for kind, line in few if kind == doctor.MISSING]
-    assert drawn.startswith("time: figures (table table1) takes about 86 minutes and begins anew")
-    assert short.startswith("time: reconstruct (") and "about 8 minutes and begins anew after a" in short
-    assert f"; max_minutes is 5 (set it in {tmp_path}/site.yaml)" in short
+    said = {line.split()[1]: line for kind, line in few if kind == doctor.MISSING}
+    assert said["figures"].startswith("time: figures (table table1) takes about 201 minutes (115 of them to "
+                                      "hash files) and begins anew after a time limit")
+    assert "about 14 minutes (5 of them to hash files) and begins anew after a" in said["reconstruct"]
+    assert f"; max_minutes is 5 (set it in {tmp_path}/site.yaml)" in said["reconstruct"]
+    assert "takes about 56 minutes to hash its files and begins that anew after a" in said["scores"]
 
 
 def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):

@@ -192,6 +192,27 @@ def test_of_several_ranks_the_first_alone_hashes_what_all_read(mixture, annotati
     assert job.identified() is None and len(seen) == 2
 
 
+def test_an_input_that_is_given_twice_is_hashed_once(mixture, monkeypatch, tmp_path):
+    """Pictures of Table 9a read the same images for each of three rows: 30 TB, not 81."""
+    row, seen = STAGES["combine"], []
+    given = {role: [mixture] for role in row.reads} | {"data": [mixture, mixture]}
+    monkeypatch.setattr(stage.manifest, "identify", lambda path: seen.append(path) or (path, "0" * 64, None))
+    job = SimpleNamespace(inputs=given, given=lambda: [path for paths in given.values() for path in paths])
+    monkeypatch.setattr(stage.guard, "sound", lambda recorded: None)
+    found = stage.Job.identified(job)
+    assert seen == [mixture] and found["data"] == [(mixture, "0" * 64, None)] * 2
+
+
+def test_an_output_is_hashed_once(tmp_path, monkeypatch):
+    """Its digest stands in the manifests of all outputs of its job."""
+    path, seen = tmp_path / "a.csv", []
+    path.write_text("a\n")
+    monkeypatch.setattr(manifest, "sha256", lambda path: seen.append(path) or sha256(path))
+    found = manifest.build(path, "ambient.tables", {}, {}, [], {}, manifest.Clock(),
+                           outputs={"out": (path, sha256(path))})
+    assert path not in seen and found["sha256"] == sha256(path) == found["outputs"]["out"]["sha256"]
+
+
 def test_an_input_that_differs_from_its_own_manifest_is_refused(run, mixture, tmp_path):
     data = Path(shutil.copy(mixture, tmp_path / "data.safetensors"))
     made = manifest.build(data, "ambient.corrupt", {}, {}, [], {}, manifest.Clock())

@@ -20,7 +20,7 @@ from test_captioned import captioned
 from test_told_captions import OVERLAY, clip, shards
 
 from ambient.audit.cli import main as audit
-from ambient.cluster import plan
+from ambient.cluster import sizes
 from ambient.cluster.cost import Costs
 from ambient.data import latents, mds
 from ambient.data.datasets import read
@@ -328,7 +328,7 @@ def test_what_is_read_takes_no_gpu_and_half_the_bytes(trees):
     theirs.tree["datasets"]["made"] |= {"num_images": 30, "std": None}
     theirs.made.clear()
     names = {"study": "told", "corruption": "plus-made"}
-    assert plan.bytes_of_images("encode", names, Costs(theirs)) == 30 * 4 * 4 * 4 * 4
+    assert sizes.bytes_of_images("encode", names, Costs(theirs)) == 30 * 4 * 4 * 4 * 4
 
 
 def test_only_the_columns_that_are_wanted_are_read(tmp_path, monkeypatch):

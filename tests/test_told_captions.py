@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import ambient
 from ambient.audit.cli import main as audit
-from ambient.cluster import plan
+from ambient.cluster import sizes
 from ambient.cluster.cost import Costs
 from ambient.commands import export, generate, sample
 from ambient.commands.pictures import pixels_of
@@ -306,7 +306,7 @@ def test_what_is_left_out_costs_nothing(here):
     network = costs.experiments.training("second", 0).network
     assert costs.train("first").flops == 6 * 128 * network.cost(8, 1, mask=0.5).multiply_adds
     assert costs.train("second").flops == 6 * 128 * network.cost(8, 1).multiply_adds
-    kept, not_kept = (plan.bytes_of_run("train", {"run": run}, costs) for run in ("first", "second"))
+    kept, not_kept = (sizes.bytes_of_run("train", {"run": run}, costs) for run in ("first", "second"))
     left = 3 * 4 * network.cost(8, 1).parameters  # in the state, too, until the job has ended
     assert [a - b for a, b in zip(kept, not_kept, strict=True)] == [left, left]
     # With the null caption as the guide: 2 x 5 evaluations of each of 20 samples.

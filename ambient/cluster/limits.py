@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ambient.cluster import site as sites
-from ambient.cluster.cost import Costs
 from ambient.cluster.outside import MISSING, NOTE, Finding
-from ambient.cluster.plan import jobs, wanted
+from ambient.cluster.plan import jobs, works
 from ambient.cluster.site import Site
-from ambient.cluster.work import OVERHEAD
+from ambient.cluster.work import OVERHEAD, Work
 from ambient.provenance.source_code import ROOT
 from ambient.settings import Experiments, load
 from ambient.specs.stages import JOBS
@@ -28,25 +27,33 @@ def largest(found: Experiments, site: Site, target: str | None) -> dict[bool, in
     return asked
 
 
-def longest(found: Experiments, site: Site, target: str | None) -> Iterator[tuple[str, str, int, float]]:
-    """(kind, what the longest is of, how many are longer than one time limit, minutes of the longest)."""
-    costs, over = Costs(found), {}
-    for job in wanted(found, target):
-        minutes = costs.of(job.kind, job.names).minutes(site)
-        if minutes > site.max_minutes:
-            over.setdefault(job.kind, []).append((minutes, ", ".join(map(" ".join, job.names.items()))))
+def longest(found: Experiments, site: Site, target: str | None) -> Iterator[tuple[str, str, int, Work]]:
+    """(kind, what the longest is of, how many are longer than one time limit, work of the longest)."""
+    over: dict[str, list[tuple[str, Work]]] = {}
+    for job, work in works(found, target):
+        if work.minutes(site) > site.max_minutes:
+            over.setdefault(job.kind, []).append((", ".join(map(" ".join, job.names.items())), work))
     for kind, every in over.items():
-        minutes, names = max(every)
-        yield kind, names, len(every), minutes
+        names, work = max(every, key=lambda one: (one[1].limits(site), one[1].minutes(site), one[0]))
+        yield kind, names, len(every), work
+
+
+def begun_anew(work: Work, site: Site, resumable: bool) -> str:
+    """What of a job a time limit loses: all, or the hashing of its files where it goes on with the rest."""
+    if resumable:
+        return f"takes about {work.hashing_minutes:,.0f} minutes to hash its files and begins that anew"
+    part = f" ({work.hashing_minutes:,.0f} of them to hash files)" if work.hashing_minutes >= 1 else ""
+    return f"takes about {work.minutes(site):,.0f} minutes{part} and begins anew"
 
 
 def too_long(found: Experiments, site: Site, target: str | None, folder: Path | str) -> Iterator[Finding]:
     """Jobs that no time limit is long enough for, and those that need more of them than Snakemake gives."""
     attempts = 1 + load(PROFILE).get("retries", 0) if PROFILE.is_file() else None
-    for kind, names, count, minutes in longest(found, site, target):
-        limits = minutes / site.max_minutes
-        if not JOBS[kind].resumable:
-            yield MISSING, (f"time: {kind} ({names}) takes about {minutes:,.0f} minutes and begins anew "
+    for kind, names, count, work in longest(found, site, target):
+        limits = work.limits(site)
+        if not JOBS[kind].resumable or math.isinf(limits):
+            which = f"{kind} ({names})" if names else kind
+            yield MISSING, (f"time: {which} {begun_anew(work, site, JOBS[kind].resumable)} "
                             f"after a time limit; max_minutes is {site.max_minutes} (set it in "
                             f"{sites.path(folder)})")
         elif attempts and limits > attempts:

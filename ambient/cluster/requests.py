@@ -12,11 +12,11 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 
-from ambient.cluster.cost import Costs
+from ambient.cluster.hashing import Works
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
 from ambient.jobs.journal import saved
-from ambient.settings.graph import Graph
+from ambient.settings.graph import Graph, Node
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError
 
@@ -24,6 +24,11 @@ from ambient.specs.strict import SpecError
 def scale_of(wildcards: Any) -> str:
     """The scale of a job; the paper's tables and figures have none in their path."""
     return getattr(wildcards, "scale", "paper")
+
+
+def node(kind: str, wildcards: Any) -> Node:
+    """A job of Snakemake's in the graph of its scale."""
+    return Node(kind, tuple(sorted((name, value) for name, value in wildcards.items() if name != "scale")))
 
 
 def state_of(kind: str, wildcards: Any) -> str:
@@ -36,19 +41,14 @@ class Requests:
 
     def __init__(self, graphs: Mapping[str, Graph], site: Site, workflow: Any) -> None:
         self.graphs, self.site, self.workflow = graphs, site, workflow
-        self.costs: dict[str, Costs] = {}  # of the scales that jobs are of
-        self.known: dict[tuple, Work] = {}
+        self.works: dict[str, Works] = {}  # of the scales that jobs are of
 
     def work(self, kind: str, wildcards: Any) -> Work:
-        """The work of a job; one calculation for all seeds of a run."""
-        by = JOBS[kind].cost or ()
-        key = (scale_of(wildcards), kind, *(wildcards[name] for name in by))
-        if key not in self.known:
-            scale = key[0]
-            if scale not in self.costs:
-                self.costs[scale] = Costs(self.graphs[scale].experiments)
-            self.known[key] = self.costs[scale].of(kind, dict(zip(by, key[2:], strict=True)))
-        return self.known[key]
+        """The work of a job."""
+        scale = scale_of(wildcards)
+        if scale not in self.works:
+            self.works[scale] = Works(self.graphs[scale])
+        return self.works[scale].of(node(kind, wildcards))
 
     def on_gpu(self, kind: str, wildcards: Any) -> bool:
         """Whether a job gets GPUs."""

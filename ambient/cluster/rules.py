@@ -15,13 +15,13 @@ from snakemake.logging import logger
 from ambient import settings
 from ambient.cluster import overview
 from ambient.cluster import site as sites
-from ambient.cluster.requests import Requests, scale_of, state_of
+from ambient.cluster.requests import Requests, node, scale_of, state_of
 from ambient.cluster.scales import Graphs, asked_for
 from ambient.cluster.work import LITTLE
 from ambient.provenance import manifest, source_code
 from ambient.settings.asked import Told
 from ambient.settings.entries import Entries
-from ambient.settings.graph import Graph, Node, constraints
+from ambient.settings.graph import Graph, constraints
 from ambient.settings.graph import scale_of as place_of
 from ambient.specs.stage import option
 from ambient.specs.stages import JOBS, STAGES
@@ -171,11 +171,6 @@ def print_efficiency(scale: str) -> None:
     """At the end of a run that computed something: GPU-hours, images/s, restarts of its jobs."""
     if Path(f"results/{scale}/runs").is_dir():
         subprocess.run([sys.executable, "-m", "ambient", "efficiency", f"results/{scale}"], check=False)
-
-
-def node(kind: str, wildcards: Any) -> Node:
-    """A job of Snakemake's in the graph of its scale."""
-    return Node(kind, tuple(sorted((name, value) for name, value in wildcards.items() if name != "scale")))
 
 
 def kind_of(job: Any) -> str | None:

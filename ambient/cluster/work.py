@@ -21,6 +21,8 @@ class Work:
 
     flops: float = 0.0
     cpu_minutes: float = 0.0
+    begin_minutes: float = 0.0  # by one core of the first rank: what it reads is hashed, at each attempt
+    end_minutes: float = 0.0  # so, too: what it wrote is hashed
     memory_mb: float = BASE_MB
     gpu: bool = False
     ranks: bool = False  # can use several
@@ -60,7 +62,22 @@ class Work:
     def minutes(self, site: Site) -> float:
         """Expected wall time at a site."""
         rate = site.gpu_tflops if self.gpu and site.gpus else site.cpu_tflops
-        return self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
+        own = self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
+        return own + self.hashing_minutes
+
+    @property
+    def hashing_minutes(self) -> float:
+        """What its last attempt hashes: all that it reads, and all that it wrote."""
+        return self.begin_minutes + self.end_minutes
+
+    def limits(self, site: Site) -> float:
+        """How many of a site's time limits it takes where it goes on after each, and hashes first in each.
+
+        Infinity where a limit has no room for the hashing alone, of which nothing is kept.
+        """
+        if self.hashing_minutes >= site.max_minutes:
+            return math.inf
+        return (self.minutes(site) - self.begin_minutes) / (site.max_minutes - self.begin_minutes)
 
     def limit(self, site: Site, attempt: int) -> int:
         """Time to ask for, minutes: grows with the attempt, and never exceeds what the site allows."""

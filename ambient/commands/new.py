@@ -22,8 +22,7 @@ from pathlib import Path
 import yaml
 
 from ambient import settings
-from ambient.cluster.cost import Costs
-from ambient.cluster.plan import wanted
+from ambient.cluster.plan import works
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
 from ambient.commands import new_captions, new_look
@@ -216,8 +215,7 @@ def told_time(experiments: Experiments, reading: float) -> Iterator[str]:
     scale_name, page = experiments.scale, f"results/{experiments.scale}/report.html"
     rates, here = tflops(experiments, page), Counter()
     longest = at_gpu = 0.0
-    for node in wanted(experiments, page):
-        work = Costs(experiments).of(node.kind, node.names)
+    for node, work in works(experiments, page):
         if node.kind == "prepare":
             work = Work(cpu_minutes=reading * experiments.dataset(node.names["dataset"]).num_images)
         minutes = work.minutes(Site(gpus=0, cpu_tflops=rates.get(node.kind, Site().cpu_tflops)))

@@ -167,11 +167,12 @@ class Job:
     def identified(self) -> dict | None:
         """The inputs with their digests, held against their manifests, by the first rank; None on another.
 
-        Stores may be of terabytes: each rank would read all of them.
+        Stores may be of terabytes: each rank would read all of them. One may be given in several places.
         """
         if not launch.first():
             return None
-        recorded = {role: [manifest.identify(path) for path in paths] for role, paths in self.inputs.items()}
+        found = {path: manifest.identify(path) for path in dict.fromkeys(self.given())}
+        recorded = {role: [found[path] for path in paths] for role, paths in self.inputs.items()}
         guard.sound(recorded)
         return recorded
 

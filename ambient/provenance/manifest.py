@@ -187,11 +187,14 @@ def build(artefact: Path, stage: str, spec: Mapping,
 
     `made_by` is `code(stage, spec)` from before the job ran; by default that of now. `interrupted` are
     earlier attempts at the same job, `root` the Merkle root of the manifests below a table;
-    `outputs` are all the files that the job made, (path, sha256) by the stage's name for them.
+    `outputs` are all the files that the job made, (path, sha256) by the stage's name for them; an artefact
+    that is none of them is hashed here.
     Raises `ValueError` for what a manifest must not hold.
     """
+    hashed = dict((outputs or {}).values())
     found = {
-        "format": FORMAT, "stage": stage, "artefact": artefact.name, "sha256": sha256(artefact),
+        "format": FORMAT, "stage": stage, "artefact": artefact.name,
+        "sha256": hashed.get(artefact) or sha256(artefact),
         "size": artefact.stat().st_size,
         "inputs": {role: [entry(artefact, *found) for found in entries]
                    for role, entries in inputs.items()},
