@@ -224,7 +224,9 @@ class Job:
     def forget(self, owner: Identity | None, journal: Journal) -> None:
         """Remove this job's state and attempts, which its manifests make superfluous, and no other job's."""
         if owner and launch.first():
-            owner.forget(self.files["state"])
+            # A state may hold links to outputs, whose removal sets a time of the outputs.
+            with manifest.staying_current(self.files[role] for role in self.outputs):
+                owner.forget(self.files["state"])
             journal.remove()
 
     def record(self, facts: dict, outside: list, targets: dict[str, Path], recorded: dict, made_by: dict,
