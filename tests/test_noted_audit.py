@@ -10,6 +10,7 @@ import pytest
 from ambient.audit import chain, cli
 from ambient.audit.noted import Noted
 from ambient.audit.stages import report, summary
+from ambient.jobs import run
 from ambient.provenance import manifest
 from ambient.specs import ReportSpec, SummarySpec
 from ambient.specs.strict import build
@@ -117,3 +118,19 @@ def test_summary_and_report_have_the_same_bytes_with_and_without_notes(noted):
         noted.read.clear()
     assert found[0] == found[1]
     assert found[0][0] == (noted.tree / "summary.csv").read_bytes()
+
+
+def test_the_runner_tells_summary_and_report_alone_to_use_the_notes(noted, capsys):
+    spec = json.dumps(read_json(manifest.path_for(noted.tree / "summary.csv"))["spec"])
+    out = noted.tree / "again.csv"
+    words = ["--spec", spec, "--tables", str(noted.table), "--out", str(out)]
+    assert run.main(["summary", "--noted", *words]) == 0
+    found = manifest.read(manifest.path_for(out))["facts"]["noted"]
+    assert noted.read == [] and found["files"] > 10
+    assert f"summary: {found['files']} files (" in capsys.readouterr().err
+    out.unlink()
+    assert run.main(["summary", *words]) == 0
+    assert len(noted.read) == found["files"] and "noted" not in manifest.read(manifest.path_for(out))["facts"]
+    with pytest.raises(SystemExit):
+        run.main(["tables", "--noted", "--spec", "{}", "--metrics", str(noted.table), "--out", str(out)])
+    assert "unrecognized arguments: --noted" in capsys.readouterr().err
