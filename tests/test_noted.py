@@ -146,6 +146,10 @@ def test_much_to_read_is_said_once_with_its_bytes_and_files(finished, monkeypatc
     assert one.unread([finished]) == {path: path.stat().st_size for path in paths}
     one.announce([finished, finished])
     assert len(said) == 1 and said[0].startswith("Reading 0 GB in 4 files of results, to compare")
+    record = manifest.path_for(paths[0])
+    record.rename("kept")
+    assert one.unread([finished]) == {}  # what has no manifest is made again, and not read
+    Path("kept").rename(record)
     one.note_made(finished)
     assert len(one.unread([finished])) == 3
     for path in paths:

@@ -90,7 +90,7 @@ class Adopting(Touching):
     def settle(self) -> set:
         """The jobs whose outputs are as asked; those that are otherwise are named and made again."""
         as_asked, settled, lines = set(), set(), []
-        self.judge.announce(job for job in self.jobs if present(job) or self.recorded(job))
+        self.judge.announce(self.jobs)
         for job in (job for level in self.toposorted() for job in level):
             if not job.output:
                 continue

@@ -100,14 +100,21 @@ class Judge:
     def unread(self, jobs: Iterable[Any]) -> dict[Path, int]:
         """File -> bytes of the outputs and inputs of jobs that a verdict reads, as no digest is noted."""
         found: dict[Path, int] = {}
-        known: set[Path] = set()
+        known: set[str] = set()  # looked at once, though many jobs read it
         for job in jobs:
-            outputs = [path for path in map(Path, job.output) if manifest.path_for(path).is_file()]
-            for path in {*outputs, *map(Path, job.input if outputs else ())} - known:
-                known.add(path)
-                if path.is_file() and self.digests.read_before(path) is None:
-                    found[path] = path.stat().st_size
+            new = {*map(str, job.output), *map(str, job.input)} - known
+            known |= {path for path in new if self.digests.knows(path)}
+            if not new <= known:
+                found |= {path: path.stat().st_size for path in map(Path, new - known)
+                          if path.is_file() and self.is_read(path, job)}
         return found
+
+    def is_read(self, path: Path, job: Any) -> bool:
+        """Whether a verdict on a job looks at one of its files: of an output there must be a manifest."""
+        outputs = list(map(Path, job.output))
+        recorded = [output for output in outputs if manifest.path_for(output).is_file()]
+        judged = recorded and (len(recorded) == len(outputs) or all(map(os.path.exists, outputs)))
+        return bool(judged) and (path in recorded or path not in outputs)
 
     def of_output(self, output: Path, now: Callable[[], dict], told: Told) -> Iterator[Difference]:
         try:

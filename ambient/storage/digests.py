@@ -98,6 +98,14 @@ class Digests:
         entry = self.known.get(str(path))
         return entry[1] if is_entry(entry) and entry[0] == listing(path)[0] else None
 
+    def knows(self, path: str) -> bool:
+        """Whether the digest of a file is noted as it is now."""
+        entry = self.known.get(path)
+        try:
+            return is_entry(entry) and entry[0] == signature(path)
+        except OSError:
+            return False
+
     def noted(self, key: str) -> Any:
         """What was noted under a key that is no file's path; None where nothing was."""
         return self.known.get(key)
