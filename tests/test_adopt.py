@@ -340,7 +340,7 @@ def test_a_run_in_another_folder_puts_its_results_there_and_commands_know_the_re
     (["results/a.csv", "results/a/b.csv", "results/a.csv.d/c"], 0), (["results/a", "results/a/b/c.csv"], 1)])
 def test_snakemake_compares_outputs_where_one_lies_below_another(monkeypatch, outputs, asked):
     calls = []
-    monkeypatch.setattr(adopt.DAG, "check_directory_outputs", lambda self: calls.append(self))
+    monkeypatch.setattr(adopt.Touching, "check_directory_outputs", lambda self: calls.append(self))
     monkeypatch.setattr(adopt.Adopting, "jobs", [SimpleNamespace(output=[path]) for path in outputs])
     adopt.Adopting.__new__(adopt.Adopting).check_directory_outputs()
     assert len(calls) == asked

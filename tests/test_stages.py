@@ -34,7 +34,8 @@ def test_a_row_has_the_arguments_of_its_stage(name):
     assert [one.arg for one in arguments.args] == ["spec", "record"]
     assert ast.unparse(arguments.args[0].annotation) == row.spec.__name__
     named = [one.arg for one in arguments.kwonlyargs]
-    assert sorted(named) == sorted([*row.reads, *row.options, *row.outputs])
+    flags = ["noted"] if source_code.states_levels(row.recorded) else []  # `--noted`
+    assert sorted(named) == sorted([*row.reads, *row.options, *row.outputs, *flags])
     types = {one.arg: ast.unparse(one.annotation) for one in arguments.kwonlyargs}
     assert {role for role, kind in types.items() if "[Path]" in kind} == row.many
     assert {role for role, kind in types.items() if kind == "Path | None"} == row.optional

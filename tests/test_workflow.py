@@ -131,6 +131,8 @@ def test_end_to_end_table(tree):
     assert report.count("<figure") == 4 and "Table 2a: training with blurred images" in report
     page = (tree / "results/tiny/table2a-audit.html").read_text()
     assert "Every link of every result holds" in page and page.count("<section") == 3
+    assert re.search(r">25 files \(.* MB\) had been hashed by the workflow before", page)
+    assert "report: 33 files (" in (tree / "results/tiny/logs/report/report.log").read_text()
 
 
 def test_end_to_end_audit(tree):

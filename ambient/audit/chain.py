@@ -11,6 +11,7 @@ import re
 import sys
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ambient.audit import bind, captioned, roles
 from ambient.audit.code import MANY, Code, converted
@@ -25,6 +26,9 @@ from ambient.specs.stages import STAGES, prunable
 from ambient.storage import regular
 from ambient.storage.regular import sha256
 from ambient.storage.text import first_line
+
+if TYPE_CHECKING:
+    from ambient.audit.noted import Noted
 
 TEXTS = (".csv", ".json", ".jsonl")
 # They may read no file of the tree: what they make comes from outside, or is drawn.
@@ -46,11 +50,15 @@ UNASKED = ("execution", "format", "spec_sha256")  # of a manifest, what no check
 class Audit:
     """Audits the artefacts of one results tree, of which `start` is a file or folder."""
 
-    def __init__(self, start: Path, allow_other_code: bool = False, draws: bool = True) -> None:
-        """`draws`: figures are drawn again, without which they reach level 2."""
+    def __init__(self, start: Path, allow_other_code: bool = False, draws: bool = True,
+                 noted: Noted | None = None) -> None:
+        """`draws`: figures are drawn again, without which they reach level 2.
+
+        `noted`: what the workflow noted of files, for its own jobs. Without it each file is hashed.
+        """
         self.tree = Tree(start)
         self.code = Code(allow_other_code)
-        self.digests: dict[str, str] = {}
+        self.noted, self.digests = noted, dict[str, str]()
         self.results: dict[Path, Result] = {}
         self.judged: list[Path] = []  # in this order: what an artefact was made from comes before it
         self.open: set[Path] = set()  # being judged: meeting one again is a cycle
@@ -140,7 +148,8 @@ class Audit:
         """SHA-256 of a file in the tree; one file has many names below `..`."""
         real = self.tree.real_path(path)
         if real not in self.digests:
-            self.digests[real] = sys.intern(sha256(real))  # manifests hold the same text
+            known = self.noted and self.noted.of(path)
+            self.digests[real] = sys.intern(known or sha256(real))  # manifests hold the same text
         return self.digests[real]
 
     def judge_any(self, result: Result) -> None:

@@ -16,6 +16,7 @@ import ambient.audit
 from ambient.audit import sign, why
 from ambient.audit.chain import TEXTS, Audit, artefacts_in
 from ambient.audit.code import MANY, converted
+from ambient.audit.noted import Noted
 from ambient.audit.target import check_page
 from ambient.audit.words import Problem, Result, level_word
 from ambient.provenance import manifest, source_code
@@ -62,7 +63,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         help="check the signature: public key, PEM")
     parser.add_argument("--html", type=filled_path, metavar="FILE",
                         help="write a page: each cell with its chain")
+    parser.add_argument("--noted", action="store_true",
+                        help="for the workflow's own pages: take the digests that it noted in this folder, "
+                             "and hash only what they lack")
     given = parser.parse_args(arguments)
+    if given.noted and (given.sign or given.verify or given.rerun):
+        parser.error("--noted: allowed: without --sign, --verify and --rerun, which vouch for files that are "
+                     "read; leave one out")
     if given.row and not given.why:
         parser.error("--row goes with --why TABLE")
     given.again, given.drawn = to_run_again(parser, given.rerun)
@@ -126,10 +133,11 @@ def audited(given: argparse.Namespace) -> list[Audit]:
     """One audit for each results tree that the paths lie in. Raises `ValueError` for what can't be done."""
     audits: dict[Path, Audit] = {}
     waiting: list[tuple[Audit, list[Path]]] = []
+    noted = Noted() if given.noted else None
     for path in given.paths:
         if not os.path.lexists(path) and not os.path.lexists(manifest.path_for(path)):
             raise ValueError(f"{path}: no such file or folder")
-        audit = Audit(path, given.allow_other_code)
+        audit = Audit(path, given.allow_other_code, noted=noted)
         asked = artefacts_in(path) if path.is_dir() else [path]
         if not asked:
             raise ValueError(f"no artefacts in {path}")
@@ -216,15 +224,16 @@ def report(audits: list[Audit], given: argparse.Namespace) -> int:
         content = sign.content(folder, audits[0].digest)
         written = sign.sign(folder, signer, sign.statement(root, content, levels, len(problems)))
         signature = [f"signed: {written}, {len(content.files)} files", *uncovered(content)]
+    noted = [audit.noted.words() for audit in audits[:1] if audit.noted]  # all audits have the same
     status = 1 if problems else 2 * any(not result.repeated for result in asked)
     if given.json:
-        print(json.dumps(plain(results, problems, roots, reruns, signature), indent=1, sort_keys=True))
+        print(json.dumps(plain(results, problems, roots, reruns, signature, noted), indent=1, sort_keys=True))
         return status
     show_chains(audits, given)
     lines = [str(problem) for problem in problems] + notes(results) + reruns
     lines += [f"root of {path}: sha256 {root['sha256']} over {root['manifests']} manifests"
               for path, root in roots.items()]
-    lines += signature
+    lines += signature + noted
     counts = ", ".join(f"{word}: {count}" for word, count in sorted(levels.items(), reverse=True))
     kinds = Counter(problem.word for problem in problems)
     told = ", ".join(f"{word}: {count}" for word, count in kinds.most_common())
@@ -282,11 +291,12 @@ def notes(results: list[Result]) -> list[str]:
 
 
 def plain(results: list[Result], problems: list[Problem], roots: dict, reruns: list[str],
-          signature: list[str]) -> dict:
+          signature: list[str], noted: list[str]) -> dict:
     """The report for machines."""
     found = {"artefacts": {str(r.path): {
         "level": r.level, "next": r.reason, **({"pruned": True} if r.pruned else {}),
         **({"notes": list(r.notes)} if r.notes else {})} for r in results},
         "problems": [problem.plain() for problem in problems],
         "roots": {str(path): root for path, root in roots.items()}}
-    return found | ({"rerun": reruns} if reruns else {}) | ({"signature": signature} if signature else {})
+    more = {"rerun": reruns, "signature": signature, "noted": noted}
+    return found | {name: lines for name, lines in more.items() if lines}

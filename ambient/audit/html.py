@@ -77,6 +77,8 @@ def page(audit: Audit, roots: Mapping[Path, Mapping], checked: Checked = Checked
     parts.append(state)
     if problems:
         parts.append(f"<details{is_open}><summary>Each problem</summary>{listed}</details>")
+    if audit.noted:
+        parts.append(f"<p>{clean(audit.noted.words())}</p>")
     verdict = vouched(checked)
     parts += [f"<p>Root of {clean(path)}: <code>{root['sha256']}</code> over {root['manifests']} manifests. "
               f"{verdict}</p>" for path, root in roots.items()]

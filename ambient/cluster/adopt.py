@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from snakemake import api
-from snakemake.dag import DAG
 from snakemake.exceptions import MissingRuleException, WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import ExecMode, RerunTrigger
 
 from ambient.cluster import abandoned, replaced
 from ambient.cluster.told import INPUT, MISSING, Judge
+from ambient.cluster.touched import Touching
 from ambient.provenance import manifest
 from ambient.provenance.renewal import Renewals
 from ambient.settings.asked import Told
@@ -33,7 +33,7 @@ RENEWALS = Path(".snakemake/ambient-renewals.jsonl")
 SHOWN = 20  # lines of differences at the start of a run
 
 
-class Adopting(DAG):
+class Adopting(Touching):
     """Snakemake's jobs, of which those that the manifests describe are settled beforehand."""
 
     judge: Judge  # set by `install`, as are the next
@@ -69,8 +69,10 @@ class Adopting(DAG):
     async def check_incomplete(self) -> None:
         """Settle what the manifests describe; make again what was cut short (its state resumes)."""
         self.asked_anew = frozenset(self.forcefiles)  # by the command line
-        self.settled = self.settle()
-        self.judge.digests.save()
+        try:
+            self.settled = self.settle()
+        finally:
+            self.judge.digests.save()  # of an interrupted start too: it may have read terabytes
         if self.executes() and abandoned.take_over(Path(self.workflow.persistence.path), logger.info):
             logger.info("The last run in this folder was killed: its lock is taken over.")
         if not self.ignore_incomplete:
@@ -88,6 +90,7 @@ class Adopting(DAG):
     def settle(self) -> set:
         """The jobs whose outputs are as asked; those that are otherwise are named and made again."""
         as_asked, settled, lines = set(), set(), []
+        self.judge.announce(self.jobs)
         for job in (job for level in self.toposorted() for job in level):
             if not job.output:
                 continue
@@ -234,6 +237,7 @@ class Adopting(DAG):
             return found
         done = list(job) if job.is_group() else [job]  # of a group those that others wait for first
         for one in done:
+            self.judge.note_made(one)
             self.note_made(one)
             self.renew(one)
         for child in {child for one in done for child in self.depending[one]}:
@@ -302,8 +306,8 @@ def install(workflow: Any, told: Callable[[Any], Told | None], check: Callable[[
     """
     replaced.leave(lambda job: told(job) is not None)
     if workflow.exec_mode == ExecMode.DEFAULT:
-        Adopting.judge, Adopting.renewals = Judge(told), Renewals(RENEWALS)
+        Adopting.judge, Adopting.renewals = Judge(told, logger.info), Renewals(RENEWALS)
         Adopting.check, Adopting.explain = staticmethod(check), staticmethod(explain)
         inspect.getmodule(api.Workflow).DAG = Adopting
     else:
-        inspect.getmodule(api.Workflow).DAG = DAG
+        inspect.getmodule(api.Workflow).DAG = Touching

@@ -63,6 +63,10 @@ def begin(row: Stage, arguments: Sequence[str]) -> Job:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", required=True, help="specification, JSON")
     parser.add_argument("--replace", action="store_true", help="write over outputs that have no manifest")
+    parser.set_defaults(noted=False)
+    if source_code.states_levels(row.recorded):
+        parser.add_argument("--noted", action="store_true",
+                            help="take the digests that the workflow noted, and hash what they lack")
     for name in (*row.reads, *row.options, *row.outputs):
         extra = {"nargs": "*", "default": []} if name in row.many else {}
         parser.add_argument(option(name), dest=name, type=Path,
@@ -77,6 +81,7 @@ class Job:
         self.stage, self.name, self.clock = row, row.recorded, clock
         self.files = {name: getattr(given, name) for name in (*row.reads, *row.options, *row.outputs)}
         self.outputs, self.resumes, self.replaces = tuple(row.outputs), row.resumable, given.replace
+        self.options = {"noted": True} if given.noted else {}
         with self.told():
             self.spec = from_json(row.spec, given.spec)
             self.inputs = {role: as_list(self.files[role]) for role in row.reads}
@@ -157,7 +162,7 @@ class Job:
         progress.begin(self.files[self.outputs[0]])
         state = self.state(owner) if owner else None
         with journal.departure():
-            main(self.spec, record, **self.files | ({"state": state} if state else {}))
+            main(self.spec, record, **self.files | self.options | ({"state": state} if state else {}))
         guard.unchanged(before, recorded, record.outside)
         if writer:
             facts = record.facts | (state.remarks() if state else {})
@@ -225,7 +230,9 @@ class Job:
     def forget(self, owner: Identity | None, journal: Journal) -> None:
         """Remove this job's state and attempts, which its manifests make superfluous, and no other job's."""
         if owner and launch.first():
-            owner.forget(self.files["state"])
+            # A state may hold links to outputs, whose removal sets a time of the outputs.
+            with manifest.staying_current(self.files[role] for role in self.outputs):
+                owner.forget(self.files["state"])
             journal.remove()
 
     def record(self, facts: dict, outside: list, targets: dict[str, Path], recorded: dict, made_by: dict,

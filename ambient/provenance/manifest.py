@@ -14,7 +14,8 @@ import re
 import resource
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from ambient.provenance import schema, source_code
 from ambient.provenance.reading import FORMAT, parse
 from ambient.provenance.reading import json_text as json_text  # part of what this module offers
 from ambient.storage import regular
+from ambient.storage.digests import signature
 from ambient.storage.files import canonical_json, digest, sha256, sha256_of_raw
 
 SUFFIX = ".manifest.json"
@@ -269,6 +271,27 @@ def describes(artefact: Path, stage: str, spec: Mapping,
                         for path, one in zip(outside, found["external"], strict=False)))
     except (OSError, ValueError):
         return False
+
+
+def is_current(artefact: Path) -> bool:
+    """Whether a file has a manifest, and by its times has not changed since that was written."""
+    try:
+        return max(signature(artefact)[1:]) <= os.stat(path_for(artefact)).st_mtime_ns
+    except OSError:
+        return False
+
+
+@contextmanager
+def staying_current(artefacts: Iterable[Path]) -> Iterator[None]:
+    """Let the manifests that are current be so after what sets times of their files, and changes no byte.
+
+    One that can't be touched is current no more: then its file is hashed where its digest is wanted.
+    """
+    current = list(filter(is_current, artefacts))
+    yield
+    for artefact in current:
+        with suppress(OSError):
+            os.utime(path_for(artefact))
 
 
 def read(path: Path) -> dict:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from ambient.storage import regular
 from ambient.storage.files import digest, sha256, sha256_of_raw, write_json
 
+STORE = Path(".snakemake/ambient-digests.json")  # of the workflow that runs in this folder
 MARGIN = 60.0  # seconds by which the clocks of two machines may differ
 LARGEST = 2**30  # bytes of a store
 
@@ -74,16 +75,36 @@ class Digests:
         """SHA-256 of a file."""
         return self.kept(path, signature(path), lambda: sha256(path))
 
-    def of_raw(self, path: Path, recorded: str, when: datetime) -> str:
-        """SHA-256 of raw data: the one `recorded`, where nothing changed since they were read at `when`."""
+    def of_raw(self, path: Path, recorded: str, when: datetime, begin: Callable[[], None]) -> str:
+        """SHA-256 of raw data: the one `recorded`, where nothing changed since they were read at `when`.
+
+        `begin` is called before they are read.
+        """
         seen, newest = listing(path)
-        still = newest < when.timestamp() - MARGIN
-        return self.kept(path, seen, lambda: recorded if still else sha256_of_raw(path)[0])
+
+        def compute() -> str:
+            if newest < when.timestamp() - MARGIN:
+                return recorded
+            begin()
+            return sha256_of_raw(path)[0]
+
+        return self.kept(path, seen, compute)
 
     def read_before(self, path: Path) -> str | None:
-        """The digest of raw data that were read before and have not changed since, without reading them."""
+        """The digest of a file or of raw data, without reading them.
+
+        None where none was noted, or they have changed since.
+        """
         entry = self.known.get(str(path))
         return entry[1] if is_entry(entry) and entry[0] == listing(path)[0] else None
+
+    def knows(self, path: str) -> bool:
+        """Whether the digest of a file is noted as it is now."""
+        entry = self.known.get(path)
+        try:
+            return is_entry(entry) and entry[0] == signature(path)
+        except OSError:
+            return False
 
     def noted(self, key: str) -> Any:
         """What was noted under a key that is no file's path; None where nothing was."""
@@ -92,6 +113,10 @@ class Digests:
     def note(self, key: str, value: Any) -> None:
         """Note a value under a key that is no file's path."""
         self.known[key], self.new = value, True
+
+    def note_file(self, path: Path, seen: list[int], found: str) -> None:
+        """Note a file's digest that somebody else took when its signature was `seen`; one of ours stays."""
+        self.kept(path, seen, lambda: found)
 
     def kept(self, path: Path, seen: Any, compute: Callable[[], str]) -> str:
         entry = self.known.get(str(path))

@@ -61,7 +61,7 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"every number beside the paper's ({scale})"
         shell:
-            "{resources.run} summary --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+            "{resources.run} summary --noted --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
 
     rule:
         """One page with the tables, the figures and what they say."""
@@ -82,4 +82,4 @@ for place, logs, suffix, scale in PLACES:
         message:
             f"{{wildcards.page}} ({scale})"
         shell:
-            "{resources.run} report --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"
+            "{resources.run} report --noted --spec {params.spec:q} {params.files:q} 2>&1 | to_log {log:q}"

@@ -83,4 +83,5 @@ for place, logs, suffix, scale in PLACES:
             f"audit of {{wildcards.table}} ({scale})"
         shell:
             # Exit status 1 says that a link does not hold: the page shows which, and is wanted all the more.
-            "( python -m ambient audit {input.table:q} --html {output.out:q} || test $? = 1 ) 2>&1 | to_log {log:q}"
+            "( python -m ambient audit {input.table:q} --noted --html {output.out:q} || test $? = 1 ) 2>&1 "
+            "| to_log {log:q}"

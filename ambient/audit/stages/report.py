@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ambient.audit import why
 from ambient.audit.chain import Audit
+from ambient.audit.noted import Noted
 from ambient.audit.words import level_word
 from ambient.report.page import Chains, page
 from ambient.specs import ReportSpec
@@ -19,14 +20,17 @@ from ambient.storage.files import write_text
 
 def main(spec: ReportSpec, record, *, tables: list[Path], pictures: list[Path], out: Path,
          landmarks: Sequence[Path] = (), photos: Sequence[Path] = (), classifiers: Sequence[Path] = (),
-         compared: Sequence[Path] = ()) -> None:
-    """`out` gets the page."""
-    audit = Audit(tables[0], draws=False)
+         compared: Sequence[Path] = (), noted: bool = False) -> None:
+    """`out` gets the page. `noted`: digests may be those that the workflow noted."""
+    notes = Noted() if noted else None
+    audit = Audit(tables[0], draws=False, noted=notes)
     levels = [audit.artefact(path).level for path in tables]
     shown = [*tables, *landmarks, *photos, *classifiers, *compared, *pictures]
     write_text(out, page(spec, tables, pictures, levels, landmarks, photos, classifiers, compared,
                          chains(audit, shown)))
     record.facts |= {"tables": len(tables), "pictures": len(pictures)}
+    if notes:
+        notes.report("report", record)
 
 
 def chains(audit: Audit, shown: Sequence[Path]) -> Chains:

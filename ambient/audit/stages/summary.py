@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ambient.audit.chain import Audit
+from ambient.audit.noted import Noted
 from ambient.report import published
 from ambient.specs import SummarySpec
 from ambient.specs.strict import plain
@@ -15,13 +16,14 @@ from ambient.storage.files import atomic
 
 
 def main(spec: SummarySpec, record, *, tables: list[Path], out: Path, logs: Sequence[Path] = (),
-         reports: Sequence[Path] = ()) -> None:
+         reports: Sequence[Path] = (), noted: bool = False) -> None:
     """`out` gets the summary; `tables` are the scale's, in the specification's order.
 
     `logs` and `reports` are what numbers of the running text are read from
-    (`ambient.report.published.files_of`).
+    (`ambient.report.published.files_of`). `noted`: digests may be those that the workflow noted.
     """
-    audit = Audit(tables[0])
+    notes = Noted() if noted else None
+    audit = Audit(tables[0], noted=notes)
     levels = [audit.artefact(path).level for path in tables]
     of_run = {row.run: level for table, level in zip(spec.tables, levels, strict=True) for row in table.rows}
     below = [[audit.artefact(path).level for path in files] or [of_run[run] for run in one.runs]
@@ -30,3 +32,5 @@ def main(spec: SummarySpec, record, *, tables: list[Path], out: Path, logs: Sequ
     with atomic(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     record.facts |= {"numbers": len(list(csv.reader(io.StringIO(text)))) - 1}
+    if notes:
+        notes.report("summary", record)
