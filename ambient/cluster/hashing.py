@@ -1,12 +1,12 @@
 """What a job of the graph costs: the work of its stage, and the hashing of what the job reads and writes.
 
 Before a job begins, it hashes all its inputs, and at its end all its outputs. It does so with one core of its
-first rank, and anew at each attempt.
+first rank, and anew at each attempt. Audits that are jobs of the workflow take the digests behind their
+inputs from its notes (`ambient.audit.noted`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from ambient.cluster.cost import Costs
@@ -18,7 +18,6 @@ from ambient.settings.graph import Graph, Node
 # files of terabytes never are. Of one in memory a core hashes more than twice as many.
 HASHED = 3e8
 PASSES = 2  # over an output: the digest of the file, and that of its tensors
-AUDITS = ("summary", "report", "audit_page")  # they hash all that lies behind what they read
 
 
 class Works:
@@ -40,14 +39,8 @@ class Works:
         """The work of a job, with the hashing of its files: each that it reads counts once."""
         work = self.costs.of(job.kind, job.names)
         read = {path for paths in self.graph.reads(job).values() for path in paths}
-        if job.kind in AUDITS:
-            work = replace(work, cpu_minutes=work.cpu_minutes + self.auditing(read))
         return replace(work, begin_minutes=minutes(sum(map(self.size, read))),
                        end_minutes=PASSES * minutes(self.written(job)))
-
-    def auditing(self, read: Iterable[str]) -> float:
-        """Minutes in which all that lies behind some files is hashed, each file of it once."""
-        return minutes(sum(map(self.written, self.graph.behind(read))))
 
     def size(self, path: str) -> int:
         """Bytes of a file of the tree: 0 for a table, a log, and what else is small."""

@@ -44,7 +44,6 @@ class Graph:
     def __init__(self, experiments: Experiments) -> None:
         self.experiments, self.scale = experiments, experiments.scale
         self.files = Files(experiments)
-        self.before: dict[Node, list[Node]] = {}
 
     # --- one job --------------------------------------------------------------------------------------
 
@@ -101,14 +100,8 @@ class Graph:
                 done[job] = None
             elif job not in done:
                 waiting.append((job, True))
-                waiting += [(one, False) for one in self.just_before(job)]
+                waiting += [(self.made(path), False) for paths in self.reads(job).values() for path in paths]
         return list(done)
-
-    def just_before(self, job: Node) -> list[Node]:
-        """The jobs whose outputs a job reads, kept once known: many tables have the same behind them."""
-        if job not in self.before:
-            self.before[job] = [self.made(path) for paths in self.reads(job).values() for path in paths]
-        return self.before[job]
 
     def made(self, path: str) -> Node:
         """The job that makes a file. Raises `SpecError` where there is none."""
