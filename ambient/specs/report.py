@@ -14,7 +14,7 @@ from ambient.specs.strict import later, require, require_distinct, require_finit
 from ambient.specs.training import NoiseSpec
 
 # Numbers (pixels, channels) of a row's training images, at most, that samples are held against in a picture:
-# 21,845 images of 512 x 512, evenly spaced, of whom ImageNet has 60 times as many. Those of CIFAR-10 are all.
+# 21,845 of 512 x 512, evenly spaced, which are a 59th of ImageNet's. CIFAR-10's are all searched.
 SEARCHED = 2**34
 PICTURES = ("", "-grid", "-curves", "-classifiers")  # ends of the names of a table's pictures, in their order
 
