@@ -86,6 +86,14 @@ def measure(spec, data, detector, folder):
                    out=folder / "moments")
 
 
+def sample_best(spec, files, folder):
+    """Samples of which the best snapshot has all seeds."""
+    from ambient.stages import sample
+    from tests import tiny
+
+    sample.main(spec, tiny.RECORD, **files, state=tiny.kept(folder / "ranks-state"), out=folder / "ranks")
+
+
 def edm2():
     """A training of a network with all that EDM2's have: averages, weights that are normalised, numbers."""
     from ambient.training.networks.mp_unet import Spec

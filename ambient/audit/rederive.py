@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ambient.audit import traces
+from ambient.audit.seeds import wrong_seeds
 from ambient.audit.words import Result
 from ambient.provenance import manifest
 from ambient.provenance.merkle import located
@@ -148,12 +149,11 @@ class Rederive:
             drawn = stored(arrays, kept.name, f"{at}/", found["num_samples"])
             compare_distance(score["value"], drawn, target,
                              f"snapshot {score['nimg']}, seed {score['seed']}")
-        self.protocol(result, found["num_samples"], seeds, spec)
+        samples = traces.parent(self.audit.results, result, "samples", "sample")
+        self.protocol(samples, found["num_samples"], seeds, spec)
         self.samples(result, found["num_samples"], seeds)
-        wrong = [nimg for nimg, got in seeds.items()
-                 if got != list(spec.seeds_at(last=nimg == max(seeds)))]
-        if wrong or not seeds:
-            raise Differs(f"snapshot {wrong[0] if wrong else '?'}: seeds are not {list(spec.seeds)}")
+        if why := wrong_seeds(found["scores"], spec, samples.manifest["spec"].get("best_by")):
+            raise Differs(why)
 
     def outside(self, result: Result) -> None:
         """A distance from outside from the moments that the job kept, and what stands beside it."""
@@ -181,18 +181,19 @@ class Rederive:
         compare_cells(result.key.read_text(encoding="utf-8"), comparison.rebuild(
             result.manifest["spec"], self.inputs(result, "table", "outside")))
 
-    def protocol(self, result: Result, count: int, seeds: dict[int, list[int]], spec: EvaluationSpec) -> None:
+    def protocol(self, samples: Result, count: int, seeds: dict[int, list[int]],
+                 spec: EvaluationSpec) -> None:
         """The number of samples and the snapshots against what sampling and training were told."""
-        samples = traces.parent(self.audit.results, result, "samples", "sample")
         denoiser = traces.trained(self.audit.results, samples)
         if count != traces.setting(samples, "num_samples"):
             raise Differs(f"{count} samples, {samples.path} was told to hold "
                           f"{traces.setting(samples, 'num_samples')}")
         *earlier, last = traces.setting(denoiser, "snapshots")
-        if sorted(seeds) != [*(earlier if spec.seeds_at(last=False) else ()), last]:
+        drawn = list(spec.seeds[:spec.earlier_seeds])
+        if sorted(seeds) != [*(earlier if drawn else ()), last]:
             raise Differs(f"scores of the snapshots {sorted(seeds)}, {denoiser.path} was told to keep "
                           f"{[*earlier, last]}, of which those before the last have the sampling seeds "
-                          f"{list(spec.seeds_at(last=False))}")
+                          f"{drawn}")
 
     def samples(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples, of seeds and of snapshots against the samples' shapes, if they are here."""

@@ -12,15 +12,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ambient.cluster.counts import Counts
 from ambient.cluster.work import BASE_MB, LITTLE, Work, in_memory_mb, loading_mb
-from ambient.settings import Experiments
 from ambient.specs import AnnotationSpec, ClassifierSpec, NetworkCost, SamplingSpec, ScorerSpec, TrainingSpec
 from ambient.specs.kinds import OfKinds
 from ambient.specs.report import SEARCHED
 from ambient.specs.stages import JOBS
 from ambient.storage.files import HELD
 
-CAPTION_MB = 1e-3  # of an image: its caption, a copy of it, and where its sample lies in an archive
 ROW_MB = 2e-4  # of an image: its label, id and levels, and the order in which they admit it
 # What a core does in a second: photographs of ImageNet's size, pixels of what they become, images whose
 # pixels are corrupted, labels and captions of a mixture, bytes of its images, numbers searched.
@@ -29,48 +28,8 @@ READ = 1000  # samples of latents and states a second that are read and hashed, 
 CPU_ACTIVATIONS = 6  # tensors kept for the backward pass, for each feature map
 
 
-class Costs:
-    """The work of each job of a scale. Dataset sizes are those of its configuration."""
-
-    def __init__(self, experiments: Experiments) -> None:
-        self.experiments = experiments
-
-    def dataset(self, name: str) -> tuple[int, int, int]:
-        """(images, channels, resolution) of a prepared dataset."""
-        spec = self.experiments.dataset(name)
-        low, high = spec.part or (0, 1)
-        images = spec.max_images or round((spec.num_images or 50_000) * (high - low))
-        return images, spec.channels, spec.resolution
-
-    def study_data(self, study: str) -> str:
-        """The name of a study's dataset."""
-        return self.experiments.study(study).dataset
-
-    def data(self, study: str) -> tuple[int, int, int]:
-        """(images, channels, resolution) of a study's dataset."""
-        return self.dataset(self.study_data(study))
-
-    def points(self, study: str) -> tuple[int, int, int]:
-        """(images, channels, side) of what a study's denoisers see."""
-        return self.data(study)[0], *self.experiments.shape(study)
-
-    def mixture(self, study: str, corruption: str, classifier: str | None = None) -> tuple[int, int]:
-        """(clean, other) images of a mixture: its own, or that of a leaky classifier."""
-        images = self.data(study)[0]
-        clean = round(images * self.experiments.fraction(study, classifier))
-        added = self.experiments.added_dataset(corruption)
-        return clean, images - clean if added is None else self.dataset(added)[0]
-
-    def learnt(self, run: str) -> int:
-        """Images that a run learns from: each of its mixtures, the clean ones once."""
-        made = self.experiments.run(run)
-        mixtures = [self.mixture(made.study, corruption) for corruption, _ in made.parts]
-        return mixtures[0][0] + sum(others for _, others in mixtures)
-
-    def data_mb(self, study: str, images: int) -> float:
-        """Of so many images of a study those that are in memory at once, as float32, MB."""
-        _, channels, resolution = self.data(study)
-        return 4 * in_memory_mb(images * channels * resolution**2)
+class Costs(Counts):
+    """The work of each job of a scale."""
 
     def prepare(self, dataset: str) -> Work:
         """Libraries and a few raw images (or all of CIFAR-10's); photographs are prepared in memory."""
@@ -80,10 +39,6 @@ class Costs:
         held = 1.1 * prepared / 1e6 if spec.HELD else in_memory_mb(prepared)
         seconds = images * (1 / DECODED + spec.resolution**2 / RESIZED)
         return Work(cpu_minutes=seconds / 60, memory_mb=1000 + held + self.captions_mb(dataset, images))
-
-    def captions_mb(self, dataset: str, images: int) -> float:
-        """Of the captions of so many images, where a dataset has them, MB."""
-        return CAPTION_MB * images if self.experiments.dataset(dataset).captioned else 0.0
 
     def scores(self, dataset: str, scorer: str) -> Work:
         """What the scorer's kind says that its images cost; 3 kB an image for scores of its patches."""
@@ -289,8 +244,13 @@ class Costs:
         _, shown, resolution = self.data(study)
         images, each = spec.images(len(training.snapshots)), shown * resolution**2
         shard = min(min(images, 5000) * each, max(HELD, 250 * each))  # as the stage cuts them on a GPU
-        return Work(flops=flops * images, gpu=True, ranks=True,
+        work = Work(flops=flops * images, gpu=True, ranks=True,
                     memory_mb=BASE_MB + 3 * shard / 1e6 + loading_mb(parameters))
+        if (name := self.experiments.finds_best(run)) is None:
+            return work
+        looked_at = spec.num_samples * len(spec.seeds_at(last=False)) * len(training.snapshots)
+        found = self.features(name, looked_at, shown, resolution)
+        return replace(found, flops=work.flops + found.flops, memory_mb=max(work.memory_mb, found.memory_mb))
 
     def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:
         """Moments of features, whose cost its kind knows: five matrices of D x D numbers, and a batch."""

@@ -24,26 +24,33 @@ def summarise(scores: Sequence[Sequence[Mapping]]) -> dict:
     value: the last snapshot, mean over sampling seeds, then over training seeds. value_std: standard
     deviation over sampling seeds, pooled over training seeds; value_min: the smallest single score of
     the last snapshot; value_best: the mean over sampling seeds at the best snapshot (the paper reports
-    its best), mean over training seeds; training_std: standard deviation of `value` over training seeds;
+    its best), mean over training seeds; best_num_seeds: how many sampling seeds that is of, where they are
+    fewer than the last one's; training_std: standard deviation of `value` over training seeds;
     training_values: these values, with slashes between.
+
+    The best snapshot has the least mean over those sampling seeds that every snapshot has.
     """
-    frame = pd.DataFrame([{"run": i, **score} for i, run in enumerate(scores) for score in run])
-    means = frame.groupby(["run", "nimg"])["value"].mean().to_dict()
-    last, best, best_nimg, spread, final_scores = [], [], [], [], []
-    for i, run in enumerate(scores):
-        of_run = {nimg: value for (own, nimg), value in means.items() if own == i}
-        final = [score["value"] for score in run if score["nimg"] == max(of_run)]
+    last, best, best_nimg, best_seeds, spread, final_scores = [], [], [], [], [], []
+    for run in scores:
+        values: dict[int, dict[int, float]] = {}
+        for score in run:
+            values.setdefault(score["nimg"], {})[score["seed"]] = score["value"]
+        final = list(values[max(values)].values())
         final_scores += final
         last.append(np.mean(final))
         spread.append(np.var(final, ddof=1) if len(final) > 1 else np.nan)
-        best.append(min(of_run.values()))
-        best_nimg.append(min(of_run, key=of_run.get))
+        shared = set.intersection(*map(set, values.values()))
+        best_nimg.append(min(values, key=lambda nimg: np.mean([values[nimg][seed] for seed in shared])))
+        best.append(np.mean(list(values[best_nimg[-1]].values())))
+        best_seeds.append(len(values[best_nimg[-1]]))
+    seeds = len(final_scores) // len(scores)
     return {
         "value": np.mean(last), "value_std": np.sqrt(np.mean(spread)),
         "value_min": min(final_scores), "value_best": np.mean(best),
         "best_nimg": best_nimg[0] if len(set(best_nimg)) == 1 else "/".join(map(str, best_nimg)),
+        "best_num_seeds": "/".join(map(str, best_seeds)) if set(best_seeds) != {seeds} else None,
         "nimg": max(s["nimg"] for s in scores[0]),
-        "num_seeds": len(final_scores) // len(scores), "num_training_seeds": len(scores),
+        "num_seeds": seeds, "num_training_seeds": len(scores),
         "training_std": np.std(last, ddof=1) if len(last) > 1 else np.nan,
         "training_values": "/".join(f"{value:.6g}" for value in last) if len(last) > 1 else None}
 
@@ -54,7 +61,7 @@ DRAWN = ("ema_std", "guidance", "guide", "nfe")
 SIZES = ("parameters_1e6", "nfe")  # what a row takes, beside what the paper prints of it
 OPTIONAL = ("id", "dataset", "sigma_min_lag", "sigma_max_mean", "crop_tolerance", "paper_sigma_max_mean",
             "reference_dataset", "weights_sha256", "protocol", "paper_protocol", "training_id",
-            "training_values", *DRAWN, *USED, *SIZES, *(f"paper_{name}" for name in SIZES))
+            "training_values", "best_num_seeds", *DRAWN, *USED, *SIZES, *(f"paper_{name}" for name in SIZES))
 PROTOCOL = ("num_samples", "reference_images", "resize", "weights_sha256")  # of a score, beside its metric
 SAID = ("reference_best", "against")  # of a score, where its distance is to the best images alone
 

@@ -307,6 +307,16 @@ class RunFiles:
         dataset = against.dataset if against else self.experiments.study(study).dataset
         return self.path("reference", dataset=dataset, detector=name)
 
+    def weights_that_find_best(self, run: str) -> str | None:
+        """The weights of the detector that finds the best snapshot of a run, if one does."""
+        name = self.experiments.finds_best(run)
+        return name and self.weights(run, name)
+
+    def reference_of_best(self, run: str) -> str | None:
+        """The moments that this detector holds samples against."""
+        name = self.experiments.finds_best(run)
+        return name and self.reference(run, name)
+
     def weights_for_outside(self, name: str) -> str:
         """The weights that images from outside are measured with: as the samples beside which they stand."""
         return self.weights(self.experiments.outside.run(name), None)

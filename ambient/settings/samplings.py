@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from ambient.settings.detectors import Detectors
 from ambient.settings.resolve import evaluating, mapping
-from ambient.settings.trainings import Trainings
 from ambient.specs import GuideSpec, ReconstructionSpec, SamplingSpec, TrainingSpec
 from ambient.specs.strict import SpecError, build, plain, require
 
 
-class Samplings(Trainings):
+class Samplings(Detectors):
     """The stages of a scale, with those that sample."""
 
     def __init__(self, folder: Path | str, scale: str) -> None:
@@ -40,6 +40,8 @@ class Samplings(Trainings):
             values["guide"] = plain(self.guide(run, values["guide"], values.get("ema_std")))
         if values.get("captions") is not None:
             self.entry("datasets", values["captions"], f"{where}.captions")
+        if name := self.finds_best(run):
+            values["best_by"] = plain(self.portable_detector(name))
         spec = build(SamplingSpec, values, where)
         spec = evaluating(spec, where, [self.first_training(run).network.kind])
         encoder = self.study(self.run(run).study).encoder
@@ -50,10 +52,17 @@ class Samplings(Trainings):
         found = self.run(run)
         return self.section(found.study, "sampling", found.overrides["sampling"])
 
+    def finds_best(self, run: str) -> str | None:
+        """The detector, one of the study's, that finds the snapshot that is sampled with all seeds."""
+        name, known = self.sampling_values(run).get("best_by"), self.detectors(self.run(run).study)
+        require(name in (None, *known), f"{self.sampling_key(run)}.best_by", name,
+                f"null or one of the study's detectors: {', '.join(known)}")
+        return name
+
     def study_sampling(self, study: str) -> SamplingSpec:
         """How the runs of a study are sampled that say nothing else, without a guide."""
         values = {key: value for key, value in self.section(study, "sampling").items()
-                  if key not in ("guidance", "guide")}
+                  if key not in ("guidance", "guide", "best_by")}
         return build(SamplingSpec, values, f"studies.{study}.sampling")
 
     def guide(self, run: str, entry: Mapping, ema_std: float | None) -> GuideSpec:

@@ -53,11 +53,6 @@ class SamplerSpec:
         require(self.draws == "keys" or self.S_churn == 0, "draws", self.draws, "keys if S_churn is above 0")
 
 
-def seeds_at(seeds: tuple[int, ...], earlier: int | None, last: bool) -> tuple[int, ...]:
-    """A snapshot's sampling seeds: all of the last one, the first `earlier` of those before."""
-    return seeds if last else seeds[:earlier]
-
-
 @dataclass(frozen=True)
 class GuideSpec:
     """The denoiser that guides another one: which weights of a run's training it has."""
@@ -103,6 +98,9 @@ class SamplingSpec:
     #: from the first again after the last
     captions: str | None = later(None)
     captions_each: int = later(1)  #: samples of each caption, one after the other
+    #: a detector of the study, by whose distances of the first `earlier_seeds` seeds the best snapshot is
+    #: found, which gets all seeds; null: the last alone has them
+    best_by: DetectorSpec | None = later(None)
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -114,6 +112,10 @@ class SamplingSpec:
         require_seeds(self.seeds, "seeds")
         require(self.earlier_seeds is None or 0 <= self.earlier_seeds <= len(self.seeds), "earlier_seeds",
                 self.earlier_seeds, f"0 to {len(self.seeds)}, or null for all")
+        few, every = len(self.seeds_at(last=False)), len(self.seeds)
+        require(self.best_by is None or 0 < few < every, "best_by", self.best_by and self.best_by.kind,
+                f"null where earlier_seeds gives snapshots before the last {few or 'none'} of {every} seeds: "
+                "one or more find the best, which gets the others")
         require_width(self.ema_std)
         if self.sampler.draws == "generators":
             numbers = sorted(seed % 2**32 for seed in self.seeds)
@@ -139,12 +141,15 @@ class SamplingSpec:
         return 0 if self.guide is None else self.nfe
 
     def seeds_at(self, last: bool) -> tuple[int, ...]:
-        """The sampling seeds of the last snapshot, or of an earlier one."""
-        return seeds_at(self.seeds, self.earlier_seeds, last)
+        """The sampling seeds of the last snapshot, or of an earlier one that is not known for the best."""
+        return self.seeds if last else self.seeds[:self.earlier_seeds]
 
     def images(self, snapshots: int) -> int:
-        """How many images are drawn from a model of so many snapshots."""
-        return self.num_samples * (len(self.seeds) + (snapshots - 1) * len(self.seeds_at(last=False)))
+        """How many images are drawn from a model of so many snapshots: at the most, where it has a best one
+        before the last."""
+        earlier = len(self.seeds_at(last=False))
+        further = len(self.seeds) - earlier if self.best_by and snapshots > 1 else 0
+        return self.num_samples * (len(self.seeds) + (snapshots - 1) * earlier + further)
 
 
 @dataclass(frozen=True)
@@ -283,11 +288,18 @@ class EvaluationSpec:
     metric: str  #: `fid`, `fid-clean`, or `fd-<detector>`
     detector: DetectorSpec  #: whose features are compared
     seeds: tuple[int, ...]  #: sampling seeds, in the samples' order
-    earlier_seeds: int | None = None  #: how many of them snapshots before the last have; None: all
+    #: how many of them snapshots before the last have, but for a best one that has all; None: all
+    earlier_seeds: int | None = None
 
-    def seeds_at(self, last: bool) -> tuple[int, ...]:
-        """The sampling seeds of the last snapshot, or of an earlier one."""
-        return seeds_at(self.seeds, self.earlier_seeds, last)
+    def seeds_of(self, sets: int, last: bool) -> tuple[int, ...]:
+        """The sampling seeds of a snapshot of which there are so many sets of samples: of the last one all.
+
+        Raises `ValueError` for another number of sets.
+        """
+        every, few = len(self.seeds), len(self.seeds[:self.earlier_seeds])
+        if sets not in ((every,) if last else (few, every)):
+            raise ValueError(f"samples of {sets} seeds, allowed: {every if last else f'{few} or {every}'}")
+        return self.seeds[:sets]
 
     def __post_init__(self) -> None:
         require_seeds(self.seeds, "seeds")

@@ -42,9 +42,15 @@ def main(spec: EvaluationSpec, record, *, samples: Path, detector: Path, referen
 
 
 def samples_by_seed(spec: EvaluationSpec, path: Path) -> dict[tuple[int, int], Array]:
-    """(images that a snapshot had seen, sampling seed) -> its samples, in this order."""
+    """(images that a snapshot had seen, sampling seed) -> its samples, in this order.
+
+    Raises `ValueError` naming the file for samples of other seeds than those of the specification.
+    """
     found, drawn = {}, {int(nimg): images for nimg, images in open_arrays(path).items()}
     for nimg, images in sorted(drawn.items()):
-        seeds = spec.seeds_at(last=nimg == max(drawn))
-        found |= {(nimg, seed): part(images, k) for k, seed in zip(range(len(images)), seeds, strict=True)}
+        try:
+            seeds = spec.seeds_of(len(images), last=nimg == max(drawn))
+        except ValueError as error:
+            raise ValueError(f"{path}: snapshot {nimg}: {error}") from None
+        found |= {(nimg, seed): part(images, k) for k, seed in enumerate(seeds)}
     return found

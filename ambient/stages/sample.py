@@ -7,9 +7,10 @@ the batch it is drawn in. Snapshots and methods with the same seeds start from t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ from ambient.data import text_states
 from ambient.data.datasets import read
 from ambient.data.text_states import Told
 from ambient.diffusion.denoiser import Denoiser
+from ambient.evaluation.best_snapshot import best_snapshot
 from ambient.evaluation.draw import Draw
 from ambient.jobs import ranks
-from ambient.jobs.shards import collect
+from ambient.jobs.shards import as_arrays, collect
 from ambient.jobs.state import State
 from ambient.jobs.stopping import patiently
 from ambient.specs import SamplingSpec
-from ambient.storage.arrays import writing
+from ambient.storage.arrays import Array, Computed, concatenated, writing
 from ambient.storage.files import HELD
 from ambient.training.encoding import Decoder, shape_of_images
 from ambient.training.hardware import compile_for, device
@@ -80,9 +82,58 @@ def drawers(spec: SamplingSpec, denoiser: Path, guide: Path | None, encoder: Pat
     return drawer
 
 
+class Part(NamedTuple):
+    """Samples of one snapshot and sampling seed that are saved together."""
+
+    nimg: int
+    seed: int
+    ids: range
+
+    @property
+    def name(self) -> str:
+        return f"{self.nimg}-{self.seed}-{self.ids.start}"
+
+
+def collected(parts: Sequence[Part], drawer: Callable[[int], Draw], batch: int,
+              state: State) -> Iterable[dict[str, np.ndarray]] | None:
+    """The samples of all parts, of which `batch` are drawn together; None but on the first rank."""
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        nimg, seed, ids = parts[number]
+        return {"images": np.concatenate([drawer(nimg).images(seed, ids[first:first + batch])
+                                          for first in range(0, len(ids), batch)])}
+
+    return collect("sample", state, [(part.name, len(part.ids)) for part in parts], make)
+
+
+def saved(parts: Sequence[Part], state: State) -> Array:
+    """Samples (N, C, H, W) of parts that are done, of which one is in memory."""
+
+    @lru_cache(1)
+    def read(name: str) -> np.ndarray:
+        return as_arrays(state.get(name)[0])["images"]
+
+    first = read(parts[0].name)
+    return concatenated([Computed((len(part.ids), *first.shape[1:]), first.dtype,
+                                  lambda rows, name=part.name: read(name)[rows]) for part in parts])
+
+
+def write(out: Path, parts: Sequence[Part], shards: Iterable[Mapping[str, np.ndarray]], count: int) -> None:
+    """The file of all samples, `count` of each seed of a snapshot, from their parts in order."""
+    first = next(iter(shards))["images"]
+    seeds = {nimg: list(dict.fromkeys(part.seed for part in parts if part.nimg == nimg))
+             for nimg in dict.fromkeys(part.nimg for part in parts)}
+    shapes = {str(nimg): ((len(drawn), count, *first.shape[1:]), first.dtype)
+              for nimg, drawn in seeds.items()}
+    with writing(out, shapes) as file:
+        for part, shard in zip(parts, shards, strict=True):
+            file.put(str(part.nimg), seeds[part.nimg].index(part.seed) * count + part.ids.start,
+                     shard["images"])
+
+
 def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
          encoder: Path | None = None, guide: Path | None = None, captions: Path | None = None,
-         texts: Path | None = None) -> None:
+         texts: Path | None = None, detector: Path | None = None, reference: Path | None = None) -> None:
     """`out` gets one array a snapshot, named by its nimg: (seeds, num_samples, C, H, W) uint8.
 
     `guide`: the weights of the denoiser that guides; None at guidance 1, and where it guides itself.
@@ -90,43 +141,35 @@ def main(spec: SamplingSpec, record, *, denoiser: Path, state: State, out: Path,
     evaluations of the main network for a sample, as published tables do, `guide_nfe` those of the guide.
 
     The last snapshot has all sampling seeds, those before the first `earlier_seeds` of them. A snapshot of
-    which there are none is left out.
+    which there are none is left out. Where `spec.best_by` is a detector, the best snapshot by the distances
+    of these first seeds has all of them, too; `detector` are its weights, `reference` the moments that it
+    holds samples against.
     """
     where = device()
     about = read_description(denoiser)
     require_network(denoiser, about, spec.network)
     require_width(denoiser, about, spec.ema_std)
     snapshots = about["spec"]["snapshots"]
-    seeds = {nimg: drawn for nimg in snapshots if (drawn := spec.seeds_at(last=nimg == snapshots[-1]))}
+    sets = [(nimg, seed) for nimg in snapshots for seed in spec.seeds_at(last=nimg == snapshots[-1])]
     size = batch_of(where.type, about["resolution"])
     step = shard_of(where.type, shape_of_images(about, encoder), size)
     every = [range(first, min(first + step, spec.num_samples)) for first in range(0, spec.num_samples, step)]
-    sets = [(nimg, seed) for nimg in seeds for seed in seeds[nimg]]
-    parts = [(nimg, seed, ids) for nimg, seed in sets for ids in every]
-
     drawer = drawers(spec, denoiser, guide, encoder, told_of(spec, captions, texts), where)
 
-    def make(number: int) -> dict[str, np.ndarray]:
-        nimg, seed, ids = parts[number]
-        return {"images": np.concatenate([drawer(nimg).images(seed, ids[first:first + size])
-                                          for first in range(0, len(ids), size)])}
+    def parts_of(drawn: Iterable[tuple[int, int]]) -> list[Part]:
+        return [Part(nimg, seed, ids) for nimg, seed in drawn for ids in every]
 
-    pieces = [(f"{nimg}-{seed}-{ids.start}", len(ids)) for nimg, seed, ids in parts]
-    shards = collect("sample", state, pieces, make)
+    shards = collected(parts_of(sets), drawer, size, state)
+    if spec.best_by:
+        alike = {(nimg, seed): saved(parts_of([(nimg, seed)]), state)
+                 for nimg, seed in sets if seed in spec.seeds_at(last=False)}
+        best = best_snapshot(spec.best_by, detector, reference, alike, state)
+        record.facts |= {"best_nimg": best}
+        sets += [(best, seed) for seed in spec.seeds if (best, seed) not in sets]
+        shards = collected(parts_of(sets), drawer, size, state)
     if shards is None:
         return
-
-    first = next(iter(shards))["images"]
-    shapes = {str(nimg): ((len(seeds[nimg]), spec.num_samples, *first.shape[1:]), first.dtype)
-              for nimg in seeds}
-
-    def write() -> None:
-        with writing(out, shapes) as file:
-            for (nimg, seed, ids), shard in zip(parts, shards, strict=True):
-                row = list(seeds[nimg]).index(seed) * spec.num_samples + ids.start
-                file.put(str(nimg), row, shard["images"])
-
-    patiently(write)
-    record.facts |= {"samples": spec.images(len(snapshots)), "nfe": spec.nfe}
+    patiently(write, out, parts_of(sets), shards, spec.num_samples)
+    record.facts |= {"samples": spec.num_samples * len(sets), "nfe": spec.nfe}
     if spec.guide:
         record.facts |= {"guide_nfe": spec.guide_nfe}
