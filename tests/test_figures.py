@@ -259,9 +259,14 @@ def test_corrupted_images_of_several_mixtures_are_not_called_by_the_first_ones_n
     row = next(row for row in paper.tables["table2a"].rows if row.parameters.get("sigma_px") == 0.6)
     images = np.zeros((5, 1, 4, 4), np.uint8)
     data = Dataset(images, np.zeros(5, int), np.arange(5), np.array([0, 1, 1, 1, 1], np.uint8))
-    names = [name for name, _ in sample_grid.real(dataclasses.replace(row, parts=3), data, 3)]
+    images[1:] += np.arange(4, dtype=np.uint8)[:, None, None, None]
+    found = sample_grid.real(dataclasses.replace(row, parts=3), data, 3)
+    names = [name for name, _ in found]
     assert names == ["real images, clean: 1 of 1",
                      "real images, corrupted (blur, 0.6 px) and of 2 more parts: 3 of 4"]
+    assert found[1][1][:, 0, 0, 0].tolist() == [0, 1, 2]
+    two = sample_grid.real(row, data, 2)[1][1]  # evenly spaced: they often lie in the order of their classes
+    assert two[:, 0, 0, 0].tolist() == [0, 2]
 
 
 def test_captions_name_what_the_rows_hold(paper):

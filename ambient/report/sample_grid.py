@@ -45,15 +45,19 @@ def nearest(samples: np.ndarray, training: Array) -> np.ndarray:
 
 
 def real(row: RowSpec, data: Dataset, count: int) -> list[tuple[str, np.ndarray]]:
-    """The first clean images of a run's mixture, and the first corrupted ones where it has any."""
+    """Clean images of a run's mixture, evenly spaced, and corrupted ones where it has any.
+
+    The first ones would often be of one class.
+    """
     clean = selected(data.images, data.corrupted == 0)
-    lines = [(f"real images, clean: {min(count, len(clean))} of {len(clean):,}", clean[:count])]
+    lines = [(f"real images, clean: {min(count, len(clean))} of {len(clean):,}", some(clean, count)[:])]
     if row.corruption_label and data.corrupted.any():
         other = selected(data.images, data.corrupted == 1)
         what = {"add": f"other ({row.corruption_label})", "rank": f"not among {row.corruption_label}"}.get(
             row.corruption, f"corrupted ({row.corruption_label})")
         what += f" and of {row.parts - 1} more parts" if row.parts > 1 else ""
-        lines.append((f"real images, {what}: {min(count, len(other))} of {len(other):,}", other[:count]))
+        lines.append((f"real images, {what}: {min(count, len(other))} of {len(other):,}",
+                      some(other, count)[:]))
     return lines
 
 
