@@ -42,7 +42,12 @@ def storage(content: bytes) -> torch.TypedStorage:
 
 
 def tensor(numbers: Any, offset: int, size: tuple, stride: tuple, *others: Any) -> Held:
-    """A tensor of some numbers. Raises `ValueError` where they are too few for it."""
+    """A tensor of some numbers. Raises `ValueError` where they are too few, or not the tensor's as they are.
+
+    others: whether it takes gradients, hooks, and what torch has to do to the numbers (conjugate, negate).
+    """
+    if any(others[2:]):
+        raise ValueError(f"a tensor of numbers that are to be changed ({others[2]!r:.50}), allowed: its own")
     if not isinstance(numbers, torch.TypedStorage):
         raise ValueError(f"a tensor of {type(numbers).__name__}")
     flat = torch.empty(0, dtype=numbers.dtype).set_(numbers._untyped_storage)  # `untyped()` warns
@@ -59,6 +64,7 @@ def parameter(held: Held, *others: Any) -> Held:
 
 MADE = {("torch.storage", "_load_from_bytes"): storage, ("torch._utils", "_rebuild_tensor_v2"): tensor,
         ("torch._utils", "_rebuild_parameter"): parameter, ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_parameter_with_state"): parameter,
         ("builtins", "set"): set, ("__builtin__", "set"): set}
 
 
