@@ -23,6 +23,7 @@ from ambient.storage.files import naming
 from ambient.training.weights import not_finite
 
 RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
+SAVED = (".pt", ".pth", ".bin")  # names of files of `torch.save` end so
 NETWORK = "ema"  # the entry of the averaged weights in a published pickle
 
 
@@ -146,13 +147,13 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a published network, in a safetensors file, a pickle (.pkl) or torch's own format (.pt).
+    """The tensors of a published network: of a pickle (.pkl), torch's own format (`SAVED`), or safetensors.
 
     Of a pickle with several networks the averaged one (`ema`) is meant. Nothing of a pickle is run. Raises
     `ValueError` naming a file that is damaged or has no network.
     """
     with naming(path):
-        if path.suffix in (".pt", ".pth"):
+        if path.suffix in SAVED:
             return read_saved(path)
         if path.suffix != ".pkl":
             with safe_open(path, framework="pt") as file:
