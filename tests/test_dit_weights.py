@@ -9,6 +9,8 @@ from t2i_vectors import agree, needs_reference, read, vectors
 from test_dit import awake
 
 import ambient
+from ambient.diffusion.networks.dit import MicroDiT
+from ambient.diffusion.networks.widths import BlockWidths
 from ambient.training.dit_weights import dit_architecture
 
 HEADS = {"channels_per_head": 8}
@@ -48,6 +50,23 @@ def test_networks_of_the_reference_load_by_their_public_names(tmp_path):
             agree(loaded.model(t["in.x"], t["in.t"], {"text": t["in.y"][:, 0]}), t["out64.sample"], 2e-5)
 
 
+@pytest.mark.parametrize("mixer_width", [24, 16])  # as wide as the tokens, and narrower
+def test_a_network_without_blocks_in_its_mixer_loads(tmp_path, mixer_width):
+    generator = torch.Generator().manual_seed(3)
+    network = MicroDiT(side=8, channels=3, patch=2, width=24, head=8, blocks=[BlockWidths(24, 32)],
+                       mixer_width=mixer_width, mixer=[], caption_channels=10, caption_mlp=16, num_experts=1,
+                       capacity=1.0, generator=generator).eval()
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.3, generator=generator)
+    loaded = ambient.load_microdit(published(tmp_path / "dit", network, "state"), **HEADS)
+    x, t = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor([-0.2, 0.3])
+    condition = {"text": torch.ones(2, 5, 10)}
+    with torch.no_grad():
+        assert torch.equal(loaded.model(x, t, condition), network(x, t, condition))
+    made = dit_architecture(network.state_dict())
+    assert (made["mixer"], made["mixer_width"], made["num_experts"]) == ([], mixer_width, 1)
+
+
 @needs_reference
 def test_the_architecture_of_the_public_networks_is_read_from_their_names():
     for preset, width, depth, mixer_width, mixer, experts in (
@@ -70,7 +89,9 @@ def test_what_does_not_fit_is_named(tmp_path):
                           ({"final_layer.linear.bias": state["final_layer.linear.bias"] / 0},
                            "1 of [0-9]+ tensors are not finite, the first is final_layer.linear.bias"),
                           ({"pos_embed": None}, "not the weights of MicroDiT: 'pos_embed' is missing"),
-                          ({"patch_mixer.0.norm1.weight": None}, "not the weights of MicroDiT")):
+                          ({"patch_mixer.0.norm1.weight": None},
+                           "patch_mixer.0.norm1.weight: has the shape None"),
+                          ({"blocks.3.norm1.weight": None}, "blocks.3.norm1.weight: has the shape None")):
         changed = {name: tensor for name, tensor in (state | changes).items() if tensor is not None}
         torch.save(changed, path)
         with pytest.raises(ValueError, match=f"^{path}: {said}"):

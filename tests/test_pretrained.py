@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tiny import kept
 
 from ambient import specs
 from ambient.audit.cli import main as audit
@@ -70,15 +71,10 @@ def data(tmp_path):
     return tmp_path / "d.safetensors"
 
 
-class Nothing:
-    """The state of a job that learns nothing."""
-
-    def history(self):
-        return {}
-
-
 def made(tmp_path, data, folder, spec=SPEC):
-    encoder.main(spec, Record(), data=data, weights=folder, state=Nothing(), out=tmp_path / "e.safetensors")
+    """The stage's encoder, whose state is a new one in each call."""
+    state = kept(tmp_path / f"state-{len(list(tmp_path.glob('state-*')))}")
+    encoder.main(spec, Record(), data=data, weights=folder, state=state, out=tmp_path / "e.safetensors")
     return Decoder(tmp_path / "e.safetensors", torch.device("cpu"))
 
 
@@ -114,8 +110,6 @@ def test_signed_images_are_those_that_the_autoencoder_was_trained_on(tmp_path, d
 
 def test_it_is_a_stage_like_any_other_encoder(tmp_path, data, vae, monkeypatch):
     """Images are seen a few at a time; in bfloat16 latents differ by its rounding."""
-    from tiny import kept
-
     from ambient.training import pretrained_vae
 
     latents = {}

@@ -219,6 +219,39 @@ def test_a_tensor_beyond_its_numbers_is_refused(tmp_path, size, stride, offset):
         read_tensors(tmp_path / "a.pkl")
 
 
+STRIDED = {
+    "every second": torch.arange(24.0).reshape(4, 6)[:, 1::2], "turned": torch.arange(24.0).reshape(4, 6).T,
+    "inner": torch.arange(24.0).reshape(4, 6)[2:, 3:], "single": torch.tensor(3.5), "none": torch.zeros(0, 5),
+    "channels last": torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+    **{str(kind): torch.tensor([0, 1, 2]).to(kind) for kind in (
+        torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)}}
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_tensors_of_any_layout_and_precision_are_read(tmp_path, pickled, protocol):
+    module, base = nn.Module(), torch.arange(24.0)
+    for i, tensor in enumerate(STRIDED.values()):
+        module.register_buffer(f"tensor{i}", tensor)
+    module.register_buffer("whole", base)
+    module.register_buffer("shared", base[5:11])  # of the same storage
+    module.told = nn.Parameter(torch.ones(2, 3))
+    module.told.about = "a parameter with an attribute of its own"
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"ema": module}, protocol))
+    found, expected = read_tensors(tmp_path / "a.pkl"), module.state_dict()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("tensor", [torch.tensor([1 + 2j]).conj(), torch.tensor([1 + 2j]).conj().imag])
+def test_a_tensor_whose_numbers_are_to_be_changed_is_refused(tmp_path, tensor):
+    module = nn.Module()
+    module.register_buffer("a", tensor)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"ema": module}))
+    with pytest.raises(ValueError, match=r"a tensor of numbers that are to be changed .{'(conj|neg)"):
+        read_tensors(tmp_path / "a.pkl")
+
+
 class Array:
     """In a pickle: an array whose bytes are to be taken for addresses of objects, or whose shape is none."""
 
@@ -290,7 +323,8 @@ def test_arrays_and_entries_survive_and_classes_are_data(tmp_path, protocol):
     Odd.__module__, Odd.__qualname__ = "odd", "Odd"
     values = {"mean": np.arange(6.0).reshape(2, 3), "f": np.asfortranarray(np.eye(2, 3, dtype=np.float32)),
               "swapped": np.arange(4, dtype=">i2"), "one": np.array(2.5),
-              "number": np.float32(1.5), "some": np.arange(9)[::2], "truths": np.array([True, False])}
+              "number": np.float32(1.5), "some": np.arange(9)[::2], "truths": np.array([True, False]),
+              "empty": np.zeros((0, 4))}
     sys.modules["odd"] = types.SimpleNamespace(Odd=Odd)
     try:
         content = pickle.dumps({"fid": Odd(values), "num_images": 7}, protocol=protocol)

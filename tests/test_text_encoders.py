@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from t2i_vectors import needs_reference, vectors
 from t2i_vectors import read as known
 from torch.nn.functional import normalize
@@ -23,6 +23,7 @@ from ambient.jobs.stage import Record
 from ambient.jobs.state import State
 from ambient.specs import TextEncoderSpec, TextsSpec
 from ambient.stages import text_encoder, texts
+from ambient.training.text_encoders.openclip import WEIGHTS
 from ambient.training.text_encoding import TextEncoder
 
 MERGES = Path(os.environ.get("AMBIENT_CLIP_MERGES", "bpe_simple_vocab_16e6.txt.gz"))
@@ -152,6 +153,17 @@ def test_states_of_other_captions_or_encoders_are_refused(stored, tmp_path):
     text_states.write(tmp_path / "o", other.digests(), (6, 8), [np.ones((1, 6, 8), np.float16)])
     states = told(both, [path / "texts", tmp_path / "o"])[np.arange(2)]
     assert (states[0] == 1).all() and states[1].any() and not (states[1] == 1).all()
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_checkpoint_of_any_published_name_is_read(folder, stored, tmp_path, name):
+    tensors = load_file(folder / "open_clip_model.safetensors")
+    (save_file if name.endswith(".safetensors") else torch.save)(tensors, tmp_path / name)
+    (tmp_path / "merges.txt").write_bytes((folder / "merges.txt").read_bytes())
+    text_encoder.main(SMALL, Record(), weights=tmp_path, state=state(tmp_path / "s"), out=tmp_path / "out")
+    made, given = (TextEncoder(path, torch.device("cpu")).states(["a cat"])
+                   for path in (tmp_path / "out", stored[0] / "encoder"))
+    np.testing.assert_array_equal(made, given)
 
 
 @pytest.mark.parametrize("change, message", [

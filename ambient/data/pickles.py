@@ -72,11 +72,17 @@ def scalar(kind: Kind, content: bytes) -> np.generic:
     return np.frombuffer(content, kind.dtype, count=1)[0]
 
 
+def no_bytes() -> bytes:
+    """What protocols 0 to 2 have in the place of no bytes: an array without numbers has none."""
+    return b""
+
+
 # What numpy arrays are made of, as old and new versions of numpy name it.
 FUNCTIONS = {(f"numpy.{core}.{module}", name): made for core in ("core", "_core") for module, name, made in (
     ("multiarray", "_reconstruct", empty), ("multiarray", "scalar", scalar),
     ("numeric", "_frombuffer", from_buffer))}
-FUNCTIONS |= {("numpy", "ndarray"): by_class, ("numpy", "dtype"): Kind, ("_codecs", "encode"): latin_1}
+FUNCTIONS |= {("numpy", "ndarray"): by_class, ("numpy", "dtype"): Kind, ("_codecs", "encode"): latin_1,
+              ("builtins", "bytes"): no_bytes, ("__builtin__", "bytes"): no_bytes}
 
 
 class PlainUnpickler(pickle.Unpickler):

@@ -20,7 +20,8 @@ from ambient.diffusion.networks.widths import BlockWidths
 from ambient.storage.files import naming
 from ambient.training.public_weights import load_strictly, read_tensors
 
-INDEX = re.compile(r"(blocks|patch_mixer)\.(\d+)\.norm1\.weight")
+INDEX = re.compile(r"(blocks|patch_mixer)\.(\d+)\.")
+AS_WIDE = ("patch_mixer.0.norm1.weight", "patch_mixer_map_xin.1.weight")  # as the mixer's tokens are
 WRAPPER = "dit."  # what names begin with in a checkpoint of a training, beside encoders' names
 
 
@@ -40,13 +41,13 @@ def dit_architecture(tensors: Mapping[str, Tensor]) -> dict:
     """
     try:
         width, channels, patch, _ = tensors["x_embedder.proj.weight"].shape
-        found = {part: sorted(int(m[2]) for name in tensors if (m := INDEX.fullmatch(name)) and m[1] == part)
+        found = {part: {int(m[2]) for name in tensors if (m := INDEX.match(name)) and m[1] == part}
                  for part in ("blocks", "patch_mixer")}
         stacks = {part: [inside(tensors, f"{part}.{i}") for i in range(len(found[part]))] for part in found}
         gates = [tensor.shape[0] for name, tensor in tensors.items() if name.endswith(".mlp.gate.weight")]
         return {"side": patch * isqrt(tensors["pos_embed"].shape[1]), "channels": channels, "patch": patch,
                 "width": width, "blocks": stacks["blocks"], "mixer": stacks["patch_mixer"],
-                "mixer_width": tensors["patch_mixer.0.norm1.weight"].shape[0],
+                "mixer_width": next((tensors[name].shape[0] for name in AS_WIDE if name in tensors), width),
                 "caption_channels": tensors["y_embedder.y_proj.fc1.weight"].shape[1],
                 "caption_mlp": tensors["y_emb_preprocess.mlp.w1.weight"].shape[0],
                 "num_experts": gates[0] if gates else 1}

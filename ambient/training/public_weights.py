@@ -23,6 +23,7 @@ from ambient.storage.files import naming
 from ambient.training.weights import not_finite
 
 RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
+SAVED = (".pt", ".pth", ".bin")  # names of files of `torch.save` end so
 NETWORK = "ema"  # the entry of the averaged weights in a published pickle
 
 
@@ -42,7 +43,12 @@ def storage(content: bytes) -> torch.TypedStorage:
 
 
 def tensor(numbers: Any, offset: int, size: tuple, stride: tuple, *others: Any) -> Held:
-    """A tensor of some numbers. Raises `ValueError` where they are too few for it."""
+    """A tensor of some numbers. Raises `ValueError` where they are too few, or not the tensor's as they are.
+
+    others: whether it takes gradients, hooks, and what torch has to do to the numbers (conjugate, negate).
+    """
+    if any(others[2:]):
+        raise ValueError(f"a tensor of numbers that are to be changed ({others[2]!r:.50}), allowed: its own")
     if not isinstance(numbers, torch.TypedStorage):
         raise ValueError(f"a tensor of {type(numbers).__name__}")
     flat = torch.empty(0, dtype=numbers.dtype).set_(numbers._untyped_storage)  # `untyped()` warns
@@ -59,6 +65,7 @@ def parameter(held: Held, *others: Any) -> Held:
 
 MADE = {("torch.storage", "_load_from_bytes"): storage, ("torch._utils", "_rebuild_tensor_v2"): tensor,
         ("torch._utils", "_rebuild_parameter"): parameter, ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_parameter_with_state"): parameter,
         ("builtins", "set"): set, ("__builtin__", "set"): set}
 
 
@@ -140,13 +147,13 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a published network, in a safetensors file, a pickle (.pkl) or torch's own format (.pt).
+    """The tensors of a published network: of a pickle (.pkl), torch's own format (`SAVED`), or safetensors.
 
     Of a pickle with several networks the averaged one (`ema`) is meant. Nothing of a pickle is run. Raises
     `ValueError` naming a file that is damaged or has no network.
     """
     with naming(path):
-        if path.suffix in (".pt", ".pth"):
+        if path.suffix in SAVED:
             return read_saved(path)
         if path.suffix != ".pkl":
             with safe_open(path, framework="pt") as file:
