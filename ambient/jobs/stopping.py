@@ -24,8 +24,9 @@ RESUME = 75  # exit status of a job that saved its state and wants the same comm
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 DISK_POLL = 20.0  # seconds between two attempts to write to a full disk
 BUDGET = "AMBIENT_MINUTES"  # minutes after which a resumable stage leaves by itself
+SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two saves
 # Numbers by which the environment tells a resumable stage how to run; none changes a result but by rounding.
-SETTINGS = {BUDGET: math.inf, "AMBIENT_CHECKPOINT_SECONDS": 120.0, "AMBIENT_COMPILE_FROM": 20_000.0,
+SETTINGS = {BUDGET: math.inf, SAVE_SECONDS: 120.0, "AMBIENT_COMPILE_FROM": 20_000.0,
             "AMBIENT_SHARD_WEIGHTS": 0.0}
 
 _began = time.monotonic()
