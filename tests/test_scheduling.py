@@ -236,9 +236,10 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     network = settings.Experiments(ROOT / "config", "paper").training("only-clean", 0).network
     weights = 4 * network.cost(32, 3).parameters
     features = 2 * 5 * 3 * 50_000 * 2048 * 4  # by two detectors, float32
+    curves = 45_000 * 2048 * 4  # P(corrupted) of images at levels, float32
     assert once == twice and more - once == {
         "snapshots": 5 * weights, "samples": samples,
-        plan.STATES: samples + (5 + 10) * weights + features}
+        plan.STATES: samples + (5 + 10) * weights + features + curves}
 
 
 def test_features_of_known_images_count_as_states(tmp_path):
