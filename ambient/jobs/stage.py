@@ -167,6 +167,7 @@ class Job:
         if writer:
             facts = record.facts | (state.remarks() if state else {})
             self.record(facts, record.outside, targets, recorded, made_by, interrupted)
+            progress.end()
         self.forget(owner, journal)
 
     def identified(self) -> dict | None:
