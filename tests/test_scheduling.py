@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import settings, specs
@@ -179,8 +180,13 @@ def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, m
 
 def test_ranks_are_started_by_torchrun_on_a_node_and_by_srun_on_several(monkeypatch):
     stage = ["ambient", "run", "train", "--spec", "{}"]
-    line, _ = launch.command(4, 1, stage)
+    line, extra = launch.command(4, 1, stage)
     assert line[2:6] == ["torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    # Told to stop, torchrun kills ranks that take longer than 30 s for a step and a checkpoint.
+    monkeypatch.setenv(launch.WAIT, extra[launch.WAIT])
+    assert LaunchConfig(1, 1, 4).shutdown_timeout == 600
+    monkeypatch.setenv(launch.WAIT, "7")
+    assert launch.command(4, 1, stage)[1][launch.WAIT] == "7"
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     line, extra = launch.command(4, 2, stage)
     assert line[:3] == ["srun", "--ntasks=4", "--nodes=2"] and line[-5:] == stage

@@ -22,6 +22,9 @@ SRUN = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
 SHARD = "AMBIENT_SHARD_WEIGHTS"  # whether each rank has some rows of the weights, in place of all of them
 LAUNCHER = "AMBIENT_LAUNCHER"  # the process that torchrun is, and a rank's parent
+# Seconds that torchrun, told to stop, waits for its ranks before it kills them. Its own 30 are less than
+# a step and a large checkpoint may take. Whoever stops it, such as SLURM, has a limit of its own.
+WAIT, WAIT_SECONDS = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600"
 PARENT_DEATH = 1  # PR_SET_PDEATHSIG, of prctl(2)
 LONGEST = timedelta(days=7)  # that ranks wait for one, which may wait for disk space; a dead one ends all
 
@@ -142,7 +145,8 @@ def command(ranks: int, nodes: int, module: list[str]) -> tuple[list[str], dict[
     """The command line that runs `python -m` MODULE on several ranks, and what it adds to the environment."""
     if nodes == 1:
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-                str(ranks), "-m", "--", *module], {LAUNCHER: str(os.getpid())}
+                str(ranks), "-m", "--", *module], {LAUNCHER: str(os.getpid()),
+                                                   WAIT: os.environ.get(WAIT, WAIT_SECONDS)}
     port = 20000 + int(os.environ.get("SLURM_JOB_ID", os.getpid())) % 20000
     return ["srun", f"--ntasks={ranks}", f"--nodes={nodes}", "--kill-on-bad-exit=1", sys.executable, "-m",
             *module], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
