@@ -166,6 +166,8 @@ def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, m
     (tmp_path / "site.yaml").write_text("gpu_partition: gpu\ngpus: 4\n")
     assert site.read(tmp_path).partition_of(gpu=True) == "gpu"
     assert site.read(tmp_path).partition_of(gpu=False) is None
+    monkeypatch.setenv("AMBIENT_SITE", "")
+    assert site.read(tmp_path).gpus == 4 and site.read(tmp_path / "none") == site.Site()
     monkeypatch.setenv("AMBIENT_SITE", str(tmp_path / "other.yaml"))
     with pytest.raises(SpecError, match="other.yaml: no such file"):
         site.read(tmp_path)

@@ -95,7 +95,7 @@ class Job:
         try:
             yield
         except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-            if "AMBIENT_TRACEBACK" in os.environ:
+            if stopping.is_on(stopping.TRACEBACK):
                 raise
             raise SystemExit(f"{self.name}: error: {printable(error)}") from None
         except KeyboardInterrupt:  # in a stage without a state: there is nothing to save
