@@ -99,7 +99,9 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        if "AMBIENT_TRACEBACK" in os.environ or name == "run":  # a job's log holds the whole trace
+        from ambient.jobs import stopping
+
+        if stopping.is_on(stopping.TRACEBACK) or name == "run":  # a job's log holds the whole trace
             raise
         print(f"ambient {name}: error: {one_line(error)}", file=sys.stderr)
         return 2

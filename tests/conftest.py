@@ -13,11 +13,11 @@ import results_tree
 from ambient.audit.rederive import Rederive
 from ambient.data.annotations import Annotations
 from ambient.data.datasets import Dataset, write
-from ambient.jobs import progress
+from ambient.jobs import progress, stopping
 from ambient.settings import Experiments
 from ambient.storage.files import digest, sha256
 
-if "AMBIENT_TEST_GPU" not in os.environ:  # the tests know what a CPU computes, bit by bit
+if not stopping.is_on("AMBIENT_TEST_GPU"):  # the tests know what a CPU computes, bit by bit
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 

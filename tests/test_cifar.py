@@ -106,3 +106,14 @@ def test_without_network_the_message_says_what_to_put_where(tmp_path, monkeypatc
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", offline)
     refused(DatasetSpec("cifar10", 32, 3), None, tmp_path, "no route to host",
             "cifar-10-python.tar.gz", "datasets.cifar10.path", "config/local.yaml")
+
+
+def test_an_empty_name_of_the_folder_means_the_usual_one(tmp_path, monkeypatch):
+    import torchvision.datasets.utils
+
+    folders = []
+    monkeypatch.setattr(torchvision.datasets.utils, "download_url",
+                        lambda url, root, filename, md5: folders.append(root))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AMBIENT_DATA", "")
+    assert cifar10.locate(DatasetSpec("cifar10", 32, 3)).parent.name == "data" and folders == ["data"]

@@ -40,7 +40,7 @@ def folder(tmp_path):
 @pytest.fixture
 def four_at_once(monkeypatch):
     monkeypatch.setattr(growing, "TOGETHER", 4)
-    monkeypatch.setenv(growing.EVERY, "0")
+    monkeypatch.setenv(stopping.SAVE_SECONDS, "0")
 
 
 class Asked:
@@ -278,7 +278,7 @@ sys.exit(run.main(sys.argv[1:]))
 def slow(*arguments):
     return subprocess.Popen([sys.executable, "-c", SLOW, *map(str, arguments)], text=True,
                             stderr=subprocess.PIPE, cwd=Path(__file__).parents[1],
-                            env=os.environ | {growing.EVERY: "0"})
+                            env=os.environ | {stopping.SAVE_SECONDS: "0"})
 
 
 def test_five_kills_and_a_stop_end_with_the_same_bytes(folder, tmp_path):

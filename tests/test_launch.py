@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from commands import TORCHRUN
 
-from ambient.jobs import launch, records, stopping
+from ambient.jobs import launch, records, stage, stopping
+from ambient.specs.stages import STAGES
 from ambient.storage.files import write_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,8 @@ SRUN = {"AMBIENT_SRUN": "1", "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LO
 
 
 @pytest.mark.parametrize(("given", "expected"), [
-    ({}, (0, 1, 0)), ({"RANK": "1"}, (0, 1, 0)), ({"RANK": "1", "WORLD_SIZE": "2"}, (0, 1, 0)),
+    ({}, (0, 1, 0)), ({"AMBIENT_SRUN": "0"}, (0, 1, 0)), ({"AMBIENT_SRUN": ""}, (0, 1, 0)),
+    ({"RANK": "1"}, (0, 1, 0)), ({"RANK": "1", "WORLD_SIZE": "2"}, (0, 1, 0)),
     (TORCHRUN, (1, 2, 1)), (SRUN, (3, 4, 1)), (TORCHRUN | {"RANK": "2"}, None),
     (TORCHRUN | {"WORLD_SIZE": ""}, None), ({"AMBIENT_SRUN": "1"}, None),
     (SRUN | {"SLURM_NTASKS": "x"}, None), (SRUN | {"MASTER_ADDR": ""}, None)])
@@ -46,6 +48,16 @@ def test_a_rank_ends_without_tearing_its_interpreter_down():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                               env=os.environ | {"PYTHONPATH": str(ROOT)})
         assert (done.returncode, done.stdout, done.stderr) == (status, "done", said)
+
+
+@pytest.mark.parametrize(("given", "raised"), [
+    (None, SystemExit), ("", SystemExit), ("0", SystemExit), ("1", ValueError), ("yes", ValueError)])
+def test_an_error_shows_where_it_arose_if_that_is_switched_on(given, raised, monkeypatch):
+    monkeypatch.delenv("AMBIENT_TRACEBACK", raising=False)
+    if given is not None:
+        monkeypatch.setenv("AMBIENT_TRACEBACK", given)
+    with pytest.raises(raised, match="not valid JSON"):
+        stage.begin(STAGES["prepare"], ["--spec", "{", "--state", "s", "--out", "o"])
 
 
 def test_every_signal_asks_to_stop_but_a_hangup_under_nohup():

@@ -18,6 +18,7 @@ from t2i_vectors import REFERENCE, needs_reference
 from t2i_vectors import read as vectors
 from test_captioned import captioned
 from test_told_captions import OVERLAY, clip, shards
+from tiny import kept
 
 from ambient.audit.cli import main as audit
 from ambient.cluster import sizes
@@ -170,19 +171,19 @@ def test_states_that_float16_can_not_hold_are_refused(tmp_path):
 
 
 def test_a_job_is_given_the_folder_that_was_pinned_and_no_other(tmp_path):
-    folder = write_mds(tmp_path / "in", rows())
+    folder, state = write_mds(tmp_path / "in", rows()), kept(tmp_path / "state")
     for one, path in ((spec(), None), (None, folder)):
         with pytest.raises(ValueError, match="--precomputed: got"):
-            opened(one, path)
+            opened(one, path, state)
     with pytest.raises(ValueError, match="the configuration's sha256 is " + 64 * "0"):
-        opened(spec(sha256=64 * "0"), folder).close(Record())
-    found = opened(spec(), folder)
+        opened(spec(sha256=64 * "0"), folder, state).close(Record())
+    found = opened(spec(), folder, state)
     mark = found.mark
     with open(folder / "shard.00001.mds", "ab") as file:
         file.write(b"!")
     with pytest.raises(ValueError, match=r"shard.00001.mds changed while it was read"):
         found.close(Record())
-    assert opened(spec(), folder).mark != mark  # what was saved of the one is not taken for the other
+    assert opened(spec(), folder, state).mark != mark  # what was saved of the one is not taken for the other
     with pytest.raises(ValueError, match="no folder of MDS shards"):
         Precomputed(spec(), Raw(folder / "index.json"))
 

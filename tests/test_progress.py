@@ -5,13 +5,18 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import pytest
+from raw_images import encoded, make_folder, noisy
 
 from ambient.cluster import overview, rules
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
-from ambient.jobs import progress
+from ambient.jobs import progress, stage, stopping
 from ambient.jobs.progress import Progress
+from ambient.specs import DatasetSpec
+from ambient.specs.stages import STAGES
+from ambient.stages import prepare
 
 
 @pytest.mark.parametrize(("target", "name"), [
@@ -89,6 +94,30 @@ def test_what_jobs_say_is_read_if_it_is_of_this_run(tmp_path):
         (folder / name).write_text(json.dumps({"time": when, "name": name, "done": 1, "total": 2}))
     (folder / "cut.json").write_text('{"ti')
     assert list(overview.running(tmp_path, 10.0)) == ["new.json"]
+
+
+def test_the_file_of_a_job_goes_when_the_job_ends(tmp_path, monkeypatch):
+    """With its folder, unless another job is at work. That of a job that was stopped stays."""
+    monkeypatch.chdir(tmp_path)
+    raw = make_folder(tmp_path / "raw", {f"{i}.png": encoded(noisy(i, 8, 8)) for i in range(3)})
+    spec, folder = DatasetSpec("images", 8, 3), Path("results/.state/progress")
+
+    def run(name):
+        line = commands.stage("prepare", spec, raw=raw, state=f"results/.state/{name}",
+                              out=f"results/demo/data/{name}.safetensors")
+        options = [str(word) for word in line[line.index("prepare") + 1:]]
+        stage.begin(STAGES["prepare"], options).run(prepare.main)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "reason", lambda: "told")
+        with pytest.raises(SystemExit):
+            run("a")
+    left = [path.name for path in folder.iterdir()]
+    assert left == ["demo-data-a.safetensors.json"]
+    run("b")
+    assert [path.name for path in folder.iterdir()] == left
+    run("a")
+    assert not folder.exists() and Path("results/demo/data/a.safetensors").exists()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [

@@ -395,6 +395,9 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tests.test_report", sys.modules[__name__])
     assert command.main(["show"]) == 2
     assert capsys.readouterr().err == "ambient show: error: KeyError: 'x' (AMBIENT_TRACEBACK=1 shows where)\n"
+    for off in ("0", ""):
+        monkeypatch.setenv("AMBIENT_TRACEBACK", off)
+        assert command.main(["show"]) == 2
     monkeypatch.setenv("AMBIENT_TRACEBACK", "1")
     with pytest.raises(KeyError):
         command.main(["show"])

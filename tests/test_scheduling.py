@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig
 from torch.utils.flop_counter import FlopCounterMode
 
 from ambient import settings, specs
@@ -165,6 +166,8 @@ def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, m
     (tmp_path / "site.yaml").write_text("gpu_partition: gpu\ngpus: 4\n")
     assert site.read(tmp_path).partition_of(gpu=True) == "gpu"
     assert site.read(tmp_path).partition_of(gpu=False) is None
+    monkeypatch.setenv("AMBIENT_SITE", "")
+    assert site.read(tmp_path).gpus == 4 and site.read(tmp_path / "none") == site.Site()
     monkeypatch.setenv("AMBIENT_SITE", str(tmp_path / "other.yaml"))
     with pytest.raises(SpecError, match="other.yaml: no such file"):
         site.read(tmp_path)
@@ -179,8 +182,13 @@ def test_site_settings_are_strict_and_from_a_file_or_the_environment(tmp_path, m
 
 def test_ranks_are_started_by_torchrun_on_a_node_and_by_srun_on_several(monkeypatch):
     stage = ["ambient", "run", "train", "--spec", "{}"]
-    line, _ = launch.command(4, 1, stage)
+    line, extra = launch.command(4, 1, stage)
     assert line[2:6] == ["torch.distributed.run", "--standalone", "--nproc_per_node", "4"]
+    # Told to stop, torchrun kills ranks that take longer than 30 s for a step and a checkpoint.
+    monkeypatch.setenv(launch.WAIT, extra[launch.WAIT])
+    assert LaunchConfig(1, 1, 4).shutdown_timeout == 600
+    monkeypatch.setenv(launch.WAIT, "7")
+    assert launch.command(4, 1, stage)[1][launch.WAIT] == "7"
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     line, extra = launch.command(4, 2, stage)
     assert line[:3] == ["srun", "--ntasks=4", "--nodes=2"] and line[-5:] == stage
@@ -236,9 +244,10 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     network = settings.Experiments(ROOT / "config", "paper").training("only-clean", 0).network
     weights = 4 * network.cost(32, 3).parameters
     features = 2 * 5 * 3 * 50_000 * 2048 * 4  # by two detectors, float32
+    curves = 45_000 * 2048 * 4  # P(corrupted) of images at levels, float32
     assert once == twice and more - once == {
         "snapshots": 5 * weights, "samples": samples,
-        plan.STATES: samples + (5 + 10) * weights + features}
+        plan.STATES: samples + (5 + 10) * weights + features + curves}
 
 
 def test_features_of_known_images_count_as_states(tmp_path):

@@ -47,6 +47,22 @@ def checked(config, text):
     ("studies: {mine: {like: controlled, trainings: {}}}", "studies.mine: unknown key 'trainings'"),
     ("studies: {mine: {like: controlled, training: {optimizer: {}}}}",
      "studies.mine.training: unknown key 'optimizer' (did you mean 'optimiser'?)"),
+    ("studies: {mine: {like: controlled, annotation: {epsillon: 0.1}}}",
+     "studies.mine.annotation: unknown key 'epsillon' (did you mean 'epsilon'?)"),
+    ("studies: {mine: {like: controlled, locality: {rum: only-clean}}}",
+     "studies.mine.locality: unknown key 'rum' (did you mean 'run'?)"),
+    ("annotations: {mine: {method: fixed, sigma_min: 1.0, epsilon: 0.1}}",
+     "annotations.mine.epsilon: got 0.1, allowed: nothing: method fixed does not read it"),
+    ("annotations: {mine: {method: clean, precision: bfloat16}}",
+     "annotations.mine.precision: got 'bfloat16', allowed: nothing: method clean does not read it"),
+    ("annotations: {mine: {method: per_sample, classifier: balanced, crop_threshold: 0.3}}",
+     "annotations.mine.crop_threshold: got 0.3, allowed: nothing: method per_sample does not read it"),
+    ("annotations: {mine: {method: crops, classifiers: [crops-4], crop_map: released, num_sigmas: 9}}",
+     "annotations.mine.num_sigmas: got 9, allowed: nothing: method crops does not read it"),
+    ("annotations: {mine: {method: by_source, sigma_min: 2.0}}",
+     "annotations.mine.sigma_min: got 2.0, allowed: nothing: method by_source does not read it"),
+    ("annotations: {mine: {like: quality-crops, crop_sigma: 0.1}}",
+     "annotations.mine.crop_sigma: got 0.1, allowed: nothing: method by_quality does not read it"),
     ("runs: {mine: {study: controlled, corruption: none, annotation: clean, training: {mak: 0.5}}}",
      "runs.mine.training: unknown key 'mak' (did you mean 'mask'?)"),
     ("runs: {mine: {study: controlled, corruption: none, annotation: clean, training: {optimiser: {lr: 0}}}}",
@@ -65,6 +81,11 @@ def test_a_slip_in_an_entry_that_nothing_asks_for_is_refused_by_file_and_key(con
     # What lies elsewhere: files of another machine.
     "datasets: {mine: {source: images, path: /not/here, resolution: 16, channels: 1}}",
     "encoders: {mine: {like: sd-vae, weights: /not/here}}",
+    # What a study says of classifiers is for those of its methods that ask some.
+    "studies: {mine: {like: controlled, annotation: {method: fixed, sigma_min: 0.1, epsilon: 0.1}}}",
+    "studies: {mine: {like: controlled, annotation: {patch_px: [4], scorer: x}}}",
+    "annotations: {mine: {like: population, epsilon: 0.1, bandwidth: 0.5}}",
+    "annotations: {mine: {like: crops, crop_threshold: 0.5, precision: float32, seed: 1}}",
     # An entry to be completed by those that are like it, and one that does so.
     "corruptions: {base: {op: gaussian_blur}, mine: {like: base, sigma_px: 1.0}}"])
 def test_what_is_no_slip_is_accepted(config, text):

@@ -27,6 +27,12 @@ def running(results: Path, since: float) -> dict[str, dict]:
     return found
 
 
+def latest(before: Mapping[str, dict], now: Mapping[str, dict]) -> dict[str, dict]:
+    """What jobs said last. One whose file is gone has ended, which Snakemake may learn a minute later."""
+    ended = {name: said | {"done": said["total"]} for name, said in before.items() if name not in now}
+    return ended | dict(now)
+
+
 def summary(jobs: Mapping[str, tuple[float, bool]], said: Mapping[str, dict], elapsed: float) -> str:
     """The line. `jobs`: name of each job's file -> (its share of the work, whether it is done).
 
@@ -55,8 +61,10 @@ class Overview(threading.Thread):
         self.shares = {job: share(job) for job in self.jobs}
 
     def run(self) -> None:
+        said: dict[str, dict] = {}
         while True:
             time.sleep(EVERY)
+            said = latest(said, running(Path("results"), self.began))
             jobs = {place_of(Path(job.output[0])): (self.shares[job], self.dag.finished(job))
                     for job in self.jobs}
-            self.say(summary(jobs, running(Path("results"), self.began), time.monotonic() - self.clock))
+            self.say(summary(jobs, said, time.monotonic() - self.clock))

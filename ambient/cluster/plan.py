@@ -15,7 +15,8 @@ from ambient.specs.stages import JOBS, STAGES
 
 # What the files of a stage are, as the doctor lists them.
 KEPT = {"prepare": "images", "corrupt": "images", "combine": "images", "encode": "stored latents",
-        "texts": "states of captions", "train": "snapshots", "reconstruct": "snapshots", "sample": "samples"}
+        "texts": "states of captions", "classifier": "noise classifiers",
+        "train": "snapshots", "reconstruct": "snapshots", "sample": "samples"}
 STATES = "states that jobs remove at their end"
 
 

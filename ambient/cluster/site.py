@@ -63,6 +63,6 @@ def path(folder: Path | str = "config") -> Path:
 def read(folder: Path | str = "config") -> Site:
     """The site's settings, the defaults without a file. Raises `SpecError` naming file and key."""
     file = path(folder)
-    if "AMBIENT_SITE" not in os.environ and not file.exists():
+    if not os.environ.get("AMBIENT_SITE") and not file.exists():
         return Site()
     return build(Site, load(file), str(file))

@@ -1,11 +1,16 @@
-"""Bytes of what jobs write: of the arrays and weights in their files, and of the states that they remove."""
+"""Bytes of what jobs write: of the arrays and weights in their files, and of the states that they remove.
+
+What is small beside the images that it is of is not counted, such as scores: 1.4 kB an image of ImageNet.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ambient.cluster.cost import Costs
 
+COMPARED = 1000  # images that `neighbours` compares with all samples, and saves, together
 ROW_BYTES = 17  # of an image in a mixture: its label, its id, and whether it is corrupted
 
 
@@ -15,8 +20,14 @@ def bytes_of(kind: str, names: Mapping[str, str], costs: Costs) -> tuple[int, in
         return bytes_of_run(kind, names, costs)
     if kind in ("prepare", "corrupt", "combine"):  # what grows in the state is the file itself
         return bytes_of_images(kind, names, costs), 0
-    if kind in ("reference", "evaluate", "landmarks"):
+    if kind in ("reference", "evaluate", "landmarks", "outside"):
         return 0, bytes_of_features(kind, names, costs)
+    if kind == "classifier":
+        return bytes_of_classifier(names["study"], names["classifier"], costs)
+    if kind == "annotate":
+        return 0, bytes_of_curves(names, costs)
+    if kind == "neighbours":
+        return 0, bytes_of_distances(names["near"], costs)
     if kind not in ("encode", "texts"):
         return 0, 0
     kept = bytes_of_images(kind, names, costs) if kind == "encode" else (
@@ -30,8 +41,49 @@ def bytes_of_texts(dataset: str, text_encoder: str, costs: Costs) -> int:
     return 2 * costs.dataset(dataset)[0] * spec.tokens * spec.channels
 
 
+def bytes_of_classifier(study: str, classifier: str, costs: Costs) -> tuple[int, int]:
+    """(kept, of the state) bytes of a classifier: weights of each evaluation, of which one is kept, and two
+    checkpoints with the weights, their average and Adam's moments."""
+    spec, (_, channels, side) = costs.experiments.classifier(study, classifier), costs.points(study)
+    weights = 4 * spec.network.cost(side, channels, encoder_only=True).parameters
+    return weights, (spec.evaluations + 2 * 4) * weights
+
+
+def bytes_of_curves(names: Mapping[str, str], costs: Costs) -> int:
+    """Bytes of P(corrupted), float32, of each image that is not clean at each level, where these are asked.
+
+    What classifiers of crops say is one number an image and size.
+    """
+    spec = costs.experiments.annotation(names["study"], names["annotation"])
+    others = costs.mixture(names["study"], names["corruption"])[1]
+    return 4 * others * spec.num_sigmas if spec.ASKS == "noise" else 0
+
+
+def bytes_of_distances(near: str, costs: Costs) -> int:
+    """Bytes of the samples' features, float32, and of the least distance, float64, of each sample to each
+    part of the images in every shard of them (`ambient.evaluation.neighbours`)."""
+    experiments = costs.experiments
+    spec, figure = experiments.neighbours(near), experiments.figure(near)
+    images, channels, resolution = costs.data(experiments.figure_entry(near).study)
+    wide = spec.detector.dimensions if spec.detector else channels * resolution**2
+    samples = sum(min(spec.num_samples, experiments.sampling(run).num_samples) for run in spec.runs)
+    shares = (1, spec.best.share) if spec.best else (1,)
+    counts = images, costs.dataset(figure.unseen)[0]
+    groups = [[round(share * count) for count in counts] for share in shares]
+    return 4 * wide * samples + sum(bytes_of_least(samples, *both) for both in groups)
+
+
+def bytes_of_least(samples: int, images: int, others: int) -> int:
+    """Bytes of the least distances of samples to each part of two sets of images, as large as the smaller."""
+    size, found = max(min(images, others), 1), 0
+    for count in (images, others):
+        parts = count // size
+        found += 8 * samples * parts * math.ceil(parts * size / COMPARED)
+    return found
+
+
 def bytes_of_features(kind: str, names: Mapping[str, str], costs: Costs) -> int:
-    """Bytes of the features of a dataset's images, or of all samples of a run, float32.
+    """Bytes of the features of a dataset's images, of a run's samples, or of images from outside, float32.
 
     For landmarks those of a study's dataset, and of a mixture's other images, as if draws took them all.
     """
@@ -42,10 +94,11 @@ def bytes_of_features(kind: str, names: Mapping[str, str], costs: Costs) -> int:
     if kind == "reference":
         spec, images = experiments.detector(names["detector"]), costs.dataset(names["dataset"])[0]
         return 0 if spec.published else 4 * spec.dimensions * images
-    run = names["run"]
+    run = experiments.outside.run(names["outside"]) if kind == "outside" else names["run"]
     detector = names.get("detector") or experiments.detectors(experiments.run(run).study)[0]
-    snapshots = len(experiments.first_training(run).snapshots)
-    return 4 * experiments.detector(detector).dimensions * experiments.sampling(run).images(snapshots)
+    sampling, snapshots = experiments.sampling(run), len(experiments.first_training(run).snapshots)
+    images = sampling.num_samples if kind == "outside" else sampling.images(snapshots)
+    return 4 * experiments.detector(detector).dimensions * images
 
 
 def bytes_of_images(kind: str, names: Mapping[str, str], costs: Costs) -> int:

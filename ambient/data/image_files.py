@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ambient.data.image_labels import Labels, from_folders, from_json, same
+from ambient.data.pictures import DECODERS
 from ambient.data.raw import Raw
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -122,7 +123,7 @@ class Images:
         self.converted, self.left_out = Counter(self.files.notes), Counter()
         self.names = self.select(sorted(self.files.sizes), way)
         self.labels = self.labelled(way)
-        self.size = self.look()
+        self.size = raw.once("looked", self.look, DECODERS)
 
     def select(self, names: Sequence[str], way: str | None) -> list[str]:
         """The images' names; all else is refused, or hidden and counted."""

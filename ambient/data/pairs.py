@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from ambient.data.captions import clean_caption
 from ambient.data.photos import told
-from ambient.data.pictures import Unreadable, opened, plain
+from ambient.data.pictures import DECODERS, Unreadable, opened, plain
 from ambient.data.raw import Raw
 from ambient.data.readers import Reading
 from ambient.data.side_by_side import side_by_side
@@ -22,6 +22,7 @@ from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
 
 Made = TypeVar("Made")
+TOGETHER = 2**16  # images whose heads are read before it is noted what they say
 TARS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")  # short endings of compressed tars
 
 
@@ -50,7 +51,7 @@ def named(raw: Raw, ending: str, what: str, left_out: Counter[str]) -> list[str]
     return taken
 
 
-def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_from: str,
+def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], raw: Raw, read_from: str,
             files_left_out: Counter[str]) -> Reading:
     """Those pairs that can be used, as a source gives them: an id is the place among all pairs.
 
@@ -58,25 +59,18 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
     one whose shorter side is below the resolution, unless `enlarge` says that it is taken. Raises
     `ValueError` naming an image that can't be decoded: when its head is read, or its pixels.
     """
+    path = raw.path
     if not pairs:
         raise ValueError(f"{path}: no image with a caption in it")
     if spec.clean_captions:
         pairs = [replace(pair, caption=clean_caption(pair.caption)) for pair in pairs]
     if broken := next((pair.name for pair in pairs if "\n" in pair.name), None):
         raise ValueError(f"{path}: {broken!r} has a line break in its name: rename it")
-    left_out, converted = Counter(+files_left_out), Counter()
-    progress, rows = Progress("look", len(pairs)), []
-    for row, pair in enumerate(pairs):
-        reason = None
-        if not pair.caption.strip():
-            reason = "images without a caption"
-        elif smaller(spec, naming(path, pair, lambda pair=pair: opened(pair.content()).size)):
-            reason = f"smaller than {spec.resolution} pixels"
-        if reason is None:
-            rows.append(row)
-        else:
-            left_out[reason] += 1
-        progress.update(row + 1)
+    small, converted = too_small(spec, raw, pairs), Counter()
+    left_out = files_left_out + Counter({
+        "images without a caption": sum(not has_caption(pair) for pair in pairs),
+        f"smaller than {spec.resolution} pixels": len(small)})
+    rows = [row for row, pair in enumerate(pairs) if has_caption(pair) and row not in small]
     if not rows:
         raise ValueError(f"{path}: none of {len(pairs)} images can be used: {told(left_out)}")
 
@@ -92,9 +86,38 @@ def reading(spec: DatasetSpec, crop: str, pairs: list[Pair], path: Path, read_fr
                    captions=[pairs[row].caption for row in rows], captions_from=read_from)
 
 
-def smaller(spec: DatasetSpec, size: tuple[int, int]) -> bool:
-    """Whether an image is left out for its size."""
-    return min(size) < spec.resolution and not spec.enlarge
+def has_caption(pair: Pair) -> bool:
+    """Whether there is more than white space to a caption."""
+    return bool(pair.caption.strip())
+
+
+def too_small(spec: DatasetSpec, raw: Raw, pairs: Sequence[Pair]) -> set[int]:
+    """The places of the pairs that are left out for their size, by the heads of their images.
+
+    An attempt that is stopped or killed leaves them to the next one, but for those of the block at work.
+    """
+    progress, found = Progress("look", len(pairs)), set()
+    for first in range(0, len(pairs), TOGETHER):
+        places = range(first, min(first + TOGETHER, len(pairs)))
+        block = partial(small_among, spec, raw.path, pairs, places, progress)
+        found.update(raw.once(f"small-{first}", block, DECODERS))
+        if progress.done < places.stop:  # an earlier attempt has looked
+            progress.skip_to(places.stop)
+    return found
+
+
+def small_among(spec: DatasetSpec, path: Path, pairs: Sequence[Pair], places: range,
+                progress: Progress) -> list[int]:
+    """Those of some places whose images are left out for their size. Raises as `naming`."""
+    small = []
+    for place in places:
+        pair = pairs[place]
+        if has_caption(pair):
+            size = naming(path, pair, lambda pair=pair: opened(pair.content()).size)
+            if min(size) < spec.resolution and not spec.enlarge:
+                small.append(place)
+        progress.update(place + 1)
+    return small
 
 
 def naming(path: Path, pair: Pair, of: Callable[[], Made]) -> Made:

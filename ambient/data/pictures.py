@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+import PIL
+from PIL import Image, ImageOps, features
 
 # Formats that are read, by their files' names; by content Pillow's other readers are not asked.
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".bmp": "BMP",
@@ -16,6 +17,7 @@ UNREAD = (".heic", ".heif", ".avif", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".r
 ORIENTATION = 0x0112  # EXIF: how to turn the picture
 REDUCED = "reduced from 16 bits to 8"
 JPEGS = ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind the first, as some phones write
+DECODERS = {"pillow": PIL.__version__, "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}
 DRAFT = 4  # a JPEG is decoded no smaller than so many times the size that is asked for
 
 

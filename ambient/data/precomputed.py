@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ambient.data import mds
-from ambient.data.raw import Raw
+from ambient.data.raw import Notes, Raw
 from ambient.data.readers import Reading
+from ambient.jobs import launch
 from ambient.jobs.progress import Progress
 from ambient.specs import DatasetSpec
 from ambient.storage.files import digest
@@ -149,13 +150,20 @@ class Precomputed:
         record.facts["files"] = dict(self.raw.sums)
 
 
-def opened(spec: DatasetSpec | None, folder: Path | None) -> Precomputed | None:
+def opened(spec: DatasetSpec | None, folder: Path | None, notes: Notes) -> Precomputed | None:
     """The folder that a job is given; None where it makes all itself.
 
+    Of several ranks the first one alone takes the digests of its files, and notes them for the next attempt.
     Raises `ValueError` where a folder is missing, or given without need.
     """
     if (spec is None) != (folder is None):
         raise ValueError(f"--precomputed: got {folder}, allowed: " + (
             "none: this job makes all itself" if spec is None else
             "the folder of MDS shards that the dataset's path names"))
-    return None if spec is None else Precomputed(spec, Raw(folder))
+    if spec is None:
+        return None
+    raw = Raw(folder, notes if launch.first() else None)
+    found = Precomputed(spec, raw) if launch.first() else None
+    raw.keep()
+    raw.sums = launch.agreed(raw.sums)
+    return Precomputed(spec, raw) if found is None else found

@@ -26,7 +26,6 @@ from ambient.storage.files import atomic, digest, is_full
 
 FILE = "growing"  # in the folder of the state; the names of its records begin with it
 TOGETHER = 256  # rows, at most, that are made at once: a job that is told to stop makes these first
-EVERY = "AMBIENT_CHECKPOINT_SECONDS"
 
 
 class Learnt(Protocol):
@@ -111,7 +110,7 @@ class Growing:
     def grow(self, job: str, writer: Writer, array: Array, name: str, learnt: Learnt | None,
              start: int) -> None:
         """Put in the rows from byte `start` of the array on, with a save now and then."""
-        each, every = bytes_of_row(array), stopping.setting(EVERY)
+        each, every = bytes_of_row(array), stopping.setting(stopping.SAVE_SECONDS)
         sha, saved = hashlib.sha256(), time.monotonic()
         for first, rows in in_blocks(array, start // each, TOGETHER):
             stopping.patiently(writer.put, name, first, rows)  # not all file systems keep the space

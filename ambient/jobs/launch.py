@@ -16,12 +16,18 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn
 
+from ambient.jobs.stopping import is_on
+
 # What a launcher tells a rank: its number, how many there are, its number on this node.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 MEETING = ("MASTER_ADDR", "MASTER_PORT")
 SHARD = "AMBIENT_SHARD_WEIGHTS"  # whether each rank has some rows of the weights, in place of all of them
+BY_SRUN = "AMBIENT_SRUN"  # whether srun started this process as a rank
 LAUNCHER = "AMBIENT_LAUNCHER"  # the process that torchrun is, and a rank's parent
+# Seconds that torchrun, told to stop, waits for its ranks before it kills them. Its own 30 are less than
+# a step and a large checkpoint may take. Whoever stops it, such as SLURM, has a limit of its own.
+WAIT, WAIT_SECONDS = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600"
 PARENT_DEATH = 1  # PR_SET_PDEATHSIG, of prctl(2)
 LONGEST = timedelta(days=7)  # that ranks wait for one, which may wait for disk space; a dead one ends all
 
@@ -32,8 +38,8 @@ def place() -> tuple[int, int, int]:
     A RANK or WORLD_SIZE that no launcher set is left over from something else, and does not count. Raises
     `ValueError` where what a launcher sets does not fit together.
     """
-    if "AMBIENT_SRUN" in os.environ:
-        names, who = (*SRUN, *MEETING), "AMBIENT_SRUN"
+    if is_on(BY_SRUN):
+        names, who = (*SRUN, *MEETING), BY_SRUN
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         names, who = (*TORCHRUN, *MEETING), "TORCHELASTIC_RUN_ID"
     else:
@@ -70,7 +76,7 @@ def follow_launcher(number: signal.Signals) -> None:
 
     srun's ranks are ended by its own daemon.
     """
-    if sys.platform != "linux" or LAUNCHER not in os.environ:
+    if sys.platform != "linux" or not os.environ.get(LAUNCHER):
         return
     ctypes.CDLL(None).prctl(PARENT_DEATH, number)
     if os.getppid() != int(os.environ[LAUNCHER]):  # it went before the kernel was asked
@@ -142,10 +148,11 @@ def command(ranks: int, nodes: int, module: list[str]) -> tuple[list[str], dict[
     """The command line that runs `python -m` MODULE on several ranks, and what it adds to the environment."""
     if nodes == 1:
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-                str(ranks), "-m", "--", *module], {LAUNCHER: str(os.getpid())}
+                str(ranks), "-m", "--", *module], {LAUNCHER: str(os.getpid()),
+                                                   WAIT: os.environ.get(WAIT, WAIT_SECONDS)}
     port = 20000 + int(os.environ.get("SLURM_JOB_ID", os.getpid())) % 20000
     return ["srun", f"--ntasks={ranks}", f"--nodes={nodes}", "--kill-on-bad-exit=1", sys.executable, "-m",
-            *module], {"AMBIENT_SRUN": "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
+            *module], {BY_SRUN: "1", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(port)}
 
 
 def start(ranks: int, nodes: int, module: list[str], shard: bool = False) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ambient.jobs.stopping import say
@@ -50,6 +51,21 @@ def place_of(target: Path) -> str:
     return "-".join(in_tree(target)[1]) + ".json"
 
 
+def file_of_job() -> Path | None:
+    """The file by which this process's job is watched; None where it makes nothing in a results tree."""
+    if not _job or not label(_job[0]):
+        return None
+    return in_tree(_job[0])[0] / FOLDER / place_of(_job[0])
+
+
+def end() -> None:
+    """Remove the file by which the job was watched, and the folder of such files where no other is in it."""
+    if path := file_of_job():
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+
+
 def named(stage: str) -> str:
     """A stage's name with what it makes here: `train ambient-blur-0.6 seed 0`."""
     return f"{stage} {label(_job[0])}".rstrip() if _job else stage
@@ -87,14 +103,10 @@ class Progress:
 
     def show(self, done: int, rate: float) -> None:
         """Write the file that the head of a workflow reads; work does not end because that can't be."""
-        if not _job or not label(_job[0]):
-            return
-        path = in_tree(_job[0])[0] / FOLDER / place_of(_job[0])
-        try:
-            write_json(path, {"name": self.name, "done": done, "total": self.total, "rate": rate,
-                              "time": time.time()})
-        except OSError:
-            return
+        if path := file_of_job():
+            with suppress(OSError):
+                write_json(path, {"name": self.name, "done": done, "total": self.total, "rate": rate,
+                                  "time": time.time()})
 
 
 def spoken(seconds: float) -> str:

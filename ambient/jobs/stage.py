@@ -95,7 +95,7 @@ class Job:
         try:
             yield
         except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-            if "AMBIENT_TRACEBACK" in os.environ:
+            if stopping.is_on(stopping.TRACEBACK):
                 raise
             raise SystemExit(f"{self.name}: error: {printable(error)}") from None
         except KeyboardInterrupt:  # in a stage without a state: there is nothing to save
@@ -167,6 +167,7 @@ class Job:
         if writer:
             facts = record.facts | (state.remarks() if state else {})
             self.record(facts, record.outside, targets, recorded, made_by, interrupted)
+            progress.end()
         self.forget(owner, journal)
 
     def identified(self) -> dict | None:

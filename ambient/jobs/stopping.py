@@ -23,9 +23,11 @@ from ambient.storage.files import is_full
 RESUME = 75  # exit status of a job that saved its state and wants the same command again
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 DISK_POLL = 20.0  # seconds between two attempts to write to a full disk
+TRACEBACK = "AMBIENT_TRACEBACK"  # whether errors that are expected show where they arose
 BUDGET = "AMBIENT_MINUTES"  # minutes after which a resumable stage leaves by itself
+SAVE_SECONDS = "AMBIENT_CHECKPOINT_SECONDS"  # work that may be lost: the time between two saves
 # Numbers by which the environment tells a resumable stage how to run; none changes a result but by rounding.
-SETTINGS = {BUDGET: math.inf, "AMBIENT_CHECKPOINT_SECONDS": 120.0, "AMBIENT_COMPILE_FROM": 20_000.0,
+SETTINGS = {BUDGET: math.inf, SAVE_SECONDS: 120.0, "AMBIENT_COMPILE_FROM": 20_000.0,
             "AMBIENT_SHARD_WEIGHTS": 0.0}
 
 _began = time.monotonic()
@@ -43,6 +45,11 @@ def setting(name: str) -> float:
         return value
     except ValueError:
         raise ValueError(f"{name}: got {given!r}, allowed: a number") from None
+
+
+def is_on(name: str) -> bool:
+    """Whether the environment switches something on: by any value but an empty one and 0."""
+    return os.environ.get(name, "") not in ("", "0")
 
 
 def ask(why: str) -> None:

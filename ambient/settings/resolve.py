@@ -295,7 +295,8 @@ class Stages:
     @once
     def annotation(self, study: str, name: str, corruption: str = "none") -> AnnotationSpec:
         """The specification of the `annotate` stage. Method by_source asks which `corruption` adds images."""
-        preset = dict(self.entry("annotations", name, "annotations"))
+        own = self.entry("annotations", name, "annotations")
+        preset = dict(own)
         classifier, crops = preset.pop("classifier", None), preset.pop("classifiers", None)
         preset.pop("label", None)
         method = AnnotationSpec.KINDS.get(self.section(study, "annotation", preset).get("method"))
@@ -303,6 +304,9 @@ class Stages:
             added = self.added_dataset(corruption)
             preset["sigma_min"] = self.dataset(added).sigma_min if added else 0.0
         spec = self.preset(AnnotationSpec, study, "annotation", preset, f"annotations.{name}")
+        for key in spec.unread():
+            require(own.get(key) is None, f"annotations.{name}.{key}", own.get(key),
+                    f"nothing: method {spec.method} does not read it")
         needs = spec.ASKS == "noise"
         if needs != (classifier is not None):
             raise SpecError(f"annotations.{name}.classifier: got {classifier!r}, allowed: "

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ambient.settings.files import LIKE
-from ambient.specs import ClassifierSpec, SamplingSpec, TrainingSpec
+from ambient.specs import AnnotationSpec, ClassifierSpec, LocalitySpec, SamplingSpec, TrainingSpec
 from ambient.specs.strict import SpecError, refuse_unknown
 
 if TYPE_CHECKING:
     from ambient.settings.experiments import Experiments
 
-SECTIONS = {"classifier": ClassifierSpec, "training": TrainingSpec, "sampling": SamplingSpec}  # of a study
+# Sections of a study, and what they have. The methods of annotation have settings of their own.
+SECTIONS = {"classifier": ClassifierSpec, "annotation": AnnotationSpec, "training": TrainingSpec,
+            "sampling": SamplingSpec, "locality": LocalitySpec}
+BESIDE = {"locality": ("run",)}  # keys of a section that its specification has not
 
 
 def check_entries(found: Experiments) -> None:
@@ -74,8 +77,10 @@ def in_any_study(found: Experiments, ask: Callable[[str], object]) -> None:
 def check_study(found: Experiments, name: str) -> None:
     """A study's own keys, and those of its sections, which a preset or a run may add to."""
     for section, cls in SECTIONS.items():
-        known = [field.name for field in dataclasses.fields(cls)]
-        refuse_unknown(found.tree["studies"][name].get(section) or {}, known, f"studies.{name}.{section}")
+        kinds = [one.Spec for one in cls.KINDS.values()] if section == "annotation" else [cls]
+        known = {field.name: None for kind in kinds for field in dataclasses.fields(kind)}
+        refuse_unknown(found.tree["studies"][name].get(section) or {}, [*known, *BESIDE.get(section, ())],
+                       f"studies.{name}.{section}")
     found.study(name)
 
 

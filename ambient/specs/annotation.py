@@ -9,6 +9,10 @@ from ambient.specs.kinds import Kinds, OfKinds
 from ambient.specs.strict import later, require, require_distinct, require_finite
 from ambient.specs.training import AugmentSpec, NetworkSpec, NoiseSpec, OptimiserSpec
 
+# How a noise classifier is asked, and how classifiers of crops are, in `AnnotationSpec`.
+OF_NOISE = ("epsilon", "num_sigmas", "grid", "noise", "sigma_low", "sigma_high", "num_trials",
+            "smoothing_span", "never_crosses", "protocol", "bandwidth", "reference_draws")
+OF_CROPS = ("crop_threshold", "crop_sigma")
 NUISANCES = ("channels", "negate", "brightness", "contrast", "transpose")  # see ambient.annotation.nuisances
 
 
@@ -141,6 +145,16 @@ class AnnotationSpec(OfKinds):
     def reads_locality(self) -> bool:
         """Whether it takes the study's measured crop(sigma)."""
         return False
+
+    def unread(self) -> tuple[str, ...]:
+        """The settings that it does not read: how classifiers are asked that it does not ask.
+
+        A study's section has them for all methods. In an entry of `annotations` they are refused.
+        """
+        found = () if self.ASKS == "noise" else OF_NOISE
+        found += () if self.ASKS == "crops" else OF_CROPS
+        found += () if self.ASKS else ("precision",)
+        return (*found, "sigma_min") if self.BY_SOURCE else found
 
 
 @dataclass(frozen=True)

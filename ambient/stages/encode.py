@@ -48,7 +48,8 @@ def main(spec: EncodingSpec, record, *, data: Path, encoder: Path, state: State,
 
     Raises `ValueError` naming an image whose latent is not finite.
     """
-    mixture, decoder, folder = read(data), Decoder(encoder, device()), opened(spec.precomputed, precomputed)
+    mixture, decoder = read(data), Decoder(encoder, device())
+    folder = opened(spec.precomputed, precomputed, state)
     if decoder.spec.kind != spec.kind:
         raise ValueError(f"{encoder}: is of kind {decoder.spec.kind}, the specification says {spec.kind}")
     mixture = mixture if folder is None else added(mixture)

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import PIL
-from PIL import features
 
 from ambient.data import preparing, sources
 from ambient.data.datasets import Dataset, arrays_of, write
+from ambient.data.pictures import DECODERS
 from ambient.data.raw import Raw
 from ambient.data.readers import Reading
 from ambient.jobs import stopping
@@ -21,8 +20,6 @@ from ambient.provenance import schema
 from ambient.specs import DatasetSpec
 
 MOST = 20  # classes that are named
-DECODERS = {"pillow": PIL.__version__, "codec": f"libjpeg-turbo {features.version('libjpeg_turbo')}"}
-NOTE = "raw"  # in the state: digests of the files that were read before the images are
 
 
 def locate(spec: DatasetSpec, raw: Path | None) -> Path:
@@ -34,14 +31,15 @@ def locate(spec: DatasetSpec, raw: Path | None) -> Path:
     return path
 
 
-def read(spec: DatasetSpec, raw: Raw, state: State, rule: Path | None, table: Path | None) -> Reading:
-    """What the source gives. Digests of its files that an earlier attempt took are not taken again."""
-    known = state.noted(NOTE)
-    if known.get("mark") == raw.mark:
-        raw.sums |= known["sums"]
+def read(spec: DatasetSpec, raw: Raw, rule: Path | None, table: Path | None) -> Reading:
+    """What the source gives. Told to stop meanwhile, the digests that it took are kept."""
     beside = {} if table is None else {"table": table}
-    reading = sources.KINDS[spec.source].read(spec, raw, rule, **beside)
-    state.note(NOTE, {"mark": raw.mark, "sums": raw.sums})
+    try:
+        reading = sources.KINDS[spec.source].read(spec, raw, rule, **beside)
+    except SystemExit:
+        raw.keep()
+        raise
+    raw.keep()
     return reading
 
 
@@ -115,10 +113,10 @@ def main(spec: DatasetSpec, record, *, raw: Path | None, state: State, out: Path
         raise ValueError(f"path: got {spec.path!r}, allowed: null here; give the path as --raw")
     with stopping.nothing_to_save("prepare"):
         path = locate(spec, raw)
-        source = Raw(path)
+        source = Raw(path, state)
         if not source.is_folder:
             check_pin(spec, path, source.sums[path.name])
-        reading = read(spec, source, state, rule, table)
+        reading = read(spec, source, rule, table)
         check(spec, path, reading)
         rows = taken(spec, path, reading)
         data = Dataset(preparing.take(reading, rows, spec), reading.labels[rows], rows,

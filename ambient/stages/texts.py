@@ -29,7 +29,7 @@ def main(spec: TextsSpec, record, *, data: Path, text_encoder: Path, state: Stat
     Raises `ValueError` for a dataset without captions, and for another encoder.
     """
     dataset, encoder = read(data), TextEncoder(text_encoder, device())
-    captions, folder = dataset.captions, opened(spec.precomputed, precomputed)
+    captions, folder = dataset.captions, opened(spec.precomputed, precomputed, state)
     if encoder.spec.kind != spec.kind:
         raise ValueError(f"{text_encoder}: is of kind {encoder.spec.kind}, the specification says "
                          f"{spec.kind}")

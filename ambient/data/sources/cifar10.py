@@ -45,7 +45,7 @@ def locate(spec: Spec) -> Path:
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity, download_url
 
-    folder = Path(os.environ.get("AMBIENT_DATA", "data")).expanduser()
+    folder = Path(os.environ.get("AMBIENT_DATA") or "data").expanduser()
     path = folder / CIFAR_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)

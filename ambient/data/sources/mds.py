@@ -53,7 +53,7 @@ def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
                 raise ValueError(f"{raw.path}: {one.name} has no column {column!r} of encoding "
                                  f"{' or '.join(allowed)}; its columns are {one.columns}")
     pairs = [pair for one in found for pair in samples(spec, one)]
-    return reading(spec, spec.crop, pairs, raw.path, "the shards",
+    return reading(spec, spec.crop, pairs, raw, "the shards",
                    mds.unnamed(raw.files, found))
 
 

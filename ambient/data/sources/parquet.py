@@ -54,7 +54,7 @@ def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
     names = named(raw, ".parquet", "a Parquet file", left_out)
     column = Column(spec.image)
     pairs = [pair for name in names for pair in rows_of(spec, name, raw.in_parts(name), column)]
-    return reading(spec, spec.crop, pairs, raw.path, f"the column {spec.caption}", left_out)
+    return reading(spec, spec.crop, pairs, raw, f"the column {spec.caption}", left_out)
 
 
 class Column:

@@ -58,7 +58,7 @@ def read(spec: Spec, raw: Raw, rule: Path | None = None) -> Reading:
     left_out = Counter()
     shards = named(raw, ".tar", "a tar", left_out)
     pairs = [pair for name in shards for pair in samples(name, Tar(raw.in_parts(name)), left_out)]
-    return reading(spec, spec.crop, pairs, raw.path, "the tars", left_out)
+    return reading(spec, spec.crop, pairs, raw, "the tars", left_out)
 
 
 def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
