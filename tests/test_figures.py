@@ -1,6 +1,7 @@
 """Figures of a table: what they show, what they say, and that each can be drawn."""
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -267,6 +268,17 @@ def test_corrupted_images_of_several_mixtures_are_not_called_by_the_first_ones_n
     assert found[1][1][:, 0, 0, 0].tolist() == [0, 1, 2]
     two = sample_grid.real(row, data, 2)[1][1]  # evenly spaced: they often lie in the order of their classes
     assert two[:, 0, 0, 0].tolist() == [0, 2]
+
+
+def test_labels_of_close_values_do_not_run_into_each_other(tmp_path):
+    """The published 3.57 and 3.59, one of three panels, as a job draws them: steps had four decimals."""
+    spec = Experiments(ROOT / "config", "windows").tables["table1"]
+    with drawing.plt.rc_context(drawing.STYLE):
+        figure = distance_panels.distances(spec, table_of(spec).assign(detail_mean=20.0))
+        drawing.save(figure, tmp_path / "a.png")
+        places = [label.get_window_extent() for label in figure.axes[1].get_xticklabels()]
+    assert len(figure.axes) == 3 and len(places) > 2
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(places))
 
 
 def test_captions_name_what_the_rows_hold(paper):

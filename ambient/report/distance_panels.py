@@ -63,6 +63,7 @@ def bars(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, label
             axis.errorbar([one], [place], xerr=values[place:place + 1], color=look["color"], **bar(width))
     axis.set_yticks(range(len(table)), [label_of(row, spec.rows) for row in spec.rows], fontsize=8)
     axis.set_ylim(len(table) - 0.5, -0.5)
+    axis.locator_params(axis="x", nbins=5)  # more labels of four digits would run into each other
     axis.set_xlabel(label)
 
 
