@@ -96,9 +96,11 @@ def recorded(job: list[dict]) -> float:
     identity(stage, build(row.spec, spec, "spec"), [sha for of in inputs.values() for _, sha, _ in of])
     with tempfile.TemporaryDirectory() as folder:
         for made in job:
+            path = manifest.artefact_of(made["path"])
+            sha, tensors = manifest.digests(path)
             write_json(Path(folder, "manifest.json"), manifest.build(
-                manifest.artefact_of(made["path"]), stage, spec, inputs, made["external"], made["facts"],
-                clock, made_by))
+                path, stage, spec, inputs, made["external"], made["facts"], clock, made_by,
+                outputs={"out": (path, sha)}, tensors={path: tensors}))
     return time.perf_counter() - began
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ambient.audit
 from ambient.audit import sign, why
+from ambient.audit.ahead import hash_ahead
 from ambient.audit.chain import TEXTS, Audit, artefacts_in
 from ambient.audit.code import MANY, converted
 from ambient.audit.noted import Noted
@@ -146,6 +147,7 @@ def audited(given: argparse.Namespace) -> list[Audit]:
         check_page(given.html, list(audits))
     with collecting_rarely():
         for audit, asked in waiting:
+            hash_ahead(audit, asked)
             asked.reverse()
             while asked:  # each path is let go of: the audit has its own
                 audit.artefact(asked.pop())

@@ -42,7 +42,7 @@ def summary(jobs: Mapping[str, tuple[float, bool]], said: Mapping[str, dict], el
     part = {name: min(one["done"] / max(one["total"], 1), 1) for name, one in said.items()
             if name in jobs and not jobs[name][1]}
     done = sum(share for share, ended in jobs.values() if ended) + sum(
-        jobs[name][0] * fraction for name, fraction in part.items())
+        jobs[name][0] * said[name].get("of_job", fraction) for name, fraction in part.items())
     left = elapsed * (total - done) / done if done > 0.005 * total else float("inf")
     ended = sum(over for _, over in jobs.values())
     time_left = "time left unknown" if left == float("inf") else f"about {spoken(left)} left"

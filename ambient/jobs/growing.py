@@ -18,11 +18,12 @@ from typing import Protocol
 
 import numpy as np
 
-from ambient.jobs import stopping
+from ambient.jobs import hashed, stopping
 from ambient.jobs.records import ASIDE
 from ambient.jobs.state import State
 from ambient.storage.arrays import Array, Writer, in_blocks
 from ambient.storage.files import atomic, digest, is_full
+from ambient.storage.hashing import Seen
 
 FILE = "growing"  # in the folder of the state; the names of its records begin with it
 TOGETHER = 256  # rows, at most, that are made at once: a job that is told to stop makes these first
@@ -63,15 +64,27 @@ class Growing:
                 old.unlink()
         self.state.note(FILE, {"mark": mark})
 
-    def found(self, writer: Writer, name: str) -> list[dict]:
+    def found(self, job: str, writer: Writer, name: str) -> list[dict]:
         """The records of saves that follow each other from the array's begin, and whose bytes are there."""
         records: list[dict] = []
         while record := self.state.noted(f"{FILE}-{records[-1]['end'] if records else 0}"):
-            if not writer.holds(name, record["start"], record["end"], record["sha256"]):
-                stopping.say(f"{self.path}: bytes {record['start']:,} to {record['end']:,} of {name} differ "
-                             "from their digest; what lies from there on is made again")
-                break
             records.append(record)
+        damaged: list[int] = []
+
+        def check(k: int, seen: Seen) -> None:
+            start, end, sha = (records[k][key] for key in ("start", "end", "sha256"))
+            if k < min(damaged, default=k + 1) and writer.sha256(name, start, end, seen) != sha:
+                damaged.append(k)
+
+        hashed.of_each(job, "what is saved", check, range(len(records)),
+                       [record["end"] - record["start"] for record in records])
+        if damaged:
+            bad = records[min(damaged)]
+            stopping.say(f"{self.path}: bytes {bad['start']:,} to {bad['end']:,} of {name} differ "
+                         "from their digest; what lies from there on is made again")
+            del records[min(damaged):]
+        for record in records:
+            writer.keep(name, record["start"], record["end"])
         return records
 
     def write(self, job: str, out: Path, arrays: Mapping[str, Array], name: str,
@@ -82,7 +95,7 @@ class Growing:
         """
         self.forget_others(job, arrays, name)
         writer = self.opened(arrays, out)
-        records = self.found(writer, name)
+        records = self.found(job, writer, name)
         for record in records if learnt else ():
             learnt.adopt(record["learnt"])
         each, end = bytes_of_row(arrays[name]), records[-1]["end"] if records else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ambient.provenance import manifest
 from ambient.storage.files import files_below, sha256_of_raw, temporary_beside
+from ambient.storage.hashing import cores
 
 Recorded = Mapping[str, Sequence[tuple[Path, str, str | None]]]
 
@@ -32,7 +33,7 @@ def unchanged(before: Mapping[Path, dict], recorded: Recorded, outside: Iterable
     digests = {path: {value} for entries in recorded.values() for path, value, _ in entries}
     for path, seen in before.items():
         known = digests.get(path, {record["sha256"] for record in outside})
-        if fingerprint(path) != seen and sha256_of_raw(path)[0] not in known:
+        if fingerprint(path) != seen and sha256_of_raw(path, cores())[0] not in known:
             raise ValueError(f"{path} changed while it was read: run the job again (a state that it has "
                              "saved belongs to the data as they were, and is kept)")
 

@@ -81,6 +81,7 @@ class Progress:
     def __init__(self, stage: str, total: int, start: int = 0, of: str = "images") -> None:
         self.name, self.total, self.start, self.done, self.of = named(stage), total, start, start, of
         self.began = self.said = self.shown = time.monotonic()
+        self.beside: dict[str, float] = {}  # what else the head of a workflow is told
 
     def update(self, done: int, **facts: float) -> None:
         """Report that `done` of `total` are finished."""
@@ -106,7 +107,21 @@ class Progress:
         if path := file_of_job():
             with suppress(OSError):
                 write_json(path, {"name": self.name, "done": done, "total": self.total, "rate": rate,
-                                  "time": time.time()})
+                                  "time": time.time(), **self.beside})
+
+
+class Aside(Progress):
+    """Progress of what a job does beside its own work. It often takes seconds, of which nothing is said."""
+
+    def __init__(self, stage: str, does: str, total: int, of: str, done: float) -> None:
+        """`does`: what, in words. `done`: how much of the job's own work is done meanwhile, from 0 to 1."""
+        super().__init__(stage, total, of=of)
+        self.name, self.beside = f"{self.name} {does}", {"of_job": done}
+
+    def update(self, done: int, **facts: float) -> None:
+        """Report that `done` of `total` are finished; there is no line at the end."""
+        if done < self.total:
+            super().update(done, **facts)
 
 
 def spoken(seconds: float) -> str:

@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ambient.jobs import guard, launch, memory, progress, stopping
+from ambient.jobs import guard, hashed, launch, memory, progress, stopping
 from ambient.jobs.identity import Identity, identity
 from ambient.jobs.journal import Journal
 from ambient.provenance import manifest, merkle, schema, source_code
 from ambient.specs.stage import Stage, option
 from ambient.specs.strict import from_json, plain
-from ambient.storage.files import remove_temporaries, sha256, sha256_of_raw, write_json
+from ambient.storage import hashing
+from ambient.storage.files import remove_temporaries, sha256_of_raw, write_json
 from ambient.storage.text import printable
 
 
@@ -35,7 +36,7 @@ class Record:
         name that a manifest can't hold.
         """
         schema.name(path.name, f"--{name}: name of the file")
-        sha, size = seen or sha256_of_raw(path)
+        sha, size = seen or sha256_of_raw(path, hashing.cores())
         self.outside.append({"name": name, "file": path.name, "origin": origin, "size": size,
                              "sha256": sha})
         return sha
@@ -136,6 +137,7 @@ class Job:
         Where another copy has made it in the meantime there is nothing to do. The state goes last: until the
         manifests are on disk it is all that a killed job can go on from.
         """
+        progress.begin(self.files[self.outputs[0]])
         before = {path: guard.fingerprint(path) for path in self.read() if path != self.files.get("state")}
         recorded = launch.agreed(self.identified())
         # Of now, not of the end: a long job runs the code that was there when it began.
@@ -148,6 +150,8 @@ class Job:
         if writer:
             guard.writable(targets, self.read())
         if self.made(recorded, made_by, stack):
+            if writer:
+                progress.end()
             self.forget(owner, journal)
             return
         interrupted = journal.earlier()
@@ -159,15 +163,14 @@ class Job:
             stack.enter_context(guard.nothing_left(targets.values()))
         journal.begin(self.clock, made_by, list(targets.values()))
         record = Record()
-        progress.begin(self.files[self.outputs[0]])
         state = self.state(owner) if owner else None
         with journal.departure():
             main(self.spec, record, **self.files | self.options | ({"state": state} if state else {}))
-        guard.unchanged(before, recorded, record.outside)
-        if writer:
-            facts = record.facts | (state.remarks() if state else {})
-            self.record(facts, record.outside, targets, recorded, made_by, interrupted)
-            progress.end()
+            guard.unchanged(before, recorded, record.outside)
+            if writer:
+                facts = record.facts | (state.remarks() if state else {})
+                self.record(facts, record.outside, targets, recorded, made_by, interrupted)
+                progress.end()
         self.forget(owner, journal)
 
     def identified(self) -> dict | None:
@@ -177,7 +180,7 @@ class Job:
         """
         if not launch.first():
             return None
-        found = {path: manifest.identify(path) for path in dict.fromkeys(self.given())}
+        found = hashed.of_files(self.stage.name, "its inputs", manifest.identify, self.given())
         recorded = {role: [found[path] for path in paths] for role, paths in self.inputs.items()}
         guard.sound(recorded)
         return recorded
@@ -242,13 +245,15 @@ class Job:
         for target in targets.values():
             if not target.is_file():
                 raise ValueError(f"the stage did not write {target}")
-        made = {role: (path, sha256(path)) for role, path in targets.items()}
+        found = hashed.of_files(self.stage.name, "its outputs", manifest.digests, list(targets.values()), 1.0)
+        made = {role: (path, found[path][0]) for role, path in targets.items()}
+        tensors = {path: content for path, (_, content) in found.items()}
         root = None
         if self.stage.rooted:
             root = merkle.of_inputs(next(iter(targets.values())), self.given())
         manifests = {manifest.path_for(path): manifest.build(
             path, self.name, plain(self.spec), recorded, outside, facts, self.clock, made_by,
-            interrupted, root, made) for path in targets.values()}
+            interrupted, root, made, tensors) for path in targets.values()}
         for path, content in manifests.items():
             if self.resumes:
                 stopping.patiently(write_json, path, content)

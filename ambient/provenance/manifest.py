@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import resource
-import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,12 +22,12 @@ from pathlib import Path
 from ambient.provenance import schema, source_code
 from ambient.provenance.reading import FORMAT, parse
 from ambient.provenance.reading import json_text as json_text  # part of what this module offers
-from ambient.storage import regular
+from ambient.provenance.tensors import Tensors
+from ambient.storage import hashing, regular
 from ambient.storage.digests import signature
 from ambient.storage.files import canonical_json, digest, sha256, sha256_of_raw
 
 SUFFIX = ".manifest.json"
-CHUNK = 2**20  # bytes that are hashed at once
 LARGEST = 16 * 2**20  # bytes of a manifest; a table of a thousand runs has a few hundred thousand
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pillow", "safetensors", "pandas", "matplotlib",
             "clean-fid", "mlxtend", "snakemake")
@@ -52,21 +51,18 @@ def artefact_of(path: Path) -> Path:
 
 def content_sha256(path: Path) -> str:
     """Digest of a safetensors file's tensors by name: the order and metadata of the file don't matter."""
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        total = hashlib.sha256()
-        for name in sorted(header):
-            entry = header[name]
-            begin, end = entry["data_offsets"]
-            file.seek(8 + length + begin)
-            inner, left = hashlib.sha256(), end - begin
-            while part := file.read(min(left, CHUNK)):
-                inner.update(part)
-                left -= len(part)
-            total.update(f"{name}|{entry['dtype']}|{entry['shape']}|{inner.hexdigest()}\n".encode())
-    return total.hexdigest()
+    tensors = Tensors(path)
+    hashing.feed(path, [tensors.update])
+    return tensors.hexdigest()
+
+
+def digests(path: Path, seen: hashing.Seen = hashing.unseen) -> tuple[str, str | None]:
+    """(SHA-256 of a file, that of its tensors or None where it is no safetensors file), by one reading."""
+    if path.suffix != ".safetensors":
+        return hashing.sha256(path, seen), None
+    whole, tensors = hashlib.sha256(), Tensors(path)
+    hashing.feed(path, [whole.update, tensors.update], seen)
+    return whole.hexdigest(), tensors.hexdigest()
 
 
 def code(module: str, spec: Mapping | None = None) -> dict:
@@ -184,13 +180,14 @@ def build(artefact: Path, stage: str, spec: Mapping,
           inputs: Mapping[str, Sequence[tuple[Path, str, str | None]]],
           external: Sequence[Mapping], facts: Mapping, clock: Clock, made_by: Mapping | None = None,
           interrupted: Sequence[Mapping] = (), root: Mapping | None = None,
-          outputs: Mapping[str, tuple[Path, str]] | None = None) -> dict:
+          outputs: Mapping[str, tuple[Path, str]] | None = None,
+          tensors: Mapping[Path, str | None] | None = None) -> dict:
     """The manifest of an artefact; `inputs` are those of `identify` by role.
 
     `made_by` is `code(stage, spec)` from before the job ran; by default that of now. `interrupted` are
     earlier attempts at the same job, `root` the Merkle root of the manifests below a table;
-    `outputs` are all the files that the job made, (path, sha256) by the stage's name for them; an artefact
-    that is none of them is hashed here.
+    `outputs` are all the files that the job made, (path, sha256) by the stage's name for them, `tensors` the
+    digests of their tensors; an artefact that is none of them is hashed here.
     Raises `ValueError` for what a manifest must not hold.
     """
     hashed = dict((outputs or {}).values())
@@ -211,7 +208,7 @@ def build(artefact: Path, stage: str, spec: Mapping,
         found["outputs"] = {role: entry(artefact, path, value, None)
                             for role, (path, value) in outputs.items()}
     if artefact.suffix == ".safetensors":
-        found["content_sha256"] = content_sha256(artefact)
+        found["content_sha256"] = (tensors or {}).get(artefact) or content_sha256(artefact)
     found |= {"seal": digest(found)}
     schema.MANIFEST(json.loads(canonical_json(found)), "")
     return found
@@ -243,10 +240,10 @@ def entry(artefact: Path, path: Path, value: str, seal: str | None) -> dict:
     return found | ({"seal": seal} if seal else {})
 
 
-def identify(path: Path) -> tuple[Path, str, str | None]:
+def identify(path: Path, seen: hashing.Seen = hashing.unseen) -> tuple[Path, str, str | None]:
     """A file as an input: (path, SHA-256, seal of its manifest, or None where it has none)."""
     record = path_for(path)
-    return path, sha256(path), read(record)["seal"] if record.is_file() else None
+    return path, hashing.sha256(path, seen), read(record)["seal"] if record.is_file() else None
 
 
 def describes(artefact: Path, stage: str, spec: Mapping,
@@ -267,7 +264,7 @@ def describes(artefact: Path, stage: str, spec: Mapping,
         return (found["stage"] == stage and found["spec_sha256"] == digest(spec)
                 and found["code"]["sha256"] == made_by["sha256"] and read_from == wanted
                 and found["sha256"] == sha256(artefact) and len(outside) <= len(found["external"])
-                and all(one["sha256"] == sha256_of_raw(path)[0]
+                and all(one["sha256"] == sha256_of_raw(path, hashing.cores())[0]
                         for path, one in zip(outside, found["external"], strict=False)))
     except (OSError, ValueError):
         return False

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ambient.storage import hashing
 from ambient.storage.files import HELD, atomic
 
 BLOCK = 2**26  # bytes, about, that are written at once
@@ -227,7 +228,7 @@ class Writer:
         """`arrays`: shape and type of each by its name. `about`: texts that the file's head has beside them.
 
         The bytes are those of the library safetensors. `keep`: a file of these arrays that is there already,
-        at its full size, stays as it is (`holds`).
+        at its full size, stays as it is (`keep`).
         """
         ordered = sorted(arrays, key=lambda name: (list(NAMES).index(np.dtype(arrays[name][1])), name))
         self.left, self.start, head, end = {}, {}, {METADATA: dict(about)} if about else {}, 0
@@ -262,15 +263,18 @@ class Writer:
                 data, at = data[count:], at + count
         self.left[name] -= size
 
-    def holds(self, name: str, start: int, end: int, sha256: str) -> bool:
-        """Whether these bytes of an array are there already, by their digest: then they count as written."""
+    def sha256(self, name: str, start: int, end: int, seen: hashing.Seen = hashing.unseen) -> str:
+        """SHA-256 of these bytes of an array, as they lie in the file."""
         found, at = hashlib.sha256(), self.begin + self.start[name]
-        with open(self.path, "rb") as file:
-            for place in range(start, end, BLOCK):
-                found.update(os.pread(file.fileno(), min(BLOCK, end - place), at + place))
-        whole = found.hexdigest() == sha256
-        self.left[name] -= whole * (end - start)
-        return whole
+        with hashing.named(self.path), open(self.path, "rb") as file:
+            for place in range(start, end, hashing.BLOCK):
+                found.update(os.pread(file.fileno(), min(hashing.BLOCK, end - place), at + place))
+                seen(min(hashing.BLOCK, end - place))
+        return found.hexdigest()
+
+    def keep(self, name: str, start: int, end: int) -> None:
+        """These bytes of an array are there already: they count as written."""
+        self.left[name] -= end - start
 
     def sync(self) -> None:
         """Make what was put durable."""

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ambient.storage import hashing
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -102,8 +104,8 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_raw(path: Path) -> tuple[str, int]:
-    """(SHA-256, bytes) of raw data: a file, or a folder of files.
+def sha256_of_raw(path: Path, threads: int = 1) -> tuple[str, int]:
+    """(SHA-256, bytes) of raw data: a file, or a folder of files, so many of which are read at once.
 
     A folder's is the `digest` of {relative name: SHA-256} over all files below it but hidden ones
     (`.DS_Store`): names and contents count, not times, owners, or the order of a file system's listing.
@@ -111,8 +113,9 @@ def sha256_of_raw(path: Path) -> tuple[str, int]:
     if not path.is_dir():
         return sha256(path), path.stat().st_size
     files = files_below(path)
-    size = sum(found.stat().st_size for found in files.values())
-    return digest({name: sha256(found) for name, found in files.items()}), size
+    sizes = [found.stat().st_size for found in files.values()]
+    sums = hashing.of_each(hashing.sha256, list(files.values()), sizes, threads)
+    return digest(dict(zip(files, sums, strict=True))), sum(sizes)
 
 
 def files_below(folder: Path) -> dict[str, Path]:
