@@ -72,9 +72,9 @@ def test_doctor_names_jobs_that_are_too_long_for_the_time_limit_or_the_attempts(
     assert "-xxl, seed 0) takes about 1,796 of them, and Snakemake gives a job 10: add --retries 2694" in line
     few = limits.too_long(found, site.Site(max_minutes=5), "table1", tmp_path)
     said = {line.split()[1]: line for kind, line in few if kind == doctor.MISSING}
-    assert said["figures"].startswith("time: figures (table table1) takes about 201 minutes (115 of them to "
+    assert said["figures"].startswith("time: figures (table table1) takes about 145 minutes (59 of them to "
                                       "hash files) and begins anew after a time limit")
-    assert "about 14 minutes (5 of them to hash files) and begins anew after a" in said["reconstruct"]
+    assert "about 13 minutes (5 of them to hash files) and begins anew after a" in said["reconstruct"]
     assert f"; max_minutes is 5 (set it in {tmp_path}/site.yaml)" in said["reconstruct"]
     assert "takes about 56 minutes to hash its files and begins that anew after a" in said["scores"]
 

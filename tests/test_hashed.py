@@ -287,7 +287,7 @@ def grow(tmp_path, monkeypatch, stop_after=None):
     array = Computed((40, 8), np.uint8, lambda index: rows.extend(index) or np.repeat(
         index[:, None], 8, 1).astype(np.uint8))
     monkeypatch.setattr(growing, "TOGETHER", 4)
-    monkeypatch.setenv(growing.EVERY, "0")
+    monkeypatch.setenv(stopping.SAVE_SECONDS, "0")
     monkeypatch.setattr(growing.stopping, "reason",
                         lambda: "told" if stop_after and len(rows) >= stop_after else None)
     growing.Growing(kept(tmp_path / "state"), {}).write(

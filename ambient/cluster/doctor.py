@@ -240,12 +240,13 @@ def few_images(found: Experiments, target: str | None) -> Iterator[Finding]:
 def costs(found: Experiments, site: Site, folder: Path, target: str | None = None) -> Iterator[Finding]:
     """Estimated jobs, files, GPU-hours and bytes, and whether the disk has room."""
     stages: dict[str, list[float]] = {}
-    alone, minutes = dataclasses.replace(site, gpus=0, nodes=1, cpu_ranks=1), 0.0
+    alone, minutes = dataclasses.replace(site, gpus=0, nodes=1, cpu_ranks=1, hash_cpus=1), 0.0
     for stage, work in jobs(found, target):
         gpu = site.gpus > 0 and work.gpu
         entry = stages.setdefault(stage, [0, 0.0, 0.0])
         entry[0] += 1
-        entry[1 if gpu else 2] += work.minutes(site) / 60 * (site.ranks if gpu and work.ranks else 1)
+        held = site.ranks if gpu and work.ranks else 1 if gpu else work.cores(site)
+        entry[1 if gpu else 2] += work.minutes(site) / 60 * held
         minutes += work.minutes(alone)
     for stage, (count, on_gpu, on_cpu) in stages.items():
         yield NOTE, f"  {stage:13} {count:5.0f} jobs  {on_gpu:9.1f} GPU-hours  {on_cpu:7.1f} CPU-hours"

@@ -1,8 +1,8 @@
 """What a job of the graph costs: the work of its stage, and the hashing of what the job reads and writes.
 
-Before a job begins, it hashes all its inputs, and at its end all its outputs. It does so with one core of its
-first rank, and anew at each attempt. Audits that are jobs of the workflow take the digests behind their
-inputs from its notes (`ambient.audit.noted`).
+Before a job begins, its first rank hashes all its inputs, each by one of its cores, and at its end all its
+outputs. An attempt that goes on begins so, too, and hashes what has grown in the state. Audits that are jobs
+of the workflow take the digests behind their inputs from its notes (`ambient.audit.noted`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from ambient.cluster.sizes import bytes_of
 from ambient.cluster.work import Work
 from ambient.settings.graph import Graph, Node
 
-# Bytes that a core reads and hashes in a second. A disk gave so many of a file that was not in memory, where
-# files of terabytes never are. Of one in memory a core hashes more than twice as many.
-HASHED = 3e8
-PASSES = 2  # over an output: the digest of the file, and that of its tensors
+GROWING = ("prepare", "corrupt")  # jobs whose output grows in their state (`ambient.jobs.growing`)
 
 
 class Works:
@@ -39,8 +36,8 @@ class Works:
         """The work of a job, with the hashing of its files: each that it reads counts once."""
         work = self.costs.of(job.kind, job.names)
         read = {path for paths in self.graph.reads(job).values() for path in paths}
-        return replace(work, begin_minutes=minutes(sum(map(self.size, read))),
-                       end_minutes=PASSES * minutes(self.written(job)))
+        sizes = sorted(filter(None, map(self.size, read)))
+        return replace(work, reads=tuple(sizes), writes=self.written(job), grows=job.kind in GROWING)
 
     def size(self, path: str) -> int:
         """Bytes of a file of the tree: 0 for a table, a log, and what else is small."""
@@ -60,8 +57,3 @@ class Works:
 def seedless(job: Node) -> tuple:
     """A job but for its seed, on which neither its work nor its files' sizes depend."""
     return job.kind, *(pair for pair in job.wildcards if pair[0] != "seed")
-
-
-def minutes(size: float) -> float:
-    """In which so many bytes are read and hashed once."""
-    return size / HASHED / 60

@@ -40,9 +40,10 @@ def longest(found: Experiments, site: Site, target: str | None) -> Iterator[tupl
 
 def begun_anew(work: Work, site: Site, resumable: bool) -> str:
     """What of a job a time limit loses: all, or the hashing of its files where it goes on with the rest."""
+    hashing = work.hashing(work.cores(site), again=resumable)
     if resumable:
-        return f"takes about {work.hashing_minutes:,.0f} minutes to hash its files and begins that anew"
-    part = f" ({work.hashing_minutes:,.0f} of them to hash files)" if work.hashing_minutes >= 1 else ""
+        return f"takes about {hashing:,.0f} minutes to hash its files and begins that anew"
+    part = f" ({hashing:,.0f} of them to hash files)" if hashing >= 1 else ""
     return f"takes about {work.minutes(site):,.0f} minutes{part} and begins anew"
 
 

@@ -60,11 +60,15 @@ class Requests:
             return None
         return self.site.gpus if self.work(kind, wildcards).ranks else 1
 
-    def cpus(self, kind: str, wildcards: Any) -> int | None:
-        """Cores of a task with GPUs. Without, they are its threads: more would change the bits."""
-        if not self.on_gpu(kind, wildcards):
-            return None
-        return self.site.cpus_per_gpu * (1 if self.spread(kind, wildcards) else self.gpus(kind, wildcards))
+    def cpus(self, kind: str, wildcards: Any, threads: int) -> int:
+        """Cores of a task: those beside its GPUs; or its threads, and where it hashes large files more.
+
+        They change no bits: torch has `threads` all the same, which Snakemake exports as OMP_NUM_THREADS.
+        """
+        if self.on_gpu(kind, wildcards):
+            many = 1 if self.spread(kind, wildcards) else self.gpus(kind, wildcards)
+            return self.site.cpus_per_gpu * many
+        return max(self.work(kind, wildcards).cores(self.site), threads)
 
     def ranks(self, kind: str, wildcards: Any) -> int:
         """The number of ranks. Raises `WorkflowError` where they can't share the job's batch evenly."""
@@ -132,7 +136,7 @@ class Requests:
             "runtime": lambda wildcards, attempt: self.work(kind, wildcards).limit(site, attempt),
             "mem_mb": lambda wildcards, attempt: self.memory(kind, wildcards, attempt),
             "gpu": lambda wildcards: self.gpus(kind, wildcards),
-            "cpus_per_task": lambda wildcards: self.cpus(kind, wildcards)}
+            "cpus_per_task": lambda wildcards, threads: self.cpus(kind, wildcards, threads)}
         if site.gpu_model or given.get("gpu_model"):
             found["gpu_model"] = lambda wildcards: self.model(kind, wildcards)
         if site.partition or site.gpu_partition:

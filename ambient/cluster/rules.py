@@ -143,8 +143,10 @@ class Rules:
         kind = kind_of(job)
         work = self.requests.work(kind, job.wildcards) if kind else LITTLE
         site = self.requests.site
-        if self.workflow.local_exec and not manifest.DRIVER.exists():
-            site = dataclasses.replace(site, gpus=0, nodes=1)
+        if self.workflow.local_exec:
+            site = dataclasses.replace(site, hash_cpus=1)
+            if not manifest.DRIVER.exists():
+                site = dataclasses.replace(site, gpus=0, nodes=1)
         return work.minutes(site)
 
     def say_how_far_it_is(self) -> None:

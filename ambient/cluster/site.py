@@ -27,6 +27,7 @@ class Site:
     nodes: int = 1  # that those are spread over
     shard_weights: bool = False  # of a denoiser in training: each rank holds a part of what belongs to them
     cpus_per_gpu: int = 2  # cores beside each GPU
+    hash_cpus: int = 4  # the most cores of a job without GPUs, where it hashes several large files
     cpu_ranks: int = 1  # processes of each training job where gpus is 0
     max_minutes: int = 1440  # the longest job allowed; longer work goes on in the next one
     stop_seconds: int = 180  # before its time limit a job is told to save and leave
@@ -35,7 +36,7 @@ class Site:
     slurm_extra: str = ""  # further options for sbatch
 
     def __post_init__(self) -> None:
-        for key in ("nodes", "cpus_per_gpu", "cpu_ranks", "max_minutes"):
+        for key in ("nodes", "cpus_per_gpu", "hash_cpus", "cpu_ranks", "max_minutes"):
             require(getattr(self, key) >= 1, key, getattr(self, key), ">= 1")
         for key in ("gpus", "stop_seconds"):
             require(getattr(self, key) >= 0, key, getattr(self, key), ">= 0")

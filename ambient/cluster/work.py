@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ambient.cluster.site import Site
@@ -13,6 +14,13 @@ from ambient.storage.files import HELD
 OVERHEAD = 1.5  # of the estimate: queues of the file system, evaluations, checkpoints
 STARTUP_MINUTES = 10
 BASE_MB = 4000  # libraries and the CUDA context
+# Bytes of a file that are read and hashed in a second. A disk gave so many of one that was not in memory, as
+# files of terabytes never are. Of one in memory a core hashes more than twice as many: so it keeps up with
+# the disk where two digests are taken of an output. Several files that are read at once are taken to come so
+# fast each, as from a parallel file system: one disk gives them together no more than it gives one.
+HASHED = 3e8
+BRIEF = 10  # minutes of hashing for which nobody waits: more cores are not asked for
+NEAR = 1.1  # of the shortest hashing, what further cores are not asked for
 
 
 @dataclass(frozen=True)
@@ -21,8 +29,9 @@ class Work:
 
     flops: float = 0.0
     cpu_minutes: float = 0.0
-    begin_minutes: float = 0.0  # by one core of the first rank: what it reads is hashed, at each attempt
-    end_minutes: float = 0.0  # so, too: what it wrote is hashed
+    reads: tuple[int, ...] = ()  # bytes of its inputs, which its first rank hashes at each attempt
+    writes: int = 0  # bytes of its output, which it hashes at its end
+    grows: bool = False  # it has saved this output so far, and hashes what is there when it goes on
     memory_mb: float = BASE_MB
     gpu: bool = False
     ranks: bool = False  # can use several
@@ -59,30 +68,61 @@ class Work:
             return number * (whole / site.ranks + 2)
         return whole + (number - 1) * (min(whole, 2) if self.gpu and site.gpus else whole)
 
+    def own_minutes(self, site: Site) -> float:
+        """Expected time at a site, but for the hashing of its files."""
+        rate = site.gpu_tflops if self.gpu and site.gpus else site.cpu_tflops
+        return self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
+
     def minutes(self, site: Site) -> float:
         """Expected wall time at a site."""
-        rate = site.gpu_tflops if self.gpu and site.gpus else site.cpu_tflops
-        own = self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
-        return own + self.hashing_minutes
+        return self.own_minutes(site) + self.hashing(self.cores(site))
 
-    @property
-    def hashing_minutes(self) -> float:
-        """What its last attempt hashes: all that it reads, and all that it wrote."""
-        return self.begin_minutes + self.end_minutes
+    def hashing(self, cores: int, again: bool = False) -> float:
+        """Minutes in which so many cores hash all that it reads, and at its end what it wrote.
+
+        `again`: with what an attempt that goes on may find, which all cores share: each save has its digest.
+        """
+        saved = [self.writes / cores] * cores if again and self.grows else []
+        return sum(minutes(sizes, cores) for sizes in (self.reads, saved, [self.writes]))
+
+    def cores(self, site: Site) -> int:
+        """Cores that its first rank hashes with. Without a GPU it asks for those that make that much shorter.
+
+        On several nodes srun starts the ranks, and gives each of them one.
+        """
+        if self.gpu and site.gpus:
+            number = site.gpus if self.ranks else 1
+            return 1 if number > 1 and site.nodes > 1 else site.cpus_per_gpu * number
+        again = self.own_minutes(site) + self.hashing(1) > site.max_minutes
+        enough = max(NEAR * self.hashing(site.hash_cpus, again), BRIEF)
+        return next(n for n in range(1, site.hash_cpus + 1) if self.hashing(n, again) <= enough)
 
     def limits(self, site: Site) -> float:
         """How many of a site's time limits it takes where it goes on after each, and hashes first in each.
 
         Infinity where a limit has no room for the hashing alone, of which nothing is kept.
         """
-        if self.hashing_minutes >= site.max_minutes:
+        cores, whole = self.cores(site), self.minutes(site)
+        if whole <= site.max_minutes:
+            return whole / site.max_minutes
+        after = minutes([self.writes], cores)
+        before = self.hashing(cores, again=True) - after
+        if before + after >= site.max_minutes:
             return math.inf
-        return (self.minutes(site) - self.begin_minutes) / (site.max_minutes - self.begin_minutes)
+        return (whole - minutes(self.reads, cores)) / (site.max_minutes - before)
 
     def limit(self, site: Site, attempt: int) -> int:
         """Time to ask for, minutes: grows with the attempt, and never exceeds what the site allows."""
         asked = attempt * (STARTUP_MINUTES + OVERHEAD * self.minutes(site))
         return min(math.ceil(asked), site.max_minutes)
+
+
+def minutes(sizes: Sequence[float], cores: int) -> float:
+    """In which files of so many bytes are hashed, each by one core: the largest ones are begun first."""
+    busy = [0.0] * cores
+    for size in sorted(sizes, reverse=True):
+        busy[busy.index(min(busy))] += size
+    return max(busy) / HASHED / 60
 
 
 def in_memory_mb(size: float) -> float:
