@@ -18,7 +18,11 @@ def wrong_seeds(scores: Sequence[Mapping], spec: EvaluationSpec, best_by: Mappin
     `best_by`: the specification of the detector that found the best snapshot while samples were drawn, where
     one did. Where these scores are by the same detector, they tell whether that snapshot is the best.
     """
-    seeds = {nimg: [one["seed"] for one in scores if one["nimg"] == nimg] for nimg in of_snapshots(scores)}
+    seeds: dict[int, list[int]] = {}
+    values: dict[int, list[float]] = {}
+    for one in scores:
+        seeds.setdefault(one["nimg"], []).append(one["seed"])
+        values.setdefault(one["nimg"], []).append(one["value"])
     if not seeds:
         return "there are no scores"
     last, few = max(seeds), len(spec.seeds[:spec.earlier_seeds])
@@ -29,14 +33,9 @@ def wrong_seeds(scores: Sequence[Mapping], spec: EvaluationSpec, best_by: Mappin
             return f"snapshot {nimg}: seeds are {got}, allowed: {list(spec.seeds[:count])}"
     if best_by is None or build(DetectorSpec, best_by, "best_by") != spec.detector:
         return None
-    means = {nimg: fmean([one["value"] for one in scores if one["nimg"] == nimg][:few]) for nimg in seeds}
+    means = {nimg: fmean(found[:few]) for nimg, found in values.items()}
     chosen, best = (further or [last])[0], min(means, key=means.get)
     if means[chosen] > means[best] * (1 + NEAR):
         return (f"snapshot {chosen} was taken for the best, with {means[chosen]:.6g} by the first seeds; "
                 f"{best} has {means[best]:.6g}")
     return None
-
-
-def of_snapshots(scores: Sequence[Mapping]) -> list[int]:
-    """The snapshots that scores are of, in their order."""
-    return list(dict.fromkeys(one["nimg"] for one in scores))
