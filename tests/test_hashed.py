@@ -150,6 +150,16 @@ def test_the_largest_is_begun_first():
     assert begun == ["b", "c", "d", "a"]
 
 
+def read_until_left(item, seen, ended):
+    """Read without end, until nobody waits for the digest any more; say so in `ended`."""
+    try:
+        while True:
+            seen(1)
+    except hashing.Left:
+        ended.append(item)
+        raise
+
+
 def test_the_first_error_ends_all_and_no_thread_is_left(monkeypatch):
     monkeypatch.setattr(hashing, "TICK", 0.01)
     before, ended = threading.active_count(), []
@@ -157,12 +167,7 @@ def test_the_first_error_ends_all_and_no_thread_is_left(monkeypatch):
     def digest(item, seen):
         if item == "bad":
             raise OSError(5, "Input/output error", "bad")
-        try:
-            while True:
-                seen(1)
-        except hashing.Left:
-            ended.append(item)
-            raise
+        read_until_left(item, seen, ended)
 
     with pytest.raises(OSError, match="Input/output error: 'bad'"):
         hashing.of_each(digest, ["good", "fine", "bad", "late"], [4, 3, 2, 1], 3)
@@ -218,12 +223,7 @@ def test_a_job_that_is_told_to_stop_while_it_hashes_leaves_at_once(monkeypatch, 
     def digest(item, seen):
         time.sleep(0.2)  # until the other thread waits for this one
         os.kill(os.getpid(), number)
-        try:
-            while True:
-                seen(1)
-        except hashing.Left:
-            ended.append(item)
-            raise
+        read_until_left(item, seen, ended)
 
     with stopping.watch(), pytest.raises(SystemExit) as left:
         hashed.of_each("train", "its inputs", digest, ["a"], [10**12])

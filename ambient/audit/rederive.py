@@ -189,11 +189,10 @@ class Rederive:
             raise Differs(f"{count} samples, {samples.path} was told to hold "
                           f"{traces.setting(samples, 'num_samples')}")
         *earlier, last = traces.setting(denoiser, "snapshots")
-        drawn = list(spec.seeds[:spec.earlier_seeds])
-        if sorted(seeds) != [*(earlier if drawn else ()), last]:
+        if sorted(seeds) != [*(earlier if spec.first_seeds else ()), last]:
             raise Differs(f"scores of the snapshots {sorted(seeds)}, {denoiser.path} was told to keep "
                           f"{[*earlier, last]}, of which those before the last have the sampling seeds "
-                          f"{drawn}")
+                          f"{list(spec.first_seeds)}")
 
     def samples(self, result: Result, count: int, seeds: dict[int, list[int]]) -> None:
         """The number of samples, of seeds and of snapshots against the samples' shapes, if they are here."""

@@ -25,7 +25,7 @@ def wrong_seeds(scores: Sequence[Mapping], spec: EvaluationSpec, best_by: Mappin
         values.setdefault(one["nimg"], []).append(one["value"])
     if not seeds:
         return "there are no scores"
-    last, few = max(seeds), len(spec.seeds[:spec.earlier_seeds])
+    last, few = max(seeds), len(spec.first_seeds)
     further = [nimg for nimg, got in seeds.items() if nimg != last and len(got) > few]
     for nimg, got in seeds.items():
         count = len(spec.seeds) if nimg == last or nimg in further[:best_by is not None] else few

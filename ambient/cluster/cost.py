@@ -248,8 +248,7 @@ class Costs(Counts):
                     memory_mb=BASE_MB + 3 * shard / 1e6 + loading_mb(parameters))
         if (name := self.experiments.finds_best(run)) is None:
             return work
-        looked_at = spec.num_samples * len(spec.seeds_at(last=False)) * len(training.snapshots)
-        found = self.features(name, looked_at, shown, resolution)
+        found = self.features(name, spec.looked_at(len(training.snapshots)), shown, resolution)
         return replace(found, flops=work.flops + found.flops, memory_mb=max(work.memory_mb, found.memory_mb))
 
     def features(self, detector: str, images: int, channels: int, resolution: int) -> Work:

@@ -151,5 +151,5 @@ def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> tuple[int
     if kind == "reconstruct":
         return len(costs.experiments.reconstruction(run, float(names["ema_std"])).snapshots) * weights, 0
     images = sampling.images(snapshots) * channels * resolution**2
-    features = sampling.images(snapshots) * 4 * sampling.best_by.dimensions if sampling.best_by else 0
+    features = 4 * sampling.looked_at(snapshots) * (sampling.best_by.dimensions if sampling.best_by else 0)
     return images, images + features

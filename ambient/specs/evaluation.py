@@ -144,6 +144,10 @@ class SamplingSpec:
         """The sampling seeds of the last snapshot, or of an earlier one that is not known for the best."""
         return self.seeds if last else self.seeds[:self.earlier_seeds]
 
+    def looked_at(self, snapshots: int) -> int:
+        """How many images the best of so many snapshots is found by."""
+        return self.num_samples * len(self.seeds_at(last=False)) * snapshots if self.best_by else 0
+
     def images(self, snapshots: int) -> int:
         """How many images are drawn from a model of so many snapshots: at the most, where it has a best one
         before the last."""
@@ -291,12 +295,17 @@ class EvaluationSpec:
     #: how many of them snapshots before the last have, but for a best one that has all; None: all
     earlier_seeds: int | None = None
 
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The sampling seeds that all snapshots have; none where the last alone is sampled."""
+        return self.seeds[:self.earlier_seeds]
+
     def seeds_of(self, sets: int, last: bool) -> tuple[int, ...]:
         """The sampling seeds of a snapshot of which there are so many sets of samples: of the last one all.
 
         Raises `ValueError` for another number of sets.
         """
-        every, few = len(self.seeds), len(self.seeds[:self.earlier_seeds])
+        every, few = len(self.seeds), len(self.first_seeds)
         if sets not in ((every,) if last else (few, every)):
             raise ValueError(f"samples of {sets} seeds, allowed: {every if last else f'{few} or {every}'}")
         return self.seeds[:sets]
