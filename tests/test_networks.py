@@ -27,7 +27,7 @@ from ambient.diffusion.augment import (
 )
 from ambient.diffusion.blocks import Blocks
 from ambient.diffusion.denoiser import Denoiser
-from ambient.diffusion.networks.operators import resized
+from ambient.diffusion.networks.operators import attention, resized
 from ambient.diffusion.networks.unet import Conv, HalfUNet, UNet
 from tests.plain_unet import PlainUNet
 
@@ -246,6 +246,21 @@ def test_pointwise_convolution_is_torchs_operator():
     torch.testing.assert_close(found, expected)
     towards = torch.randn(expected.shape, generator=seeded(3), dtype=torch.float64)
     torch.testing.assert_close(*(torch.autograd.grad(y, inputs, towards) for y in (found, expected)))
+
+
+@pytest.mark.parametrize("heads", [(), (3,)])
+@pytest.mark.parametrize("cast", [False, True])
+def test_attention_in_bfloat16_is_that_of_float32_rounded_once(heads, cast):
+    """Under autocast, too, which would have torch compute its weights in bfloat16."""
+    q, k, v = (torch.randn(2, *heads, length, 8, generator=seeded(i)).bfloat16() for i, length in
+               enumerate((5, 7, 7)))
+    weights = (q.double() @ k.double().transpose(-2, -1) / 8**0.5).softmax(-1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+        found = attention(q, k, v)
+    exact = weights @ v.double()
+    half = torch.finfo(torch.bfloat16).eps / 2  # of a number's power of two: half a unit in the last place
+    assert found.dtype == torch.bfloat16
+    assert ((found.double() - exact).abs() <= half * exact.abs() + 1e-6).all()
 
 
 def test_resolution_that_cannot_be_halved_is_refused():

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ambient.diffusion.networks.operators import attention
+
 EPS = 1e-6
 
 
@@ -44,7 +46,7 @@ def attended(q: Tensor, k: Tensor, v: Tensor, head: int) -> Tensor:
     """
     q, k = (F.layer_norm(one, one.shape[-1:], eps=EPS) for one in (q, k))
     q, k, v = (one.unflatten(2, (-1, head)).transpose(1, 2) for one in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class SelfAttention(nn.Module):

@@ -88,15 +88,19 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for q, k and v of one shape (B, T, d) or (B, heads, T, d).
+    """softmax(q k^T / sqrt(d)) v for q (B, T, d) or (B, heads, T, d), and k and v (..., L, d).
 
+    On CPUs bfloat16 is computed in float32: torch's own kernel for it is slower there, up to eight times.
     GPUs' fused kernels ask for heads, and for channels that lie side by side. For anything else torch
     computes in float32, whatever the precision is.
     """
     if not q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v)
-    by_head = (one.reshape(len(one), -1, *one.shape[-2:]).contiguous() for one in (q, k, v))
-    return F.scaled_dot_product_attention(*by_head).reshape(q.shape)
+        wide = (one.float() if one.dtype == torch.bfloat16 else one for one in (q, k, v))
+        with without_autocast(q):
+            return F.scaled_dot_product_attention(*wide).to(v.dtype)
+    by_head = (one.reshape(len(one), -1, *one.shape[-2:]) for one in (q, k, v))
+    side_by_side = (one if one.stride(-1) == 1 else one.contiguous() for one in by_head)
+    return F.scaled_dot_product_attention(*side_by_side).reshape(q.shape)
 
 
 def without_autocast(x: Tensor) -> torch.autocast:
