@@ -1,9 +1,11 @@
 """What a long job frees is there for its next step."""
 
 import ctypes
+import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 from ambient.jobs import memory, stage
 from ambient.training import parts
+from tests.clones import clone
 
 # Steps of 64 MiB in blocks of 4 MiB. Printed: the page faults of all steps but the first.
 STEPS = """
@@ -44,6 +47,25 @@ def test_long_jobs_keep_it_from_their_start(resumes, monkeypatch):
     job.name, job.resumes, job.execute = "ambient.toy", resumes, lambda main, stack: done.append("worked")
     job.run(None)
     assert done == ["kept", "worked"][not resumes:]
+
+
+@pytest.mark.parametrize("own, found", [(None, "glibc.malloc.hugetlb=1"), ("glibc.malloc.check=0",) * 2])
+def test_jobs_ask_for_large_pages_unless_somebody_has_set_what_glibc_does(own, found, tmp_path, monkeypatch):
+    """In the place of `python`, which the workflow's jobs call, is a program that notes what it is told."""
+    workflow, noted, programs = clone(tmp_path / "clone", "tiny"), tmp_path / "noted", tmp_path / "bin"
+    programs.mkdir()
+    program = programs / "python"
+    program.write_text(f'#!/bin/sh\necho "$GLIBC_TUNABLES" > {noted}\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    snakemake = [Path(sys.executable).parent / "snakemake", "--cores", "1"]
+    done = subprocess.run([*snakemake, "--config", "scale=tiny", "--", "results/tiny/theory.png"],
+                          cwd=workflow, capture_output=True, text=True)
+    assert noted.is_file(), done.stderr
+    assert noted.read_text().strip() == found
 
 
 def test_a_step_that_is_tried_again_holds_one_reserve(monkeypatch):

@@ -10,6 +10,9 @@ import sys
 sys.path.insert(0, workflow.basedir)
 os.environ.update(PYTHONPATH=os.pathsep.join([workflow.basedir, *filter(None, [os.getenv("PYTHONPATH")])]))
 
+# Memory of jobs in pages of 2 MB, where the system has them for who asks: glibc asks for all that it hands out.
+os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+
 from ambient.cluster import adopt
 from ambient.cluster.rules import PLACES, Rules, print_efficiency
 
