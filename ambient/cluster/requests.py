@@ -20,6 +20,8 @@ from ambient.settings.graph import Graph, Node
 from ambient.specs.stages import JOBS
 from ambient.specs.strict import SpecError
 
+ALONE = "python -m ambient run"  # how a stage is started on one rank
+
 
 def scale_of(wildcards: Any) -> str:
     """The scale of a job; the paper's tables and figures have none in their path."""
@@ -83,7 +85,7 @@ class Requests:
         several = f" --ranks {number} --nodes {self.site.nodes}" if number > 1 else ""
         if number > 1 and JOBS[kind].shardable and self.site.shard_weights:
             several += " --shard-weights"
-        return f"python -m ambient run{several}"
+        return f"{ALONE}{several}"
 
     def spread(self, kind: str, wildcards: Any) -> bool:
         """Whether a job runs on several nodes: then `srun` starts its ranks, one task each."""
@@ -128,16 +130,16 @@ class Requests:
         """The `resources` of the rule of a kind of job: values, or functions of the job.
 
         What the site has no word on is left out. So what `--default-resources` says of it holds. Snakemake
-        evaluates each function for each job, so the fewer there are, the sooner thousands of jobs are known.
+        evaluates each function for each job. So what is the same for all jobs of the rule is a value.
         """
         site, given = self.site, self.workflow.resource_settings.default_resources or {}
         found = {
-            "run": lambda wildcards: self.launcher(kind, wildcards),
+            "run": (lambda wildcards: self.launcher(kind, wildcards)) if site.ranks > 1 else ALONE,
             "runtime": lambda wildcards, attempt: self.work(kind, wildcards).limit(site, attempt),
             "mem_mb": lambda wildcards, attempt: self.memory(kind, wildcards, attempt),
             "gpu": lambda wildcards: self.gpus(kind, wildcards),
             "cpus_per_task": lambda wildcards, threads: self.cpus(kind, wildcards, threads)}
-        if site.gpu_model or given.get("gpu_model"):
+        if site.gpu_model or "gpu_model" in given:
             found["gpu_model"] = lambda wildcards: self.model(kind, wildcards)
         if site.partition or site.gpu_partition:
             found["slurm_partition"] = lambda wildcards: (site.partition_of(self.on_gpu(kind, wildcards))
@@ -148,6 +150,7 @@ class Requests:
                       "tasks": lambda wildcards: self.tasks(kind, wildcards, per_node=False),
                       "tasks_per_node": lambda wildcards: self.tasks(kind, wildcards, per_node=True)}
         if site.slurm_extra or JOBS[kind].resumable:
-            found["slurm_extra"] = lambda wildcards: self.extra(kind, wildcards)
+            found["slurm_extra"] = ((lambda wildcards: self.extra(kind, wildcards))
+                                    if "slurm_extra" in given else self.extra(kind, None))
         named = {"slurm_account": site.account, "constraint": site.constraint, "qos": site.qos}
         return found | {name: value for name, value in named.items() if value}

@@ -44,8 +44,9 @@ class Work:
     def processes(self, site: Site) -> int:
         """Ranks that do the job. Raises `SpecError` where they can't share its batch evenly."""
         number = site.ranks if self.ranks else 1
-        require(self.batch % number == 0, f"{path_of_site()}: {'gpus' if site.gpus else 'cpu_ranks'}", number,
-                f"a divisor of the batch of {self.batch}, of which each rank takes a part")
+        if number > 1:
+            require(self.batch % number == 0, f"{path_of_site()}: {'gpus' if site.gpus else 'cpu_ranks'}",
+                    number, f"a divisor of the batch of {self.batch}, of which each rank takes a part")
         return number
 
     def memory(self, site: Site) -> float:

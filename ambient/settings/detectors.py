@@ -55,6 +55,7 @@ class Detectors(Trainings):
         """What a distance in a detector's features is called."""
         return self.detector(name).metric(name)
 
+    @once
     def portable_detector(self, name: str) -> DetectorSpec:
         """A detector without the local paths of its files."""
         return self.detector(name).portable()

@@ -51,9 +51,8 @@ class Scores(Samplings):
     def evaluation(self, run: str, name: str | None = None) -> EvaluationSpec:
         """The specification of the `evaluate` stage by a detector; None: by the study's first."""
         name = name or self.detectors(self.run(run).study)[0]
-        detector, metric = self.detector(name), self.metric(name)
         sampling = self.sampling(run)
-        return EvaluationSpec(metric, detector.portable(), sampling.seeds,
+        return EvaluationSpec(self.metric(name), self.portable_detector(name), sampling.seeds,
                               earlier_seeds=sampling.earlier_seeds)
 
     def landmarks(self, study: str, name: str) -> LandmarksSpec:

@@ -18,7 +18,7 @@ from ambient.cluster.rules import PLACES, Rules, print_efficiency
 
 # Thousands of jobs are objects that stay. To look through them for garbage as often as Python does took a fifth of the
 # time until they are known.
-gc.set_threshold(50_000)
+gc.set_threshold(100_000, 50, 50)
 
 RULES = Rules(workflow, config)
 THREADS = config["threads"]
