@@ -6,9 +6,11 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from snakemake.resources import Resources
 from torch.distributed.launcher.api import LaunchConfig
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -114,6 +116,26 @@ def test_an_attempt_that_saved_its_state_costs_the_next_no_further_memory(tmp_pa
     assert sorted(path.name for path in state.parent.iterdir()) == ["train.attempts.jsonl"]
     tabulates = Names(scale="demo", table="table2a")
     assert found.memory("tables", tabulates, 3) == 2 * found.memory("tables", tabulates, 1)
+
+
+def asked_by(workflow, **here):
+    """What the rule `train` asks for at a site."""
+    return requests.Requests(Graphs(ROOT / "config"), site.Site(**here), workflow).resources("train")
+
+
+def test_what_all_jobs_of_a_rule_ask_for_is_a_value_and_no_function():
+    """Snakemake calls each function for each of thousands of jobs."""
+    training = Names(scale="paper", run="only-clean", seed="0")
+    settled = SimpleNamespace(default_resources=None)
+    found = asked_by(SimpleNamespace(resource_settings=settled))
+    assert found["run"] == "python -m ambient run" and found["slurm_extra"] == "--signal=TERM@180"
+    found = asked_by(SimpleNamespace(resource_settings=settled), gpus=8, slurm_extra="--exclusive")
+    assert found["run"](training) == "python -m ambient run --ranks 8 --nodes 1"
+    assert found["slurm_extra"] == "--signal=TERM@180 --exclusive"
+    settled.default_resources = Resources.from_mapping({"slurm_extra": "--reservation=week"})
+    found = asked_by(SimpleNamespace(resource_settings=settled))
+    assert found["slurm_extra"](training) == "--signal=TERM@180 --reservation=week"
+    assert "gpu_model" not in found
 
 
 @pytest.mark.parametrize("target", ["table1", "memorisation", "table9a", "table9b", "vendi", "noise-floor"])
