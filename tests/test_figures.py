@@ -63,6 +63,19 @@ def test_scores_have_panels_of_their_own(paper):
     assert first[:, 0] == pytest.approx([-0.05, 0.05])
 
 
+def test_a_panel_of_the_papers_numbers_has_some(paper):
+    """Of diversity the paper has no distance, and two scores: the panel of its distances was empty."""
+    spec = paper.tables["vendi"]
+    printed = [row.paper.get("vendi_mean") for row in spec.rows]
+    assert sum(one is not None for one in printed) == 2
+    table = table_of(spec).assign(vendi_mean=3.0, paper_vendi_mean=printed)
+    found = distance_panels.distances(spec, table)
+    assert [axis.get_title() for axis in found.axes][1:] == ["ours: vendi", "paper: vendi, one value each"]
+    marks = [line.get_xdata()[0] for line in found.axes[-1].lines]
+    assert marks == pytest.approx([math.nan if one is None else one for one in printed], nan_ok=True)
+    assert len(distance_panels.distances(spec, table.drop(columns="paper_vendi_mean")).axes) == 2
+
+
 def test_one_level_is_drawn_row_by_row(paper):
     spec = by_the_strict_classifier(paper.tables["table2a"])
     rows = [row for row in spec.rows if row.parameters.get("sigma_px", 0.6) == 0.6]

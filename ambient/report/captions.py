@@ -69,8 +69,8 @@ def published_axis(rows: Sequence[RowSpec]) -> str:
 
 
 def published(rows: Sequence[RowSpec]) -> bool:
-    """Whether any row has a published value beside it."""
-    return any(row.paper for row in rows)
+    """Whether any row has a published distance beside it."""
+    return any("fid" in row.paper for row in rows)
 
 
 def published_title(rows: Sequence[RowSpec]) -> str:

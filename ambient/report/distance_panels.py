@@ -90,9 +90,18 @@ def levels(axis: plt.Axes, spec: TableSpec, table: pd.DataFrame, value: str, lab
 
 
 def scored(spec: TableSpec, table: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """(column, axis, title) of the panel of each scorer, which has the number that the scorer is about."""
-    found = [(one, next(key for key in MAIN if f"{one}_{key}" in table)) for one in spec.scorers]
-    return [(f"{one}_{key}", f"{one}, {key} (higher is better)", f"ours: {one}") for one, key in found]
+    """(column, axis, title) of the panel of each scorer, which has the number that the scorer is about.
+
+    Beside it stands a panel of the published ones, where there are any.
+    """
+    found = []
+    for one in spec.scorers:
+        key = next(key for key in MAIN if f"{one}_{key}" in table)
+        column, axis = f"{one}_{key}", f"{one}, {key} (higher is better)"
+        found.append((column, axis, f"ours: {one}"))
+        if f"paper_{column}" in table and table[f"paper_{column}"].notna().any():
+            found.append((f"paper_{column}", axis, f"paper: {one}, one value each"))
+    return found
 
 
 def distances(spec: TableSpec, table: pd.DataFrame) -> plt.Figure:
