@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from snakemake.resources import Resources
+from snakemake.common import get_function_params, get_input_function_aux_params
+from snakemake.resources import Resource, Resources
 from torch.distributed.launcher.api import LaunchConfig
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -136,6 +137,20 @@ def test_what_all_jobs_of_a_rule_ask_for_is_a_value_and_no_function():
     found = asked_by(SimpleNamespace(resource_settings=settled))
     assert found["slurm_extra"](training) == "--signal=TERM@180 --reservation=week"
     assert "gpu_model" not in found
+
+
+def test_snakemake_knows_the_parameters_of_a_rules_functions_without_inspection(monkeypatch):
+    """It asks each function three times for each of thousands of jobs."""
+    settled = SimpleNamespace(default_resources=None)
+    found = asked_by(SimpleNamespace(resource_settings=settled))
+    expected = {"runtime": ["wildcards", "attempt"], "mem_mb": ["wildcards", "attempt"], "gpu": ["wildcards"],
+                "cpus_per_task": ["wildcards", "threads"]}
+    assert {name for name, value in found.items() if callable(value)} == expected.keys()
+    monkeypatch.setattr("inspect.signature", None)
+    assert {name: list(get_function_params(found[name])) for name in expected} == expected
+    one = Resource("runtime", lambda wildcards: 3).evaluate
+    candidates = {"input": [], "attempt": 1, "threads": 2}
+    assert get_input_function_aux_params(one, candidates) == candidates
 
 
 @pytest.mark.parametrize("target", ["table1", "memorisation", "table9a", "table9b", "vendi", "noise-floor"])

@@ -13,6 +13,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.resources import Resource
 
 from ambient.cluster.hashing import Works
+from ambient.cluster.signatures import inspected
 from ambient.cluster.site import Site
 from ambient.cluster.work import Work
 from ambient.jobs.journal import saved
@@ -152,5 +153,6 @@ class Requests:
         if site.slurm_extra or JOBS[kind].resumable:
             found["slurm_extra"] = ((lambda wildcards: self.extra(kind, wildcards))
                                     if "slurm_extra" in given else self.extra(kind, None))
-        named = {"slurm_account": site.account, "constraint": site.constraint, "qos": site.qos}
-        return found | {name: value for name, value in named.items() if value}
+        found |= {"slurm_account": site.account, "constraint": site.constraint, "qos": site.qos}
+        return {name: inspected(value) if callable(value) else value
+                for name, value in found.items() if value}

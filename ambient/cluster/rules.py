@@ -17,6 +17,7 @@ from ambient.cluster import overview
 from ambient.cluster import site as sites
 from ambient.cluster.requests import Requests, node, scale_of, state_of
 from ambient.cluster.scales import Graphs, asked_for
+from ambient.cluster.signatures import inspected
 from ambient.cluster.work import LITTLE
 from ambient.provenance import manifest, source_code
 from ambient.settings.asked import Told
@@ -81,7 +82,7 @@ class Rules:
 
     def reads(self, kind: str) -> Callable:
         """Role -> input files of each job of a kind."""
-        return lambda wildcards: self.graph(wildcards).reads(node(kind, wildcards))
+        return inspected(lambda wildcards: self.graph(wildcards).reads(node(kind, wildcards)))
 
     def writes(self, kind: str, folder: str = "results/{scale}", beside: bool = False) -> dict[str, str]:
         """Role -> output file of a kind of job, with wildcards."""
@@ -94,11 +95,10 @@ class Rules:
         The audit's page is told neither specification nor files. Paths become words of the command line here,
         which the rule quotes one by one (`:q`): no character of them means anything to a shell.
         """
-        code = {"code": lambda wildcards: digest(self.code(kind, wildcards))}
-        if kind not in STAGES:
-            return code
-        return {"spec": lambda wildcards: to_json(self.asks(kind, wildcards))} | code | {
-                "files": lambda wildcards, input, output: self.files(kind, wildcards, input, output)}
+        found = {"spec": lambda wildcards: to_json(self.asks(kind, wildcards)),
+                 "code": lambda wildcards: digest(self.code(kind, wildcards)),
+                 "files": lambda wildcards, input, output: self.files(kind, wildcards, input, output)}
+        return {name: inspected(value) for name, value in found.items() if kind in STAGES or name == "code"}
 
     def asks(self, kind: str, wildcards: Any) -> Any:
         """The specification of a job."""
