@@ -46,7 +46,7 @@ SYMBOLS = steps(
     (r"\d:\d\d\s+$", ""),
     (r"\\n", " "),
     (r"#\d{1,3}\b|#\d{5,}\b|\b\d{6,}\b", ""),
-    (rf"\S+\.(?:{FORMATS})", ""),
+    (rf"(?<!\S)\S+\.(?:{FORMATS})", ""),  # a word is tried from its start alone, once
     (r"[\"']{2,}", '"'),
     (r"\.{2,}", " "),
     (r"[#\u00ae\u2022\u00a9\u2122&@\u00b7\u00ba\u00bd\u00be\u00bf\u00a1\u00a7~()\[\]{}|\\/*]+", " "),
