@@ -147,7 +147,7 @@ def bytes_of_run(kind: str, names: Mapping[str, str], costs: Costs) -> tuple[int
         each = weights // 2 if spec.optimiser.snapshot_precision == "float16" else weights
         left = 3 * weights * spec.keep_state  # the last weights and Adam's moments
         kept = snapshots * widths * each + left
-        return kept, kept + 2 * (4 + widths) * weights
+        return kept, kept + 2 * (3 + widths) * weights
     if kind == "reconstruct":
         return len(costs.experiments.reconstruction(run, float(names["ema_std"])).snapshots) * weights, 0
     images = sampling.images(snapshots) * channels * resolution**2
