@@ -6,6 +6,8 @@ it as it is.
 """
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import tiny
@@ -144,6 +146,17 @@ def test_what_is_sent_in_each_call_is_seen():
             return x * torch.ones(x.shape[-1]).to(x.device)
 
     assert on_a_fake_gpu(Sending(), pictures, times=2)[1] == ["aten._to_copy.default"]
+
+
+def test_float32_on_a_gpu_is_float32_by_old_and_new_names():
+    """torch keeps both, and raises where one that is asked for contradicts the other."""
+    asked = ("import torch; torch.cuda.is_available = lambda: True\n"
+             "from ambient.training import hardware; print(hardware.device())\n"
+             "print(torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)\n"
+             "print(torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision)\n"
+             "with torch.backends.cudnn.flags(allow_tf32=False): pass")
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["cuda", "False", "False", "ieee", "ieee"]
 
 
 def test_torchs_compiler_knows_the_options():
