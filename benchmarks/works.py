@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -35,6 +36,7 @@ class Work:
     batch: int  # images of a training step
     samples: int  # drawn together
     tiny: Mapping[str, object]  # of its network, for a try that takes seconds
+    parts: int = 1  # of a step: networks that are compiled side by side share the memory
 
     def tiny_network(self, network: NetworkSpec) -> NetworkSpec:
         """The network in miniature."""
@@ -46,9 +48,10 @@ CIFAR10 = Work("CIFAR-10 network of Table 2a", "ambient-blur-0.8", 10, 512, 250,
 XS = Work("EDM2-XS", "quality-xs", 1000, 128, 64,
           {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": (4,),
            "channels_per_head": 8})
-XL = Work("MicroDiT-XL", "text-ambient", 10, 8, 8,
+# A run's step is of 2,048 images. Each of eight GPUs has 256 in parts, and its optimiser works once for all.
+XL = Work("MicroDiT-XL", "text-ambient", 10, 64, 8,
           {"model_channels": 32, "depth": 2, "mixer_channels": 32, "mixer_depth": 1, "caption_channels": 8,
-           "channels_per_head": 16, "round_to": 16, "num_experts": 4, "caption_tokens": 5})
+           "channels_per_head": 16, "round_to": 16, "num_experts": 4, "caption_tokens": 5}, parts=8)
 WORKS = {"cifar10": CIFAR10, "edm2-xs": XS, "microdit-xl": XL}
 
 
@@ -124,7 +127,7 @@ class Training:
         self.spec = replace(spec, optimiser=replace(spec.optimiser, precision=precision))
         self.batches = size.batches(work, self.spec)
         self.network = self.batches.denoiser.model
-        self.fit = Fit(self.batches.denoiser, self.spec.optimiser)
+        self.fit = Fit(self.batches.denoiser, self.spec.optimiser, math.gcd(work.parts, batch))
         self.done = 0
         self.together, self.images = batch, size.steps * batch  # of a step, and of a call
         channels, side = size.shape(work)

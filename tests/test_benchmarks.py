@@ -83,7 +83,9 @@ def test_the_gpu_benchmark_measures_every_row(tmp_path, monkeypatch):
         assert row["part"] == gpu.SYNCHRONISATIONS or row["images_per_s"]
     network = next(row for row in rows if row["name"] == "cifar10")
     assert network["tflops"] == pytest.approx(network["images_per_s"] * gflop_of_a_step() / 1e3, rel=1e-3)
-    assert network["together"] == 4
+    assert network["together"] == 4 and network["parts"] == 1
+    transformer = [row for row in rows if row.get("name") == "microdit-xl" and row["kind"] == "training"]
+    assert [row["parts"] for row in transformer] == [4, 4]
     assert all(0 < sum(row["profile"].values()) <= 1 for row in rows if row.get("compiled"))
 
 
