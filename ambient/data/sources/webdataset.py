@@ -91,18 +91,20 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
 
 def caption_of(tar: Tar, key: str, files: dict[str, str]) -> str:
     """The caption of a sample; empty where it has none. Raises `ValueError` naming what is no text."""
-    from ambient.data.caption_files import TEXTS
-    from ambient.data.texts import is_whole
+    from ambient.data.caption_files import TEXTS, is_text
+    from ambient.data.selection import decoded
 
     try:
         if "txt" in files:
-            return tar.read(files["txt"]).decode("utf-8-sig")
+            if (text := decoded(tar.read(files["txt"]))) is None:
+                raise ValueError
+            return text
         if "json" not in files:
             return ""
         about = json.loads(tar.read(files["json"]))
         given = [about[key] for key in TEXTS if about.get(key) is not None]
         texts = [one for one in given if isinstance(one, str)]
-        if given and not (texts and is_whole(texts[0])):
+        if given and not (texts and is_text(texts[0])):
             raise ValueError
         return texts[0] if texts else ""
     except (UnicodeDecodeError, ValueError, AttributeError, RecursionError):
