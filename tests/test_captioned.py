@@ -213,7 +213,9 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"4.png": b"no image"}, "the image of 1.tar: 4 is damaged"),
     ({"4.png": PHOTOS["a.png"][:90]}, "the image of 1.tar: 4 is damaged or cut short"),
-    ({"5.txt": b"five"}, "5 has only txt, allowed: one image"),
+    ({"5.txt": b"five"}, "5 has only 5.txt, allowed: one image"),
+    ({"README": b"mine"}, "README has only README, allowed: one image"),
+    ({"a.b.png": b"", "a.b.txt": b""}, "a has only a.b.png, a.b.txt, .*whose ending begins at the first dot"),
     ({"4.jpg": PHOTOS["a.png"]}, "4 has the images 4.jpg and 4.png"),
     ({"4.PNG": PHOTOS["a.png"]}, "4.png and 4.PNG differ in case alone"),
     ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),

@@ -81,9 +81,11 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
         images = [files[suffix] for suffix in IMAGES if suffix in files]
         caption = caption_of(tar, key, files)
         if len(images) != 1:
-            has = f"the images {' and '.join(images)}" if images else f"only {', '.join(sorted(files))}"
-            raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}): take "
-                             "out what is too much")
+            has = f"the images {' and '.join(images)}" if images else \
+                f"only {', '.join(sorted(files.values()))}"
+            raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}), whose "
+                             "ending begins at the first dot of its name: take out what is too much, or "
+                             "rename it")
         image = partial(content, tar.path, images[0], *tar.places[images[0]])
         found.append(Pair(f"{shard}: {key}", caption, image))
     return found
