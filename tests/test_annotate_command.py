@@ -142,7 +142,7 @@ def test_photographs_are_cropped_and_left_out_as_the_datasets(tmp_path):
     assert found.names == ["a.jpg", "b.png"] and found.left_out == {"smaller than 16 pixels": 1}
 
 
-def test_what_can_not_be_annotated_is_refused(away, tmp_path, capsys):
+def test_what_can_not_be_annotated_is_refused(away, tmp_path, capsys, monkeypatch):
     images, *_ = expected()
     write(tmp_path / "two", images[:2], ["a.png", "b.png"])
     line = ["away", "--images", str(tmp_path / "two")]
@@ -156,6 +156,10 @@ def test_what_can_not_be_annotated_is_refused(away, tmp_path, capsys):
         with pytest.raises(ValueError, match=words):
             annotate.main([*line, *changes])
     assert "rating" in (tmp_path / "notes.csv").read_text()
+    with monkeypatch.context() as patched:  # known before the classifier is asked
+        patched.setattr(annotate, "table_of", None)
+        with pytest.raises(ValueError, match="notes.csv/new.csv: can't be written .* give another place"):
+            annotate.main([*line, "--out", str(tmp_path / "notes.csv/new.csv")])
     assert annotate.main(line) == 0
     said = capsys.readouterr()
     assert said.out.splitlines()[0].startswith("file,sigma_min,crossed,training_id,p_good_at_0.1")

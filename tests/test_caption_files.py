@@ -10,7 +10,7 @@ from test_new import GOOD, OTHER, folder, new
 
 from ambient.commands import new_speed
 from ambient.commands.new_captions import too_long
-from ambient.data.caption_files import beside, from_table
+from ambient.data.caption_files import beside, from_table, prompts_of
 from ambient.data.image_files import Archive, Folder
 from ambient.data.raw import Raw
 
@@ -61,7 +61,12 @@ def test_a_table_from_elsewhere_names_images_as_lists_do(tmp_path, name, text):
     ("t.csv", "id,text\na.png,1\n", "t.csv: needs a column of names, one of name, file"),
     ("t.jsonl", '{"name": "a.png"\n', "t.jsonl, line 1: not JSON"),
     ("t.jsonl", '\n["a.png"]\n', "t.jsonl, line 2: got '..a.png..', allowed: an object"),
-    ("t.jsonl", '{"name": "a.png", "text": 1}\n', "line 1: name and text must be texts"),
+    ("t.jsonl", '{"name": "a.png", "text": 1}\n', "line 1: text is 1, allowed: a text of whole characters"),
+    ("t.jsonl", '{"name": "a.png", "text": "\\ud83d"}\n', r"line 1: text is '.ud83d', allowed: a text"),
+    ("t.csv", 'name,text\na.png,one\nsub/b.jpg,"two\nsub/c.png,three\n', "t.csv, line 3: unexpected end of "),
+    ("t.csv", "name,text, text\na.png,one,two\n", "t.csv: has two columns 'text'; take one out, or name"),
+    ("t.csv", '"name,text\na.png,one\n', "t.csv, line 1: unexpected end of data"),
+    ("t.csv", "n\0a\0m\0e\0,\0", "t.csv: not a text file in UTF-8"),
     ("t.csv", "name,text\na.png,one\n./a.png,two\n", "line 3: a.png has another caption"),
     ("t.parquet", "", "t.parquet: no table of captions, allowed: .csv or .jsonl"),
     ("t.csv", "name,text\na.png,\xe9\n", "t.csv: not a text file in UTF-8")])
@@ -71,8 +76,38 @@ def test_a_table_that_can_not_be_meant_is_refused(tmp_path, name, text, message)
         from_table(tmp_path / name, IMAGES)
 
 
+@pytest.mark.parametrize("name, text", [("T.CSV", "name,text\na.png,A\n"),
+                                        ("T.Jsonl", '{"name": "a.png", "text": "A"}')])
+def test_the_case_of_a_tables_ending_is_no_matter(tmp_path, name, text):
+    """T.CSV was read as JSON."""
+    (tmp_path / name).write_text(text)
+    assert from_table(tmp_path / name, IMAGES).texts == {"a.png": "A"}
+
+
+def test_no_caption_in_json_is_an_empty_one(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"name": "a.png", "text": null}')
+    assert from_table(tmp_path / "t.jsonl", IMAGES).texts == {"a.png": ""}
+
+
+def test_texts_in_utf_16_are_no_captions(tmp_path):
+    """Without a mark at its begin such a text is one in UTF-8, too, with a character 0 behind each letter."""
+    found = among(tmp_path / "in", {"a.txt": "a kite".encode("utf-16-le"), "sub/b.txt": b"kite"})
+    assert (found.texts, found.undecoded) == ({"sub/b.jpg": "kite"}, ["a.txt"])
+
+
+@pytest.mark.parametrize("name, text, message", [
+    ("p.csv", 'prompt\n"one\ntwo\nthree\n', "p.csv, line 2: unexpected end of data"),
+    ("p.tsv", "prompt\tprompt\none\ttwo\n", "p.tsv: has two columns 'prompt'"),
+    ("p.jsonl", '{"prompt": "\\ud83d"}', r"line 1: got '.ud83d', allowed: .* half of a surrogate pair"),
+    ("p.txt", "o\0n\0e\0", "p.txt: not a text file in UTF-8")])
+def test_prompts_that_can_not_be_meant_are_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        prompts_of(tmp_path / name)
+
+
 def test_a_folder_without_captions_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no captions among the images, allowed: a text file NAME.txt"):
+    with pytest.raises(ValueError, match="in: no captions among the images, allowed: a text file NAME.txt"):
         among(tmp_path / "in", {"other.txt": b"hello"})
 
 

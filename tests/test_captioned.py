@@ -120,6 +120,12 @@ def test_photographs_with_a_text_beside_each(tmp_path):
     assert uncaptioned.captions is None and "captions" not in record.facts
 
 
+@pytest.mark.parametrize("number", [0, -4])
+def test_a_number_of_images_that_is_none_is_refused(number):
+    with pytest.raises(SpecError, match=f"num_images: got {number}, allowed: > 0, or null"):
+        DatasetSpec("photos", 8, 3, crop="centre", num_images=number)
+
+
 def test_photographs_with_a_table(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("file,caption\nb.png,b\na.png,\n")
@@ -207,11 +213,14 @@ def test_captions_are_cleaned_where_that_is_asked(tmp_path):
 @pytest.mark.parametrize("changes, message", [
     ({"4.png": b"no image"}, "the image of 1.tar: 4 is damaged"),
     ({"4.png": PHOTOS["a.png"][:90]}, "the image of 1.tar: 4 is damaged or cut short"),
-    ({"5.txt": b"five"}, "5 has only txt, allowed: one image"),
+    ({"5.txt": b"five"}, "5 has only 5.txt, allowed: one image"),
+    ({"README": b"mine"}, "README has only README, allowed: one image"),
+    ({"a.b.png": b"", "a.b.txt": b""}, "a has only a.b.png, a.b.txt, .*whose ending begins at the first dot"),
     ({"4.jpg": PHOTOS["a.png"]}, "4 has the images 4.jpg and 4.png"),
     ({"4.PNG": PHOTOS["a.png"]}, "4.png and 4.PNG differ in case alone"),
     ({"5\n6.png": PHOTOS["a.png"]}, "has a line break in its name"),
     ({"4.txt": b"\xff"}, "/in/1.tar: 4: its caption is no text"),
+    ({"4.txt": b"k\0i\0t\0e\0"}, "/in/1.tar: 4: its caption is no text"),
     ({"5.png": PHOTOS["a.png"], "5.json": b'{"caption": 5}'}, "/in/1.tar: 5: its caption is no text"),
     ({"5.png": PHOTOS["a.png"], "5.json": b'{"text": "\\ud83d"}'}, "/in/1.tar: 5: its caption is no text")])
 def test_a_damaged_sample_is_refused_by_its_name_and_leaves_no_file(tmp_path, changes, message):
@@ -403,8 +412,8 @@ def test_prompts_keep_their_order(tmp_path):
     ("c.csv", "caption\na dog, on grass\n", "line 2: got ' on grass' behind the last column"),
     ("c.tsv", "prompt\tcategory\na\tb\tc\n", "c.tsv, line 2: got 'c' behind the last column"),
     ("c.json", '[{"text": "a"}]', "c.json: allowed: .jsonl, an object a line"),
-    ("c.csv", f"caption\n{'a' * 200_000}\n", "c.csv, line 1: field larger than field limit"),
-    ("c.jsonl", '{"text": "a \\ud83d dog"}\n', "the caption 'a \\ud83d dog' has half of a surrogate")])
+    ("c.csv", f"caption\n{'a' * 200_000}\n", "c.csv, line 2: field larger than field limit"),
+    ("c.jsonl", '{"text": "a \\ud83d dog"}\n', "line 1: got 'a \\ud83d dog', allowed: a caption on every")])
 def test_a_list_that_would_lose_words_is_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -9,15 +9,18 @@ import pytest
 import torch
 
 from ambient.data import sources
-from ambient.data.datasets import Dataset
+from ambient.data.datasets import Dataset, write
 from ambient.data.texts import Texts
 from ambient.diffusion.networks.contrastive import Contrastive, matching_loss
 from ambient.jobs.identity import Identity
 from ambient.jobs.state import State
-from ambient.specs import DatasetSpec, TextEncoderSpec
-from ambient.specs.strict import SpecError, build
+from ambient.specs import DatasetSpec, TextEncoderSpec, TextsSpec
+from ambient.specs.strict import SpecError, build, plain
+from ambient.stages import texts
 from ambient.training import contrasting, text_encoders
 from ambient.training.contrasting import captions_of
+from ambient.training.text_encoding import TextEncoder
+from ambient.training.weights import save_weights
 
 KIND = text_encoders.KINDS["contrastive"]
 SPEC = TextEncoderSpec("contrastive", nimg=64 * 50, batch=64, channels=16, image_channels=8, features=16,
@@ -101,6 +104,43 @@ def test_other_captions_are_refused(text, said):
     model = KIND.build(SPEC, {"channels": 3, "vocabulary": ["a", "red", "star"]})
     with pytest.raises(ValueError, match=re.escape(said)):
         model.states([text])
+
+
+def test_words_it_has_not_learnt_can_be_left_out(tmp_path):
+    """Captions of a second folder always have some: scale `captioned` refused them after its trainings."""
+    lenient = dataclasses.replace(SPEC, unknown="leave_out")
+    model = KIND.build(lenient, {"channels": 3, "vocabulary": ["a", "red", "star"]}).eval()
+    assert model.tokens(["A blue star", "", "kite", "a a a a a a a star red"]).tolist() == [
+        [1, 3, 0, 0, 0, 0, 0, 0], [0] * 8, [0] * 8, [1, 1, 1, 1, 1, 1, 1, 3]]
+    torch.testing.assert_close(model.states(["a blue star"]), model.states(["a star"]))
+    assert model.states(["kite"]).isfinite().all()
+    assert model.unknown("a red star") is None and "'blue'" in model.unknown("a blue star")
+    long = Dataset(np.zeros((2, 3, 16, 16), np.uint8), np.zeros(2, int), np.arange(2),
+                   captions=Texts.of(["a b c d e f g h i", "h b"]))
+    assert contrasting.vocabulary_of(lenient, long) == list("abcdefgh")
+
+
+def test_captions_with_words_left_out_are_counted_and_those_that_are_asked_for_are_refused(tmp_path):
+    spec = dataclasses.replace(SPEC, unknown="leave_out")
+    model = KIND.build(spec, {"channels": 3, "vocabulary": ["a", "red", "star"]})
+    save_weights(tmp_path / "encoder", model.state_dict(), {"spec": plain(spec), "coder": model.about()})
+    write(tmp_path / "data", Dataset(np.zeros((3, 3, 16, 16), np.uint8), np.full(3, -1), np.arange(3),
+                                     captions=Texts.of(["a star", "a blue star", "a kite"])))
+    record = SimpleNamespace(facts={})
+    texts.main(TextsSpec("contrastive"), record, data=tmp_path / "data", text_encoder=tmp_path / "encoder",
+               state=State(tmp_path / "state", Identity("texts", {})), out=tmp_path / "texts")
+    assert (record.facts["captions"], record.facts["partly_known"]) == (3, 2)
+    encoder = TextEncoder(tmp_path / "encoder", torch.device("cpu"))
+    assert encoder.told(["a red star"]).shape == (8, 16)
+    with pytest.raises(ValueError, match="the caption 'a kite': the word 'kite' is in no caption of the tr"):
+        encoder.told(["a star", "a kite"])
+
+
+def test_an_error_lists_no_thousands_of_words():
+    model = KIND.build(SPEC, {"channels": 3, "vocabulary": [f"w{i}" for i in range(5000)]})
+    with pytest.raises(ValueError, match="'kite' is in no .*allowed: one of its 5,000 words") as caught:
+        model.states(["kite " * 40])
+    assert len(str(caught.value)) < 300
 
 
 def test_what_it_can_not_learn_from_is_refused(tmp_path):

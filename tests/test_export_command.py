@@ -107,6 +107,8 @@ def test_a_folder_of_others_is_refused_and_an_edited_card_is_kept(out, tmp_path)
         with pytest.raises(ValueError, match=words):
             export.main(["away", "--out", str(tmp_path / place)])
     assert {path.name for path in (tmp_path / "full").iterdir()} == {"letter.txt"}
+    with pytest.raises(ValueError, match="letter.txt/in: can't be written .File exists.: give another"):
+        export.main(["away", "--out", str(tmp_path / "full/letter.txt/in")])
     (tmp_path / "empty").mkdir()
     assert export.main(["away", "--out", str(tmp_path / "empty")]) == 0
 

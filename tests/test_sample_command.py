@@ -130,7 +130,7 @@ def test_from_the_command_line_help_and_one_line_errors(away):
 def test_a_folder_that_can_not_be_written_is_named_by_its_option(away, tmp_path, folder, why):
     (tmp_path / "file").write_text("x")
     out = tmp_path / folder
-    with pytest.raises(ValueError, match=f"^--out {out}: can't be written .{why}.*: give another folder$"):
+    with pytest.raises(ValueError, match=f"^--out {out}: can't be written .{why}.*: give another place$"):
         sample.main(["away", "--count", "1", "--out", str(out)])
 
 

@@ -23,12 +23,12 @@ import pandas as pd
 
 from ambient.commands import scale as scales
 from ambient.commands.images import Prepared, prepared
-from ambient.commands.scale import Chosen, beside, existing
+from ambient.commands.scale import Chosen, beside, existing, writing
 from ambient.jobs.progress import Progress
 from ambient.jobs.stopping import say
 from ambient.specs import AnnotationSpec, DatasetSpec
 from ambient.storage.arrays import selected
-from ambient.storage.files import sha256, write_text
+from ambient.storage.files import sha256, temporary_beside, write_text
 from ambient.storage.text import printable
 
 if TYPE_CHECKING:
@@ -214,6 +214,9 @@ def main(arguments: list[str]) -> int:
     for counts, what in ((pictures.converted, "converted"), (pictures.left_out, "left out")):
         for one, count in counts.items():
             say(printable(f"annotate: {what}: {count:,} {one}"))
+    if given.out is not None:
+        with writing(given.out):  # before the classifier is asked, which may take hours
+            temporary_beside(given.out).unlink()
     table = table_of(asked, pictures)
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.9g")
     if given.out is None:

@@ -127,9 +127,10 @@ def fill(run: Chosen, weights: Origin, folder: Path) -> None:
 
 def write(run: Chosen, weights: Origin, out: Path) -> None:
     """Make the folder: in a hidden one beside it, which then takes its name."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     hidden = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    hidden.mkdir()
+    with scales.writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        hidden.mkdir()
     try:
         fill(run, weights, hidden)
         if out.exists():  # and empty

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ambient.data.caption_files import Captions, of_each
 from ambient.data.photos import Photos
+from ambient.storage.text import printable
 
 TOKENS = 77  # that CLIP's text encoders take, with one of the begin and one of the end
 
@@ -37,7 +38,7 @@ def described(captions: Captions, photos: Photos) -> Iterator[str]:
             (captions.undecoded, "are no text in UTF-8: save them as such"),
             (captions.strangers, "are of no image of the folder")):
         if names:
-            yield f"    {len(names):>7,} {what} (such as {names[0]})"
+            yield printable(f"    {len(names):>7,} {what} (such as {names[0]})")
     pinned = ", pinned with the images by the folder's SHA-256" if captions.files else ""
     yield (f"    what `new` writes does not learn from captions: they stay where they are{pinned}. The scale "
            "captioned does (docs/own-images.md)")

@@ -126,10 +126,8 @@ def check_folder(out: Path, wanted: Wanted) -> None:
 
 def write_about(out: Path, about: Mapping) -> None:
     """Make the folder, and write what lies beside the images. Raises `ValueError` where that can't be."""
-    try:
+    with scales.writing(out):
         write_json(out / ABOUT, about)
-    except OSError as error:
-        raise ValueError(f"--out {out}: can't be written ({error.strerror}): give another folder") from None
 
 
 def drawer_of(wanted: Wanted, told: Told | None, each: int) -> Draw:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,15 @@ def chosen(given: argparse.Namespace, default: Callable[[Experiments], str] = le
     if seed not in seeds:
         raise ValueError(f"--training-seed: got {seed}, allowed: {', '.join(map(str, seeds))}")
     return Chosen(experiments, run, seed)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Raise `ValueError` naming the option where a place to write to can't be made."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"--out {out}: can't be written ({error.strerror}): give another place") from None
 
 
 def existing(path: str) -> Path:

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from ambient.data.image_files import Archive, Folder
 from ambient.data.photos import NO_IMAGES, Photos
 from ambient.data.raw import Raw
-from ambient.data.selection import KEYS, Files, Rows, composed, parsed_table, text_of
+from ambient.data.selection import KEYS, Files, Rows, composed, decoded, parsed_table, text_of
+from ambient.data.texts import is_whole
 
 TEXTS = ("text", "caption", "prompt")  # titles of the column of captions
 PROMPTS = (*TEXTS, "prompts")  # of a list of captions alone
@@ -76,8 +77,11 @@ def of_each(photos: Photos, captions: Captions) -> list[str | None]:
 
 
 def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
-    """(place, name, caption) of each row of a table. Raises `ValueError` naming the line of what is wrong."""
-    if path.endswith(".csv"):
+    """(place, name, caption) of each row of a table; no caption is an empty one.
+
+    Raises `ValueError` naming the line of what is wrong.
+    """
+    if path.lower().endswith(".csv"):
         rows = parsed_table(text, path)
         titles = rows.fieldnames or []
         name, caption = title_of(path, titles, KEYS, "names"), title_of(path, titles, TEXTS, "captions")
@@ -87,9 +91,17 @@ def rows_of(text: str, path: str) -> Iterator[tuple[str, str, str]]:
     for where, row in objects(text, path):
         name = title_of(where, list(row), KEYS, "names")
         caption = title_of(where, list(row), TEXTS, "captions")
-        if not isinstance(row[name], str) or not isinstance(row[caption], str):
-            raise ValueError(f"{where}: {name} and {caption} must be texts")
+        row[caption] = "" if row[caption] is None else row[caption]
+        for title in (name, caption):
+            if not is_text(row[title]):
+                raise ValueError(f"{where}: {title} is {row[title]!r:.40}, allowed: a text of whole "
+                                 "characters")
         yield where, row[name], row[caption]
+
+
+def is_text(value: object) -> bool:
+    """Whether a value of JSON is a text that a file can hold."""
+    return isinstance(value, str) and is_whole(value)
 
 
 @dataclass(frozen=True)
@@ -127,8 +139,10 @@ def prompts_of(path: Path) -> list[Listed]:
     grouped = any(one.category is not None for one in found)
     for one in found:
         for what, value in (("caption", one.text), *([("category", one.category)] if grouped else [])):
-            if not isinstance(value, str) or not value.strip():
-                raise ValueError(f"{one.where}: got {value!r:.40}, allowed: a {what} on every line")
+            if not is_text(value) or not value.strip():
+                broken = isinstance(value, str) and not is_whole(value)
+                raise ValueError(f"{one.where}: got {value!r:.40}, allowed: a {what} on every line"
+                                 + (", without half of a surrogate pair" if broken else ""))
     return found
 
 
@@ -207,12 +221,13 @@ def beside(files: Folder | Archive, images: Sequence[str], others: Sequence[str]
             continue
         if name not in found.files[-1:]:  # images are sorted: a.jpg and a.png share a.txt
             found.files.append(name)
-        try:
-            found.add(image, files.read(name).decode("utf-8-sig"), name)
-        except UnicodeDecodeError:
+        text = decoded(files.read(name))
+        if text is None:
             found.undecoded.append(name)
+        else:
+            found.add(image, text, name)
     if not found.files:
-        raise ValueError(f"no captions among the images, allowed: {ALLOWED}; or give a table")
+        raise ValueError(f"{files.path}: no captions among the images, allowed: {ALLOWED}; or give a table")
     return found
 
 
@@ -222,11 +237,10 @@ def from_metadata(files: Folder | Archive, tables: Sequence[str], images: Sequen
     found = Captions(", ".join(sorted({PurePosixPath(one).name for one in tables})))
     for table in tables:
         found.files.append(table)
-        try:
-            text = files.read(table).decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValueError(f"{table}: not a text file in UTF-8; save it as one") from None
-        for where, name, caption in rows_of(text, table):
+        text, place = decoded(files.read(table)), f"{files.path}/{table}"
+        if text is None:
+            raise ValueError(f"{place}: not a text file in UTF-8; save it as one")
+        for where, name, caption in rows_of(text, place):
             folder = PurePosixPath(table).parent
             image, meant = (posixpath.normpath(folder / one) for one in (name, composed(name)))
             add(found, known.get(image) or known.get(composed(meant)), name, caption, where)

@@ -43,7 +43,7 @@ class Folder:
     """The visible files of a folder."""
 
     def __init__(self, raw: Raw) -> None:
-        self.raw = raw
+        self.raw, self.path = raw, raw.path
         for name in raw.files:
             if "\\" in name:
                 raise ValueError(f"{raw.path}: {name} has a backslash: was it unpacked from a zip of Windows "

@@ -54,9 +54,12 @@ def plain(content: bytes, channels: int, side: int | None,
             image.draft(None, (DRAFT * side, DRAFT * side))
         if image.mode[0] != "I" and any(";16" in str(tile.args) for tile in image.tile):
             done.append(REDUCED)  # of several channels: Pillow takes their upper 8 bits itself
-        image.load()
+        turned = image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) in range(2, 9)
+        image.load()  # which turns a TIFF, and says nothing of it
         turn = image.getexif().get(ORIENTATION, 1)
-        if turn in range(2, 9) and upright:
+        if turned:
+            done.append("turned as their EXIF orientation says")
+        elif turn in range(2, 9) and upright:
             image = ImageOps.exif_transpose(image)
             done.append("turned as their EXIF orientation says")
         elif turn in range(2, 9):

@@ -142,18 +142,27 @@ def scored(path: Path, column: str, groups: Sequence[Sequence[str]], every: Sequ
 class Rows(csv.DictReader):
     """The rows of a table, by the titles of its first line.
 
-    Raises `ValueError` naming the line of one that has more columns, such as a text with an unquoted comma.
+    Raises `ValueError` naming a title that is there twice, and the line of a row that has more columns, such
+    as a text with an unquoted comma, or a quotation mark that is not closed: all lines below would be its.
     """
 
     def __init__(self, text: str, path: str | Path, **form: Any) -> None:
-        super().__init__(io.StringIO(text, newline=""), **form)
+        super().__init__(io.StringIO(text, newline=""), strict=True, **form)
         self.path = path
+        try:
+            self.fieldnames = [title.strip() for title in self.fieldnames or []]
+        except csv.Error as error:
+            raise ValueError(f"{path}, line 1: {error}: close each quotation mark") from None
+        for title in filter(None, self.fieldnames):
+            if self.fieldnames.count(title) > 1:
+                raise ValueError(f"{path}: has two columns {title!r}; take one out, or name it otherwise")
 
     def __next__(self) -> dict:
         try:
             row = super().__next__()
         except csv.Error as error:
-            raise ValueError(f"{self.path}, line {self.line_num}: {error}") from None
+            raise ValueError(f"{self.path}, line {self.line_num + 1}: {error}: close each quotation mark "
+                             "that begins a text, and double those inside of it") from None
         if any(row.get(None, ())):
             raise ValueError(f"{self.path}, line {self.line_num}: got {row[None][0]!r:.40} behind the last "
                              "column, allowed: as many columns as titles; quote a text with commas")
@@ -168,9 +177,7 @@ def table_of(path: Path) -> Rows:
 def parsed_table(text: str, path: str | Path) -> Rows:
     """The rows of the CSV table that a text is. `path` names the text in errors."""
     parted = max(",;\t", key=text.partition("\n")[0].count)
-    rows = Rows(text, path, delimiter=parted)
-    rows.fieldnames = [title.strip() for title in rows.fieldnames or []]
-    return rows
+    return Rows(text, path, delimiter=parted)
 
 
 def number(rows: csv.DictReader, row: Mapping[str, str | None], title: str, where: str) -> float:
@@ -188,9 +195,17 @@ def number(rows: csv.DictReader, row: Mapping[str, str | None], title: str, wher
     return value
 
 
+def decoded(content: bytes) -> str | None:
+    """The text of a file in UTF-8; None where it is none: English in UTF-16 has bytes 0 in it."""
+    try:
+        return None if b"\0" in content else content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+
+
 def text_of(path: Path) -> str:
     """The text of a small file. Raises `ValueError` where it is none."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file in UTF-8; save it as one") from None
+    text = decoded(path.read_bytes())
+    if text is None:
+        raise ValueError(f"{path}: not a text file in UTF-8; save it as one")
+    return text

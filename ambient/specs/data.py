@@ -109,6 +109,7 @@ class DatasetSpec(OfKinds):
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         require(self.padding >= 0, "padding", self.padding, ">= 0 pixels")
         require(self.max_images is None or self.max_images > 0, "max_images", self.max_images, "> 0")
+        require(self.num_images is None or self.num_images > 0, "num_images", self.num_images, "> 0, or null")
         if self.classes is not None:
             require(len(self.classes) > 0 and min(self.classes) >= 0, "classes", self.classes,
                     "one or more classes, whole numbers >= 0; null: all")

@@ -14,7 +14,7 @@ from ambient.data.datasets import read
 from ambient.data.precomputed import opened
 from ambient.jobs.shards import collect
 from ambient.jobs.state import State
-from ambient.jobs.stopping import patiently
+from ambient.jobs.stopping import patiently, say
 from ambient.specs import TextsSpec
 from ambient.training.hardware import device
 from ambient.training.text_encoding import TOGETHER, TextEncoder
@@ -55,5 +55,9 @@ def main(spec: TextsSpec, record, *, data: Path, text_encoder: Path, state: Stat
 
     patiently(write)
     record.facts |= {"captions": len(texts), "state": list(shape)}
+    if partly := 0 if folder else sum(encoder.coder.unknown(text) is not None for text in texts):
+        say(f"texts: {partly:,} of {len(texts):,} captions have words that the encoder has not learnt, or "
+            "too many: these words are left out")
+        record.facts["partly_known"] = partly
     if folder is not None:
         folder.close(record)

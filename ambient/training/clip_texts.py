@@ -53,6 +53,10 @@ class ClipTexts(nn.Module):
         """Token ids (N, T) on the tower's device."""
         return torch.from_numpy(self.tokenizer(texts, self.context)).to(self.merges.device)
 
+    def unknown(self, text: str) -> str | None:
+        """Nothing: any word is made of tokens. What lies behind the last place is left out, as by CLIP."""
+        return None
+
     def states(self, texts: Sequence[str]) -> Tensor:
         """The states (N, T, D) of texts, after the final norm, at all positions."""
         with autocast(self.precision, self.merges.device):

@@ -22,6 +22,7 @@ from ambient.training.loop import fit
 if TYPE_CHECKING:
     from ambient.training.text_encoders.contrastive import Spec
 
+SHOWN = 100  # words of a vocabulary that an error lists
 CHECKED = 10  # one pair in so many is kept out of training, to report how well pairs are matched
 TOGETHER = 500  # images or texts at once
 
@@ -35,23 +36,34 @@ class ImageTextModel(Contrastive):
                          TextTower(len(vocabulary) + 1, spec.tokens, spec.channels, spec.layers, spec.heads,
                                    spec.features), generator)
         self.count, self.channels, self.vocabulary = spec.tokens, channels, list(vocabulary)
+        self.refuses = spec.unknown == "refuse"
         self.token = {word: number for number, word in enumerate(vocabulary, 1)}
 
     def about(self) -> dict:
         """What `build` needs beside the specification."""
         return {"channels": self.channels, "vocabulary": self.vocabulary}
 
+    def unknown(self, text: str) -> str | None:
+        """What of a caption it does not know, in words; None where it knows all."""
+        words = text.lower().split()
+        new = next((word for word in words if word not in self.token), None)
+        if new is not None:
+            some = len(self.vocabulary) > SHOWN
+            allowed = f"one of its {len(self.vocabulary):,} words" if some else ", ".join(self.vocabulary)
+            return f"the word {new!r:.40} is in no caption of the training, allowed: {allowed}"
+        return f"{len(words)} words, allowed: at most {self.count}" if len(words) > self.count else None
+
     def tokens(self, texts: Sequence[str]) -> Tensor:
-        """int64 (N, T) on the model's device. Raises `ValueError` for a word that it has not learnt."""
+        """int64 (N, T) on the model's device, without what it does not know.
+
+        Raises `ValueError` for a caption with such words where its settings refuse them.
+        """
         found = torch.zeros(len(texts), self.count, dtype=torch.int64)
         for row, text in zip(found, texts, strict=True):
-            words = text.lower().split()
-            unknown = [word for word in words if word not in self.token]
-            if unknown or len(words) > self.count:
-                raise ValueError(f"the caption {text!r}: " + (
-                    f"the word {unknown[0]!r} is in no caption of the training, allowed: "
-                    f"{', '.join(self.vocabulary)}" if unknown else
-                    f"{len(words)} words, allowed: at most {self.count}"))
+            if self.refuses and (unknown := self.unknown(text)) is not None:
+                raise ValueError(f"the caption {text!r:.80}: {unknown}. `unknown: leave_out` in the text "
+                                 "encoder's entry leaves out what it does not know")
+            words = [word for word in text.lower().split() if word in self.token][:self.count]
             row[:len(words)] = torch.tensor([self.token[word] for word in words])
         return found.to(self.log_scale.device)
 
@@ -89,14 +101,18 @@ def captions_of(data: Dataset) -> list[str]:
 
 
 def vocabulary_of(spec: Spec, data: Dataset) -> list[str]:
-    """The words of all captions, in alphabetical order. Raises `ValueError` for a caption of too many."""
+    """The words of all captions, in alphabetical order.
+
+    Raises `ValueError` for a caption of too many, where those behind the first ones are not left out.
+    """
     words: set[str] = set()
     for caption in set(captions_of(data)):
         own = caption.lower().split()
-        if len(own) > spec.tokens:
-            raise ValueError(f"the caption {caption!r} has {len(own)} words, allowed: at most tokens = "
-                             f"{spec.tokens}")
-        words.update(own)
+        if len(own) > spec.tokens and spec.unknown == "refuse":
+            raise ValueError(f"the caption {caption!r:.80} has {len(own)} words, allowed: at most tokens = "
+                             f"{spec.tokens}. `unknown: leave_out` in the text encoder's entry leaves out "
+                             "those behind")
+        words.update(own[:spec.tokens])
     return sorted(words)
 
 

@@ -27,6 +27,9 @@ class TextCoder(Protocol):
     def states(self, texts: Sequence[str]) -> Tensor:
         """The states (N, T, D) of captions, each a function of its caption alone."""
 
+    def unknown(self, text: str) -> str | None:
+        """What of a caption it would leave out though its settings could tell, in words; None: nothing."""
+
     def about(self) -> dict:
         """Plain data that `build` of its kind needs beside the settings."""
 
@@ -50,10 +53,17 @@ class TextEncoder:
         self.coder.to(where).eval()
 
     def told(self, captions: Sequence[str]) -> Told:
-        """Their states as those of images, one each. Raises `ValueError` where there are none."""
+        """Their states as those of images, one each. Raises `ValueError` where there are none.
+
+        These are asked for one by one, so a word that the encoder does not know is refused whatever its
+        settings leave out.
+        """
         texts = Texts.of(captions)
         if not len(texts):
             raise ValueError("captions: got none, allowed: one or more for a denoiser that is told captions")
+        for text in texts.texts:
+            if (unknown := self.coder.unknown(text)) is not None:
+                raise ValueError(f"the caption {text!r:.80}: {unknown}")
         return Told(texts, [TextStates(self.states(texts.texts), texts.digests())])
 
     @torch.no_grad()

@@ -81,9 +81,11 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
         images = [files[suffix] for suffix in IMAGES if suffix in files]
         caption = caption_of(tar, key, files)
         if len(images) != 1:
-            has = f"the images {' and '.join(images)}" if images else f"only {', '.join(sorted(files))}"
-            raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}): take "
-                             "out what is too much")
+            has = f"the images {' and '.join(images)}" if images else \
+                f"only {', '.join(sorted(files.values()))}"
+            raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}), whose "
+                             "ending begins at the first dot of its name: take out what is too much, or "
+                             "rename it")
         image = partial(content, tar.path, images[0], *tar.places[images[0]])
         found.append(Pair(f"{shard}: {key}", caption, image))
     return found
@@ -91,18 +93,20 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
 
 def caption_of(tar: Tar, key: str, files: dict[str, str]) -> str:
     """The caption of a sample; empty where it has none. Raises `ValueError` naming what is no text."""
-    from ambient.data.caption_files import TEXTS
-    from ambient.data.texts import is_whole
+    from ambient.data.caption_files import TEXTS, is_text
+    from ambient.data.selection import decoded
 
     try:
         if "txt" in files:
-            return tar.read(files["txt"]).decode("utf-8-sig")
+            if (text := decoded(tar.read(files["txt"]))) is None:
+                raise ValueError
+            return text
         if "json" not in files:
             return ""
         about = json.loads(tar.read(files["json"]))
         given = [about[key] for key in TEXTS if about.get(key) is not None]
         texts = [one for one in given if isinstance(one, str)]
-        if given and not (texts and is_whole(texts[0])):
+        if given and not (texts and is_text(texts[0])):
             raise ValueError
         return texts[0] if texts else ""
     except (UnicodeDecodeError, ValueError, AttributeError, RecursionError):

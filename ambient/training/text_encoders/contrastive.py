@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ambient.specs import OptimiserSpec, TextEncoderSpec
-from ambient.specs.strict import require
+from ambient.specs.strict import later, require
 
 if TYPE_CHECKING:
     from ambient.data.datasets import Dataset
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(TextEncoderSpec):
-    """Each word of the captions is a token; a caption has at most `tokens` words."""
+    """Each word of the captions that it learns from is a token; a caption has at most `tokens` words."""
 
     LEARNS: ClassVar[bool] = True
     SEES: ClassVar[bool] = True
@@ -37,6 +37,8 @@ class Spec(TextEncoderSpec):
     batch: int = 128  #: pairs of a step, each of which is compared with all others
     lr: float = 1.0e-3  #: learning rate, which falls to 0 along a cosine
     seed: int = 0  #: of initial weights and batches
+    #: captions with further words, or more of them: refused, or taken without (by `generate` never)
+    unknown: Literal["refuse", "leave_out"] = later("refuse")
 
     def __post_init__(self) -> None:
         for key in ("tokens", "layers", "heads", "features"):
