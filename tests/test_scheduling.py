@@ -162,7 +162,7 @@ def test_a_job_that_ranks_can_share_gets_all_gpus_of_the_site(target):
 
 
 def test_ranks_share_the_images_that_a_detector_resizes():
-    """Inception resizes 100 images a second and process: 750,000 take 125 minutes of one, and 8 of sixteen."""
+    """Inception resizes 100 images a second and process: 750,000 in 125 minutes by one, in 8 by sixteen."""
     work = cost.Costs(settings.Experiments(ROOT / "config", "paper")).evaluate("only-clean")
     arithmetic = 750_000 * 11.5e9 / 20e12 / 60
     assert work.own_minutes(site.Site()) == pytest.approx(0.2 + 125 + arithmetic, rel=1e-6)
