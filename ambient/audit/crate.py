@@ -118,7 +118,7 @@ class Export:
         return workflow
 
     def artefact(self, path: Path, found: Mapping) -> None:
-        """A file with digest and size, and its manifest. Of a pruned one the record goes along in its stead."""
+        """A file with digest and size, and its manifest. Of a pruned one its record goes along."""
         place = path.relative_to(self.folder).as_posix()
         properties = {"name": place, "sha256": found["sha256"], "contentSize": str(found["size"])}
         if path.suffix in MEDIA:
