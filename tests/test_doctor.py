@@ -95,12 +95,21 @@ def test_doctor_without_slurm_or_files(monkeypatch, tmp_path):
         "diffusiondb-256", "diffusiondb-shown", "dogs", "drawbench", "ffhq", "imagenet-512",
         "imagenet-512-val", "journeydb", "journeydb-256", "journeydb-shown", "partiprompts", "sa-1b",
         "sa-1b-256", "sa-1b-shown", "textcaps", "textcaps-256", "vendi-prompts", "wildlife")]
+    said = {line.split(":")[0]: line for line in missing}
+    assert said["dataset cc12m"] == (
+        "dataset cc12m: has no download: give a tar or a folder of tars as datasets.cc12m.path in "
+        "config/local.yaml (its origin: Conceptual 12M (Changpinyo et al. 2021), pixparse/cc12m-wds)")
+    assert "give a text file, a caption a line, or a table of captions as" in said["dataset coco-captions"]
+    assert "give a folder, a tar or a zip (docs/data.md" in said["dataset imagenet-512"]
+    assert "give a folder or zip of images as datasets.ffhq.path" in said["dataset ffhq"]
     # Whether packages of an extra are there depends on where the tests run; test_dinov2.py looks at it.
     local = [line for line in missing if "has no download" not in line and "needs the package" not in line]
     assert [line.split(":")[0] for line in local if "needs" in line or "give" in line] == [
         "scorer clip-iqa", "scorer clip-iqa-whole", "detector dino", "detector dinov2",
         "detector mask2former", "encoder sd-vae", "encoder sdxl-vae", "text encoder clip-b-32",
         "text encoder clip-l-14", "text encoder dfn5b"]
+    assert any("encoder sd-vae: give" in line and "has diffusion_pytorch_model.safetensors and" in line
+               for line in local)
     assert any("as detectors.mask2former.weights in config/local.yaml" in line for line in local)
     notes = [line for kind, line in doctor.raw_data(found) if kind == doctor.NOTE]
     assert any(line.startswith("judge vision-model: its jobs send samples to http://local") for line in notes)

@@ -24,6 +24,7 @@ from ambient import __main__ as front_door
 from ambient import specs
 from ambient.cluster import plan
 from ambient.cluster.site import Site
+from ambient.cluster.site import read as read_site
 from ambient.commands import new_scale
 from ambient.data.annotations import Annotations
 from ambient.data.squares import CROPS
@@ -39,6 +40,10 @@ OF_A_USER = {"config/local.yaml", "config/site.yaml",  # made, and not committed
              *(f"config/scales/{scale}.yaml" for scale in MINE)}
 WORKFLOW = {"all", "demo_all", "small_all", "paper_all"}  # rules that are asked for by name
 EVERYWHERE = {"theory", "summary", "report", "report-all"}  # files of every scale beside tables and figures
+
+
+def yaml_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def name_of(page: Path) -> str:
@@ -180,8 +185,12 @@ def test_settings_in_the_pages_are_read(page, tmp_path):
     """Each block with what stood before it on its page, as a scale; `extends` begins a new one."""
     shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml"))
     known, read = {*scales(ROOT / "config")}, {}
-    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+    for block in yaml_blocks(page):
         one = yaml.safe_load(block)
+        if block.startswith("# config/site.yaml"):
+            (tmp_path / "config/site.yaml").write_text(block)
+            read_site(tmp_path / "config")
+            continue
         if "rows" in one or "blur-1.2" in one or one.get("extends", "paper") not in known:
             continue  # a part of a table's file or of data.yaml; a scale that `ambient new` has written
         read = one if "extends" in one else laid_over(read, one)
@@ -245,6 +254,50 @@ def test_heads_of_tables_say_the_costs_that_are_counted():
         counted = sum(work.minutes(Site()) / 60 for _, work in works if work.gpu)
         assert sum(stage == "train" for stage, _ in works) == trainings, table
         assert hours == pytest.approx(counted, rel=0.01), table
+
+
+def last_place(number: str) -> float:
+    """Of a number that is told to so many places: 100 of 24,500, and 0.1 of 8.7."""
+    whole, _, places = number.replace(",", "").partition(".")
+    return 10.0 ** (-len(places) or len(whole) - len(whole.rstrip("0")))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The scales `mine` and `xs`, the site file and the local paths that the pages show."""
+    folder = tmp_path_factory.mktemp("written") / "config"
+    shutil.copytree(ROOT / "config", folder, ignore=shutil.ignore_patterns("local.yaml", "site.yaml"))
+    blocks = yaml_blocks(ROOT / "docs/cluster.md")
+    for name, words in (("scales/mine.yaml", "blur-0.7"), ("scales/xs.yaml", "sweep-xs"),
+                        ("site.yaml", "gpu_model")):
+        (folder / name).write_text(next(block for block in blocks if words in block))
+    return folder
+
+
+@pytest.mark.parametrize("page, said, scale, target, tflops", [
+    ("commands", r"counts (?P<jobs>89) jobs and (?P<hours>1,470) GPU-hours", "paper", "table2a", 20),
+    ("commands", r"everything (?P<jobs>[\d,]+) jobs and (?P<hours>[\d,]+) GPU-hours, of which Table 1's ten "
+                 r"trainings are (?P<train>[\d,]+)", "paper", "paper_all", 20),
+    ("cluster", r"for (?P<hours>144) GPU-hours at 20 Tflop/s .`python -m ambient doctor mine", "mine",
+     "table2a", 20),
+    ("cluster", r"counts (?P<hours>187,000) GPU-hours[^.]*, and (?P<disk>[\d.]+) TB", "paper", "table1", 20),
+    ("cluster", r"in bfloat16, it counts (?P<hours>[\d,]+);", "paper", "table1", 253),
+    ("cluster", r"two rows, for (?P<hours>24,500) GPU-hours and (?P<disk>[\d.]+) TB", "xs", "table1", 20),
+    ("cluster", r"counts (?P<hours>1,030) GPU-hours with this file", "paper", "table2a", None),
+    ("cluster", r"counts (?P<hours>13,300) GPU-hours at 20 Tflop/s and (?P<disk>100) TB", "paper",
+     "table9a", 20),
+    ("data", r"takes \d+ TB of disk where it takes (?P<disk>100) TB from images", "paper", "table9a", 20)])
+def test_costs_that_the_pages_name_are_those_that_are_counted(written, page, said, scale, target, tflops):
+    found = Experiments(written, scale)
+    place = Site(gpu_tflops=tflops) if tflops else read_site(written)
+    works = list(plan.jobs(found, target))
+    hours = [(stage, place.gpus * work.minutes(place) / 60) for stage, work in works if work.gpu]
+    largest = sorted((spent for stage, spent in hours if stage == "train"), reverse=True)[:10]
+    counted = {"jobs": len(works), "hours": sum(spent for _, spent in hours), "train": sum(largest),
+               "disk": sum(plan.disk_bytes(found, target).values()) / 1e12}
+    told = re.search(said, (ROOT / f"docs/{page}.md").read_text().replace("\n", " ")).groupdict()
+    for what, number in told.items():
+        assert abs(float(number.replace(",", "")) - counted[what]) <= last_place(number) / 2, counted
 
 
 def test_the_citation_is_one():

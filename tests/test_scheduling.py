@@ -161,6 +161,15 @@ def test_a_job_that_ranks_can_share_gets_all_gpus_of_the_site(target):
     assert kinds == {kind: JOBS[kind].shared for kind in kinds} and kinds["train"]
 
 
+def test_ranks_share_the_images_that_a_detector_resizes():
+    """Inception resizes 100 images a second and process: 750,000 in 125 minutes by one, in 8 by sixteen."""
+    work = cost.Costs(settings.Experiments(ROOT / "config", "paper")).evaluate("only-clean")
+    arithmetic = 750_000 * 11.5e9 / 20e12 / 60
+    assert work.own_minutes(site.Site()) == pytest.approx(0.2 + 125 + arithmetic, rel=1e-6)
+    many = site.Site(gpus=16, nodes=2)
+    assert work.own_minutes(many) == pytest.approx(work.own_minutes(site.Site()) / 16, rel=1e-6)
+
+
 def test_pictures_of_samples_get_the_time_that_their_nearest_images_take():
     """Of ImageNet 23 ms an image on one core, of as many as are searched; of CIFAR-10 little."""
     found = cost.Costs(settings.Experiments(ROOT / "config", "paper"))

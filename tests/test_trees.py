@@ -108,6 +108,19 @@ def test_the_crate_describes_every_file_and_job(original, tmp_path):
                     assert one["@id"] in graph, (entity["@id"], one)
 
 
+def test_the_crate_of_a_pruned_tree_is_audited_as_the_tree_is(tree, tmp_path, capsys):
+    """The manifests and records of what was removed go along: without them each chain ends there."""
+    assert prune.main([str(tree), "--stages", "train", "sample"]) == 0
+    assert crate.main([str(tree), "--out", str(tmp_path / "crate")]) == 0
+    unpacked = tmp_path / "crate/results/tiny"
+    denoiser = unpacked / "runs/ambient/seed-0/denoiser.safetensors"
+    assert not denoiser.exists() and prune.pruned_path(denoiser).is_file()
+    before, after = audit(tree), audit(unpacked)
+    assert not problems(unpacked) and after.results[denoiser].pruned
+    assert {path.relative_to(tree): one.level for path, one in before.results.items()} == {
+        path.relative_to(unpacked): one.level for path, one in after.results.items()}
+
+
 VALIDATOR = ROOT / ".venv-crate/bin"
 
 

@@ -16,6 +16,7 @@ from ambient.audit import shipped
 from ambient.audit.place import Tree
 from ambient.audit.sign import SIGNATURE
 from ambient.provenance import manifest, merkle
+from ambient.provenance.pruned import pruned_path, pruned_record
 from ambient.specs import DatasetSpec
 from ambient.specs.stages import STAGES
 from ambient.storage import regular
@@ -117,22 +118,25 @@ class Export:
         return workflow
 
     def artefact(self, path: Path, found: Mapping) -> None:
-        """A file with digest and size; a pruned one is described, but is no part of the crate."""
+        """A file with digest and size, and its manifest. Of a pruned one its record goes along."""
         place = path.relative_to(self.folder).as_posix()
         properties = {"name": place, "sha256": found["sha256"], "contentSize": str(found["size"])}
         if path.suffix in MEDIA:
             properties["encodingFormat"] = MEDIA[path.suffix]
-        kind = regular.kind(path)
+        kind, record = regular.kind(path), manifest.path_for(path)
         if kind != regular.FILE or self.tree.escape(path):  # a link out of the tree may lead to anything
             if kind != regular.MISSING:
                 skipped(f"{path}: {self.tree.escape(path) or kind}")
             self.files[path] = self.context(f"#pruned/{place}", "CreativeWork",
                                             **properties | {"description": "removed after use"})
+            removal = pruned_path(path)
+            if kind == regular.MISSING and pruned_record(path, found) and not self.tree.escape(removal):
+                for one in (record, removal):
+                    self.crate.add_file(one, self.place(one), properties=described(one))
             return
         entity = self.files[path] = self.crate.add_file(path, self.place(path), properties=properties)
         if found["stage"] == "ambient.tables":
             entity["exampleOfWork"] = self.tables_out
-        record = manifest.path_for(path)
         self.crate.add_file(record, self.place(record), properties=described(record))
 
     def job(self, outputs: list[Path]):

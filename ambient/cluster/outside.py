@@ -46,8 +46,9 @@ def dataset_file(name: str, spec: DatasetSpec) -> Iterator[Finding]:
     if spec.HAD == "drawn" or spec.path is None and spec.HAD == "installed":
         yield OK, f"dataset {name}: {spec.HAD_IN_WORDS}"
     elif spec.path is None and spec.HAD == "path":
-        yield MISSING, (f"dataset {name}: has no download: give its folder or zip as "
-                        f"datasets.{name}.path in config/local.yaml (its origin: config/data.yaml)")
+        form, origin = spec.HAD_IN_WORDS or "a folder or zip of images", spec.about or "config/data.yaml"
+        yield MISSING, (f"dataset {name}: has no download: give {form} as datasets.{name}.path in "
+                        f"config/local.yaml (its origin: {origin})")
     elif spec.path is None:
         yield NOTE, (f"dataset {name}: will be downloaded by its job; nodes without network need the file of "
                      f"{spec.ADDRESS}, as datasets.{name}.path in config/local.yaml")

@@ -28,7 +28,7 @@ class Work:
     """A job: floating-point operations, further minutes on the CPU, memory, and whether a GPU helps."""
 
     flops: float = 0.0
-    cpu_minutes: float = 0.0
+    cpu_minutes: float = 0.0  # of all its processes together
     reads: tuple[int, ...] = ()  # bytes of its inputs, which its first rank hashes at each attempt
     writes: int = 0  # bytes of its output, which it hashes at its end
     grows: bool = False  # it has saved this output so far, and hashes what is there when it goes on
@@ -70,9 +70,9 @@ class Work:
         return whole + (number - 1) * (min(whole, 2) if self.gpu and site.gpus else whole)
 
     def own_minutes(self, site: Site) -> float:
-        """Expected time at a site, but for the hashing of its files."""
+        """Expected time at a site, but for the hashing of its files. Ranks share what the CPU does, too."""
         rate = site.gpu_tflops if self.gpu and site.gpus else site.cpu_tflops
-        return self.cpu_minutes + self.flops / (rate * 1e12 * self.processes(site)) / 60
+        return (self.cpu_minutes + self.flops / (rate * 1e12) / 60) / self.processes(site)
 
     def minutes(self, site: Site) -> float:
         """Expected wall time at a site."""

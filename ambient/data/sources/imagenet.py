@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Spec(DatasetSpec):
     """All images are taken, cropped as published numbers are of (`ambient.data.squares.adm`)."""
 
+    HAD_IN_WORDS: ClassVar[str] = "a folder, a tar or a zip (docs/data.md says of which forms)"
     CLASSES: ClassVar[int] = 1000
     TITLE: ClassVar[str] = "ImageNet (ILSVRC 2012)"
     ADDRESS: ClassVar[str] = "https://www.image-net.org"

@@ -27,6 +27,7 @@ class Spec(DatasetSpec):
     `num_images` says about how many there are, for the estimate of costs alone.
     """
 
+    HAD_IN_WORDS: ClassVar[str] = "a folder of uncompressed MDS shards"
     HAS_CLASSES: ClassVar[bool] = False
     HAS_IMAGES: ClassVar[bool] = False
     ENCODED: ClassVar[bool] = True

@@ -24,6 +24,7 @@ ENCODINGS = ("jpeg", "png", "bytes")  # of a column of image files
 class Spec(DatasetSpec):
     """`path` is the folder that holds `index.json`."""
 
+    HAD_IN_WORDS: ClassVar[str] = "a folder of uncompressed MDS shards"
     CONVERTS: ClassVar[bool] = True
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True

@@ -26,6 +26,7 @@ class Spec(DatasetSpec):
     """`path` is a file or a folder of files, read in the order of their names. `num_images` says about how
     many rows there are, for the estimate of costs alone."""
 
+    HAD_IN_WORDS: ClassVar[str] = "a Parquet file or a folder of such"
     CONVERTS: ClassVar[bool] = True
     HAS_CLASSES: ClassVar[bool] = False
     PACKAGES: ClassVar[tuple[str, ...]] = ("pyarrow",)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class Spec(DatasetSpec):
     """`resolution` and `channels` are those of the images that are drawn for them."""
 
+    HAD_IN_WORDS: ClassVar[str] = "a text file, a caption a line, or a table of captions"
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True
     UNREAD: ClassVar[tuple[str, ...]] = ("labels",)

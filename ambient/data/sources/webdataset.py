@@ -33,6 +33,7 @@ class Spec(DatasetSpec):
     """`path` is a tar or a folder of tars, read in the order of their names. `num_images` says about how many
     samples are taken, for the estimate of costs alone."""
 
+    HAD_IN_WORDS: ClassVar[str] = "a tar or a folder of tars"
     CONVERTS: ClassVar[bool] = True
     HAS_CLASSES: ClassVar[bool] = False
     captioned: ClassVar[bool] = True

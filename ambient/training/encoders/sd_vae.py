@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "diffusion_pytorch_model.safetensors"
 ADVICE = ("give the local folder of stabilityai/sd-vae-ft-mse (EDM2) or of SDXL's vae (MicroDiT), which has "
-          "this file and config.json, as encoders.<name>.weights in config/local.yaml")
+          f"{FILE} and config.json, as encoders.<name>.weights in config/local.yaml")
 
 
 @dataclass(frozen=True)
