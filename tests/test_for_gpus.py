@@ -173,6 +173,42 @@ def test_pooling_on_gpus_has_the_windows_of_torchs(height, width, side):
     torch.testing.assert_close(rows @ x @ columns.T, F.adaptive_avg_pool2d(x, side))
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(8, 8), (8, 2), (24, 8), (6, 1)])
+def test_group_norm_by_channel_has_torchs_values_and_gradients(channels, groups):
+    values = torch.randn(3, channels, 5, 4, generator=generator(), dtype=torch.float64)
+    values = values * torch.arange(1, channels + 1)[:, None, None] + 7 * torch.arange(channels)[:, None, None]
+    weight, bias, towards = (torch.randn(shape, generator=generator(), dtype=torch.float64)
+                             for shape in (channels, channels, values.shape))
+    found = []
+    for norm in (lambda x, w, b: operators.by_channel(x, groups, w, b, 1e-6),
+                 lambda x, w, b: F.group_norm(x, groups, w, b, 1e-6)):
+        leaves = [one.clone().requires_grad_() for one in (values, weight, bias)]
+        output = norm(*leaves)
+        found.append((output, *torch.autograd.grad((output * towards).sum(), leaves)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_a_large_mean_costs_group_norm_by_channel_no_digits():
+    values = torch.randn(2, 8, 16, 16, generator=generator(), dtype=torch.float64) + 1000
+    one, zero = torch.ones(8), torch.zeros(8)
+    expected = F.group_norm(values, 2, one.double(), zero.double(), 1e-6)
+    ours, theirs = (norm(values.float()).double() - expected for norm in (
+        lambda x: operators.by_channel(x, 2, one, zero, 1e-6), lambda x: F.group_norm(x, 2, one, zero, 1e-6)))
+    assert ours.abs().max() < 2 * theirs.abs().max() < 1e-2
+
+
+def test_group_norm_is_by_channel_only_where_it_is_compiled_for_a_gpu(monkeypatch):
+    make, arguments = NETWORKS["unet"]
+    output, _ = on_a_fake_gpu(make().eval(), arguments)
+    assert "NativeGroupNormBackward0" in of_gradient(output)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    output, _ = on_a_fake_gpu(make().eval(), arguments)
+    assert "NativeGroupNormBackward0" not in of_gradient(output)
+    network = make().eval()
+    assert "NativeGroupNormBackward0" in of_gradient(network(*arguments("cpu")))
+
+
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")  # of pure functions
 @pytest.mark.parametrize("name", ["unet", "classifier", "mp_unet", "dit"])
 def test_a_network_is_compiled_as_one_piece(name):

@@ -1,8 +1,8 @@
-"""Operators that torch is slow at on CPUs, written as matrix products there.
+"""Operators that torch is slow at, written otherwise: on CPUs as matrix products.
 
 Tensors stay contiguous NCHW: on CPUs group norm is slow in any other layout, and in NCHW so are pooling,
-upsampling and (in bfloat16) 1x1 convolutions. On GPUs all of them are torch's own: a compiled network chooses
-its own layout, which matrix products would hinder.
+upsampling and (in bfloat16) 1x1 convolutions. On GPUs these are torch's own. A compiled network chooses its
+own layout there, which matrix products would hinder, as torch's gradient of group norm does.
 """
 
 from __future__ import annotations
@@ -73,6 +73,34 @@ class Pool(nn.Module):
         rows, columns = (windows(size, self.side, x.device) for size in x.shape[2:])
         with without_autocast(x):
             return (rows @ x.float() @ columns.T).to(x.dtype)
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's group norm, in the form of `by_channel` where it is compiled for a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (x.is_cuda and torch.compiler.is_compiling()):
+            return super().forward(x)
+        with without_autocast(x):
+            return by_channel(x.float(), self.num_groups, self.weight, self.bias, self.eps)
+
+
+def by_channel(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """(x - mean) / sqrt(var + eps) weight + bias, with mean and biased variance of each group of channels.
+
+    Both come from those of single channels: mean = E[m_c], var = E[v_c] + E[(m_c - mean)^2]. So no tensor of
+    the size of `x` (B, C, H, W) is reshaped, and the layout that the compiler chose for it stays. torch's own
+    gradient has another layout, and all around it is turned. Most of the numbers of a compiled training step
+    that no convolution reads or writes lie there.
+    """
+    by_group = (groups, -1)
+    var, mean = (one.unflatten(1, by_group) for one in torch.var_mean(x, (2, 3), correction=0))
+    centre = mean.mean(2, keepdim=True)
+    spread = var.mean(2, keepdim=True) + (mean - centre).square().mean(2, keepdim=True)
+    scale = (spread + eps).rsqrt() * weight.unflatten(0, by_group)
+    centre, scale = (one.expand_as(mean).flatten(1)[:, :, None, None] for one in (centre, scale))
+    fixed = centre.detach()  # the gradient to the centre goes through the second term, which is no image
+    return (x - fixed) * scale + (bias[:, None, None] + (fixed - centre) * scale)
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

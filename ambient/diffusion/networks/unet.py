@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ambient.diffusion.network import Condition, Draw
 from ambient.diffusion.networks.dropout import Dropping, drawn_masks
-from ambient.diffusion.networks.operators import attention, convolution, resized
+from ambient.diffusion.networks.operators import GroupNorm, attention, convolution, resized
 
 SKIP_SCALE = math.sqrt(0.5)  # after every residual and attention sum, so that the variance stays put
 FREQUENCIES_MAX_PERIOD = 10_000
@@ -32,9 +32,9 @@ def xavier_uniform(weight: Tensor, generator: torch.Generator, scale: float = 1.
         weight.uniform_(-bound, bound, generator=generator)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> GroupNorm:
     """Group norm with min(32, channels // 4) groups."""
-    return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
+    return GroupNorm(min(32, channels // 4), channels, eps=1e-6)
 
 
 class Conv(nn.Module):
