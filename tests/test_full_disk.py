@@ -36,8 +36,9 @@ def telling(mixture, annotations, folder, monkeypatch):
     def states(captions):
         return np.array([[[len(one)] * 2] * 3 for one in captions], np.float16)
 
-    kind = SimpleNamespace(kind="openclip", tokens=3, channels=2)
-    monkeypatch.setattr(texts, "TextEncoder", lambda *_: SimpleNamespace(spec=kind, states=states))
+    fake = SimpleNamespace(spec=SimpleNamespace(kind="openclip", tokens=3, channels=2), states=states,
+                           coder=SimpleNamespace(unknown=lambda text: None))
+    monkeypatch.setattr(texts, "TextEncoder", lambda *_: fake)
     monkeypatch.setattr(texts, "SHARD", 2)
     captions = Texts.of(["a", "two", "three", "lines", "forever"])
     write(folder / "data", Dataset(np.zeros((5, 1, 4, 4), np.uint8), np.full(5, -1), np.arange(5),

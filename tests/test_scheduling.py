@@ -293,7 +293,7 @@ def test_a_run_in_two_tables_takes_its_disk_once(tmp_path):
     curves = 45_000 * 2048 * 4  # P(corrupted) of images at levels, float32
     assert once == twice and more - once == {
         "snapshots": 5 * weights, "samples": samples,
-        plan.STATES: samples + (5 + 10) * weights + features + curves}
+        plan.STATES: samples + (5 + 8) * weights + features + curves}
 
 
 def test_features_of_known_images_count_as_states(tmp_path):
