@@ -28,7 +28,7 @@ class TextCoder(Protocol):
         """The states (N, T, D) of captions, each a function of its caption alone."""
 
     def unknown(self, text: str) -> str | None:
-        """What of a caption it would leave out though its settings could tell, in words; None: nothing."""
+        """What of a caption it has not learnt, and would leave out, in words; None: nothing."""
 
     def about(self) -> dict:
         """Plain data that `build` of its kind needs beside the settings."""

@@ -82,8 +82,8 @@ def samples(shard: str, tar: Tar, left_out: Counter[str]) -> list[Pair]:
         images = [files[suffix] for suffix in IMAGES if suffix in files]
         caption = caption_of(tar, key, files)
         if len(images) != 1:
-            has = f"the images {' and '.join(images)}" if images else \
-                f"only {', '.join(sorted(files.values()))}"
+            has = (f"the images {' and '.join(images)}" if images
+                   else f"only {', '.join(sorted(files.values()))}")
             raise ValueError(f"{tar.path}: {key} has {has}, allowed: one image ({', '.join(IMAGES)}), whose "
                              "ending begins at the first dot of its name: take out what is too much, or "
                              "rename it")

@@ -90,8 +90,7 @@ def by_channel(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float)
 
     Both come from those of single channels: mean = E[m_c], var = E[v_c] + E[(m_c - mean)^2]. So no tensor of
     the size of `x` (B, C, H, W) is reshaped, and the layout that the compiler chose for it stays. torch's own
-    gradient has another layout, and all around it is turned. Most of the numbers of a compiled training step
-    that no convolution reads or writes lie there.
+    gradient has channels first, whatever the layout of `x`, and kernels around it turn images.
     """
     by_group = (groups, -1)
     var, mean = (one.unflatten(1, by_group) for one in torch.var_mean(x, (2, 3), correction=0))
